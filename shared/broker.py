@@ -1,0 +1,103 @@
+"""Celery as a transport: how to reach the broker, which queues there are, and how a job's message gets there.
+
+Whether a job runs, and how often, is the job store's to say; a message that comes twice, or not at all, is harmless.
+"""
+
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.utils.scheduling import priority_cycle
+
+from shared.errors import StoreUnavailable
+from shared.jobs import JobRequest, Lane
+from shared.messages import SEGMENT_TASK, SegmentMessage
+from shared.redis_client import RedisClient, answers_or_unavailable
+from shared.settings import Settings
+
+# How many interactive messages may be taken in a row before the batch queue is looked at first.
+INTERACTIVE_IN_A_ROW = 4
+PRIORITY_STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+
+
+def queue_name(model: str, lane: Lane) -> str:
+    """Return the queue of a model (its public id) and a lane."""
+    return f"segment.{model}.{lane}"
+
+
+class InteractiveFirst(priority_cycle):
+    """Interactive queues before the others, but for every fifth message, so that batch work is never starved."""
+
+    def __init__(self, it: Any = None) -> None:
+        super().__init__(it)  # type: ignore[no-untyped-call]
+        self._in_a_row = 0
+
+    def consume(self, n: int) -> list[str]:
+        batch_first = self._in_a_row >= INTERACTIVE_IN_A_ROW
+        return sorted(self.items, key=lambda queue: queue.endswith(f".{Lane.INTERACTIVE}") == batch_first)[:n]
+
+    def rotate(self, last_used: str) -> None:
+        """Note which queue the last message came from."""
+        self._in_a_row = self._in_a_row + 1 if last_used.endswith(f".{Lane.INTERACTIVE}") else 0
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Return an app that is connected to nothing yet and has no tasks."""
+    timeout = settings.redis_timeout_seconds
+    app = Celery("maskmill", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_default_exchange_type="direct",
+        task_create_missing_queues=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=timeout,
+        broker_transport_options={
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+            "health_check_interval": 30,
+            "queue_order_strategy": "shared.broker:InteractiveFirst",
+        },
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+    )
+    return app
+
+
+class JobQueue:
+    """Publishes the messages of jobs.  Thread-safe."""
+
+    def __init__(self, app: Celery, client: RedisClient) -> None:
+        self._app = app
+        self._redis = client
+
+    def publish(self, request: JobRequest) -> None:
+        """Send a job to the workers of its model.
+
+        Raises:
+            StoreUnavailable: the broker did not take the message.
+        """
+        message = SegmentMessage(job_id=request.id, request_id=request.request_id)
+        try:
+            self._app.send_task(
+                SEGMENT_TASK,
+                args=[message.to_wire()],
+                queue=queue_name(request.model, request.lane),
+                retry=False,
+                # One second's worth of retries: a caller who waits should rather hear of it.
+                ignore_result=True,
+            )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            raise StoreUnavailable("The queue does not answer; try again in a few seconds.") from error
+
+    @answers_or_unavailable
+    def waiting(self, queue: str) -> int:
+        """Return how many messages of a queue no worker has taken yet."""
+        with self._redis.pipeline(transaction=False) as batch:
+            for step in PRIORITY_STEPS:
+                batch.llen(queue + step)
+            return sum(batch.execute())

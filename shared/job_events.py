@@ -1,0 +1,91 @@
+"""Waiting for a job without asking for it again and again: one subscription a process wakes every thread that waits."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+import structlog
+
+from shared.job_store import EVENTS
+from shared.redis_client import RedisClient
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+# Pub/sub may lose a message while it reconnects, so every waiter also looks by itself, this often.
+LOOK_AGAIN_SECONDS = 2.0
+
+
+class JobEvents:
+    """Listens from the first wait on; a fork must happen before that.  Thread-safe."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._redis = client
+        self._lock = threading.Lock()
+        self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
+        self._listener: threading.Thread | None = None
+
+    def wait_until(self, job_id: str, look: Callable[[], T | None], *, seconds: float) -> T | None:
+        """Call look() whenever something happened to the job, until it returns something or the time is over."""
+        deadline = time.monotonic() + seconds
+        with self._waiting(job_id) as event:
+            while True:
+                event.clear()
+                if (found := look()) is not None:
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                event.wait(min(left, LOOK_AGAIN_SECONDS))
+
+    @contextmanager
+    def _waiting(self, job_id: str) -> Iterator[threading.Event]:
+        event = threading.Event()
+        with self._lock:
+            self._waiters[job_id].add(event)
+            self._listen()
+        try:
+            yield event
+        finally:
+            with self._lock:
+                self._waiters[job_id].discard(event)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = threading.Thread(target=self._run, name="job-events", daemon=True)
+            self._listener.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                    subscription.subscribe(EVENTS)
+                    self._wake_all()
+                    self._pass_on(subscription)
+            except (redis.RedisError, OSError) as error:
+                log.warning("job_events_interrupted", error=str(error))
+                time.sleep(0.5)
+
+    def _pass_on(self, subscription: Any) -> None:
+        while True:
+            message = subscription.get_message(timeout=LOOK_AGAIN_SECONDS)
+            if message is not None:
+                self._wake(str(message["data"]))
+
+    def _wake(self, job_id: str) -> None:
+        with self._lock:
+            for event in self._waiters.get(job_id, ()):
+                event.set()
+
+    def _wake_all(self) -> None:
+        """Whatever happened while nobody listened is found by looking."""
+        with self._lock:
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()

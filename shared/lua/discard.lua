@@ -1,0 +1,8 @@
+-- Take back a job that was never published: as if it had not been created.
+-- KEYS: job, queued set, idempotency key, index of the tenant     ARGV: id
+if redis.call('HGET', KEYS[1], 'attempt') ~= '0' then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+if redis.call('HGET', KEYS[3], 'id') == ARGV[1] then redis.call('DEL', KEYS[3]) end
+return 1

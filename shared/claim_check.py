@@ -3,8 +3,6 @@
 The message of a job never carries bytes; the bytes are checked in here and collected under the job's id.
 """
 
-
-
 from shared.job_store import EVENTS
 from shared.redis_client import RedisClient, answers_or_unavailable
 

@@ -39,6 +39,11 @@ def follow_bucket(end: JobResult, *, jobs: JobStore, bucket: Bucket) -> None:
         bucket.delete([inbox_key(end.request.id)])
 
 
+def end_in_store(end: JobResult, *, jobs: JobStore) -> None:
+    """End an interactive job while the bucket is away: its caller has had the reply, or will hear of the failure."""
+    jobs.finish(end.request, end.state, failure=end.failure, timings_ms=end.timings_ms)
+
+
 def read_end(job_id: str, *, bucket: Bucket) -> JobResult | None:
     """Return how a job ended, or None if it has not."""
     try:

@@ -17,7 +17,7 @@ from shared.redis_client import RedisClient, answers_or_unavailable
 
 EVENTS = "mm:events"
 LEASES = "mm:leases"
-ENDED = "mm:ended"
+TENANTS = "mm:tenants"
 QUEUES = "mm:queues"
 INTERACTIVE_RECORD_SECONDS = 3600
 
@@ -77,7 +77,7 @@ class JobStore:
                 max_queued,
                 idempotency.fingerprint if idempotency else "",
                 idempotency.seconds if idempotency else 0,
-                "listed" if request.lane is Lane.BATCH else "",
+                request.tenant if request.lane is Lane.BATCH else "",
             ],
         )
         if outcome == "full":
@@ -142,13 +142,14 @@ class JobStore:
 
         Only shared/endings.py may call this: the bucket decides first.
         """
-        keep = self._result_ttl_seconds
-        record = min(keep, INTERACTIVE_RECORD_SECONDS) if request.lane is Lane.INTERACTIVE else keep
+        # The bucket keeps the end of an interactive job as long as any; Redis would not have the room.
+        interactive = request.lane is Lane.INTERACTIVE
+        record = min(self._result_ttl_seconds, INTERACTIVE_RECORD_SECONDS) if interactive else self._result_ttl_seconds
         failed = json.dumps(asdict(failure)) if failure else ""
         timings = json.dumps(dict(timings_ms or {}))
         outcome = self._scripts["finish"](
-            keys=[_job_key(request.id), LEASES, ENDED],
-            args=[request.id, "" if attempt is None else attempt, state, failed, timings, record, keep],
+            keys=[_job_key(request.id), LEASES],
+            args=[request.id, "" if attempt is None else attempt, state, failed, timings, record],
         )
         return bool(outcome == "finished")
 
@@ -210,18 +211,10 @@ class JobStore:
         return list(self._scripts["forgotten"](keys=[_queued_key(queue)], args=args))
 
     @answers_or_unavailable
-    def outdated(self, *, limit: int = 500) -> Sequence[str]:
-        """Return the ids of ended jobs whose objects have been kept long enough."""
-        seconds, _ = self._redis.time()
-        return list(self._redis.zrange(ENDED, "-inf", seconds, byscore=True, offset=0, num=limit))
-
-    @answers_or_unavailable
-    def forget(self, job_id: str, tenant: str | None) -> None:
-        """Drop the last trace of an ended job, after its objects are gone."""
-        self._redis.delete(_job_key(job_id))
-        if tenant is not None:
-            self._redis.zrem(_index_key(tenant), job_id)
-        self._redis.zrem(ENDED, job_id)
+    def unlist_before(self, floor: str) -> None:
+        """Drop every id below `floor` from the tenants' lists; the records themselves expire by their own time."""
+        for tenant in self._redis.smembers(TENANTS):
+            self._redis.zremrangebylex(_index_key(tenant), "-", f"({floor}")
 
     @answers_or_unavailable
     def check(self) -> None:

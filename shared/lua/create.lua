@@ -1,6 +1,6 @@
 -- Record a new job as queued, together with its idempotency key, or say which job that key already stands for.
 -- KEYS: job, queued set of its queue, idempotency key, index of the tenant
--- ARGV: id, request, queue, deadline_at or '', most queued, fingerprint or '', idempotency seconds, listed or ''
+-- ARGV: id, request, queue, deadline_at or '', most queued, fingerprint or '', idempotency seconds, tenant if it is to be listed, or ''
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 if ARGV[6] ~= '' then
@@ -19,5 +19,8 @@ if ARGV[6] ~= '' then
   redis.call('HSET', KEYS[3], 'id', ARGV[1], 'fingerprint', ARGV[6])
   redis.call('EXPIRE', KEYS[3], ARGV[7])
 end
-if ARGV[8] ~= '' then redis.call('ZADD', KEYS[4], 0, ARGV[1]) end
+if ARGV[8] ~= '' then
+  redis.call('ZADD', KEYS[4], 0, ARGV[1])
+  redis.call('SADD', 'mm:tenants', ARGV[8])
+end
 return {'created', ARGV[1]}

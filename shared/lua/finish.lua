@@ -1,6 +1,6 @@
 -- Bring a job to its final state.  The first to come wins; with an attempt, only the attempt that holds the job may.
--- KEYS: job, leases, ended
--- ARGV: id, attempt or '', state, failure or '', timings, record seconds, object seconds
+-- KEYS: job, leases
+-- ARGV: id, attempt or '', state, failure or '', timings, record seconds
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'queue')
 if not job[1] then return 'unknown' end
 if job[1] ~= 'queued' and job[1] ~= 'running' then return job[1] end
@@ -11,6 +11,5 @@ redis.call('HSET', KEYS[1], 'state', ARGV[3], 'failure', ARGV[4], 'timings', ARG
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', job[3], ARGV[1])
-redis.call('ZADD', KEYS[3], now + ARGV[7], ARGV[1])
 redis.call('PUBLISH', 'mm:events', ARGV[1])
 return 'finished'

@@ -35,7 +35,7 @@ def _as_rgb(picture: Image) -> Image:
     if isinstance(picture.info.get("transparency"), bytes):
         # It would be dropped all the same, but with a warning for each such picture.
         del picture.info["transparency"]
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _broken(error: Exception) -> NotAnImage | TruncatedImage:

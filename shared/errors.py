@@ -38,9 +38,16 @@ Which HTTP status each one becomes is said once, in api/errors.py.
 
 
 class MaskmillError(Exception):
-    """Root of the tree; `code` is part of the public API and never changes."""
+    """Root of the tree; `code` is part of the public API and never changes.
+
+    `details` are facts that a caller's program may want beside the sentence, such as the state of a job.
+    """
 
     code = "internal"
+
+    def __init__(self, message: str = "", **details: str | int | float) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class ClientError(MaskmillError):

@@ -31,8 +31,8 @@ def connect(settings: Settings, *, decode: bool = True) -> RedisClient:
         socket_timeout=settings.redis_timeout_seconds,
         socket_connect_timeout=settings.redis_timeout_seconds,
         socket_keepalive=True,
-        # One more try heals a connection that died while idle; more of them would only delay the 503.
-        retry=Retry(NoBackoff(), 1),
+        # One more try heals a connection that died while idle; trying again after a silence would only delay the 503.
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         health_check_interval=30,
     )
 

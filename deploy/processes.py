@@ -75,12 +75,21 @@ class Process:
         """
         deadline = time.monotonic() + deadline_seconds
         while not self.is_ready():
-            if not self.is_alive:
-                raise NotReady(f"{self.name} ended with exit code {self.exit_code}; see {self.log}")
+            self.insist_alive()
             if time.monotonic() > deadline:
                 raise NotReady(f"{self.name} was not ready in {deadline_seconds:.0f} s; see {self.log}")
             time.sleep(_POLL_SECONDS)
         return self
+
+    def insist_alive(self) -> None:
+        """Do nothing while the program runs.
+
+        Raises:
+            NotReady: it has ended.
+        """
+        if not self.is_alive:
+            last_words = next(reversed(self.tail(1)), "its log is empty")
+            raise NotReady(f"{self.name} ended with exit code {self.exit_code} ({last_words}); see {self.log}")
 
     def terminate(self) -> None:
         """Ask the program to end; it may finish what it does."""

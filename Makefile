@@ -1,0 +1,48 @@
+# What is done to this repository from a terminal.  Needs Python 3.11 or newer and make; the rest goes into .venv.
+
+PORT  ?= 8000
+MODEL ?= embedded
+DATA  ?= ./data
+# The first Python that is new enough; name another one with PYTHON=...
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+VENV := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check test-compose bench lock
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make serve takes PORT=$(PORT) MODEL=$(MODEL) DATA=$(DATA)"
+
+serve: $(INSTALLED) ## Run the whole service on this machine until Ctrl-C
+	@exec $(VENV)/python -m deploy.local --port "$(PORT)" --model "$(MODEL)" --data "$(DATA)"
+
+test: check ## Lint, types, import rules and all tests that need neither Docker nor a GPU
+	$(VENV)/python -m pytest -m "not compose and not gpu"
+
+check: $(INSTALLED) ## Lint, formatting, types and import rules
+	$(VENV)/ruff check --quiet .
+	$(VENV)/ruff format --check --quiet .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
+
+test-compose: $(INSTALLED) ## Test the compose file; needs a Docker engine
+	$(VENV)/python -m pytest -m compose tests/e2e/test_compose.py
+
+bench: $(INSTALLED) ## Measure throughput and latency
+	$(VENV)/python -m tests.bench
+
+lock: $(INSTALLED) ## Write requirements.lock from pyproject.toml; ARGS=--upgrade takes what is newest
+	$(VENV)/python -m deploy.lock $(ARGS)
+
+install: $(INSTALLED) ## Make .venv from requirements.lock
+
+$(INSTALLED): requirements.lock
+	@test -n "$(PYTHON)" || { echo "maskmill: there is no Python 3.11 or newer here; install one, or name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) deploy/install.py
+	@touch $@

@@ -3,6 +3,7 @@
 Whether a job runs, and how often, is the job store's to say; a message that comes twice, or not at all, is harmless.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -66,6 +67,24 @@ def make_celery(settings: Settings) -> Celery:
         worker_disable_prefetch=True,
     )
     return app
+
+
+def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> None:
+    """Run Celery in this process, on threads, until SIGTERM; tasks in hand are finished then."""
+    # The name is of no use but must differ from worker to worker; gossip and events are off, so that Redis is quiet.
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={threads}",
+            f"--queues={','.join(queues)}",
+            f"--hostname={name}",
+            "--loglevel=WARNING",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )
 
 
 class JobQueue:

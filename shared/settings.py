@@ -1,8 +1,8 @@
 """Settings that gateway, worker and steward have in common; each side adds its own."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -47,3 +47,18 @@ class Settings(BaseSettings):
         "auto", description="`auto` is columns on a terminal and JSON otherwise."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """Read the environment.  For composition roots only.
+
+    A wrong value ends the process with one line that names every setting that is wrong, and never its value.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = (f"MASKMILL_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}" for found in error.errors())
+        raise SystemExit(f"Wrong settings: {'; '.join(wrong)}") from None

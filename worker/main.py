@@ -1,0 +1,204 @@
+"""Composition root of the GPU worker:  python -m worker.main
+
+Loads the model first and takes messages only then; on SIGTERM it takes no more, finishes what it has in hand, and ends.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import mkdtemp
+from types import FrameType
+from typing import Any
+
+import structlog
+from celery import signals
+from prometheus_client import CollectorRegistry
+
+from shared.broker import consume, make_celery, queue_name
+from shared.catalogue import Catalogue, WorkerState, WorkerStatus, public_id
+from shared.claim_check import ClaimCheck
+from shared.errors import ModelUnusable, Unavailable
+from shared.job_store import JobStore
+from shared.jobs import Lane
+from shared.logs import configure_logging
+from shared.redis_client import connect
+from shared.settings import read_settings
+from shared.storage import open_bucket
+from worker import tasks
+from worker.batching import Limits
+from worker.engine import Engine
+from worker.heartbeat import Heartbeat
+from worker.leases import LeaseKeeper
+from worker.loading import load_segmenter
+from worker.metrics import WorkerMetrics
+from worker.pipeline import Services
+from worker.probe import Probe
+from worker.segmenter import Segmenter
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger()
+STUCK_EXIT_CODE = 70
+SETUP_FAILED_SECONDS = 5
+
+
+def main() -> int:
+    """Run a worker until it is told to end; the exit code says whether that was in order."""
+    settings = read_settings(WorkerSettings)
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    configure_logging(settings, process="worker")
+    structlog.contextvars.bind_contextvars(worker=worker_id)
+    with ExitStack() as stack:
+        return run(settings, worker_id, stack)
+
+
+def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
+    """Build everything, serve, and take it down again in the reverse order."""
+    signal.signal(signal.SIGTERM, _end_while_loading)
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry)
+    status = WorkerStatus(worker_id, public_id(settings.model), WorkerState.LOADING, device=settings.device)
+    heartbeat = Heartbeat(Catalogue(connect(settings)), status)
+    stack.callback(heartbeat.stop)
+    heartbeat.start()
+    if settings.probe_port:
+        probe = Probe(
+            (settings.probe_host, settings.probe_port),
+            registry,
+            is_healthy=lambda: heartbeat.status.state is not WorkerState.SETUP_FAILED,
+            is_ready=lambda: heartbeat.status.state is WorkerState.READY,
+        )
+        stack.callback(probe.stop)
+        probe.start()
+    try:
+        segmenter = load(settings, heartbeat)
+    except ModelUnusable as error:
+        return _setup_failed(heartbeat, error)
+    serve(settings, segmenter, heartbeat, metrics, stack)
+    return 0
+
+
+def load(settings: WorkerSettings, heartbeat: Heartbeat) -> Segmenter:
+    """Load and warm up the model.
+
+    Raises:
+        ModelUnusable: with one sentence that says why.
+    """
+    start = time.monotonic()
+    log.info("model_loading", model=settings.model)
+    cache = Path(settings.model_cache or mkdtemp(prefix="maskmill-models-"))
+
+    def download(source: str, into: Path) -> None:
+        bucket, _, prefix = source.removeprefix("s3://").partition("/")
+        try:
+            open_bucket(settings, retries=settings.storage_retries, name=bucket).download(prefix, into)
+        except Unavailable as error:
+            raise ModelUnusable(f"The model at {source} could not be fetched: {error}") from error
+
+    segmenter = load_segmenter(
+        settings.model, public_id=public_id(settings.model), device=settings.device, cache=cache, download=download
+    )
+    segmenter.warm_up()
+    load_seconds = round(time.monotonic() - start, 2)
+    log.info("model_loaded", model=segmenter.model, device=segmenter.device, load_seconds=load_seconds)
+    heartbeat.change(
+        WorkerState.LOADING, device=segmenter.device, revision=segmenter.revision, load_seconds=load_seconds
+    )
+    return segmenter
+
+
+def serve(
+    settings: WorkerSettings, segmenter: Segmenter, heartbeat: Heartbeat, metrics: WorkerMetrics, stack: ExitStack
+) -> None:
+    """Take jobs until SIGTERM."""
+    jobs = JobStore(
+        connect(settings),
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
+        result_ttl_seconds=settings.result_ttl_seconds,
+    )
+    limits = Limits(
+        max_images=settings.batch_images,
+        max_pixels=int(1e6 * settings.batch_megapixels),
+        max_wait_seconds=settings.batch_wait_ms / 1000,
+    )
+    engine = Engine(segmenter, limits, observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
+    leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
+    services = Services(
+        jobs=jobs,
+        bucket=open_bucket(settings, retries=settings.storage_retries),
+        claims=ClaimCheck(connect(settings, decode=False)),
+        leases=leases,
+        segmenter=segmenter,
+        batches=engine,
+        observer=metrics,
+        worker_id=heartbeat.status.id,
+        max_pixels=int(1e6 * settings.decode_megapixels),
+    )
+    engine.start()
+    stack.callback(engine.stop)
+    leases.start()
+    stack.callback(leases.stop)
+    threading.Thread(target=_watch, args=(engine, heartbeat), name="watchdog", daemon=True).start()
+    app = make_celery(settings)
+    tasks.register(app, services)
+    _follow_lifecycle(heartbeat, metrics, settings)
+    queues = [queue_name(segmenter.model, lane) for lane in Lane]
+    consume(app, queues=queues, threads=settings.worker_threads, name=heartbeat.status.id)
+
+
+def _follow_lifecycle(heartbeat: Heartbeat, metrics: WorkerMetrics, settings: WorkerSettings) -> None:
+    """Report what Celery goes through; and do not let it wait for a job that never ends."""
+
+    def ready(**_: Any) -> None:
+        heartbeat.change(WorkerState.READY)
+        metrics.ready(True)
+        log.info("worker_ready", model=heartbeat.status.model)
+
+    def draining(**_: Any) -> None:
+        heartbeat.change(WorkerState.DRAINING)
+        metrics.ready(False)
+        log.info("worker_draining", at_most_seconds=settings.drain_seconds)
+        overdue = threading.Timer(settings.drain_seconds, _abandon)
+        overdue.daemon = True
+        overdue.start()
+
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(draining, weak=False)
+
+
+def _abandon() -> None:
+    """Leave without the jobs that did not finish: their leases lapse, and others take over."""
+    log.warning("drain_time_over")
+    os._exit(0)
+
+
+def _watch(engine: Engine, heartbeat: Heartbeat) -> None:
+    """End the process when the device is stuck: nothing else frees a thread from a kernel that does not return."""
+    while not engine.is_stuck:
+        time.sleep(1)
+    log.critical("device_stuck", device=heartbeat.status.device)
+    heartbeat.change(WorkerState.SETUP_FAILED, reason="a batch did not return from the device")
+    time.sleep(1)
+    os._exit(STUCK_EXIT_CODE)
+
+
+def _setup_failed(heartbeat: Heartbeat, error: ModelUnusable) -> int:
+    """Tell why through the catalogue for a while, so that whoever waits for this model learns it, then end."""
+    log.error("model_unusable", reason=str(error))
+    heartbeat.change(WorkerState.SETUP_FAILED, reason=str(error))
+    time.sleep(SETUP_FAILED_SECONDS)
+    return 1
+
+
+def _end_while_loading(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

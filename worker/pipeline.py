@@ -1,0 +1,244 @@
+"""Run one job: claim it, fetch and decode its image, segment, render, store, end it.  No Celery here, and no torch."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from PIL.Image import Image
+
+from shared.claim_check import ClaimCheck
+from shared.endings import end_in_store, end_job, failed
+from shared.errors import Canceled, DeadlinePassed, InputMissing, MaskmillError, Unavailable
+from shared.job_store import JobStore
+from shared.jobs import Failure, JobRequest, JobState, Lane
+from shared.results import ByteRange, JobResult, inbox_key, object_key
+from shared.storage import Bucket, NoSuchObject
+from worker.decode import decode
+from worker.leases import Lease, LeaseKeeper
+from worker.render import hf_array, labels_png, masks_zip, overlay_png
+from worker.segmenter import Prepared, Segmentation, Segmenter
+
+log = structlog.get_logger()
+
+
+class Batches(Protocol):
+    """Where prepared images go to be segmented: worker.engine.Engine."""
+
+    def submit(
+        self, prepared: Prepared, *, lane: Lane, deadline: float | None, is_wanted: Callable[[], bool]
+    ) -> "Future[Segmentation]":
+        """Queue an image for the device; the future raises what went wrong with it.
+
+        Args:
+            deadline: by time.monotonic(), or None.
+        """
+
+
+class Observer(Protocol):
+    """Who hears how jobs went: worker.metrics."""
+
+    def job_ended(self, lane: Lane, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
+        """One attempt brought its job to an end."""
+
+    def job_dropped(self, reason: str) -> None:
+        """A message or an attempt led to nothing: it was somebody else's job by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a job needs, built once by worker/main.py."""
+
+    jobs: JobStore
+    bucket: Bucket
+    claims: ClaimCheck
+    leases: LeaseKeeper
+    segmenter: Segmenter
+    batches: Batches
+    observer: Observer
+    worker_id: str
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """Milliseconds by stage."""
+
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_ms[name] = round(1000 * (time.perf_counter() - start), 2)
+
+
+def run_job(job_id: str, services: Services) -> None:
+    """Claim a job and bring it to its end.
+
+    Safe to call twice for one job: what cannot be claimed is dropped, and only one end counts.  An error of the job's
+    own ends it as failed; if a store is away, the job goes back to its queue and no attempt is counted against it.
+    """
+    claim = services.jobs.claim(job_id, worker=services.worker_id)
+    if isinstance(claim, str):
+        log.info("job_dropped", job_id=job_id, reason=claim)
+        services.observer.job_dropped(claim)
+        if claim == "late":
+            expire(services.jobs.get(job_id).request, services)
+        return
+    log.info("job_started", job_id=job_id, attempt=claim.attempt, lane=claim.request.lane)
+    with services.leases.keeping(claim) as lease:
+        try:
+            _end(run_attempt(lease, services), services)
+        except Canceled:
+            log.info("job_dropped", job_id=job_id, reason="lost")
+            services.observer.job_dropped("lost")
+        except DeadlinePassed:
+            expire(claim.request, services, attempt=claim.attempt)
+        except Unavailable as error:
+            _give_back(lease, error, services)
+        except MaskmillError as error:
+            _end(failed(claim.request, error, attempt=claim.attempt), services)
+        except Exception:
+            # A bug of ours: the job ends with it, so that it is not tried for ever; the trace is for the log.
+            log.exception("job_broke", job_id=job_id)
+            broken = MaskmillError("Something unexpected went wrong with this job; the operator's log says what.")
+            _end(failed(claim.request, broken, attempt=claim.attempt), services)
+
+
+def run_attempt(lease: Lease, services: Services) -> JobResult:
+    """Do the work of one attempt; its objects are in the bucket when this returns, the job is not ended yet.
+
+    Raises:
+        Canceled: the lease was lost; whatever was stored stays under this attempt, unseen.
+        DeadlinePassed: the caller is not waiting any more.
+        Unavailable: Redis or the bucket did not answer.
+        MaskmillError: anything else that went wrong with this image.
+    """
+    request, attempt = lease.claim.request, lease.claim.attempt
+    watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
+    with watch.stage("fetch"):
+        data = fetch_input(request, services)
+    with watch.stage("decode"):
+        image = decode(data, max_pixels=services.max_pixels)
+    with watch.stage("prepare"):
+        prepared = services.segmenter.prepare(image, request.parameters)
+    lease.check()
+    with watch.stage("segment"):
+        segmentation = _segment(prepared, lease, services)
+    lease.check()
+    if request.lane is Lane.INTERACTIVE:
+        with watch.stage("reply"):
+            services.claims.reply(request.id, hf_array(segmentation))
+    objects = render(segmentation, image if request.lane is Lane.BATCH else None, watch)
+    lease.check()
+    with watch.stage("store"):
+        for name, (content, content_type) in objects.files.items():
+            services.bucket.put(object_key(request.id, attempt, name), content, content_type=content_type)
+    return JobResult(
+        request,
+        JobState.SUCCEEDED,
+        attempt,
+        model_revision=services.segmenter.revision,
+        segments=segmentation.segments,
+        masks=objects.masks,
+        timings_ms=watch.timings_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What one attempt stores: contents and their types by name, and where each mask lies within masks.zip."""
+
+    files: dict[str, tuple[bytes, str]]
+    masks: dict[int, ByteRange]
+
+
+def render(segmentation: Segmentation, image: Image | None, watch: Stopwatch) -> Objects:
+    """Render what is stored of a result; the overlay only where the photo is given."""
+    with watch.stage("render"):
+        archive, ranges = masks_zip(segmentation)
+        files = {
+            "labels.png": (labels_png(segmentation.label_map), "image/png"),
+            "masks.zip": (archive, "application/zip"),
+        }
+    if image is not None:
+        with watch.stage("overlay"):
+            files["overlay.png"] = (overlay_png(image, segmentation), "image/png")
+    return Objects(files, ranges)
+
+
+def fetch_input(request: JobRequest, services: Services) -> bytes:
+    """Return the bytes of a job's image.
+
+    Raises:
+        InputMissing: they are not where they should be.
+        DeadlinePassed: they were kept for a caller who is not waiting any more.
+    """
+    if request.lane is Lane.INTERACTIVE:
+        image = services.claims.collect(request.id)
+        if image is None:
+            raise DeadlinePassed("The image was kept until the deadline, and that has passed.")
+        return image
+    try:
+        return services.bucket.get(inbox_key(request.id))
+    except NoSuchObject as error:
+        raise InputMissing("The image of this job is not in the bucket any more; submit it again.") from error
+
+
+def expire(request: JobRequest, services: Services, *, attempt: int = 0) -> None:
+    """End a job whose caller stopped waiting before a device was free."""
+    late = Failure(DeadlinePassed.code, "There was no result before the deadline.")
+    _end(JobResult(request, JobState.EXPIRED, attempt, failure=late), services)
+
+
+def _segment(prepared: Prepared, lease: Lease, services: Services) -> Segmentation:
+    request = lease.claim.request
+    left = None if request.deadline_at is None else request.deadline_at - time.time()
+    deadline = None if left is None else time.monotonic() + left
+    future = services.batches.submit(prepared, lane=request.lane, deadline=deadline, is_wanted=lambda: lease.is_held)
+    return future.result()
+
+
+def _end(result: JobResult, services: Services) -> None:
+    """End a job; while the bucket is away, an interactive one in the job store alone, and any other later."""
+    try:
+        holds = end_job(result, jobs=services.jobs, bucket=services.bucket)
+    except Unavailable:
+        if result.request.lane is not Lane.INTERACTIVE:
+            services.jobs.give_back(result.request.id, result.attempt)
+            log.warning("job_given_back", job_id=result.request.id, reason="its end could not be stored")
+            return
+        end_in_store(result, jobs=services.jobs)
+        holds = result
+    if result.request.lane is Lane.INTERACTIVE:
+        services.claims.drop(result.request.id)
+    code = holds.failure.code if holds.failure else ""
+    won = holds == result
+    log.info(
+        "job_ended" if won else "job_ended_elsewhere",
+        state=holds.state,
+        job_id=result.request.id,
+        attempt=result.attempt,
+        segments=len(holds.segments),
+        error_type=code or None,
+        **{f"{stage}_ms": elapsed for stage, elapsed in result.timings_ms.items()},
+    )
+    if won:
+        services.observer.job_ended(result.request.lane, holds.state, code, dict(result.timings_ms))
+    else:
+        services.observer.job_dropped("ended elsewhere")
+
+
+def _give_back(lease: Lease, error: Unavailable, services: Services) -> None:
+    request, attempt = lease.claim.request, lease.claim.attempt
+    if request.lane is Lane.INTERACTIVE:
+        _end(failed(request, error, attempt=attempt), services)
+        return
+    log.warning("job_given_back", job_id=request.id, attempt=attempt, reason=str(error))
+    services.jobs.give_back(request.id, attempt)

@@ -1,0 +1,61 @@
+"""Settings of the GPU worker and of the steward."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """What a worker process is told, beside what it shares with the others."""
+
+    device: str = Field("auto", description="`auto` takes CUDA where there is one; or `cpu`, `cuda:0`, ...")
+    model_cache: str = Field("", description="Folder for models fetched from `s3://`; empty means a temporary one.")
+    worker_threads: Annotated[int, Field(gt=0)] = Field(
+        8, description="Jobs that one worker has in hand at a time: decoding, waiting for the device, storing."
+    )
+    batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
+    batch_megapixels: Annotated[float, Field(gt=0)] = Field(
+        48.0, description="Most megapixels, counted at the photos' own sizes, in one forward pass."
+    )
+    batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
+        4.0, description="How long an idle device waits for company for a lone image."
+    )
+    decode_megapixels: Annotated[float, Field(gt=0)] = Field(
+        128.0, description="Images above this are refused by the worker, whatever the gateway let through."
+    )
+    storage_retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="How often a worker tries a call to the object store again before it gives the job back."
+    )
+    stuck_after_seconds: Annotated[float, Field(gt=0)] = Field(
+        300.0, description="A batch that takes longer than this means a stuck device: the worker ends itself."
+    )
+    drain_seconds: Annotated[float, Field(gt=0)] = Field(
+        25.0, description="How long running jobs may take to finish after SIGTERM before they are left to others."
+    )
+    probe_host: str = Field("127.0.0.1", description="Address for a worker's health and metrics.")
+    probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Port for a worker's `/healthz`, `/readyz` and `/metrics`; 0 means none."
+    )
+
+
+class StewardSettings(Settings):
+    """How often the steward looks after what."""
+
+    sweep_seconds: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="How often the steward looks for lapsed leases and forgotten jobs."
+    )
+    forgotten_after_seconds: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="A queued job in nobody's hands for this long is published again."
+    )
+    recover_seconds: Annotated[float, Field(gt=0)] = Field(
+        15.0, description="How often the steward compares the bucket's inbox with the job store."
+    )
+    expire_seconds: Annotated[float, Field(gt=0)] = Field(
+        600.0, description="How often the steward deletes results that have been kept long enough."
+    )
+    probe_host: str = Field("127.0.0.1", description="Address for the steward's health and metrics.")
+    probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Port for the steward's `/healthz`, `/readyz` and `/metrics`; 0 means none."
+    )

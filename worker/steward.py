@@ -1,0 +1,121 @@
+"""Composition root of the housekeeping worker, a Celery worker with its own beat and without torch:
+
+    python -m worker.steward
+
+Several may run: what they do is atomic, so they only share the work.
+"""
+
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import structlog
+from celery import Celery
+from celery.beat import EmbeddedService
+from prometheus_client import CollectorRegistry
+
+from shared.broker import JobQueue, consume, make_celery
+from shared.errors import Unavailable
+from shared.job_store import JobStore
+from shared.logs import configure_logging
+from shared.messages import EXPIRE_TASK, RECOVER_TASK, STEWARD_QUEUE, SWEEP_TASK
+from shared.redis_client import connect
+from shared.settings import read_settings
+from shared.storage import open_bucket
+from worker.housekeeping import Household, expire, recover, sweep
+from worker.metrics import StewardMetrics
+from worker.probe import Probe
+from worker.settings import StewardSettings
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Run the steward until it is told to end."""
+    settings = read_settings(StewardSettings)
+    configure_logging(settings, process="steward")
+    registry = CollectorRegistry()
+    house = build(settings, registry)
+    app = make_celery(settings)
+    register(app, house)
+    schedule(app, settings)
+    with ExitStack() as stack:
+        if settings.probe_port:
+            stack.callback(start_probe(settings, registry, house).stop)
+        beat = EmbeddedService(app, thread=True)
+        beat.start()
+        stack.callback(beat.stop)
+        consume(app, queues=[STEWARD_QUEUE], threads=2, name=f"steward-{uuid.uuid4().hex[:12]}")
+    return 0
+
+
+def build(settings: StewardSettings, registry: CollectorRegistry) -> Household:
+    """Connect nothing yet; hand everything to the household."""
+    client = connect(settings)
+    return Household(
+        jobs=JobStore(
+            client,
+            lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+            result_ttl_seconds=settings.result_ttl_seconds,
+        ),
+        bucket=open_bucket(settings, retries=1),
+        queue=JobQueue(make_celery(settings), client),
+        metrics=StewardMetrics(registry),
+        forgotten_after_seconds=settings.forgotten_after_seconds,
+        result_ttl_seconds=settings.result_ttl_seconds,
+    )
+
+
+def register(app: Celery, house: Household) -> None:
+    """Tell the app what its tasks do."""
+    duties: dict[str, Callable[[Household], None]] = {SWEEP_TASK: sweep, RECOVER_TASK: recover, EXPIRE_TASK: expire}
+    for name, duty in duties.items():
+        app.task(name=name)(_until_next_time(name, duty, house))
+
+
+def schedule(app: Celery, settings: StewardSettings) -> None:
+    """Let beat send each task in its rhythm; one that nobody took by the time of the next is dropped."""
+    pauses = {
+        SWEEP_TASK: settings.sweep_seconds,
+        RECOVER_TASK: settings.recover_seconds,
+        EXPIRE_TASK: settings.expire_seconds,
+    }
+    app.conf.beat_scheduler = "celery.beat:Scheduler"
+    app.conf.beat_schedule = {
+        name: {"task": name, "schedule": pause, "options": {"queue": STEWARD_QUEUE, "expires": 2 * pause}}
+        for name, pause in pauses.items()
+    }
+    app.conf.beat_max_loop_interval = settings.sweep_seconds
+
+
+def start_probe(settings: StewardSettings, registry: CollectorRegistry, house: Household) -> Probe:
+    """Serve health and metrics; ready means that Redis answers."""
+
+    def reaches_redis() -> bool:
+        try:
+            house.jobs.check()
+        except Unavailable:
+            return False
+        return True
+
+    probe = Probe((settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis)
+    probe.start()
+    return probe
+
+
+def _until_next_time(name: str, duty: Callable[[Household], None], house: Household) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            duty(house)
+        except Unavailable as error:
+            # Whatever was not reached is found again by the next run.
+            log.warning("duty_interrupted", duty=name, reason=str(error))
+
+    run.__name__ = name.rpartition(".")[2]
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -134,11 +134,10 @@ class JobStore:
         request: JobRequest,
         state: JobState,
         *,
-        attempt: int | None = None,
         failure: Failure | None = None,
         timings_ms: Mapping[str, float] | None = None,
     ) -> bool:
-        """Bring a job to a final state and wake whoever waits for it; False if it was not this caller's to end.
+        """Bring a job to a final state and wake whoever waits for it; False if it is unknown or had ended already.
 
         Only shared/endings.py may call this: the bucket decides first.
         """
@@ -149,7 +148,7 @@ class JobStore:
         timings = json.dumps(dict(timings_ms or {}))
         outcome = self._scripts["finish"](
             keys=[_job_key(request.id), LEASES],
-            args=[request.id, "" if attempt is None else attempt, state, failed, timings, record],
+            args=[request.id, state, failed, timings, record],
         )
         return bool(outcome == "finished")
 

@@ -20,16 +20,13 @@ class JobState(StrEnum):
         return not NEXT[self]
 
 
-# A running job may be queued again: its worker was lost, or gave it back.
+# A running job may be queued again: its worker was lost, or gave it back.  A queued one may succeed: the bucket held
+# its end although Redis did not know, because the worker, or Redis itself, was lost in between.
+_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 NEXT: Mapping[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}),
-    JobState.RUNNING: frozenset(
-        {JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}
-    ),
-    JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELED: frozenset(),
-    JobState.EXPIRED: frozenset(),
+    JobState.QUEUED: _ENDS | {JobState.RUNNING},
+    JobState.RUNNING: _ENDS | {JobState.QUEUED},
+    **dict.fromkeys(_ENDS, frozenset()),
 }
 
 

@@ -20,13 +20,14 @@ from worker.metrics import StewardMetrics
 
 log = structlog.get_logger()
 
-# A submission puts its input first and its record right after; only what is older than this can have been lost.
-INBOX_GRACE_SECONDS = 15.0
-
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """What the steward looks after, built once by worker/steward.py."""
+    """What the steward looks after, built once by worker/steward.py.
+
+    A submission puts its input first and its record right after, so only an input older than `inbox_grace_seconds` can
+    belong to a job that was lost.
+    """
 
     jobs: JobStore
     bucket: Bucket
@@ -34,6 +35,7 @@ class Household:
     metrics: StewardMetrics
     forgotten_after_seconds: float
     result_ttl_seconds: int
+    inbox_grace_seconds: float = 15.0
 
 
 def sweep(house: Household) -> None:
@@ -56,7 +58,7 @@ def recover(house: Household) -> None:
     Raises:
         Unavailable: a store did not answer; what was not reached is found again.
     """
-    limit = time.time() - INBOX_GRACE_SECONDS
+    limit = time.time() - house.inbox_grace_seconds
     for found in house.bucket.listing("inbox/"):
         job_id = found.key.removeprefix("inbox/")
         if found.modified_at < limit and is_job_id(job_id):

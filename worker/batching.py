@@ -18,18 +18,18 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLimits:
+class Limits:
     """How large a batch may be and how long it may be waited for.
 
     max_pixels: sum over the batch; a single image above it goes alone.
-    wait_seconds: how long an idle device waits for company for an image.
+    max_wait_seconds: how long an idle device waits for company for an image.
     batch_handicap_seconds: an interactive image goes ahead of every batch image that is not older by this much; so
         batch work always comes to its turn.
     """
 
-    max_size: int = 8
+    max_images: int = 8
     max_pixels: int = 32_000_000
-    wait_seconds: float = 0.003
+    max_wait_seconds: float = 0.003
     batch_handicap_seconds: float = 0.5
 
 
@@ -68,7 +68,7 @@ class Decision(Generic[W]):
 
 
 def decide(
-    waiting: Sequence[W], *, now: float, free_since: float, limits: BatchLimits, is_draining: bool = False
+    waiting: Sequence[W], *, now: float, free_since: float, limits: Limits, is_draining: bool = False
 ) -> Decision[W]:
     """Form the next batch for a device that is free.
 
@@ -89,7 +89,7 @@ def decide(
         return Decision(canceled=canceled, late=late)
     taken, is_full = _fill(sorted(live, key=lambda item: _turn(item, limits)), limits)
     oldest = min(item.enqueued_at for item in live)
-    wait_until = oldest + limits.wait_seconds
+    wait_until = oldest + limits.max_wait_seconds
     reason = _reason(is_full, had_to_wait=oldest <= free_since, is_draining=is_draining, is_due=now >= wait_until)
     if reason is None:
         return Decision(canceled=canceled, late=late, kept=tuple(live), wait_until=wait_until)
@@ -98,12 +98,12 @@ def decide(
     return Decision(taken=taken, canceled=canceled, late=late, kept=kept, reason=reason)
 
 
-def _turn(item: Waiting, limits: BatchLimits) -> float:
+def _turn(item: Waiting, limits: Limits) -> float:
     """Return the time by which images are served in order; within a lane that is the order of arrival."""
     return item.enqueued_at + (limits.batch_handicap_seconds if item.lane is Lane.BATCH else 0.0)
 
 
-def _fill(ordered: Sequence[W], limits: BatchLimits) -> tuple[tuple[W, ...], bool]:
+def _fill(ordered: Sequence[W], limits: Limits) -> tuple[tuple[W, ...], bool]:
     """Return the longest allowed beginning of a non-empty sequence, and whether nothing more fits.
 
     A large image is never passed over for a smaller one behind it, or it might wait for ever.
@@ -112,10 +112,10 @@ def _fill(ordered: Sequence[W], limits: BatchLimits) -> tuple[tuple[W, ...], boo
     pixels = 0
     for item in ordered:
         pixels += item.pixels
-        if taken and (len(taken) == limits.max_size or pixels > limits.max_pixels):
+        if taken and (len(taken) == limits.max_images or pixels > limits.max_pixels):
             return tuple(taken), True
         taken.append(item)
-    return tuple(taken), len(taken) == limits.max_size or pixels >= limits.max_pixels
+    return tuple(taken), len(taken) == limits.max_images or pixels >= limits.max_pixels
 
 
 def _reason(is_full: bool, *, had_to_wait: bool, is_draining: bool, is_due: bool) -> Reason | None:

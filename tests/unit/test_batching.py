@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.jobs import Lane
-from worker.batching import BatchLimits, Decision, Reason, decide
+from worker.batching import Decision, Limits, Reason, decide
 
-LIMITS = BatchLimits(max_size=4, max_pixels=100, wait_seconds=0.003, batch_handicap_seconds=0.5)
+LIMITS = Limits(max_images=4, max_pixels=100, max_wait_seconds=0.003, batch_handicap_seconds=0.5)
 
 
 def yes() -> bool:
@@ -30,7 +30,7 @@ class Item:
 
 
 def decided(
-    *waiting: Item, now: float = 0.0, free_since: float = -1.0, limits: BatchLimits = LIMITS, is_draining: bool = False
+    *waiting: Item, now: float = 0.0, free_since: float = -1.0, limits: Limits = LIMITS, is_draining: bool = False
 ) -> Decision[Item]:
     return decide(waiting, now=now, free_since=free_since, limits=limits, is_draining=is_draining)
 
@@ -44,13 +44,13 @@ def test_an_idle_device_waits_a_little_for_company() -> None:
 
     decision = decided(item, now=5.001)
 
-    assert decision == Decision(kept=(item,), wait_until=5.0 + LIMITS.wait_seconds)
+    assert decision == Decision(kept=(item,), wait_until=5.0 + LIMITS.max_wait_seconds)
 
 
 def test_the_wait_ends_at_its_bound() -> None:
     item = Item(enqueued_at=5.0)
 
-    decision = decided(item, now=5.0 + LIMITS.wait_seconds)
+    decision = decided(item, now=5.0 + LIMITS.max_wait_seconds)
 
     assert decision == Decision(taken=(item,), reason=Reason.WAITED)
 
@@ -149,7 +149,7 @@ def test_no_image_is_lost_and_none_is_counted_twice(
 def test_a_batch_keeps_to_its_limits(waiting: list[Item], now: float) -> None:
     taken = decided(*waiting, now=now, free_since=now).taken
 
-    assert len(taken) <= LIMITS.max_size
+    assert len(taken) <= LIMITS.max_images
     assert len(taken) <= 1 or sum(item.pixels for item in taken) <= LIMITS.max_pixels
 
 
@@ -174,7 +174,7 @@ def test_a_lane_is_served_in_the_order_of_arrival(waiting: list[Item], now: floa
 def test_an_idle_device_never_waits_longer_than_its_bound(waiting: list[Item], now: float) -> None:
     decision = decided(*waiting, now=now)
 
-    assert decision.wait_until is None or now < decision.wait_until <= now + LIMITS.wait_seconds
+    assert decision.wait_until is None or now < decision.wait_until <= now + LIMITS.max_wait_seconds
 
 
 def test_batch_work_is_not_starved_by_interactive_work_that_never_ends() -> None:
@@ -184,7 +184,7 @@ def test_batch_work_is_not_starved_by_interactive_work_that_never_ends() -> None
 
     while batch in queue and now < 5.0:
         now += 0.05
-        queue += [Item(enqueued_at=now - 0.01) for _ in range(LIMITS.max_size)]
+        queue += [Item(enqueued_at=now - 0.01) for _ in range(LIMITS.max_images)]
         queue = list(decided(*queue, now=now, free_since=now).kept)
 
     assert now < LIMITS.batch_handicap_seconds + 0.2

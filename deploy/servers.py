@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -193,8 +193,12 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free, and free 10000 above as well.  Random, so that two stacks at once rarely meet."""
-    candidates = random.sample(_PORT_RANGE, len(_PORT_RANGE))
-    free = (port for port in candidates if is_free(port) and is_free(port + _GRPC_OFFSET))
+def free_ports(count: int, *, besides: Collection[int] = ()) -> list[int]:
+    """Return ports that are free, and free 10000 above as well.
+
+    The search begins anywhere, so that two stacks that start at once rarely meet.
+    """
+    start = random.randrange(len(_PORT_RANGE))
+    candidates = [*_PORT_RANGE[start:], *_PORT_RANGE[:start]]
+    free = (port for port in candidates if port not in besides and is_free(port) and is_free(port + _GRPC_OFFSET))
     return list(itertools.islice(free, count))

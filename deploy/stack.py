@@ -8,22 +8,25 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
+
+import redis
 
 from deploy.gateway_client import GatewayClient, GatewayRefused
 from deploy.processes import NotReady, Process, stop_all
 from deploy.servers import LOOPBACK, REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports, is_free
-from shared.catalogue import Catalogue, public_id
-from shared.redis_client import connect
-from shared.settings import Settings
+from shared.catalogue import Catalogue, WorkerState, public_id
+from shared.errors import StoreUnavailable
 
 BUCKET = "maskmill"
 # The parts that serve requests may finish what they do; together with the servers' own grace this stays below 15 s.
@@ -37,7 +40,7 @@ Step = Callable[[str], AbstractContextManager[Callable[[], None]]]
 
 
 @contextlib.contextmanager
-def unseen(_title: str) -> Any:
+def unseen(_title: str) -> Iterator[Callable[[], None]]:
     """Be the step that nobody watches."""
     yield lambda: None
 
@@ -52,8 +55,8 @@ class InternalPorts:
 
     @classmethod
     def free(cls) -> Self:
-        valkey, probe = free_ports(2)
-        return cls(valkey, probe, ObjectPorts.free())
+        valkey, probe, *objects = free_ports(2 + len(ObjectPorts.__dataclass_fields__))
+        return cls(valkey, probe, ObjectPorts(*objects))
 
     @classmethod
     def remembered(cls, file: Path) -> Self:
@@ -67,6 +70,10 @@ class InternalPorts:
             ports = cls.free()
         file.write_text(json.dumps(asdict(ports)))
         return ports
+
+    @property
+    def all(self) -> list[int]:
+        return [self.valkey, self.probe, *astuple(self.objects)]
 
     def are_free(self) -> bool:
         return is_free(self.valkey) and is_free(self.probe) and self.objects.are_free()
@@ -99,20 +106,19 @@ class Stack:
     ) -> None:
         self.data = data.resolve()
         self.model = model
-        self.port = port or free_ports(1)[0]
         self._environ = dict(environ)
         self._names = itertools.count(2)
         run = self.data / "run"
         run.mkdir(parents=True, exist_ok=True)
         keys = StorageKeys.remembered(self.data / "keys.json")
         self.ports = InternalPorts.remembered(run / "ports.json")
+        self.port = port or free_ports(1, besides=self.ports.all)[0]
         self.valkey = ValkeyServer(self.data / "valkey", self.ports.valkey, log=self._log("valkey"))
         self.objects = ObjectServer(
             self.data / "seaweedfs", self.ports.objects, keys.access, keys.secret, log=self._log("seaweedfs")
         )
-        probe = {"MASKMILL_PROBE_PORT": str(self.ports.probe)}
-        self.worker = self._python("worker", "worker.main", probe)
-        self.steward = self._python("steward", "worker.steward")
+        self.worker = self._python("worker", "worker.main", {"MASKMILL_PROBE_PORT": str(self.ports.probe)})
+        self.steward = self._python("steward", "worker.steward", {"MASKMILL_PROBE_PORT": "0"})
         self.gateway = self._python("gateway", "api.wsgi", self._gateway_env())
         self._extra_workers: list[Process] = []
 
@@ -122,9 +128,9 @@ class Stack:
 
     @property
     def client(self) -> GatewayClient:
-        # With tokens configured, the first one opens the door for us too.
-        token = self._environ.get("MASKMILL_TOKENS", "")
-        return GatewayClient(self.port, token)
+        """What asks the gateway as the first of the configured tokens, if there are any."""
+        words = re.split(r"[,\s]+", self._environ.get("MASKMILL_TOKENS", "").strip())
+        return GatewayClient(self.port, token=words[0].partition(":")[2] or words[0])
 
     @property
     def env(self) -> dict[str, str]:
@@ -184,8 +190,10 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _python(self, name: str, module: str, settings: Mapping[str, str] | None = None) -> Process:
-        env = self._environ | self.env | {"PYTHONUNBUFFERED": "1"} | dict(settings or {})
+    def _python(self, name: str, module: str, settings: Mapping[str, str]) -> Process:
+        # A worker that gives its jobs back itself is better than one that is killed for being slow.
+        defaults = {"MASKMILL_DRAIN_SECONDS": str(DRAIN_SECONDS - 1), "PYTHONUNBUFFERED": "1"}
+        env = defaults | self._environ | self.env | dict(settings)
         # A proxy for the outside world is of no use to parts that talk to each other.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), env.get("PYTHONPATH")]))
@@ -204,20 +212,31 @@ class Stack:
             log.replace(log.with_suffix(".log.1"))
         return log
 
+    @contextlib.contextmanager
+    def _catalogue(self) -> Iterator[Catalogue]:
+        with redis.Redis.from_url(self.valkey.url, decode_responses=True, socket_timeout=2) as client:
+            yield Catalogue(client)
+
     def _forget_old_workers(self) -> None:
         """Withdraw workers of an earlier run that was cut short, or their model would look ready, or broken, to us."""
-        with connect(Settings(redis_url=self.valkey.url)) as client:
-            catalogue = Catalogue(client)
+        with self._catalogue() as catalogue:
             for worker in catalogue.workers():
                 catalogue.leave(worker.id)
+
+    def _insist_healthy(self) -> None:
+        with self._catalogue() as catalogue, contextlib.suppress(StoreUnavailable):
+            for worker in catalogue.workers():
+                if worker.state is WorkerState.SETUP_FAILED:
+                    raise NotReady(f"the model {self.model} cannot be used: {worker.reason}")
+        for process in self.processes:
+            process.insist_alive()
 
     def _wait(
         self, is_done: Callable[[], bool], deadline_seconds: float | None, what: str, tick: Callable[[], None]
     ) -> None:
         deadline = time.monotonic() + deadline_seconds if deadline_seconds else float("inf")
         while not is_done():
-            for process in self.processes:
-                process.insist_alive()
+            self._insist_healthy()
             if time.monotonic() > deadline:
                 raise NotReady(f"{what} was not ready in {deadline_seconds:.0f} s; see {self.gateway.log}")
             tick()
@@ -231,12 +250,11 @@ class Stack:
 
     def _model_is_ready(self) -> bool:
         try:
-            models = self.client.get("/v1/models").json()
+            answer = self.client.ask("GET", "/v1/models")
         except GatewayRefused:
             return False
-        offline: dict[str, Any] = {"state": "offline"}
-        wanted = next((model for model in models["models"] if model["id"] == models["default"]), offline)
-        if wanted["state"] == "setup_failed":
-            reasons = [worker["reason"] for worker in wanted.get("workers", []) if worker.get("reason")]
-            raise NotReady(f"The model could not be loaded: {' '.join(reasons) or f'see {self.worker.log}'}")
-        return bool(wanted["state"] == "ready")
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise NotReady("the gateway asks for a token that is nowhere to be read: give one in MASKMILL_TOKENS")
+        models: dict[str, Any] = answer.json() if answer.is_ok else {"models": [], "default": ""}
+        states = {model["id"]: model["state"] for model in models["models"]}
+        return bool(states.get(models["default"]) == "ready")

@@ -1,14 +1,17 @@
 """Real servers for the tests: a Valkey and an S3-compatible store of our own, on free ports, gone afterwards."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from deploy.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
+from deploy.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +95,22 @@ def storage_env(storage: Storage, bucket_name: str) -> dict[str, str]:
         "MASKMILL_STORAGE_ACCESS_KEY": storage.access_key,
         "MASKMILL_STORAGE_SECRET_KEY": storage.secret_key,
     }
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole service as real processes, ready to answer at `.url`.  It is shared: leave it as it was found."""
+    with Stack(tmp_path_factory.mktemp("stack"), environ=_plain_environment()) as running:
+        yield running.start()
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """The same for one test alone, which may break it.  Takes some seconds."""
+    with Stack(tmp_path / "data", environ=_plain_environment()) as running:
+        yield running.start()
+
+
+def _plain_environment() -> dict[str, str]:
+    """What this process was started with, less the settings of a service that somebody runs beside the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}

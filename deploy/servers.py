@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import os
-import random
+import secrets
 import socket
 import sysconfig
 from collections.abc import Collection, Iterator
@@ -198,7 +198,7 @@ def free_ports(count: int, *, besides: Collection[int] = ()) -> list[int]:
 
     The search begins anywhere, so that two stacks that start at once rarely meet.
     """
-    start = random.randrange(len(_PORT_RANGE))
+    start = secrets.randbelow(len(_PORT_RANGE))
     candidates = [*_PORT_RANGE[start:], *_PORT_RANGE[:start]]
     free = (port for port in candidates if port not in besides and is_free(port) and is_free(port + _GRPC_OFFSET))
     return list(itertools.islice(free, count))

@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from shared.errors import MaskmillError
 from shared.job_ids import new_job_id
 from shared.jobs import ImageFacts, JobRequest, Lane, SegmentParameters
 from shared.results import Segment
+from worker.engine import Ticket
 from worker.segmenter import Prepared, Segmentation
 
 MODEL = "maskmill/embedded"
@@ -76,8 +76,8 @@ class AtOnce:
     def __init__(self, segmenter: Halves) -> None:
         self._segmenter = segmenter
 
-    def submit(self, prepared: Prepared, **_: object) -> "Future[Segmentation]":
-        future: Future[Segmentation] = Future()
+    def submit(self, prepared: Prepared, **_: object) -> Ticket:
+        future = Ticket()
         (outcome,) = self._segmenter.segment([prepared])
         if isinstance(outcome, MaskmillError):
             future.set_exception(outcome)

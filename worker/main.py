@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
@@ -29,7 +30,7 @@ from shared.jobs import Lane
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
-from shared.storage import open_bucket
+from shared.storage import NoSuchObject, open_bucket
 from worker import tasks
 from worker.batching import Limits
 from worker.engine import Engine
@@ -45,6 +46,7 @@ from worker.settings import WorkerSettings
 log = structlog.get_logger()
 STUCK_EXIT_CODE = 70
 SETUP_FAILED_SECONDS = 5
+STOP_SECONDS = 5
 
 
 def main() -> int:
@@ -76,44 +78,71 @@ def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
         stack.callback(probe.stop)
         probe.start()
     try:
-        segmenter = load(settings, heartbeat)
+        engine, segmenter = load(settings, heartbeat, metrics)
     except ModelUnusable as error:
         return _setup_failed(heartbeat, error)
-    serve(settings, segmenter, heartbeat, metrics, stack)
+    stack.callback(engine.stop, timeout_seconds=STOP_SECONDS)
+    serve(settings, engine, segmenter, heartbeat, metrics, stack)
     return 0
 
 
-def load(settings: WorkerSettings, heartbeat: Heartbeat) -> Segmenter:
-    """Load and warm up the model.
+def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics) -> tuple[Engine, Segmenter]:
+    """Load the model and warm it up in the engine's thread.
 
     Raises:
         ModelUnusable: with one sentence that says why.
     """
     start = time.monotonic()
     log.info("model_loading", model=settings.model)
-    cache = Path(settings.model_cache or mkdtemp(prefix="maskmill-models-"))
-
-    def download(source: str, into: Path) -> None:
-        bucket, _, prefix = source.removeprefix("s3://").partition("/")
-        try:
-            open_bucket(settings, retries=settings.storage_retries, name=bucket).download(prefix, into)
-        except Unavailable as error:
-            raise ModelUnusable(f"The model at {source} could not be fetched: {error}") from error
-
     segmenter = load_segmenter(
-        settings.model, public_id=public_id(settings.model), device=settings.device, cache=cache, download=download
+        settings.model,
+        public_id=public_id(settings.model),
+        device=settings.device,
+        cache=Path(settings.model_cache or mkdtemp(prefix="maskmill-models-")),
+        download=partial(download, settings),
     )
-    segmenter.warm_up()
+    engine = Engine(segmenter, limits_of(settings), observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
+    try:
+        engine.start().result()
+    except Exception as error:
+        raise ModelUnusable(f"The model {segmenter.model} broke on its first image: {error}") from error
     load_seconds = round(time.monotonic() - start, 2)
     log.info("model_loaded", model=segmenter.model, device=segmenter.device, load_seconds=load_seconds)
     heartbeat.change(
         WorkerState.LOADING, device=segmenter.device, revision=segmenter.revision, load_seconds=load_seconds
     )
-    return segmenter
+    return engine, segmenter
+
+
+def download(settings: WorkerSettings, source: str, into: Path) -> None:
+    """Fetch what lies under an `s3://bucket/prefix` of the same object store.
+
+    Raises:
+        ModelUnusable: it could not be had.
+    """
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    try:
+        open_bucket(settings, retries=settings.storage_retries, name=bucket).download(prefix, into)
+    except (Unavailable, NoSuchObject) as error:
+        raise ModelUnusable(f"The model at {source} could not be fetched: {error}") from error
+
+
+def limits_of(settings: WorkerSettings) -> Limits:
+    """Return how batches are formed."""
+    return Limits(
+        max_images=settings.batch_images,
+        max_pixels=int(1e6 * settings.batch_megapixels),
+        max_wait_seconds=settings.batch_wait_ms / 1000,
+    )
 
 
 def serve(
-    settings: WorkerSettings, segmenter: Segmenter, heartbeat: Heartbeat, metrics: WorkerMetrics, stack: ExitStack
+    settings: WorkerSettings,
+    engine: Engine,
+    segmenter: Segmenter,
+    heartbeat: Heartbeat,
+    metrics: WorkerMetrics,
+    stack: ExitStack,
 ) -> None:
     """Take jobs until SIGTERM."""
     jobs = JobStore(
@@ -122,12 +151,6 @@ def serve(
         max_attempts=settings.max_attempts,
         result_ttl_seconds=settings.result_ttl_seconds,
     )
-    limits = Limits(
-        max_images=settings.batch_images,
-        max_pixels=int(1e6 * settings.batch_megapixels),
-        max_wait_seconds=settings.batch_wait_ms / 1000,
-    )
-    engine = Engine(segmenter, limits, observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     services = Services(
         jobs=jobs,
@@ -140,8 +163,6 @@ def serve(
         worker_id=heartbeat.status.id,
         max_pixels=int(1e6 * settings.decode_megapixels),
     )
-    engine.start()
-    stack.callback(engine.stop)
     leases.start()
     stack.callback(leases.stop)
     threading.Thread(target=_watch, args=(engine, heartbeat), name="watchdog", daemon=True).start()
@@ -180,10 +201,12 @@ def _abandon() -> None:
 
 def _watch(engine: Engine, heartbeat: Heartbeat) -> None:
     """End the process when the device is stuck: nothing else frees a thread from a kernel that does not return."""
-    while not engine.is_stuck:
+    while engine.is_healthy:
         time.sleep(1)
-    log.critical("device_stuck", device=heartbeat.status.device)
-    heartbeat.change(WorkerState.SETUP_FAILED, reason="a batch did not return from the device")
+    if heartbeat.status.state is WorkerState.DRAINING:
+        return
+    log.critical("device_lost", device=heartbeat.status.device, is_stuck=engine.is_stuck)
+    heartbeat.change(WorkerState.SETUP_FAILED, reason="the device is stuck or lost")
     time.sleep(1)
     os._exit(STUCK_EXIT_CODE)
 

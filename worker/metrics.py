@@ -3,12 +3,13 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.jobs import JobState, Lane
+from worker.engine import BatchReport
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 class WorkerMetrics:
-    """Fills pipeline.Observer and engine.Observer."""
+    """Fills pipeline.Observer and engine.EngineObserver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ended = Counter(
@@ -43,6 +44,19 @@ class WorkerMetrics:
     def job_dropped(self, reason: str) -> None:
         """A message or an attempt led to nothing."""
         self._dropped.labels(reason).inc()
+
+    def batch_done(self, report: BatchReport) -> None:
+        """A batch is over."""
+        self._batch_images.observe(report.size)
+        self._batches.labels(report.reason).inc()
+        self._device.observe(report.device_ms / 1000)
+        for wait_ms in report.wait_ms:
+            self._batch_wait.observe(wait_ms / 1000)
+
+    def images_dropped(self, *, canceled: int, late: int) -> None:
+        """Images left the queue of the device without any of its time."""
+        self._dropped.labels("canceled").inc(canceled)
+        self._dropped.labels("late").inc(late)
 
     def ready(self, is_ready: bool) -> None:
         """Say whether the worker takes jobs."""

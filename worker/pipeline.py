@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,6 +17,7 @@ from shared.jobs import Failure, JobRequest, JobState, Lane
 from shared.results import ByteRange, JobResult, inbox_key, object_key
 from shared.storage import Bucket, NoSuchObject
 from worker.decode import decode
+from worker.engine import Ticket
 from worker.leases import Lease, LeaseKeeper
 from worker.render import hf_array, labels_png, masks_zip, overlay_png
 from worker.segmenter import Prepared, Segmentation, Segmenter
@@ -30,8 +30,8 @@ class Batches(Protocol):
 
     def submit(
         self, prepared: Prepared, *, lane: Lane, deadline: float | None, is_wanted: Callable[[], bool]
-    ) -> "Future[Segmentation]":
-        """Queue an image for the device; the future raises what went wrong with it.
+    ) -> Ticket:
+        """Queue an image for the device; the ticket raises what went wrong with it.
 
         Args:
             deadline: by time.monotonic(), or None.
@@ -129,8 +129,7 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     with watch.stage("prepare"):
         prepared = services.segmenter.prepare(image, request.parameters)
     lease.check()
-    with watch.stage("segment"):
-        segmentation = _segment(prepared, lease, services)
+    segmentation = _segment(prepared, lease, services, watch)
     lease.check()
     if request.lane is Lane.INTERACTIVE:
         with watch.stage("reply"):
@@ -197,12 +196,16 @@ def expire(request: JobRequest, services: Services, *, attempt: int = 0) -> None
     _end(JobResult(request, JobState.EXPIRED, attempt, failure=late), services)
 
 
-def _segment(prepared: Prepared, lease: Lease, services: Services) -> Segmentation:
+def _segment(prepared: Prepared, lease: Lease, services: Services, watch: Stopwatch) -> Segmentation:
+    """Wait for the device; "batch" is the time until it was free, "device" that of the whole batch."""
     request = lease.claim.request
     left = None if request.deadline_at is None else request.deadline_at - time.time()
     deadline = None if left is None else time.monotonic() + left
-    future = services.batches.submit(prepared, lane=request.lane, deadline=deadline, is_wanted=lambda: lease.is_held)
-    return future.result()
+    ticket = services.batches.submit(prepared, lane=request.lane, deadline=deadline, is_wanted=lambda: lease.is_held)
+    segmentation = ticket.result()
+    watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
+    watch.timings_ms["device"] = round(ticket.device_ms, 2)
+    return segmentation
 
 
 def _end(result: JobResult, services: Services) -> None:

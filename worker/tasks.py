@@ -13,7 +13,7 @@ log = structlog.get_logger()
 def register(app: Celery, services: Services) -> None:
     """Tell the app how to run a job's message."""
 
-    @app.task(name=SEGMENT_TASK)
+    @app.task(name=SEGMENT_TASK)  # type: ignore[untyped-decorator]
     def segment(wire: dict[str, str]) -> None:
         message = SegmentMessage.from_wire(wire)
         with structlog.contextvars.bound_contextvars(request_id=message.request_id):

@@ -114,7 +114,7 @@ def test_a_photo_goes_in_and_masks_come_out(services: Services) -> None:
     assert labels.tolist() == [[1, 1, 1, 2, 2, 2]] * 4
     job = services.jobs.get(asked.id)
     assert job.state is JobState.SUCCEEDED
-    assert {"fetch", "decode", "segment", "render", "store"} <= set(job.timings_ms)
+    assert {"fetch", "decode", "batch", "device", "render", "store"} <= set(job.timings_ms)
 
 
 def test_one_mask_is_had_by_its_byte_range(services: Services) -> None:

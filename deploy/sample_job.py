@@ -10,6 +10,8 @@ from typing import Any
 from deploy.gateway_client import GatewayClient, GatewayRefused
 
 PHOTO = Path(__file__).with_name("sample") / "photo.jpg"
+# Lower than the default, so that there is more to see.
+SUBMIT = "/v1/jobs?threshold=0.5"
 _FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 _HEADINGS = ("segment", "score", "share", "box (x, y, width, height)")
 
@@ -31,7 +33,7 @@ def run_sample(client: GatewayClient, *, deadline_seconds: float = 120.0) -> Sam
         GatewayRefused: something went wrong on the way, or it took too long.
     """
     started = time.monotonic()
-    job = client.post("/v1/jobs", PHOTO.read_bytes()).json()
+    job = client.post(SUBMIT, PHOTO.read_bytes()).json()
     while job["state"] not in _FINAL:
         if time.monotonic() - started > deadline_seconds:
             raise GatewayRefused(f"the sample job {job['id']} is still {job['state']} after {deadline_seconds:.0f} s")
@@ -56,7 +58,7 @@ def curl_lines(url: str, job_id: str, *, token: str = "") -> list[str]:
     door = f"-H {shlex.quote(f'Authorization: Bearer {token}')} " if token else ""
     photo = f"-H 'Content-Type: image/jpeg' --data-binary {shlex.quote(f'@{PHOTO}')}"
     return [
-        f"curl -s {door}{photo} {url}/v1/jobs",
+        f"curl -s {door}{photo} '{url}{SUBMIT}'",
         f"curl -s {door}'{url}/v1/jobs/{job_id}?wait=20'",
         # One line of base64 masks is more than a terminal wants to see.
         f"curl -s {door}{photo} {url}/ | cut -c 1-300",

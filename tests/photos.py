@@ -1,0 +1,59 @@
+"""Real photos for tests: public domain or CC0, out of scikit-image's wheel, so nothing is fetched."""
+
+from io import BytesIO
+
+from PIL import Image
+from skimage import data
+
+EXIF_ORIENTATION = 0x0112
+ROTATED_LEFT = 6
+
+
+def astronaut() -> Image.Image:
+    """A woman in a space suit, 512 x 512."""
+    return Image.fromarray(data.astronaut())
+
+
+def cat() -> Image.Image:
+    """A cat's face, 451 x 300."""
+    return Image.fromarray(data.chelsea())
+
+
+def coffee() -> Image.Image:
+    """A cup on a table, 600 x 400."""
+    return Image.fromarray(data.coffee())
+
+
+def grey() -> Image.Image:
+    """A photographer on a lawn, 512 x 512, one channel."""
+    return Image.fromarray(data.camera())
+
+
+def photos() -> dict[str, Image.Image]:
+    """Upright RGB photos by name, of sizes that catch out a resize: odd, narrow, tiny, large."""
+    return {
+        "astronaut": astronaut(),
+        "cat": cat(),
+        "coffee": coffee(),
+        "grey": grey().convert("RGB"),
+        "odd": astronaut().crop((3, 5, 340, 466)),
+        "narrow": coffee().crop((0, 100, 600, 160)),
+        "tall": cat().resize((97, 731)),
+        "tiny": cat().resize((31, 23)),
+        "large": coffee().resize((1801, 1203)),
+    }
+
+
+def jpeg(image: Image.Image, *, orientation: int | None = None) -> bytes:
+    """Encode an image; with an orientation a viewer has to turn it, as phones have it."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[EXIF_ORIENTATION] = orientation
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=92, exif=exif)
+    return buffer.getvalue()
+
+
+def sideways_cat() -> bytes:
+    """The cat as a phone stores it: lying on its side, with a note that says how to turn it."""
+    return jpeg(cat().rotate(90, expand=True), orientation=ROTATED_LEFT)

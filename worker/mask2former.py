@@ -1,0 +1,108 @@
+"""Mask2Former behind the port of worker/segmenter.py: batches on one device, post-processing where the logits are."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from PIL.Image import Image
+from PIL.Image import new as new_image
+from torch import Tensor
+from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, PretrainedConfig
+
+from shared.errors import EngineFailed, MaskmillError, OutOfMemory
+from shared.jobs import SegmentParameters, Subtask
+from worker.postprocess import Logits, painting, segmentation
+from worker.segmenter import Prepared, Segmentation
+
+WARM_UP_SIZE: Final = (640, 480)
+
+
+class Mask2FormerSegmenter:
+    """Fills `Segmenter`.  Arithmetic is that of the weights in memory: float32 unless they were cast."""
+
+    def __init__(
+        self,
+        network: Mask2FormerForUniversalSegmentation,
+        processor: Mask2FormerImageProcessorPil,
+        *,
+        model: str,
+        revision: str,
+        device: str,
+    ) -> None:
+        self.model = model
+        self.revision = revision
+        self.device = device
+        self._network: Any = network.eval().to(device)  # type: ignore[no-untyped-call]
+        self._processor = processor
+        self._names = class_names(network.config)
+
+    def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
+        pixels = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return Prepared(pixels, image.height, image.width, parameters)
+
+    def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
+        # Where a model keeps the aspect of its images, only those of one shape can share a pass.
+        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, item in enumerate(batch):
+            alike[tuple(item.pixels.shape)].append(place)
+        done: dict[int, Segmentation | MaskmillError] = {}
+        for places in alike.values():
+            done.update(zip(places, self._segment_alike([batch[place] for place in places]), strict=True))
+        return [done[place] for place in range(len(batch))]
+
+    def warm_up(self) -> None:
+        blank = new_image("RGB", WARM_UP_SIZE)
+        for subtask in Subtask:
+            self.segment([self.prepare(blank, SegmentParameters(threshold=0.0, subtask=subtask))])
+
+    @torch.inference_mode()
+    def _segment_alike(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
+        """Halve a batch that fails until it passes, or until the image is alone that cannot."""
+        try:
+            logits = self._forward(batch)
+        except Exception as error:
+            failure = failure_of(error)
+        else:
+            return [self._finish(one, item) for one, item in zip(logits, batch, strict=True)]
+        # Out here the exception is gone, and with it the memory that its traceback held.
+        if len(batch) == 1:
+            return [failure]
+        half = len(batch) // 2
+        return self._segment_alike(batch[:half]) + self._segment_alike(batch[half:])
+
+    def _forward(self, batch: Sequence[Prepared]) -> list[Logits]:
+        pixels: Tensor = torch.stack([item.pixels for item in batch]).to(self.device)
+        output: Any = self._network(pixel_values=pixels)
+        classes, masks = output.class_queries_logits.float(), output.masks_queries_logits.float()
+        return [Logits(*one) for one in zip(classes, masks, strict=True)]
+
+    def _finish(self, logits: Logits, item: Prepared) -> Segmentation | MaskmillError:
+        subtask = item.parameters.subtask or Subtask.PANOPTIC
+        try:
+            painted = painting(logits, (item.height, item.width), subtask, item.parameters)
+            return segmentation(painted.label_map.cpu().numpy(), painted.found, self._names)
+        except Exception as error:
+            return failure_of(error)
+
+
+def class_names(config: PretrainedConfig) -> dict[int, str]:
+    """Return the name of each class by its number."""
+    return {int(number): name for number, name in (config.id2label or {}).items()}
+
+
+def failure_of(error: Exception) -> MaskmillError:
+    """Say in our words what the device or the model could not do; the original hangs on as the cause."""
+    failure: MaskmillError
+    if is_out_of_memory(error):
+        failure = OutOfMemory("The image does not fit into the device's memory.")
+    else:
+        failure = EngineFailed(f"The model failed on this image: {type(error).__name__}.")
+    # Without its traceback, which would keep the tensors of the failed pass.
+    failure.__cause__ = error.with_traceback(None)
+    return failure
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    # A CPU has no class of its own for it.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

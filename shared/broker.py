@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import redis
-from celery import Celery
+from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import priority_cycle
 
@@ -71,20 +71,26 @@ def make_celery(settings: Settings) -> Celery:
 
 def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> None:
     """Run Celery in this process, on threads, until SIGTERM; tasks in hand are finished then."""
+    # Logging is set up already; without somebody to say so, Celery would do it again in its own way.
+    signals.setup_logging.connect(_leave_logging_alone)
     # The name is of no use but must differ from worker to worker; gossip and events are off, so that Redis is quiet.
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",
             f"--queues={','.join(queues)}",
             f"--hostname={name}",
-            "--loglevel=WARNING",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",
         ]
     )
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    pass
 
 
 class JobQueue:

@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -14,14 +14,18 @@ SECRET_NAME = re.compile(r"token|authorization|secret|password|api_key", re.IGNO
 SECRET_TEXT = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
 
 
-def configure_logging(settings: Settings, *, process: str) -> None:
-    """Send everything, the libraries' records too, to stderr in the one form.  For composition roots."""
+def configure_logging(settings: Settings, **facts: str) -> None:
+    """Send everything, the libraries' records too, to stderr in the one form.  For composition roots.
+
+    Args:
+        facts: what stands in every line of this process, on whatever thread: process="worker", worker="...".
+    """
     as_columns = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared_steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _with_process(process),
+        _with_facts(facts),
         hide_secrets,
     ]
     rendering: list[structlog.typing.Processor] = (
@@ -42,10 +46,21 @@ def configure_logging(settings: Settings, *, process: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp"):
+    for noisy in (
+        "botocore",
+        "boto3",
+        "urllib3",
+        "s3transfer",
+        "PIL",
+        "kombu",
+        "celery.beat",
+        "celery.worker.strategy",
+        "celery.app.trace",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -59,9 +74,9 @@ def hide_secrets(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> M
     return event
 
 
-def _with_process(process: str) -> structlog.typing.Processor:
+def _with_facts(facts: Mapping[str, str]) -> structlog.typing.Processor:
     def add(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["process"] = process
+        event.update(facts)
         return event
 
     return add

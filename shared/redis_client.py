@@ -34,6 +34,8 @@ def connect(settings: Settings, *, decode: bool = True) -> RedisClient:
         # One more try heals a connection that died while idle; trying again after a silence would only delay the 503.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         health_check_interval=30,
+        # More than a process has threads, so that a busy minute is never mistaken for an outage.
+        max_connections=1000,
     )
 
 

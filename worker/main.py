@@ -53,8 +53,7 @@ def main() -> int:
     """Run a worker until it is told to end; the exit code says whether that was in order."""
     settings = read_settings(WorkerSettings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    configure_logging(settings, process="worker")
-    structlog.contextvars.bind_contextvars(worker=worker_id)
+    configure_logging(settings, process="worker", worker=worker_id)
     with ExitStack() as stack:
         return run(settings, worker_id, stack)
 

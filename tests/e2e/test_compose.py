@@ -1,0 +1,288 @@
+"""docker-compose.yml, built and run for real by whatever Docker engine `docker info` reaches.
+
+Its two foreign images are pulled; where they cannot be, tests/e2e/compose builds stand-ins that hold the same servers.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.gateway_client import GatewayClient
+from deploy.sample_job import PHOTO, run_sample
+from deploy.servers import free_ports
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = {"api", "worker", "steward"}
+SERVICES = OURS | {"valkey", "seaweedfs"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compose:
+    """One project under `docker compose`, so that nothing of anybody else's is touched."""
+
+    project: str
+    port: int
+    files: tuple[Path, ...] = (ROOT / "docker-compose.yml",)
+
+    def __call__(self, *arguments: str) -> str:
+        """Run a subcommand and return what it printed."""
+        files = [word for file in self.files for word in ("--file", str(file))]
+        return docker("compose", "--project-name", self.project, *files, *arguments, env={"PORT": str(self.port)})
+
+    def config(self, *flags: str) -> dict[str, Any]:
+        services: dict[str, Any] = json.loads(self(*flags, "config", "--format", "json"))["services"]
+        return services
+
+    def containers(self) -> dict[str, list[dict[str, Any]]]:
+        """What the engine knows of each service's containers, ended ones too."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for container in json.loads(docker("inspect", *self("ps", "--all", "--quiet").split())):
+            found.setdefault(container["Config"]["Labels"]["com.docker.compose.service"], []).append(container)
+        return found
+
+    def events(self, service: str) -> list[dict[str, Any]]:
+        """What a service's processes logged."""
+        lines = self("logs", "--no-log-prefix", "--no-color", service).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
+    """The project, with what this machine needs laid over the file; nothing is started yet."""
+    require_engine()
+    [port] = free_ports(1)
+    plain = Compose(f"maskmill-test-{uuid.uuid4().hex[:8]}", port)
+    files = list(plain.files)
+    foreign = [service["image"] for service in plain.config().values() if "build" not in service]
+    if not all(is_at_hand(image) for image in foreign):
+        files.append(ROOT / "tests" / "e2e" / "compose" / "standins.yml")
+    wheels = folder_of_torch()
+    if wheels is not None:
+        build = {"args": {"TORCH_INDEX": ""}, "additional_contexts": {"wheels": str(wheels)}}
+        override = tmp_path_factory.mktemp("compose") / "torch.json"
+        override.write_text(json.dumps({"services": {"worker": {"build": build}}}))
+        files.append(override)
+    return Compose(plain.project, plain.port, tuple(files))
+
+
+@pytest.fixture(scope="module")
+def stack(compose: Compose) -> Iterator[Compose]:
+    """The whole service, built and healthy; gone afterwards, with its data."""
+    try:
+        compose("build")
+        started = time.monotonic()
+        compose("up", "--wait")
+        print(f"healthy after {time.monotonic() - started:.1f} s")
+        yield compose
+    except subprocess.CalledProcessError:
+        print(compose("logs", "--tail", "50"))
+        raise
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--timeout", "10", "--rmi", "local")
+
+
+@pytest.fixture
+def client(stack: Compose) -> GatewayClient:
+    return GatewayClient(stack.port)
+
+
+def test_the_gpu_takes_the_place_of_the_cpu_on_request(compose: Compose) -> None:
+    plain, gpu = compose.config(), compose.config("--profile", "gpu")
+
+    assert set(plain) == SERVICES
+    assert set(gpu) == SERVICES | {"worker-gpu"}
+    assert gpu["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+    assert not gpu["worker-gpu"]["build"].get("args")
+
+
+def test_every_service_is_healthy_and_confined(stack: Compose) -> None:
+    containers = stack.containers()
+
+    assert set(containers) == SERVICES
+    for [container] in containers.values():
+        host = container["HostConfig"]
+        assert container["State"]["Health"]["Status"] == "healthy"
+        assert container["Config"]["User"].split(":")[0] not in {"", "0", "root"}
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+        assert host["Memory"] > 0
+
+
+def test_only_the_gateway_can_be_reached_and_only_from_this_machine(stack: Compose) -> None:
+    published = {
+        service: list(container["HostConfig"]["PortBindings"].items())
+        for service, [container] in stack.containers().items()
+        if container["HostConfig"]["PortBindings"]
+    }
+
+    assert published == {"api": [("8000/tcp", [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}])]}
+
+
+def test_torch_is_in_the_worker_alone(stack: Compose) -> None:
+    question = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
+
+    answers = {service: stack("exec", "-T", service, "python", "-c", question).strip() for service in OURS}
+
+    assert answers == {"worker": "True", "api": "False", "steward": "False"}
+
+
+def test_a_photo_goes_in_and_masks_come_out(client: GatewayClient) -> None:
+    sample = run_sample(client)
+
+    size = (sample.result["image"]["width"], sample.result["image"]["height"])
+    segments = sample.result["segments"]
+    labels = picture(client.get(f"/v1/jobs/{sample.job_id}/labels.png").body)
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{sample.job_id}/masks.zip").body))
+    assert picture(sample.overlay).size == size
+    assert segments
+    for segment in segments:
+        mask = client.get(f"/v1/jobs/{sample.job_id}/masks/{segment['id']}.png").body
+        assert mask == archive.read(f"{segment['id']}.png")
+        assert (np.asarray(picture(mask)) == 255).sum() == segment["area"]
+        assert (np.asarray(labels) == segment["id"]).sum() == segment["area"]
+
+
+def test_a_waiting_caller_gets_the_same_segments_as_a_job(client: GatewayClient) -> None:
+    job = run_sample(client).result
+
+    answer = client.post("/", PHOTO.read_bytes()).json()
+
+    assert [segment["label"] for segment in answer] == [segment["label"] for segment in job["segments"]]
+    assert all(set(segment) == {"score", "label", "mask"} for segment in answer)
+
+
+def test_two_workers_share_the_jobs_and_do_none_twice(stack: Compose, client: GatewayClient) -> None:
+    stack("up", "--wait", "--no-build", "--no-recreate", "--scale", "worker=2")
+    wait_until(lambda: ready_workers(client) == 2, "both workers are ready")
+
+    with ThreadPoolExecutor(8) as pool:
+        submitted = pool.map(lambda number: client.post("/v1/jobs", photo(number)).json()["id"], range(40))
+        jobs = [ended(client, job_id) for job_id in submitted]
+
+    assert {job["state"] for job in jobs} == {"succeeded"}
+    ends = [event for event in stack.events("worker") if event["event"] == "job_ended"]
+    done = [event for event in ends if event["job_id"] in {job["id"] for job in jobs}]
+    assert Counter(event["job_id"] for event in done) == {job["id"]: 1 for job in jobs}
+    assert {event["attempt"] for event in done} == {1}
+    shares = Counter(event["worker"] for event in done)
+    print(f"shares: {sorted(shares.values())}")
+    assert len(shares) == 2
+
+
+def test_what_was_promised_outlives_the_containers(stack: Compose, client: GatewayClient) -> None:
+    sample = run_sample(client)
+
+    stack("stop")
+    codes = {
+        service: container["State"]["ExitCode"]
+        for service, containers in stack.containers().items()
+        for container in containers
+        if service in OURS
+    }
+    stack("down")
+    stack("up", "--wait", "--no-build")
+
+    assert codes == dict.fromkeys(OURS, 0)
+    assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result
+    assert client.get(f"/v1/jobs/{sample.job_id}/overlay.png").body == sample.overlay
+    assert run_sample(client).result["segments"]
+
+
+def require_engine() -> None:
+    """Skip unless there is an engine with Compose."""
+    try:
+        docker("info")
+        docker("compose", "version")
+    except FileNotFoundError:
+        pytest.skip("Docker is not installed")
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+        pytest.skip(f"there is no Docker engine with Compose: {reason}")
+
+
+def docker(*arguments: str, env: dict[str, str] | None = None) -> str:
+    """Run the client and return what it printed; what went wrong is in the test's output."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=os.environ | (env or {}))
+    if done.returncode:
+        print(f"docker {' '.join(arguments)}: {done.stderr}", file=sys.stderr)
+    done.check_returncode()
+    return done.stdout
+
+
+def is_at_hand(image: str) -> bool:
+    """Tell whether the engine has an image, or can fetch it."""
+    try:
+        docker("image", "inspect", image)
+    except subprocess.CalledProcessError:
+        try:
+            docker("pull", "--quiet", image)
+        except subprocess.CalledProcessError:
+            return False
+    return True
+
+
+def folder_of_torch() -> Path | None:
+    """Return the folder among pip's local links that holds torch without CUDA, if there is one.
+
+    A build in a container does not see the links of this machine, and would fetch torch from afar.
+    """
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True
+    )
+    links = f"{asked.stdout} {os.environ.get('PIP_FIND_LINKS', '')}".split()
+    folders = (Path(link.removeprefix("file://")) for link in links)
+    return next((folder for folder in folders if any(folder.glob("torch-*+cpu-*.whl"))), None)
+
+
+def ready_workers(client: GatewayClient) -> int:
+    models = client.get("/v1/models").json()["models"]
+    return sum(worker["state"] == "ready" for model in models for worker in model["workers"])
+
+
+def ended(client: GatewayClient, job_id: str) -> dict[str, Any]:
+    def is_final() -> bool:
+        job.update(client.get(f"/v1/jobs/{job_id}?wait=20").json())
+        return job["ended_at"] is not None
+
+    job: dict[str, Any] = {}
+    wait_until(is_final, f"job {job_id} has ended")
+    return job
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+def photo(number: int) -> bytes:
+    """The sample photo, with a corner that makes each number's bytes its own."""
+    image = Image.open(PHOTO).convert("RGB")
+    image.paste((number, 255 - number, 128), (0, 0, 16, 16))
+    content = io.BytesIO()
+    image.save(content, "JPEG")
+    return content.getvalue()
+
+
+def picture(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))

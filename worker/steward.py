@@ -43,7 +43,8 @@ def main() -> int:
     with ExitStack() as stack:
         if settings.probe_port:
             stack.callback(start_probe(settings, registry, house).stop)
-        beat = EmbeddedService(app, thread=True)
+        # Its diary is kept in memory: the pauses are short, and a file would need a folder that can be written.
+        beat = EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler")
         beat.start()
         stack.callback(beat.stop)
         consume(app, queues=[STEWARD_QUEUE], threads=2, name=f"steward-{uuid.uuid4().hex[:12]}")

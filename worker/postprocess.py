@@ -189,13 +189,18 @@ def corners(planes: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tenso
 
 
 def winners(
-    planes: Tensor, size: tuple[int, int], *, weights: Tensor | None = None, at_least: float | None = None
+    planes: Tensor,
+    size: tuple[int, int],
+    *,
+    weights: Tensor | None = None,
+    at_least: float | None = None,
+    strip_bytes: int = STRIP_BYTES,
 ) -> Winners:
-    """Resize planes (K, h, w), weigh each, and say which is highest at each pixel; the first one on a tie."""
+    """Resize planes (K, 384, 384), weigh each, and say which is highest at each pixel; the first one on a tie."""
     best = torch.full(size, -torch.inf, dtype=planes.dtype, device=planes.device)
     plane = torch.zeros(size, dtype=map_type(len(planes) - 1), device=planes.device)
     areas = torch.zeros(len(planes), dtype=torch.int64, device=planes.device)
-    strip = max(1, STRIP_BYTES // (planes.element_size() * planes.shape[1] * size[1]))
+    strip = max(1, strip_bytes // (planes.element_size() * planes.shape[1] * size[1]))
     for first in range(0, len(planes), strip):
         part = slice(first, first + strip)
         for columns, band in resized_bands(planes[part], size):
@@ -210,8 +215,10 @@ def winners(
     return Winners(plane, areas)
 
 
-def resized_bands(planes: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-    """Resize planes (K, h, w) bilinearly; yield (columns, (K, H, columns)) from left to right.
+def resized_bands(
+    planes: Tensor, size: tuple[int, int], *, band_bytes: int = BAND_BYTES
+) -> Iterator[tuple[slice, Tensor]]:
+    """Resize planes (K, 384, 384) bilinearly; yield (columns, (K, H, columns)) from left to right.
 
     torch mixes the two neighbours in a row first and the two rows then.  To resize the width alone and the height
     after it rounds in the same places, and the second step may be done for a few columns at a time.
@@ -219,7 +226,7 @@ def resized_bands(planes: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice
     height, width = size
     # With few rows a narrow band would meet torch's other arithmetic.
     least = 1 if height >= SMALL_SIDES else 2 * SMALL_SIDES
-    bands = -(-width // max(least, BAND_BYTES // (planes.element_size() * len(planes) * height)))
+    bands = -(-width // max(least, band_bytes // (planes.element_size() * len(planes) * height)))
     strip = planes if bands == 1 else resized(planes, (planes.shape[1], width))
     for number in range(bands):
         columns = slice(width * number // bands, width * (number + 1) // bands)

@@ -1,0 +1,228 @@
+"""Post-processing against transformers' own: the same labels, scores, order and pixels, to the last bit."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import Mask2FormerImageProcessorPil
+
+from shared.jobs import SegmentParameters, Subtask
+from worker.loading import quieten
+from worker.postprocess import (
+    GRID,
+    Found,
+    Logits,
+    contenders,
+    map_type,
+    painting,
+    renumbered,
+    resized_bands,
+    segmentation,
+    winners,
+)
+
+# What the pipeline would say: label id, score, mask.
+Answer = list[tuple[int, float | None, np.ndarray]]
+
+SIDES = st.integers(1, 64) | st.integers(65, 500) | st.sampled_from([128, 129, 383, 384, 385, 768])
+LEVELS = st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]) | st.floats(0, 1, width=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet() -> None:
+    quieten()
+
+
+def random_logits(seed: int, *, queries: int, classes: int, ties: bool = False) -> Logits:
+    """Blobs rather than noise; with `ties`, logits are whole numbers, so that many are equal."""
+    draw = torch.Generator().manual_seed(seed)
+    masks = interpolate(torch.randn(1, queries, 5, 4, generator=draw) * 12, size=(24, 20), mode="bilinear")[0]
+    odds = torch.randn(queries, classes + 1, generator=draw) * 4
+    return Logits(odds.round(), masks.round()) if ties else Logits(odds, masks)
+
+
+def reference(logits: Logits, size: tuple[int, int], subtask: Subtask, parameters: SegmentParameters) -> Answer:
+    """Do what transformers' pipeline does with the processor's answer."""
+    processor = Mask2FormerImageProcessorPil()
+    output = SimpleNamespace(class_queries_logits=logits.classes[None], masks_queries_logits=logits.masks[None])
+    if subtask == Subtask.SEMANTIC:
+        class_map = processor.post_process_semantic_segmentation(output, target_sizes=[size])[0].numpy()
+        return [(int(label), None, class_map == label) for label in np.unique(class_map)]
+    thresholds = {name: getattr(parameters, name) for name in THRESHOLDS}
+    process = getattr(processor, f"post_process_{subtask}_segmentation")
+    answer = process(output, target_sizes=[size], **thresholds)[0]
+    identifiers = answer["segmentation"].numpy()
+    return [(one["label_id"], one["score"], identifiers == one["id"]) for one in answer["segments_info"]]
+
+
+THRESHOLDS = ("threshold", "mask_threshold", "overlap_mask_area_threshold")
+
+
+def assert_same(logits: Logits, size: tuple[int, int], subtask: Subtask, parameters: SegmentParameters) -> None:
+    expected = reference(logits, size, subtask, parameters)
+
+    painted = painting(logits, size, subtask, parameters)
+
+    assert [(one.label_id, one.score) for one in painted.found] == [(label, score) for label, score, _ in expected]
+    for number, (_, _, mask) in enumerate(expected, start=1):
+        assert np.array_equal(painted.label_map.numpy() == number, mask)
+    if subtask != Subtask.SEMANTIC:
+        assert (painted.label_map.numpy() > 0).sum() == sum(mask.sum() for _, _, mask in expected)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    queries=st.integers(2, 9),
+    classes=st.integers(1, 6),
+    ties=st.booleans(),
+    size=st.tuples(SIDES, SIDES),
+    levels=st.tuples(LEVELS, LEVELS, LEVELS),
+    subtask=st.sampled_from(Subtask),
+)
+@example(seed=0, queries=4, classes=3, ties=False, size=(1, 1), levels=(0.0, 0.5, 0.5), subtask=Subtask.PANOPTIC)
+@example(seed=0, queries=4, classes=3, ties=True, size=(1, 700), levels=(0.0, 0.0, 0.0), subtask=Subtask.PANOPTIC)
+@example(seed=0, queries=4, classes=3, ties=True, size=(700, 1), levels=(0.0, 0.0, 0.0), subtask=Subtask.INSTANCE)
+@example(seed=0, queries=4, classes=3, ties=True, size=(300, 2), levels=(0.0, 0.0, 0.0), subtask=Subtask.SEMANTIC)
+@settings(max_examples=120, deadline=None)
+def test_any_image_is_segmented_as_transformers_does_it(
+    seed: int,
+    queries: int,
+    classes: int,
+    ties: bool,
+    size: tuple[int, int],
+    levels: tuple[float, float, float],
+    subtask: Subtask,
+) -> None:
+    logits = random_logits(seed, queries=queries, classes=classes, ties=ties)
+
+    assert_same(logits, size, subtask, SegmentParameters(*levels))
+
+
+@pytest.mark.parametrize("subtask", Subtask)
+def test_a_large_photo_is_segmented_as_transformers_does_it(subtask: Subtask) -> None:
+    logits = random_logits(7, queries=12, classes=5)
+
+    assert_same(logits, (1203, 1801), subtask, SegmentParameters(threshold=0.2))
+
+
+@pytest.mark.parametrize("subtask", Subtask)
+def test_every_query_may_be_kept(subtask: Subtask) -> None:
+    logits = random_logits(11, queries=60, classes=7)
+
+    assert_same(logits, (90, 120), subtask, SegmentParameters(0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("subtask", [Subtask.PANOPTIC, Subtask.INSTANCE])
+def test_where_nothing_is_likely_enough_the_map_is_empty(subtask: Subtask) -> None:
+    logits = random_logits(3, queries=5, classes=4)
+
+    painted = painting(logits, (40, 30), subtask, SegmentParameters(threshold=1.0))
+
+    assert painted.found == ()
+    assert painted.label_map.shape == (40, 30)
+    assert not painted.label_map.any()
+
+
+def test_a_threshold_that_a_score_just_reaches_is_taken_as_transformers_takes_it() -> None:
+    logits = random_logits(5, queries=6, classes=3)
+    size = (50, 60)
+    scores = logits.classes.softmax(-1).amax(-1).tolist()
+
+    for score in scores:
+        assert_same(logits, size, Subtask.PANOPTIC, SegmentParameters(threshold=score))
+
+
+def test_an_instance_that_others_paint_over_stays_with_an_empty_mask() -> None:
+    same_place = torch.full((2, 8, 8), 9.0)
+    logits = Logits(torch.tensor([[9.0, 0, 0], [0, 9.0, 0]]), same_place)
+
+    painted = painting(logits, (20, 30), Subtask.INSTANCE, SegmentParameters(threshold=0.5))
+    result = segmentation(painted.label_map.numpy(), painted.found, {0: "cat", 1: "dog"})
+
+    assert [segment.id for segment in result.segments] == [1, 2]
+    assert sorted(segment.area for segment in result.segments) == [0, 600]
+    assert result.segments[0].bbox == (0, 0, 0, 0)
+    assert result.segments[1].bbox == (0, 0, 30, 20)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 4),
+    size=st.tuples(SIDES, SIDES),
+    band_bytes=st.integers(1, 2**20),
+)
+@example(seed=1, count=1, size=(1, 257), band_bytes=1)
+@example(seed=1, count=1, size=(127, 300), band_bytes=1)
+@example(seed=1, count=1, size=(128, 300), band_bytes=1)
+@settings(max_examples=60, deadline=None)
+def test_a_resize_in_bands_has_the_bits_of_the_whole(
+    seed: int, count: int, size: tuple[int, int], band_bytes: int
+) -> None:
+    planes = torch.randn(count, *GRID, generator=torch.Generator().manual_seed(seed))
+    whole = interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+
+    bands = list(resized_bands(planes, size, band_bytes=band_bytes))
+
+    assert [columns.start for columns, _ in bands[1:]] == [columns.stop for columns, _ in bands[:-1]]
+    assert torch.equal(torch.cat([band for _, band in bands], dim=2), whole)
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6), strip_bytes=st.integers(1, 2**22))
+@settings(max_examples=20, deadline=None)
+def test_the_winner_is_the_first_of_the_highest_however_the_planes_are_split(
+    seed: int, count: int, strip_bytes: int
+) -> None:
+    planes = torch.randint(0, 3, (count, *GRID), generator=torch.Generator().manual_seed(seed)).float()
+    whole = interpolate(planes[None], size=(50, 400), mode="bilinear", align_corners=False)[0]
+
+    won = winners(planes, (50, 400), at_least=1.0, strip_bytes=strip_bytes)
+
+    assert torch.equal(won.plane.long(), whole.argmax(0))
+    assert won.areas.tolist() == (whole >= 1.0).flatten(1).sum(1).tolist()
+
+
+@given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.1, 1.0, 8.0]))
+@settings(max_examples=15, deadline=None)
+def test_a_plane_that_is_left_out_wins_nowhere(seed: int, spread: float) -> None:
+    planes = random_planes(seed, spread)
+    size = (960, 800)
+
+    chosen = contenders(planes, size)
+
+    whole = interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+    assert set(whole.argmax(0).unique().tolist()) <= set(chosen.tolist())
+
+
+def random_planes(seed: int, spread: float) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    rough = torch.randn(1, 8, 9, 9, generator=draw) + torch.randn(1, 8, 1, 1, generator=draw) * spread
+    return interpolate(rough, size=GRID, mode="bilinear")[0].sigmoid()
+
+
+def test_a_plane_that_is_beaten_everywhere_is_left_out() -> None:
+    planes = torch.stack([torch.full(GRID, level) for level in (0.2, 0.9, 0.9)])
+
+    chosen = contenders(planes, (3000, 4000))
+
+    assert chosen.tolist() == [1, 2]
+
+
+def test_more_than_255_segments_need_16_bits() -> None:
+    plane = torch.arange(300, dtype=map_type(299)).view(10, 30)
+
+    label_map = renumbered(plane, [True] * 300).numpy()
+    result = segmentation(label_map, found_many(300), {0: "thing"})
+
+    assert result.label_map.dtype == np.uint16
+    assert [segment.area for segment in result.segments] == [1] * 300
+    assert result.segments[299].bbox == (29, 9, 1, 1)
+
+
+def found_many(count: int) -> Sequence[Found]:
+    return [Found(0, 0.5)] * count

@@ -23,8 +23,8 @@ OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 3_000_000_000
 _SECONDS_BETWEEN_LINES = 10.0
 _PINNED = re.compile(r"^[\w.-]+(?:\[.*\])?==", re.MULTILINE)
-_PACKAGE = re.compile(r"(?:Collecting|Processing|Requirement already satisfied:) (?:.*/)?([\w.]+?)(?:[=\[\s-]|$)")
-_DOWNLOAD = re.compile(r"\s+Downloading (?:.*/)?([\w.]+)-.* \(([\d.]+ [kMG]B)\)")
+_PACKAGE = re.compile(r"(?:Collecting|Processing|Requirement already satisfied:) (?:\S*/)?([\w.]+?)(?:[=\[\s-]|$)")
+_DOWNLOAD = re.compile(r"\s+Downloading (?:\S*/)?([\w.]+)-.* \(([\d.]+ [kMG]B)\)")
 
 
 class CannotInstall(Exception):

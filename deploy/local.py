@@ -55,8 +55,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8000, help="where the service answers (default: 8000)")
     parser.add_argument("--model", default="embedded", help="embedded, a Hub id, a folder, or s3://bucket/prefix")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder for everything that is kept")
+    parser.add_argument("--data", type=_folder, default=Path("data"), help="folder for everything that is kept")
     return parser.parse_args(arguments)
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _serve(stack: Stack) -> None:

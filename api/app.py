@@ -1,0 +1,115 @@
+"""The gateway as a function of what it needs: routes, request ids, limits, one log line a request."""
+
+import gzip
+import re
+import time
+import uuid
+from importlib import metadata
+
+import structlog
+from flask import Response, g, jsonify, request
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from api import errors
+from api.context import EXTENSION, services
+from api.routes import health, inference, jobs, models
+from api.schemas import ErrorView
+from api.services import Services
+from api.settings import ApiSettings
+
+log = structlog.get_logger()
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+LEAST_GZIPPED_BYTES = 1000
+# Whoever cannot log in must still learn that the service lives, and what it offers.
+OPEN_BLUEPRINTS = frozenset({"health", "ui"})
+OPEN_ENDPOINTS = frozenset({"openapi", "static"})
+
+
+def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
+    """Return a WSGI app that shares nothing with any other."""
+    app = OpenAPI(
+        "api",
+        info=Info(
+            title="Maskmill",
+            version=metadata.version("maskmill"),
+            description="Photos in, masks out. Errors are `{error, error_type, request_id}`, on every route.",
+        ),
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
+        validation_error_status=400,
+        validation_error_model=ErrorView,
+        validation_error_callback=errors.refuse_invalid,
+        doc_ui=False,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    # Clients post again on some redirects and not on others, so there are none.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.extensions[EXTENSION] = services
+    app.before_request(begin_request)
+    app.after_request(finish_request)
+    errors.register(app)
+    for blueprint in (jobs.bp, models.bp, inference.bp, health.bp):
+        app.register_api(blueprint)
+    described = app.api_doc
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(described))
+    return app
+
+
+def begin_request() -> None:
+    """Give every log line of this request the id that its worker lines will have too, and find out who asks."""
+    g.started = time.perf_counter()
+    asked = request.headers.get("X-Request-ID", "")
+    g.request_id = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    if not _is_open():
+        g.tenant = services().gate.tenant_of(request.headers.get("Authorization"))
+
+
+def finish_request(response: Response) -> Response:
+    """Mark, shrink, count and log an answer."""
+    response.headers["X-Request-ID"] = g.request_id
+    if _may_gzip(response):
+        _gzip(response)
+    seconds = time.perf_counter() - g.started
+    route = request.url_rule.rule if request.url_rule is not None else "none"
+    metrics = services().metrics
+    metrics.requests.labels(route, request.method, response.status_code).inc()
+    metrics.request_seconds.labels(route).observe(seconds)
+    if "refusal" in g:
+        metrics.refusals.labels(g.refusal).inc()
+    write = log.debug if request.blueprint == health.bp.name else log.info
+    write(
+        "request_answered",
+        method=request.method,
+        route=route,
+        status=response.status_code,
+        ms=round(1000 * seconds, 1),
+        tenant=g.get("tenant"),
+        error_type=g.get("refusal"),
+    )
+    return response
+
+
+def _is_open() -> bool:
+    return request.url_rule is None or request.blueprint in OPEN_BLUEPRINTS or request.endpoint in OPEN_ENDPOINTS
+
+
+def _may_gzip(response: Response) -> bool:
+    return (
+        response.mimetype == "application/json"
+        and not response.is_streamed
+        and response.content_encoding is None
+        and (response.content_length or 0) > LEAST_GZIPPED_BYTES
+        and request.accept_encodings["gzip"] > 0
+    )
+
+
+def _gzip(response: Response) -> None:
+    # The masks are compressed already and only their base64 is not: a higher level gains next to nothing.
+    response.set_data(gzip.compress(response.get_data(), compresslevel=1))
+    response.content_encoding = "gzip"
+    response.vary.add("Accept-Encoding")

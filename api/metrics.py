@@ -1,0 +1,94 @@
+"""What the gateway counts about itself, and what it reads from Redis for whoever scrapes it."""
+
+import os
+from collections import Counter as Tally
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from shared.catalogue import Catalogue
+from shared.errors import Unavailable
+from shared.job_store import JobStore
+from shared.jobs import Lane
+
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class GatewayMetrics:
+    """Counters of this process.  With PROMETHEUS_MULTIPROC_DIR set, a scrape of one process tells of all."""
+
+    def __init__(self) -> None:
+        self._own = CollectorRegistry()
+        self.requests = Counter(
+            "maskmill_requests", "Requests answered.", ["route", "method", "status"], registry=self._own
+        )
+        self.request_seconds = Histogram(
+            "maskmill_request_seconds",
+            "Time from a request to its answer.",
+            ["route"],
+            buckets=SECONDS_BUCKETS,
+            registry=self._own,
+        )
+        self.submitted = Counter("maskmill_jobs_submitted", "Jobs taken in.", ["lane"], registry=self._own)
+        self.refusals = Counter("maskmill_refusals", "Errors answered, by error_type.", ["code"], registry=self._own)
+
+    def exposition(self, fleet: Collector) -> bytes:
+        """Return everything in the text format of Prometheus."""
+        registry = self._own
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        own: bytes = generate_latest(registry)
+        shared = CollectorRegistry()
+        shared.register(fleet)
+        fleet_text: bytes = generate_latest(shared)
+        return own + fleet_text
+
+
+class FleetCollector(Collector):
+    """Backlog, running jobs and workers, as Redis has them at the time of the scrape."""
+
+    def __init__(self, jobs: JobStore, catalogue: Catalogue) -> None:
+        self._jobs = jobs
+        self._catalogue = catalogue
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name nothing in advance, so that registering asks Redis for nothing."""
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        up = GaugeMetricFamily("maskmill_store_up", "Whether Redis answered this scrape.")
+        try:
+            families = [self._backlog(), self._running(), self._workers()]
+        except Unavailable:
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from families
+
+    def _backlog(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily("maskmill_backlog_jobs", "Jobs that wait for a worker.", labels=["model", "lane"])
+        for queue in self._jobs.queues():
+            model, _, lane = queue.removeprefix("segment.").rpartition(".")
+            if lane in set(Lane):
+                family.add_metric([model, lane], self._jobs.backlog(queue))
+        return family
+
+    def _running(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily("maskmill_running_jobs", "Jobs in the hands of workers.")
+        family.add_metric([], self._jobs.running())
+        return family
+
+    def _workers(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "maskmill_workers", "Workers heard of in the last seconds.", labels=["model", "state"]
+        )
+        tally = Tally((worker.model, worker.state) for worker in self._catalogue.workers())
+        for (model, state), count in sorted(tally.items()):
+            family.add_metric([model, state], count)
+        return family

@@ -1,0 +1,26 @@
+"""Which models can be asked for, and who serves them."""
+
+from flask import Response, jsonify
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from api.context import services
+from api.routes.documentation import SECURITY, failures
+from api.schemas import ModelListView, ModelPath, ModelView
+
+bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
+
+
+@bp.get("", responses={200: ModelListView, **failures()})
+def list_models() -> Response:
+    """List every model that a worker serves or lately served."""
+    served = services().served
+    view = ModelListView(models=[ModelView.of(model) for model in served.all()], default=served.default)
+    return jsonify(view.model_dump(mode="json"))
+
+
+@bp.get("/<path:model_id>", responses={200: ModelView, **failures(404)})
+def show_model(path: ModelPath) -> Response:
+    """Show one model and its workers."""
+    model = services().served.find(path.model_id.rstrip("/"))
+    return jsonify(ModelView.of(model).model_dump(mode="json"))

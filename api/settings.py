@@ -1,0 +1,47 @@
+"""Settings of the gateway: where it listens, who may ask, and how much it takes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from shared.settings import Settings
+
+
+class ApiSettings(Settings):
+    """Read once by api/wsgi.py."""
+
+    bind: str = Field("127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`.")
+    processes: Annotated[int, Field(gt=0)] = Field(2, description="Gateway processes.")
+    threads: Annotated[int, Field(gt=0)] = Field(
+        256, description="Requests that one gateway process answers at a time; a synchronous caller holds one."
+    )
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether a bearer token is asked for; `auto` asks if tokens are configured, "
+        "and without any listens on loopback alone.",
+    )
+    tokens: SecretStr = Field(
+        SecretStr(""),
+        description="Tokens that are let in, separated by commas or blanks: `name:token` or `token`. "
+        "Jobs are visible to tokens of the same name.",
+    )
+    tokens_file: str = Field(
+        "", description="File with a line `name:sha256` for each token, the sum in hex; `#` begins a comment."
+    )
+    max_upload_bytes: Annotated[int, Field(gt=0)] = Field(
+        32 * 1024 * 1024, description="Largest request body; base64 adds a third to an image."
+    )
+    max_image_pixels: Annotated[int, Field(gt=0)] = Field(64_000_000, description="Most pixels that an image may have.")
+    max_queued: Annotated[int, Field(gt=0)] = Field(
+        10_000, description="Jobs that may wait in one queue; more are refused with 429."
+    )
+    max_waiting_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        60.0, description="Longest time that `?wait=` can hold a request."
+    )
+    sync_deadline_seconds: Annotated[float, Field(gt=0, lt=300)] = Field(
+        120.0,
+        description="How long a synchronous caller is kept waiting before 504; some clients give up after 300 s.",
+    )
+    ready_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="How long `/readyz` waits for Redis and the object store."
+    )

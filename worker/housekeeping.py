@@ -35,7 +35,7 @@ class Household:
     metrics: StewardMetrics
     forgotten_after_seconds: float
     result_ttl_seconds: int
-    inbox_grace_seconds: float = 15.0
+    inbox_grace_seconds: float
 
 
 def sweep(house: Household) -> None:

@@ -52,6 +52,9 @@ class StewardSettings(Settings):
     recover_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="How often the steward compares the bucket's inbox with the job store."
     )
+    inbox_grace_seconds: Annotated[float, Field(gt=0)] = Field(
+        15.0, description="An input that has had no job for this long belongs to a job that was lost, and is taken up."
+    )
     expire_seconds: Annotated[float, Field(gt=0)] = Field(
         600.0, description="How often the steward deletes results that have been kept long enough."
     )

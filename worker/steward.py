@@ -66,6 +66,7 @@ def build(settings: StewardSettings, registry: CollectorRegistry) -> Household:
         metrics=StewardMetrics(registry),
         forgotten_after_seconds=settings.forgotten_after_seconds,
         result_ttl_seconds=settings.result_ttl_seconds,
+        inbox_grace_seconds=settings.inbox_grace_seconds,
     )
 
 

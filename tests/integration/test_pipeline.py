@@ -70,6 +70,7 @@ def house(config: Settings, services: Services) -> Household:
         metrics=StewardMetrics(CollectorRegistry()),
         forgotten_after_seconds=0.05,
         result_ttl_seconds=3600,
+        inbox_grace_seconds=60,
     )
 
 

@@ -1,0 +1,118 @@
+"""What may happen to a job once it was accepted: its worker is killed, Redis loses all its data.  The job succeeds."""
+
+import io
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skimage
+from PIL import Image
+
+from deploy.processes import Process
+from deploy.stack import Stack
+
+PATIENCE = {"MASKMILL_RECOVER_SECONDS": "2", "MASKMILL_INBOX_GRACE_SECONDS": "2"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A whole service that these tests may break, one after the other."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    with Stack(tmp_path_factory.mktemp("losses"), environ=environ | PATIENCE) as running:
+        yield running.start()
+
+
+def photo(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(skimage.data.astronaut()).resize((width, height)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def submit(service: Stack, image: bytes) -> str:
+    answer = service.client.ask("POST", "/v1/jobs", image)
+    assert answer.status == 202, answer
+    return str(answer.json()["id"])
+
+
+def job(service: Stack, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = service.client.ask("GET", f"/v1/jobs/{job_id}").json()
+    return found
+
+
+def until(condition: Callable[[], object], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def endings(*workers: Process) -> Counter[tuple[str, str]]:
+    """Count the jobs that each worker brought to their end, as (worker, job): from their logs."""
+    found: Counter[tuple[str, str]] = Counter()
+    for worker in workers:
+        for line in worker.log.read_text().splitlines():
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("event") == "job_ended":
+                found[worker.name, event["job_id"]] += 1
+    return found
+
+
+def test_two_workers_share_the_jobs_and_nothing_is_done_twice(service: Stack) -> None:
+    second = service.start_worker()
+    until(lambda: "worker_ready" in second.log.read_text(), seconds=60)
+    image = photo(640, 480)
+
+    ids = [submit(service, image) for _ in range(40)]
+    until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=90)
+
+    ended = endings(service.worker, second)
+    assert sorted(job_id for _, job_id in ended.elements()) == sorted(ids)
+    assert {worker for worker, _ in ended} == {service.worker.name, second.name}
+    assert {job(service, job_id)["attempt"] for job_id in ids} == {1}
+    second.stop()
+
+
+def test_a_job_whose_worker_is_killed_succeeds_once_on_another(service: Stack) -> None:
+    ids = [submit(service, photo(5000, 4000)) for _ in range(2)]
+    until(lambda: any(job(service, job_id)["state"] == "running" for job_id in ids), seconds=30)
+
+    service.worker.kill()
+    killed_at = time.monotonic()
+    interrupted = [job_id for job_id in ids if job(service, job_id)["state"] == "running"]
+    other = service.start_worker()
+    until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=30)
+
+    assert time.monotonic() - killed_at < 30
+    assert interrupted
+    assert all(job(service, job_id)["attempt"] == 2 for job_id in interrupted)
+    ended = endings(service.worker, other)
+    assert {ended[worker.name, job_id] for worker in (other,) for job_id in interrupted} == {1}
+    assert all(ended[service.worker.name, job_id] == 0 for job_id in interrupted)
+    other.stop()
+
+
+def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stack) -> None:
+    ids = [submit(service, photo(640, 480)) for _ in range(5)]
+
+    service.valkey.kill()
+    wipe(service.data / "valkey")
+    service.valkey.start().wait_ready()
+    service.start_worker()
+
+    until(lambda: all(job(service, job_id).get("state") == "succeeded" for job_id in ids), seconds=60)
+    results = [service.client.ask("GET", f"/v1/jobs/{job_id}/result").json() for job_id in ids]
+    assert all(result["segments"] for result in results)
+
+
+def wipe(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

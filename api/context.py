@@ -6,6 +6,7 @@ from typing import cast
 from flask import current_app, g, request
 
 from api.services import Caller, Services
+from shared.errors import BodyTooLarge, UnreadableBody
 
 EXTENSION = "maskmill"
 
@@ -16,6 +17,23 @@ def services() -> Services:
 
 def caller() -> Caller:
     return Caller(tenant=g.tenant, request_id=g.request_id)
+
+
+def body() -> bytes:
+    """Read the whole body as it was sent.  Nothing may have touched the request's form before.
+
+    Raises:
+        BodyTooLarge: it is larger than MAX_CONTENT_LENGTH.
+        UnreadableBody: the caller stopped sending before its end.
+    """
+    sent = request.get_data(cache=False)
+    promised, limit = request.content_length, request.max_content_length
+    if promised is None and limit is not None and len(sent) >= limit:
+        # A body of unknown length is cut at the limit without a word, so one that fills it counts as too large.
+        raise BodyTooLarge("The request body is larger than this service takes.")
+    if promised is not None and len(sent) < promised:
+        raise UnreadableBody(f"The request body was cut short: {len(sent)} of {promised} bytes came.")
+    return sent
 
 
 def caller_is_there() -> bool:

@@ -9,7 +9,7 @@ from flask_openapi3.models.tag import Tag
 from api import errors
 from api.context import caller, caller_is_there, services
 from api.routes.documentation import IMAGE_BODY, PARAMETERS_IN_QUERY, SECURITY, failures
-from api.routes.jobs import order_of
+from api.routes.jobs import order_of_request
 from api.schemas import HfSegmentView
 from api.submission import segment_now
 from shared.errors import Unavailable
@@ -39,10 +39,8 @@ _RESPONSES = {200: _ANSWER, **failures(404, 413, 429, 500, 504)}
 @bp.post("/pipeline/image-segmentation/<path:model_id>", doc_ui=False)
 def segment() -> Response:
     """Segment an image and answer with its masks."""
-    # The first look at the body, and the only one: anything else of Flask's would take a form's bytes away.
-    body = request.get_data(cache=False)
     model = (request.view_args or {}).get("model_id", "").strip("/")
-    order = order_of(body, model=model or None)
+    order = order_of_request(model=model or None)
     services().metrics.submitted.labels(Lane.INTERACTIVE).inc()
     reply = segment_now(order, caller(), services(), is_wanted=caller_is_there)
     response = Response(reply.body, content_type="application/json")

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from api import lookup
 from api.bodies import parse_parameters, read_body
-from api.context import caller, services
+from api.context import body, caller, services
 from api.routes.documentation import IMAGE_BODY, PARAMETERS_IN_QUERY, PNG, SECURITY, ZIP, failures
 from api.schemas import JobListView, JobPath, JobView, ListQuery, MaskPath, ResultView, WaitQuery
 from api.submission import Order, submit_job
@@ -36,8 +36,7 @@ _CACHE_CONTROL = "private, max-age=3600, immutable"
 )
 def create_job() -> Response:
     """Queue an image for segmentation; answers before any worker has seen it."""
-    body = request.get_data(cache=False)
-    order = order_of(body)
+    order = order_of_request()
     job = submit_job(order, caller(), services(), idempotency_key=request.headers.get("Idempotency-Key"))
     services().metrics.submitted.labels(Lane.BATCH).inc()
     response = _answer(JobView.of(job), HTTPStatus.ACCEPTED)
@@ -100,9 +99,9 @@ def show_mask(path: MaskPath) -> Response:
     return _immutable(mask, "image/png")
 
 
-def order_of(body: bytes, *, model: str | None = None) -> Order:
-    """Read the body and the query of this request; a model in the address wins over one in the body."""
-    submission = read_body(body, request.content_type or "", request.args)
+def order_of_request(*, model: str | None = None) -> Order:
+    """Read the body and the query; a model in the address wins over one in the body."""
+    submission = read_body(body(), request.content_type or "", request.args)
     return Order(submission.image, parse_parameters(submission.parameters), model or submission.model)
 
 

@@ -110,6 +110,12 @@ def test_a_file_that_was_cut_short_is_truncated(kind: str, share: float) -> None
         inspect_image(data[: int(share * len(data))], max_pixels=MAX_PIXELS)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_one_missing_byte_is_noticed(kind: str) -> None:
+    with pytest.raises(TruncatedImage):
+        inspect_image(encoded(kind)[:-1], max_pixels=MAX_PIXELS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_many_pixels_are_refused_with_both_numbers_named(kind: str) -> None:
     with pytest.raises(ImageTooLarge, match=r"1200 pixels \(40 x 30\), at most 1199"):

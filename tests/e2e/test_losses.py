@@ -52,52 +52,55 @@ def until(condition: Callable[[], object], *, seconds: float) -> None:
         time.sleep(0.02)
 
 
-def endings(*workers: Process) -> Counter[tuple[str, str]]:
-    """Count the jobs that each worker brought to their end, as (worker, job): from their logs."""
-    found: Counter[tuple[str, str]] = Counter()
-    for worker in workers:
-        for line in worker.log.read_text().splitlines():
-            event = json.loads(line) if line.startswith("{") else {}
-            if event.get("event") == "job_ended":
-                found[worker.name, event["job_id"]] += 1
+def noted(event: str, worker: Process) -> Counter[str]:
+    """Count, by job, how often a worker's log tells of an event."""
+    found: Counter[str] = Counter()
+    for line in worker.log.read_text().splitlines():
+        told = json.loads(line) if line.startswith("{") else {}
+        if told.get("event") == event:
+            found[told["job_id"]] += 1
     return found
 
 
-def test_two_workers_share_the_jobs_and_nothing_is_done_twice(service: Stack) -> None:
-    second = service.start_worker()
-    until(lambda: "worker_ready" in second.log.read_text(), seconds=60)
+@pytest.fixture(scope="module")
+def second(service: Stack) -> Process:
+    """Another worker of the same service, ready."""
+    worker = service.start_worker()
+    until(lambda: "worker_ready" in worker.log.read_text(), seconds=60)
+    return worker
+
+
+def test_two_workers_share_the_jobs_and_nothing_is_done_twice(service: Stack, second: Process) -> None:
     image = photo(640, 480)
 
     ids = [submit(service, image) for _ in range(40)]
     until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=90)
 
-    ended = endings(service.worker, second)
-    assert sorted(job_id for _, job_id in ended.elements()) == sorted(ids)
-    assert {worker for worker, _ in ended} == {service.worker.name, second.name}
+    shares = [noted("job_ended", worker) for worker in (service.worker, second)]
+    assert all(share.total() > 0 for share in shares)
+    assert sorted((shares[0] + shares[1]).elements()) == sorted(ids)
     assert {job(service, job_id)["attempt"] for job_id in ids} == {1}
-    second.stop()
 
 
-def test_a_job_whose_worker_is_killed_succeeds_once_on_another(service: Stack) -> None:
-    ids = [submit(service, photo(5000, 4000)) for _ in range(2)]
-    until(lambda: any(job(service, job_id)["state"] == "running" for job_id in ids), seconds=30)
+def test_a_job_whose_worker_is_killed_succeeds_once_on_another(service: Stack, second: Process) -> None:
+    def interruptible() -> Counter[str]:
+        return noted("job_started", service.worker) - noted("job_ended", service.worker)
+
+    ids = [submit(service, photo(5000, 4000)) for _ in range(4)]
+    until(interruptible, seconds=30)
 
     service.worker.kill()
-    killed_at = time.monotonic()
-    interrupted = [job_id for job_id in ids if job(service, job_id)["state"] == "running"]
-    other = service.start_worker()
+    interrupted = list(interruptible())
     until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=30)
 
-    assert time.monotonic() - killed_at < 30
     assert interrupted
     assert all(job(service, job_id)["attempt"] == 2 for job_id in interrupted)
-    ended = endings(service.worker, other)
-    assert {ended[worker.name, job_id] for worker in (other,) for job_id in interrupted} == {1}
-    assert all(ended[service.worker.name, job_id] == 0 for job_id in interrupted)
-    other.stop()
+    assert noted("job_ended", second) >= Counter(interrupted)
+    assert all(noted("job_ended", second)[job_id] == 1 for job_id in interrupted)
 
 
-def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stack) -> None:
+def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stack, second: Process) -> None:
+    second.stop()
     ids = [submit(service, photo(640, 480)) for _ in range(5)]
 
     service.valkey.kill()

@@ -114,8 +114,8 @@ def step_on_terminal(title: str) -> Iterator[Callable[[], None]]:
     except BaseException:
         print(flush=True)
         raise
-    tick()
-    print(f"done in {time.monotonic() - started:.1f} s", flush=True)
+    again = f"\r{title} ... " if sys.stdout.isatty() else ""
+    print(f"{again}done in {time.monotonic() - started:.1f} s", flush=True)
 
 
 def check_port(port: int) -> None:

@@ -166,7 +166,7 @@ class Stack:
         self.steward.start()
         self.gateway.start()
         with step("Starting the gateway") as tick:
-            self._wait(self._gateway_is_ready, 60, "The gateway", tick)
+            self._wait(self._gateway_is_ready, 120, "The gateway", tick)
         with step(f"Loading the model {public_id(self.model)}") as tick:
             # A model may have to be downloaded first, so only its worker can say that it takes too long.
             self._wait(self._model_is_ready, None, "The model", tick)

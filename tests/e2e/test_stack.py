@@ -1,0 +1,27 @@
+"""The stack that other tests lean on: it answers, and can be given more workers."""
+
+import time
+
+from deploy.stack import Stack
+
+
+def ready_workers(stack: Stack) -> int:
+    models = stack.client.get("/v1/models").json()["models"]
+    return sum(worker["state"] == "ready" for model in models for worker in model["workers"])
+
+
+def wait_for_ready_workers(stack: Stack, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while ready_workers(stack) != count:
+        assert time.monotonic() < deadline, f"there are {ready_workers(stack)} workers, not {count}"
+        time.sleep(0.1)
+
+
+def test_one_more_worker_joins_and_leaves(stack: Stack) -> None:
+    worker = stack.start_worker(MASKMILL_WORKER_THREADS="1")
+    wait_for_ready_workers(stack, 2)
+
+    worker.stop()
+
+    wait_for_ready_workers(stack, 1)
+    assert worker.exit_code == 0

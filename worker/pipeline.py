@@ -12,14 +12,15 @@ from PIL.Image import Image
 from shared.claim_check import ClaimCheck
 from shared.endings import end_in_store, end_job, failed
 from shared.errors import Canceled, DeadlinePassed, InputMissing, MaskmillError, Unavailable
+from shared.hf_reply import hf_array
 from shared.job_store import JobStore
 from shared.jobs import Failure, JobRequest, JobState, Lane
-from shared.results import ByteRange, JobResult, inbox_key, object_key
+from shared.results import JobResult, inbox_key, object_key
 from shared.storage import Bucket, NoSuchObject
 from worker.decode import decode
 from worker.engine import Ticket
 from worker.leases import Lease, LeaseKeeper
-from worker.render import hf_array, labels_png, masks_zip, overlay_png
+from worker.render import labels_png, masks_zip, overlay_png
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 log = structlog.get_logger()
@@ -131,13 +132,15 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     lease.check()
     segmentation = _segment(prepared, lease, services, watch)
     lease.check()
+    with watch.stage("render"):
+        archive, masks = masks_zip(segmentation)
     if request.lane is Lane.INTERACTIVE:
         with watch.stage("reply"):
-            services.claims.reply(request.id, hf_array(segmentation))
-    objects = render(segmentation, image if request.lane is Lane.BATCH else None, watch)
+            services.claims.reply(request.id, hf_array(segmentation.segments, archive, masks))
+    files = {"masks.zip": (archive, "application/zip"), **render(segmentation, image, request.lane, watch)}
     lease.check()
     with watch.stage("store"):
-        for name, (content, content_type) in objects.files.items():
+        for name, (content, content_type) in files.items():
             services.bucket.put(object_key(request.id, attempt, name), content, content_type=content_type)
     return JobResult(
         request,
@@ -145,31 +148,20 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
         attempt,
         model_revision=services.segmenter.revision,
         segments=segmentation.segments,
-        masks=objects.masks,
+        masks=masks,
         timings_ms=watch.timings_ms,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Objects:
-    """What one attempt stores: contents and their types by name, and where each mask lies within masks.zip."""
-
-    files: dict[str, tuple[bytes, str]]
-    masks: dict[int, ByteRange]
-
-
-def render(segmentation: Segmentation, image: Image | None, watch: Stopwatch) -> Objects:
-    """Render what is stored of a result; the overlay only where the photo is given."""
-    with watch.stage("render"):
-        archive, ranges = masks_zip(segmentation)
-        files = {
-            "labels.png": (labels_png(segmentation.label_map), "image/png"),
-            "masks.zip": (archive, "application/zip"),
-        }
-    if image is not None:
+def render(segmentation: Segmentation, image: Image, lane: Lane, watch: Stopwatch) -> dict[str, tuple[bytes, str]]:
+    """Return what is stored beside the masks: contents and their types by name."""
+    with watch.stage("labels"):
+        files = {"labels.png": (labels_png(segmentation.label_map), "image/png")}
+    # Who waits for the masks has the photo; who comes back later wants to see them on it.
+    if lane is Lane.BATCH:
         with watch.stage("overlay"):
             files["overlay.png"] = (overlay_png(image, segmentation), "image/png")
-    return Objects(files, ranges)
+    return files
 
 
 def fetch_input(request: JobRequest, services: Services) -> bytes:

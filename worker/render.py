@@ -1,13 +1,11 @@
-"""A segmentation as files: label map, masks, zip, overlay and the Hugging Face array.  Pure functions, no torch."""
+"""A segmentation as files: label map, masks, zip and overlay.  Pure functions, no torch."""
 
 import zipfile
-from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
 
 import cv2
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from PIL.Image import Image
 
@@ -71,24 +69,6 @@ def overlay_png(image: Image, segmentation: Segmentation) -> bytes:
     """
     drawn = draw_overlay(image, segmentation)  # (h, w, 3) RGB
     return _png(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), _PHOTO)
-
-
-def hf_array(segmentation: Segmentation) -> bytes:
-    """Return the JSON array that clients of the Hugging Face task `image-segmentation` read, in the pipeline's order.
-
-    Each element has score, label and mask (base64 of an 8-bit greyscale PNG, 0 or 255).  A segment without a score
-    says 1.0, because JavaScript clients refuse null and older ones refuse its absence.
-    """
-    return orjson.dumps(
-        [
-            {
-                "score": 1.0 if segment.score is None else segment.score,
-                "label": segment.label,
-                "mask": b64encode(mask_png(segmentation.label_map, segment.id)).decode("ascii"),
-            }
-            for segment in segmentation.segments
-        ]
-    )
 
 
 def _png(pixels: NDArray[np.generic], parameters: Sequence[int]) -> bytes:

@@ -17,9 +17,10 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.hf_reply import hf_array
 from shared.results import Segment
 from worker import overlay
-from worker.render import hf_array, labels_png, mask_png, masks_zip, overlay_png
+from worker.render import labels_png, mask_png, masks_zip, overlay_png
 from worker.segmenter import LabelMap, Segmentation
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -39,6 +40,10 @@ def segment_of(label_map: LabelMap, number: int, score: float | None) -> Segment
     x, y = int(xs.min()), int(ys.min())
     box = (x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1)
     return Segment(id=number, label=f"thing {number}", label_id=number, score=score, area=len(ys), bbox=box)
+
+
+def reply(segmentation: Segmentation) -> bytes:
+    return hf_array(segmentation.segments, *masks_zip(segmentation))
 
 
 def pixels(png: bytes) -> NDArray[np.generic]:
@@ -117,13 +122,13 @@ def test_no_segments_give_an_empty_zip_and_an_empty_array() -> None:
 
     assert zipfile.ZipFile(io.BytesIO(archive)).namelist() == []
     assert ranges == {}
-    assert hf_array(nothing) == b"[]"
+    assert hf_array((), archive, ranges) == b"[]"
 
 
 def test_the_hf_array_has_its_keys_in_order_and_plain_base64_masks() -> None:
     label_map = np.array([[0, 1], [2, 2]], np.uint8)
 
-    answer = json.loads(hf_array(segmentation_of(label_map, score=0.987654)))
+    answer = json.loads(reply(segmentation_of(label_map, score=0.987654)))
 
     assert [list(element) for element in answer] == [["score", "label", "mask"]] * 2
     assert [element["label"] for element in answer] == ["thing 1", "thing 2"]
@@ -132,7 +137,7 @@ def test_the_hf_array_has_its_keys_in_order_and_plain_base64_masks() -> None:
 
 
 def test_a_segment_without_score_says_one() -> None:
-    answer = hf_array(segmentation_of(np.ones((2, 2), np.uint8), score=None))
+    answer = reply(segmentation_of(np.ones((2, 2), np.uint8), score=None))
 
     assert answer.startswith(b'[{"score":1.0,"label":"thing 1","mask":"')
 

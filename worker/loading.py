@@ -71,7 +71,9 @@ def load_segmenter(
     source = find(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:
         return build(source, public_id=public_id, device=place)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except ModelUnusable:
+        raise
+    except Exception as error:  # a broken file raises almost anything in the libraries that read it
         raise ModelUnusable(f"The model {model} could not be loaded: {first_line(error)}") from error
 
 

@@ -4,7 +4,6 @@ import gzip
 import re
 import time
 import uuid
-from importlib import metadata
 
 import structlog
 from flask import Response, g, jsonify, request
@@ -17,6 +16,7 @@ from api.routes import health, inference, jobs, models
 from api.schemas import ErrorView
 from api.services import Services
 from api.settings import ApiSettings
+from shared import __version__
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
         "api",
         info=Info(
             title="Maskmill",
-            version=metadata.version("maskmill"),
+            version=__version__,
             description="Photos in, masks out. Errors are `{error, error_type, request_id}`, on every route.",
         ),
         security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},

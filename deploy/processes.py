@@ -1,6 +1,7 @@
 """Child processes of the one-machine stack: started on a leash, logged to a file, asked if they are ready, ended."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -88,7 +89,7 @@ class Process:
             NotReady: it has ended.
         """
         if not self.is_alive:
-            last_words = next(reversed(self.tail(1)), "its log is empty")
+            last_words = _plain(next(reversed(self.tail(1)), "its log is empty"))
             raise NotReady(f"{self.name} ended with exit code {self.exit_code} ({last_words}); see {self.log}")
 
     def terminate(self) -> None:
@@ -136,6 +137,14 @@ def stop_all(processes: Sequence[Process], *, grace_seconds: float) -> None:
         time.sleep(_POLL_SECONDS)
     for process in processes:
         process.kill()
+
+
+def _plain(line: str) -> str:
+    """Return what a log line says, without the rest of what it knows if it is one of JSON."""
+    try:
+        return str(json.loads(line)["event"])
+    except (ValueError, KeyError, TypeError):
+        return line
 
 
 def _seek_back(file: IO[bytes], most_bytes: int) -> None:

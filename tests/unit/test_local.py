@@ -181,8 +181,9 @@ def test_the_commands_to_try_carry_the_token_if_there_is_one() -> None:
     assert not any("Authorization" in line for line in without)
 
 
-def test_a_process_that_ends_says_its_last_words(tmp_path: Path) -> None:
-    child = python("import sys; sys.exit('no such colour: blue')", tmp_path).start()
+@pytest.mark.parametrize("words", ["no such colour: blue", '{"event": "no such colour: blue", "level": "error"}'])
+def test_a_process_that_ends_says_its_last_words(tmp_path: Path, words: str) -> None:
+    child = python(f"import sys; sys.exit({words!r})", tmp_path).start()
 
     with pytest.raises(NotReady, match=r"The child ended with exit code 1 \(no such colour: blue\)"):
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import add_expect_header
 
 from shared.errors import MaskmillError, StorageUnavailable
 from shared.settings import Settings
@@ -175,4 +176,6 @@ def open_bucket(settings: Settings, *, retries: int = 0, name: str = "") -> Buck
         aws_secret_access_key=settings.storage_secret_key.get_secret_value() or None,
         config=config,
     )
+    # Asking whether a body is welcome would add a second of silence to the timeout when the store hangs.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
     return Bucket(client, name or settings.storage_bucket)

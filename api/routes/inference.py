@@ -34,12 +34,12 @@ _RESPONSES = {200: _ANSWER, **failures(404, 413, 429, 500, 504)}
     responses=_RESPONSES,
     openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [_MODEL_IN_PATH, *PARAMETERS_IN_QUERY]},
 )
-@bp.post("/models/<path:model_id>/pipeline/image-segmentation", doc_ui=False)
 @bp.post("/hf-inference/models/<path:model_id>", doc_ui=False)
 @bp.post("/pipeline/image-segmentation/<path:model_id>", doc_ui=False)
 def segment() -> Response:
     """Segment an image and answer with its masks."""
-    model = (request.view_args or {}).get("model_id", "").strip("/")
+    # One form of the address puts the task behind the model, whose id may itself hold slashes.
+    model = (request.view_args or {}).get("model_id", "").strip("/").removesuffix("/pipeline/image-segmentation")
     order = order_of_request(model=model or None)
     services().metrics.submitted.labels(Lane.INTERACTIVE).inc()
     reply = segment_now(order, caller(), services(), is_wanted=caller_is_there)

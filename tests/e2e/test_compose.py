@@ -29,6 +29,7 @@ from deploy.servers import free_ports
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
+LOG = ROOT / "build" / "test_compose.log"
 OURS = {"api", "worker", "steward"}
 SERVICES = OURS | {"valkey", "seaweedfs"}
 
@@ -84,17 +85,16 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
 
 @pytest.fixture(scope="module")
 def stack(compose: Compose) -> Iterator[Compose]:
-    """The whole service, built and healthy; gone afterwards, with its data."""
+    """The whole service, built and healthy; gone afterwards with its data, and what it logged is in LOG."""
     try:
         compose("build")
         started = time.monotonic()
-        compose("up", "--wait")
+        compose("up", "--wait", "--wait-timeout", "300")
         print(f"healthy after {time.monotonic() - started:.1f} s")
         yield compose
-    except subprocess.CalledProcessError:
-        print(compose("logs", "--tail", "50"))
-        raise
     finally:
+        LOG.parent.mkdir(exist_ok=True)
+        LOG.write_text(compose("logs", "--no-color"))
         compose("down", "--volumes", "--remove-orphans", "--timeout", "10", "--rmi", "local")
 
 
@@ -171,7 +171,7 @@ def test_a_waiting_caller_gets_the_same_segments_as_a_job(client: GatewayClient)
 
 
 def test_two_workers_share_the_jobs_and_do_none_twice(stack: Compose, client: GatewayClient) -> None:
-    stack("up", "--wait", "--no-build", "--no-recreate", "--scale", "worker=2")
+    stack("up", "--wait", "--wait-timeout", "300", "--no-build", "--no-recreate", "--scale", "worker=2")
     wait_until(lambda: ready_workers(client) == 2, "both workers are ready")
 
     with ThreadPoolExecutor(8) as pool:
@@ -199,7 +199,7 @@ def test_what_was_promised_outlives_the_containers(stack: Compose, client: Gatew
         if service in OURS
     }
     stack("down")
-    stack("up", "--wait", "--no-build")
+    stack("up", "--wait", "--wait-timeout", "300", "--no-build")
 
     assert codes == dict.fromkeys(OURS, 0)
     assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result

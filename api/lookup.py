@@ -19,6 +19,7 @@ from shared.errors import (
     UnknownMask,
     error_of,
 )
+from shared.hf_reply import hf_array
 from shared.job_ids import is_job_id
 from shared.jobs import Failure, Job, JobRequest, JobState
 from shared.results import JobResult, inbox_key, object_key
@@ -116,6 +117,17 @@ def mask_of(job_id: str, tenant: str, number: int, services: Services) -> bytes:
         return services.bucket.get_range(key, offset=found.offset, length=found.length)
     except NoSuchObject as error:
         raise UnknownJob(f"The masks of job {job_id} are not stored any more.") from error
+
+
+def hf_reply_of(job_id: str, tenant: str, services: Services) -> bytes:
+    """Return the JSON array of a job that succeeded, as the Hugging Face task has it.
+
+    Raises:
+        UnknownJob: there is no such job, or its masks are not stored any more.
+        MaskmillError: as result_of().
+    """
+    end = result_of(job_id, tenant, services)
+    return hf_array(end.segments, stored_object(job_id, tenant, "masks.zip", services), end.masks)
 
 
 def cancel(job_id: str, tenant: str, services: Services) -> Job:

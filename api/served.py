@@ -11,6 +11,8 @@ from shared.catalogue import EMBEDDED, Catalogue, WorkerState, WorkerStatus, pub
 from shared.errors import UnknownModel
 
 KEEP_SECONDS = 1.0
+# What is said of a model that was never loaded here.
+UNKNOWN_LOAD_SECONDS = 20.0
 
 
 class ModelState(StrEnum):
@@ -22,10 +24,11 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model and the workers that were heard of lately."""
+    """A model and the workers that were heard of lately; `load_seconds` is how long it took to load the last time."""
 
     id: str
     workers: tuple[WorkerStatus, ...]
+    load_seconds: float | None = None
 
     @property
     def state(self) -> ModelState:
@@ -35,6 +38,28 @@ class ServedModel:
             if states[state]:
                 return ModelState(state)
         return ModelState.OFFLINE
+
+    @property
+    def revision(self) -> str | None:
+        """The revision that all of its ready workers have; None if they differ, or there are none."""
+        revisions = {worker.revision for worker in self.workers if worker.state is WorkerState.READY}
+        return revisions.pop() if len(revisions) == 1 else None
+
+    @property
+    def why_not_ready(self) -> str:
+        """A sentence for a caller who waits for it."""
+        broken = [worker.reason for worker in self.workers if worker.state is WorkerState.SETUP_FAILED]
+        if self.state is ModelState.SETUP_FAILED:
+            return f"Model {self.id} could not be loaded: {broken[0]}"
+        if self.state is ModelState.OFFLINE:
+            return f"Model {self.id} has no worker at present"
+        return f"Model {self.id} is currently loading"
+
+    def estimated_seconds(self, now: float) -> float:
+        """Return how long it will take from now (unix seconds), as far as that is known; at least 1."""
+        usual = UNKNOWN_LOAD_SECONDS if self.load_seconds is None else self.load_seconds
+        loading = [now - worker.since for worker in self.workers if worker.state is WorkerState.LOADING]
+        return round(max(1.0, usual - max(loading, default=0.0)), 1)
 
 
 class ServedModels:
@@ -74,6 +99,8 @@ class ServedModels:
     def _read(self) -> Sequence[ServedModel]:
         workers = self._catalogue.workers()
         ids = {self.default, *self._catalogue.known_models(), *(worker.model for worker in workers)}
+        usual = self._catalogue.load_seconds()
         return [
-            ServedModel(model, tuple(worker for worker in workers if worker.model == model)) for model in sorted(ids)
+            ServedModel(model, tuple(worker for worker in workers if worker.model == model), usual.get(model))
+            for model in sorted(ids)
         ]

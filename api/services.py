@@ -22,6 +22,7 @@ class Limits:
     max_queued: int
     max_waiting_seconds: float
     sync_deadline_seconds: float
+    cold_start_seconds: float
     ready_timeout_seconds: float
 
 

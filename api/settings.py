@@ -42,6 +42,11 @@ class ApiSettings(Settings):
         120.0,
         description="How long a synchronous caller is kept waiting before 504; some clients give up after 300 s.",
     )
+    cold_start_seconds: Annotated[float, Field(ge=1)] = Field(
+        10.0,
+        description="How long a synchronous caller is held for a model without a ready worker before 503; "
+        "`x-wait-for-model: true` asks to be held until the deadline.",
+    )
     ready_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         1.0, description="How long `/readyz` waits for Redis and the object store."
     )

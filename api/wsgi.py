@@ -140,6 +140,7 @@ def build_services(settings: ApiSettings) -> "Services":
             max_queued=settings.max_queued,
             max_waiting_seconds=settings.max_waiting_seconds,
             sync_deadline_seconds=settings.sync_deadline_seconds,
+            cold_start_seconds=settings.cold_start_seconds,
             ready_timeout_seconds=settings.ready_timeout_seconds,
         ),
         new_id=new_job_id,

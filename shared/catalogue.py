@@ -1,7 +1,7 @@
 """Which models there are, and who serves them: the public name of a model, and the heartbeats of the workers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -40,7 +40,10 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker's heartbeat.  `load_seconds` is how long its model took, or None until it has."""
+    """One worker's heartbeat.
+
+    load_seconds: how long its model took, or None until it has.  since: unix seconds, when it entered this state.
+    """
 
     id: str
     model: str
@@ -49,6 +52,7 @@ class WorkerStatus:
     revision: str = ""
     reason: str = ""
     load_seconds: float | None = None
+    since: float = 0.0
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -75,6 +79,8 @@ class Catalogue:
             batch.zremrangebyscore("mm:workers", "-inf", now - 10 * SILENCE_SECONDS)
             if status.state is not WorkerState.SETUP_FAILED:
                 batch.zadd("mm:models", {status.model: now})
+            if status.load_seconds is not None:
+                batch.hset("mm:load_seconds", status.model, status.load_seconds)
             batch.execute()
 
     @answers_or_unavailable
@@ -96,6 +102,11 @@ class Catalogue:
     def known_models(self) -> Sequence[str]:
         """Return every model that a worker served within the last week, sorted."""
         return sorted(self._redis.zrange("mm:models", f"{self._now() - self.KNOWN_SECONDS}", "+inf", byscore=True))
+
+    @answers_or_unavailable
+    def load_seconds(self) -> Mapping[str, float]:
+        """Return how long each model took to load when it was last loaded anywhere, by model."""
+        return {model: float(seconds) for model, seconds in self._redis.hgetall("mm:load_seconds").items()}
 
     def _now(self) -> float:
         seconds, micros = self._redis.time()

@@ -7,6 +7,7 @@ machines whose clocks differ agree about leases.  No images and no masks here.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,33 @@ class Idempotency:
     key: str
     fingerprint: str
     seconds: int = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job computes, so that whoever asks for the same is given the same result.
+
+    key: of the tenant, the image, the model's revision and the parameters.
+    take: whether an earlier job's result will do; otherwise this job is made anyhow, and offered to those who follow.
+    """
+
+    key: str
+    take: bool = True
+
+
+class How(StrEnum):
+    """How a submission was admitted: which job stands for it."""
+
+    CREATED = "created"  # its own
+    REPEATED = "repeated"  # the one that was submitted under the same idempotency key
+    JOINED = "joined"  # one that is doing the same work just now
+    KNOWN = "known"  # one that has done it
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    job_id: str
+    how: How
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +84,23 @@ class JobStore:
 
     @answers_or_unavailable
     def create(
-        self, request: JobRequest, *, max_queued: int = 2**53, idempotency: Idempotency | None = None
-    ) -> tuple[str, bool]:
-        """Record a job as queued.
+        self,
+        request: JobRequest,
+        *,
+        max_queued: int = 2**53,
+        idempotency: Idempotency | None = None,
+        work: Work | None = None,
+    ) -> Admission:
+        """Record a job as queued, unless an earlier one stands for it.
 
-        Returns:
-            The job's id and True; or, when its idempotency key stands for an earlier job, that one's id and False.
+        Who joins a job must leave() it if he does not wait for its end.
 
         Raises:
             QueueFull: as many as `max_queued` wait already.
             IdempotencyConflict: the key was used for something else.
         """
         outcome, job_id = self._scripts["create"](
-            keys=self._keys_of(request, idempotency),
+            keys=[*self._keys_of(request, idempotency), f"mm:work:{work.key if work else ''}"],
             args=[
                 request.id,
                 request.to_json(),
@@ -78,13 +110,27 @@ class JobStore:
                 idempotency.fingerprint if idempotency else "",
                 idempotency.seconds if idempotency else 0,
                 request.tenant if request.lane is Lane.BATCH else "",
+                "" if work is None else "take" if work.take else "offer",
+                self._result_ttl_seconds,
             ],
         )
         if outcome == "full":
-            raise QueueFull("Too many jobs are waiting; try again when some of them are done.")
+            raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
         if outcome == "conflict":
             raise IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
-        return job_id, outcome == "created"
+        return Admission(job_id, How.REPEATED if outcome == "exists" else How(outcome))
+
+    @answers_or_unavailable
+    def leave(self, job_id: str) -> int:
+        """Note that one caller waits no more for an interactive job; return how many still do."""
+        return int(self._scripts["leave"](keys=[_job_key(job_id)]))
+
+    @answers_or_unavailable
+    def forget_work(self, work: Work, job_id: str) -> None:
+        """Offer a job's result no more: it has turned out to be gone."""
+        key = f"mm:work:{work.key}"
+        if self._redis.get(key) == job_id:
+            self._redis.delete(key)
 
     @answers_or_unavailable
     def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:

@@ -1,6 +1,7 @@
 """The worker's heartbeat: who it is, what it serves and in which state it is, written to Redis every few seconds."""
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,8 @@ class Heartbeat:
 
     def change(self, state: WorkerState, **facts: Any) -> None:
         """Enter a state, and report it at once."""
-        self._status = replace(self._status, state=state, **facts)
+        since = self._status.since if state is self._status.state else time.time()
+        self._status = replace(self._status, state=state, since=since, **facts)
         self._changed.set()
 
     def stop(self) -> None:

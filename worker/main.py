@@ -63,7 +63,9 @@ def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
     signal.signal(signal.SIGTERM, _end_while_loading)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    status = WorkerStatus(worker_id, public_id(settings.model), WorkerState.LOADING, device=settings.device)
+    status = WorkerStatus(
+        worker_id, public_id(settings.model), WorkerState.LOADING, device=settings.device, since=time.time()
+    )
     heartbeat = Heartbeat(Catalogue(connect(settings)), status)
     stack.callback(heartbeat.stop)
     heartbeat.start()

@@ -6,12 +6,14 @@ from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import errors
+from api import errors, lookup, prefer
 from api.context import caller, caller_is_there, services
+from api.prefer import Preference
 from api.routes.documentation import IMAGE_BODY, PARAMETERS_IN_QUERY, SECURITY, failures
-from api.routes.jobs import order_of_request
+from api.routes.jobs import accepted, order_of_request
 from api.schemas import HfSegmentView
-from api.submission import segment_now
+from api.submission import Order, submit_job
+from api.synchronous import Source, Terms, segment_now
 from shared.errors import Unavailable
 from shared.jobs import Lane
 
@@ -41,13 +43,12 @@ def segment() -> Response:
     # One form of the address puts the task behind the model, whose id may itself hold slashes.
     model = (request.view_args or {}).get("model_id", "").strip("/").removesuffix("/pipeline/image-segmentation")
     order = order_of_request(model=model or None)
+    preference = prefer.read(request.headers.get("Prefer"))
+    if preference is not None:
+        return _as_job(order, preference)
     services().metrics.submitted.labels(Lane.INTERACTIVE).inc()
-    reply = segment_now(order, caller(), services(), is_wanted=caller_is_there)
-    response = Response(reply.body, content_type="application/json")
-    response.headers["x-compute-time"] = f"{time.perf_counter() - g.started:.3f}"
-    response.headers["x-compute-type"] = _compute_type(reply.model)
-    response.headers["x-maskmill-job-id"] = reply.job_id
-    return response
+    reply = segment_now(order, caller(), services(), terms=_terms(), is_wanted=caller_is_there)
+    return _array(reply.body, reply.job_id, reply.model, reply.source)
 
 
 @bp.errorhandler(Unavailable)
@@ -56,6 +57,37 @@ def hold_back(error: Unavailable) -> Response:
     if errors.status_of(type(error)) == 503:
         time.sleep(max(0.0, LEAST_503_SECONDS - (time.perf_counter() - g.started)))
     return errors.answer(error)
+
+
+def _terms() -> Terms:
+    """Read the two headers of the contract; only a plain no, or a plain yes, departs from the default."""
+    return Terms(
+        use_cache=request.headers.get("x-use-cache", "").strip().lower() not in ("false", "0", "no"),
+        wait_for_model=request.headers.get("x-wait-for-model", "").strip().lower() in ("true", "1", "yes"),
+    )
+
+
+def _as_job(order: Order, preference: Preference) -> Response:
+    """Answer 202 with the job's links for who prefers that; or the masks, if they come within the time he waits."""
+    services().metrics.submitted.labels(Lane.BATCH).inc()
+    job = submit_job(order, caller(), services(), idempotency_key=request.headers.get("Idempotency-Key"))
+    ended = lookup.wait_for_end(job.id, caller().tenant, services(), seconds=preference.wait_seconds)
+    if ended.state.is_final:
+        body = lookup.hf_reply_of(job.id, caller().tenant, services())
+        response = _array(body, job.id, job.request.model, Source.MISS)
+    else:
+        response = accepted(ended)
+    response.headers["Preference-Applied"] = preference.applied
+    return response
+
+
+def _array(body: bytes, job_id: str, model: str, source: Source) -> Response:
+    response = Response(body, content_type="application/json")
+    response.headers["x-compute-time"] = f"{time.perf_counter() - g.started:.3f}"
+    response.headers["x-compute-type"] = _compute_type(model)
+    response.headers["x-maskmill-job-id"] = job_id
+    response.headers["x-maskmill-cache"] = source
+    return response
 
 
 def _compute_type(model_id: str) -> str:

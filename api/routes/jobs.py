@@ -39,10 +39,7 @@ def create_job() -> Response:
     order = order_of_request()
     job = submit_job(order, caller(), services(), idempotency_key=request.headers.get("Idempotency-Key"))
     services().metrics.submitted.labels(Lane.BATCH).inc()
-    response = _answer(JobView.of(job), HTTPStatus.ACCEPTED)
-    response.headers["Location"] = url_for("jobs.show_job", job_id=job.id)
-    response.headers["Retry-After"] = str(POLL_SECONDS)
-    return response
+    return accepted(job)
 
 
 @bp.get("", responses={200: JobListView, **failures()})
@@ -97,6 +94,14 @@ def show_mask(path: MaskPath) -> Response:
     """Fetch the mask of one segment: 8-bit grey, 0 or 255, as large as the upright image."""
     mask = lookup.mask_of(path.job_id, caller().tenant, path.number, services())
     return _immutable(mask, "image/png")
+
+
+def accepted(job: Job) -> Response:
+    """Answer 202: where the job will be found, and when to look."""
+    response = _answer(JobView.of(job), HTTPStatus.ACCEPTED)
+    response.headers["Location"] = url_for("jobs.show_job", job_id=job.id)
+    response.headers["Retry-After"] = str(POLL_SECONDS)
+    return response
 
 
 def order_of_request(*, model: str | None = None) -> Order:

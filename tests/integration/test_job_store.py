@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
-from shared.job_store import Claim, Idempotency, JobStore
+from shared.job_store import Admission, Claim, How, Idempotency, JobStore, Work
 from shared.jobs import NEXT, Failure, JobState, Lane
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -169,8 +169,8 @@ def test_an_idempotency_key_stands_for_the_first_job(jobs: JobStore) -> None:
     created = jobs.create(first, idempotency=Idempotency("k", "same"))
     repeated = jobs.create(second, idempotency=Idempotency("k", "same"))
 
-    assert created == (first.id, True)
-    assert repeated == (first.id, False)
+    assert created == Admission(first.id, How.CREATED)
+    assert repeated == Admission(first.id, How.REPEATED)
     assert not jobs.is_known(second.id)
 
 
@@ -184,9 +184,9 @@ def test_an_idempotency_key_cannot_be_used_for_something_else(jobs: JobStore) ->
 def test_an_idempotency_key_belongs_to_its_tenant(jobs: JobStore) -> None:
     jobs.create(request(tenant="a"), idempotency=Idempotency("k", "one"))
 
-    _, created = jobs.create(request(tenant="b"), idempotency=Idempotency("k", "another"))
+    other = jobs.create(request(tenant="b"), idempotency=Idempotency("k", "another"))
 
-    assert created
+    assert other.how is How.CREATED
 
 
 def test_a_discarded_job_leaves_nothing(jobs: JobStore, redis_client: Any) -> None:
@@ -198,7 +198,55 @@ def test_a_discarded_job_leaves_nothing(jobs: JobStore, redis_client: Any) -> No
     with pytest.raises(UnknownJob):
         jobs.get(asked.id)
     assert jobs.newest("public", limit=10) == ([], None)
-    assert jobs.create(request(), idempotency=key)[1]
+    assert jobs.create(request(), idempotency=key).how is How.CREATED
+
+
+def test_the_same_work_is_joined_while_it_is_under_way_and_known_once_it_is_done(jobs: JobStore) -> None:
+    first, work = request(), Work("same")
+    jobs.create(first, work=work)
+
+    joined = jobs.create(request(), work=work)
+    jobs.finish(first, JobState.SUCCEEDED)
+    known = jobs.create(request(), work=work)
+
+    assert joined == Admission(first.id, How.JOINED)
+    assert known == Admission(first.id, How.KNOWN)
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELED, JobState.EXPIRED])
+def test_work_that_did_not_succeed_is_done_anew(jobs: JobStore, state: JobState) -> None:
+    first, second = request(), request()
+    jobs.create(first, work=Work("same"))
+    jobs.finish(first, state)
+
+    assert jobs.create(second, work=Work("same")) == Admission(second.id, How.CREATED)
+
+
+def test_work_that_was_discarded_is_done_anew(jobs: JobStore) -> None:
+    first, second = request(), request()
+    jobs.create(first, work=Work("same"))
+    jobs.discard(first)
+
+    assert jobs.create(second, work=Work("same")) == Admission(second.id, How.CREATED)
+
+
+def test_who_takes_no_earlier_result_offers_his_own(jobs: JobStore) -> None:
+    first, second = request(), request()
+    jobs.create(first, work=Work("same"))
+
+    insisted = jobs.create(second, work=Work("same", take=False))
+    joined = jobs.create(request(), work=Work("same"))
+
+    assert insisted == Admission(second.id, How.CREATED)
+    assert joined == Admission(second.id, How.JOINED)
+
+
+def test_the_last_to_leave_is_told_so(jobs: JobStore) -> None:
+    first = request()
+    jobs.create(first, work=Work("same"))
+    jobs.create(request(), work=Work("same"))
+
+    assert [jobs.leave(first.id), jobs.leave(first.id)] == [1, 0]
 
 
 def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore) -> None:

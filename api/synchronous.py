@@ -1,0 +1,231 @@
+"""Segmenting while the caller waits: the same work is done once, whoever asks for it and however often.
+
+An identical request that is under way is joined; one that was answered before is answered from what is stored.  No
+Flask here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+import structlog
+
+from api.lookup import failure_of, hf_reply_of
+from api.served import ModelState
+from api.services import Caller, Services
+from api.submission import Order, admit, undoing
+from shared.endings import end_in_store, end_job
+from shared.errors import (
+    Canceled,
+    DeadlinePassed,
+    MaskmillError,
+    ModelNotReady,
+    StoreUnavailable,
+    Unavailable,
+    UnknownJob,
+)
+from shared.job_store import Admission, How, Work
+from shared.jobs import Failure, JobRequest, JobState, Lane
+from shared.results import JobResult
+
+log = structlog.get_logger()
+
+# The image outlives the deadline by this much, so that a worker who took the job in time still finds it.
+IMAGE_MARGIN_SECONDS = 30.0
+
+
+class Source(StrEnum):
+    """Where a reply came from."""
+
+    HIT = "hit"
+    MISS = "miss"
+    COALESCED = "coalesced"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a caller asks of the service beside the masks.
+
+    use_cache: whether the result of the same work, done or under way, will do.
+    wait_for_model: whether to wait for a model without a ready worker until the deadline, or only for a short while.
+    """
+
+    use_cache: bool = True
+    wait_for_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A JSON array as the contract has it, and the job that it came from."""
+
+    job_id: str
+    model: str
+    body: bytes
+    source: Source
+
+
+def segment_now(
+    order: Order,
+    caller: Caller,
+    services: Services,
+    *,
+    terms: Terms,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Reply:
+    """Segment an image while the caller waits.
+
+    Args:
+        is_wanted: says whether the caller is still there; asked every now and then.
+
+    Raises:
+        ClientError: the image or the model is not in order.
+        QueueFull: too many callers wait already.
+        Canceled: nobody wants the result any more.
+        ModelNotReady: no worker has the model ready.
+        DeadlinePassed: there was no result in time.
+        Unavailable: Redis did not answer.
+        WorkerFault: the worker could not do it.
+    """
+    request = admit(order, caller, services, Lane.INTERACTIVE)
+    work = _work_of(request, terms, services)
+    while True:
+        admission = _queue(request, order.image, work, services)
+        if admission.how is How.KNOWN and work is not None:
+            body = _stored_reply(admission.job_id, request.tenant, services)
+            if body is not None:
+                return Reply(admission.job_id, request.model, body, Source.HIT)
+            services.jobs.forget_work(work, admission.job_id)
+        else:
+            wait = _Wait(request, admission, terms, is_wanted, services)
+            body = wait.for_reply()
+            if body is not None:
+                return Reply(admission.job_id, request.model, body, wait.source)
+        # What stood for this request is gone: somebody else's end, but not ours.  So it gets a job of its own.
+        request = replace(request, id=services.new_id())
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """One caller who waits for one job, his own or one that he joined."""
+
+    request: JobRequest
+    admission: Admission
+    terms: Terms
+    is_wanted: Callable[[], bool]
+    services: Services
+
+    @property
+    def source(self) -> Source:
+        return Source.COALESCED if self.admission.how is How.JOINED else Source.MISS
+
+    def for_reply(self) -> bytes | None:
+        """Return the reply, or None if the job that was joined ended without one.
+
+        Raises:
+            MaskmillError: why there is none.
+        """
+        job_id, deadline = self.admission.job_id, self.request.deadline_at or 0.0
+        try:
+            found = self.services.events.wait_until(job_id, self._look, seconds=deadline - self.services.now())
+            if found is None:
+                limit = self.services.limits.sync_deadline_seconds
+                raise DeadlinePassed(
+                    f"There was no result within {limit:g} s; submit it as a job instead, at /v1/jobs."
+                )
+        except (Canceled, DeadlinePassed, ModelNotReady) as error:
+            self._leave(error)
+            raise
+        return found or None
+
+    def _look(self) -> bytes | None:
+        """Return the reply; nothing (b"") if the job that was joined is gone; None while there is neither."""
+        body = self.services.claims.reply_of(self.admission.job_id)
+        if body is not None:
+            return body
+        if not self.is_wanted():
+            raise Canceled("The caller went away before there was a result.")
+        joined = self.admission.how is How.JOINED
+        try:
+            job = self.services.jobs.get(self.admission.job_id)
+        except UnknownJob as error:
+            if joined:
+                return b""
+            raise StoreUnavailable("The job store lost this request; send it again.") from error
+        if joined and job.state in (JobState.CANCELED, JobState.EXPIRED):
+            return b""
+        failure = failure_of(job) if job.state.is_final else None
+        if failure is not None:
+            raise failure
+        self._insist_on_worker()
+        return None
+
+    def _insist_on_worker(self) -> None:
+        """Raise ModelNotReady if the model has had no ready worker for as long as such a caller is held."""
+        waited = self.services.now() - self.request.created_at
+        if self.terms.wait_for_model or waited < self.services.limits.cold_start_seconds:
+            return
+        model = self.services.served.find(self.request.model)
+        if model.state is not ModelState.READY:
+            raise ModelNotReady(
+                model.why_not_ready, estimated_time=model.estimated_seconds(self.services.now()), state=model.state
+            )
+
+    def _leave(self, error: MaskmillError) -> None:
+        """Stop waiting; the last to leave ends the job, so that it never reaches a device."""
+        with suppress(Unavailable):
+            if self.services.jobs.leave(self.admission.job_id) > 0:
+                return
+            request = self.services.jobs.get(self.admission.job_id).request
+            state = JobState.CANCELED if isinstance(error, Canceled) else JobState.EXPIRED
+            _give_up(JobResult(request, state, failure=Failure(error.code, str(error))), self.services)
+
+
+def _work_of(request: JobRequest, terms: Terms, services: Services) -> Work | None:
+    """Name the work; None while workers of several revisions would do it differently."""
+    revision = services.served.find(request.model).revision
+    if revision is None:
+        return None
+    asked = [request.tenant, request.model, revision, request.image.sha256, asdict(request.parameters)]
+    return Work(hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(), take=terms.use_cache)
+
+
+def _queue(request: JobRequest, image: bytes, work: Work | None, services: Services) -> Admission:
+    """Make the request a job of its own, unless another one stands for it.
+
+    The record comes before the image, since an image that another job has need not be sent to Redis; the message goes
+    last, so a worker meets both.
+    """
+
+    def discard() -> None:
+        services.jobs.discard(request)
+
+    lifetime = services.limits.sync_deadline_seconds + IMAGE_MARGIN_SECONDS
+    with undoing(request, services, discard):
+        admission = services.jobs.create(request, max_queued=services.limits.max_queued, work=work)
+        if admission.how is How.CREATED:
+            services.claims.check_in(request.id, image, seconds=lifetime)
+            services.queue.publish(request)
+    log.info("job_submitted", job_id=admission.job_id, model=request.model, lane=request.lane, how=admission.how)
+    return admission
+
+
+def _stored_reply(job_id: str, tenant: str, services: Services) -> bytes | None:
+    """Return the reply of a job that has succeeded, or None if it is not stored any more."""
+    body = services.claims.reply_of(job_id)
+    if body is not None:
+        return body
+    try:
+        return hf_reply_of(job_id, tenant, services)
+    except UnknownJob:
+        return None
+
+
+def _give_up(end: JobResult, services: Services) -> None:
+    """End a job that nobody waits for any more; if that cannot be done, its deadline will."""
+    try:
+        end_job(end, jobs=services.jobs, bucket=services.bucket)
+    except Unavailable:
+        end_in_store(end, jobs=services.jobs)

@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class Compose:
 
     project: str
     port: int
+    tokens: str = ""
     files: tuple[Path, ...] = (ROOT / "docker-compose.yml",)
 
     def __call__(self, *arguments: str) -> str:
         """Run a subcommand and return what it printed."""
         files = [word for file in self.files for word in ("--file", str(file))]
-        return docker("compose", "--project-name", self.project, *files, *arguments, env={"PORT": str(self.port)})
+        env = {"PORT": str(self.port), "MASKMILL_TOKENS": self.tokens}
+        return docker("compose", "--project-name", self.project, *files, *arguments, env=env)
 
     def config(self, *flags: str) -> dict[str, Any]:
         services: dict[str, Any] = json.loads(self(*flags, "config", "--format", "json"))["services"]
@@ -82,7 +84,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
         override = tmp_path_factory.mktemp("compose") / "torch.json"
         override.write_text(json.dumps({"services": {"worker": {"build": build}}}))
         files.append(override)
-    return Compose(plain.project, plain.port, tuple(files))
+    return replace(plain, files=tuple(files))
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +176,36 @@ def test_a_waiting_caller_gets_the_same_segments_as_a_job(client: GatewayClient)
     assert areas == [segment["area"] for segment in result["segments"]]
 
 
+def test_the_curl_lines_of_the_readme_work(stack: Compose, tmp_path: Path) -> None:
+    def run(line: str, **env: str) -> str:
+        here = line.replace("127.0.0.1:8000", f"127.0.0.1:{stack.port}")
+        return subprocess.run(
+            ["sh", "-c", here], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | env
+        ).stdout
+
+    (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    readme = (ROOT / "README.md").read_text()
+    submit, *others = [line for line in readme.splitlines() if line.startswith("curl ")]
+
+    job = json.loads(run(submit))
+    poll, result, mask, overlay, synchronous = [run(line, ID=job["id"]) for line in others]
+
+    assert json.loads(poll)["state"] == "succeeded"
+    assert json.loads(result)["segments"]
+    assert mask == overlay == ""
+    assert picture((tmp_path / "mask.png").read_bytes()).size == picture((tmp_path / "overlay.png").read_bytes()).size
+    assert json.loads(synchronous)[0]["mask"]
+
+
 def test_two_workers_share_the_jobs_and_do_none_twice(stack: Compose, client: GatewayClient) -> None:
     stack("up", "--wait", "--wait-timeout", "300", "--no-build", "--no-recreate", "--scale", "worker=2")
     wait_until(lambda: ready_workers(client) == 2, "both workers are ready")
 
+    started = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         submitted = pool.map(lambda number: client.post("/v1/jobs", photo(number)).json()["id"], range(40))
         jobs = [ended(client, job_id) for job_id in submitted]
+    seconds = time.monotonic() - started
 
     assert {job["state"] for job in jobs} == {"succeeded"}
     ends = [event for event in stack.events("worker") if event["event"] == "job_ended"]
@@ -188,7 +213,7 @@ def test_two_workers_share_the_jobs_and_do_none_twice(stack: Compose, client: Ga
     assert Counter(event["job_id"] for event in done) == {job["id"]: 1 for job in jobs}
     assert {event["attempt"] for event in done} == {1}
     shares = Counter(event["worker"] for event in done)
-    print(f"shares: {sorted(shares.values())}")
+    print(f"{len(jobs)} jobs in {seconds:.1f} s, shared {sorted(shares.values())}")
     assert len(shares) == 2
 
 
@@ -209,6 +234,13 @@ def test_what_was_promised_outlives_the_containers(stack: Compose, client: Gatew
     assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result
     assert client.get(f"/v1/jobs/{sample.job_id}/overlay.png").body == sample.overlay
     assert run_sample(client).result["segments"]
+
+
+def test_tokens_are_all_it_takes_to_shut_the_door(stack: Compose, client: GatewayClient) -> None:
+    replace(stack, tokens="tester:open-sesame")("up", "--wait", "--wait-timeout", "300", "--no-build", "api")
+
+    assert client.ask("GET", "/v1/jobs").status == 401
+    assert replace(client, token="open-sesame").ask("GET", "/v1/jobs").status == 200
 
 
 def require_engine() -> None:

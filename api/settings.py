@@ -13,7 +13,7 @@ class ApiSettings(Settings):
     bind: str = Field("127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`.")
     processes: Annotated[int, Field(gt=0)] = Field(2, description="Gateway processes.")
     threads: Annotated[int, Field(gt=0)] = Field(
-        256, description="Requests that one gateway process answers at a time; a synchronous caller holds one."
+        512, description="Requests that one gateway process answers at a time; a synchronous caller holds one."
     )
     auth: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -2,7 +2,6 @@
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,11 +102,3 @@ def queued_ids(gateway: GatewayUnderTest) -> list[str]:
     """Return the ids of all queued jobs, as the job store has them."""
     client = connect(gateway.settings)
     return [job_id for queue in gateway.services.jobs.queues() for job_id in client.zrange(f"mm:queued:{queue}", 0, -1)]
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
-    """Poll a condition until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

@@ -4,9 +4,8 @@ import io
 import json
 import os
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from deploy.processes import Process
 from deploy.stack import Stack
+from tests.patience import wait_until
 
 PATIENCE = {"MASKMILL_RECOVER_SECONDS": "2", "MASKMILL_INBOX_GRACE_SECONDS": "2"}
 
@@ -45,13 +45,6 @@ def job(service: Stack, job_id: str) -> dict[str, Any]:
     return found
 
 
-def until(condition: Callable[[], object], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def noted(event: str, worker: Process) -> Counter[str]:
     """Count, by job, how often a worker's log tells of an event."""
     found: Counter[str] = Counter()
@@ -66,7 +59,7 @@ def noted(event: str, worker: Process) -> Counter[str]:
 def second(service: Stack) -> Process:
     """Another worker of the same service, ready."""
     worker = service.start_worker()
-    until(lambda: "worker_ready" in worker.log.read_text(), seconds=60)
+    wait_until(lambda: "worker_ready" in worker.log.read_text(), seconds=60)
     return worker
 
 
@@ -74,7 +67,7 @@ def test_two_workers_share_the_jobs_and_nothing_is_done_twice(service: Stack, se
     image = photo(640, 480)
 
     ids = [submit(service, image) for _ in range(40)]
-    until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=90)
+    wait_until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=90)
 
     shares = [noted("job_ended", worker) for worker in (service.worker, second)]
     assert all(share.total() > 0 for share in shares)
@@ -87,11 +80,11 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another(service: Stack, s
         return noted("job_started", service.worker) - noted("job_ended", service.worker)
 
     ids = [submit(service, photo(5000, 4000)) for _ in range(4)]
-    until(interruptible, seconds=30)
+    wait_until(interruptible, seconds=30)
 
     service.worker.kill()
     interrupted = list(interruptible())
-    until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=30)
+    wait_until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=30)
 
     assert interrupted
     assert all(job(service, job_id)["attempt"] == 2 for job_id in interrupted)
@@ -108,7 +101,7 @@ def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stac
     service.valkey.start().wait_ready()
     service.start_worker()
 
-    until(lambda: all(job(service, job_id).get("state") == "succeeded" for job_id in ids), seconds=60)
+    wait_until(lambda: all(job(service, job_id).get("state") == "succeeded" for job_id in ids), seconds=60)
     results = [service.client.ask("GET", f"/v1/jobs/{job_id}/result").json() for job_id in ids]
     assert all(result["segments"] for result in results)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ import pytest
 
 from deploy.gateway_client import GatewayClient
 from deploy.servers import free_ports
+from tests.patience import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVES = "(Ctrl-C stops it)"
@@ -47,7 +48,7 @@ class Launcher:
         return self._err.read_text()
 
     def wait_for(self, text: str, *, seconds: float = 90.0) -> Self:
-        until(lambda: text in self.out or self.process.poll() is not None, seconds=seconds)
+        wait_until(lambda: text in self.out or self.process.poll() is not None, seconds=seconds)
         assert text in self.out, f"{self.out}\n{self.err}"
         return self
 
@@ -60,13 +61,6 @@ class Launcher:
     def end(self) -> None:
         self.process.terminate()
         self.process.wait(30)
-
-
-def until(condition: Callable[[], bool], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen in {seconds} s"
-        time.sleep(0.05)
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -207,4 +201,4 @@ def test_it_ends_in_time_and_finds_its_jobs_again_when_it_is_started_anew(served
     second_run = descendants(again.process.pid)
     again.process.kill()
     again.process.wait()
-    until(lambda: are_gone(second_run), seconds=10)
+    wait_until(lambda: are_gone(second_run), seconds=10)

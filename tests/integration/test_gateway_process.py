@@ -20,8 +20,8 @@ import pytest
 from deploy.processes import Process
 from deploy.servers import LOOPBACK, free_ports
 from tests.conftest import Storage
-from tests.gateway import wait_until
 from tests.jobs import png
+from tests.patience import wait_until
 
 TOKEN = "s3cret-t0ken"
 MOST_BYTES = 20_000

@@ -1,7 +1,6 @@
 """The job store against a real Valkey: what may happen to a job, in any order, and what may not."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from shared.jobs import NEXT, Failure, JobState, Lane
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.jobs import MODEL, request
+from tests.patience import wait_until
 
 QUEUE = f"segment.{MODEL}.batch"
 
@@ -32,13 +32,6 @@ def claimed(jobs: JobStore, job_id: str) -> Claim:
     claim = jobs.claim(job_id, worker="w")
     assert isinstance(claim, Claim)
     return claim
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_a_new_job_is_read_back_as_it_was_asked_for(jobs: JobStore) -> None:

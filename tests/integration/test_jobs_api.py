@@ -14,8 +14,9 @@ from werkzeug.test import TestResponse
 from shared.endings import end_job, failed
 from shared.errors import EngineFailed, NotAnImage
 from shared.results import inbox_key, result_key
-from tests.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway, wait_until
+from tests.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway
 from tests.jobs import png
+from tests.patience import wait_until
 
 JOB_KEYS = {
     "id",

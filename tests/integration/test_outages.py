@@ -17,8 +17,9 @@ from deploy.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
 from shared.errors import StoreUnavailable
 from shared.jobs import Job
 from shared.storage import Bucket
-from tests.gateway import GatewayUnderTest, do_job, gateway, wait_until
+from tests.gateway import GatewayUnderTest, do_job, gateway
 from tests.jobs import png
+from tests.patience import wait_until
 
 QUICK_SECONDS = 3.0
 BUCKET = "outages"

@@ -24,6 +24,7 @@ from shared.results import JobResult, inbox_key, object_key
 from shared.settings import Settings
 from shared.storage import Bucket, NoSuchObject, open_bucket
 from tests.jobs import AtOnce, Halves, png, request
+from tests.patience import wait_until
 from worker.housekeeping import Household, expire, recover, sweep
 from worker.leases import LeaseKeeper
 from worker.metrics import StewardMetrics, WorkerMetrics
@@ -81,13 +82,6 @@ def submitted(services: Services, image: bytes = b"", **changes: object) -> JobR
     services.bucket.put(inbox_key(asked.id), image or png(), content_type="image/png", metadata=metadata)
     services.jobs.create(asked)
     return asked
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class Interrupted(AtOnce):

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +13,7 @@ from shared.jobs import JobState
 from shared.redis_client import connect
 from tests.gateway import GatewayUnderTest, do_job, gateway
 from tests.jobs import MODEL, png
+from tests.patience import wait_until
 
 QUEUE = f"segment.{MODEL}.interactive"
 
@@ -35,19 +36,12 @@ def ask(built: GatewayUnderTest, image: bytes = b"", *, query: str = "", **heade
     return built.client.application.test_client().post(f"/?{query}", data=image or png(), headers=named)
 
 
-def until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
 def queued_ids(built: GatewayUnderTest) -> list[str]:
     return [job.decode() for job in connect(built.settings, decode=False).zrange(f"mm:queued:{QUEUE}", 0, -1)]
 
 
 def do_next(built: GatewayUnderTest) -> str:
-    until(lambda: queued_ids(built))
+    wait_until(lambda: queued_ids(built))
     (job_id,) = queued_ids(built)
     do_job(built, job_id)
     return job_id
@@ -102,7 +96,7 @@ def test_who_refuses_the_cache_is_computed_for(served: GatewayUnderTest) -> None
 def test_identical_requests_under_way_are_computed_once(served: GatewayUnderTest) -> None:
     with ThreadPoolExecutor(50) as pool:
         asked = [pool.submit(ask, served) for _ in range(50)]
-        until(lambda: waiters(served) == 50, seconds=20)
+        wait_until(lambda: waiters(served) == 50, seconds=20)
         do_next(served)
         answers = [answer.result() for answer in asked]
 
@@ -122,13 +116,13 @@ def test_who_joined_a_job_is_answered_although_the_first_has_left(
     hasty = gateway(clean_redis, storage_env, sync_deadline_seconds=1)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(ask, hasty)
-        until(lambda: waiters(served) == 1)
+        wait_until(lambda: waiters(served) == 1)
         second = pool.submit(ask, served)
-        until(lambda: waiters(served) == 2)
+        wait_until(lambda: waiters(served) == 2)
         assert first.result().status_code == 504
 
         # The job's deadline was the first caller's: it expires, and the second is given one of his own.
-        until(lambda: second.done() or do_queued(served))
+        wait_until(lambda: second.done() or do_queued(served))
 
     assert second.result().status_code == 200
 
@@ -190,7 +184,7 @@ def test_who_would_rather_wait_a_while_gets_the_masks_if_they_come(served: Gatew
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask, served, Prefer="respond-async, wait=9")
         batch = f"mm:queued:segment.{MODEL}.batch"
-        until(lambda: connect(served.settings).zcard(batch))
+        wait_until(lambda: connect(served.settings).zcard(batch))
         do_job(served, connect(served.settings).zrange(batch, 0, -1)[0])
 
     assert asked.result().status_code == 200

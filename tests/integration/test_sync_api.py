@@ -18,8 +18,9 @@ from shared.endings import end_job, failed, read_end
 from shared.errors import OutOfMemory
 from shared.jobs import JobState
 from shared.redis_client import connect
-from tests.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway, wait_until, working
+from tests.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway, working
 from tests.jobs import png
+from tests.patience import wait_until
 from tests.photos import cat, jpeg, sideways_cat
 
 MODEL = "maskmill/embedded"

@@ -6,8 +6,7 @@ import signal
 import socket
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from deploy.sample_job import curl_lines, table
 from deploy.servers import free_ports, is_free
 from deploy.stack import InternalPorts, Stack, StorageKeys
 from deploy.supervision import MOST_DEATHS_IN_A_ROW, GaveUp, Supervisor
+from tests.patience import wait_until
 
 
 @pytest.fixture
@@ -35,13 +35,6 @@ def taken_port() -> Iterator[int]:
 
 def python(code: str, folder: Path) -> Process:
     return Process("The child", [sys.executable, "-c", code], log=folder / "child.log")
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_taken_port_is_refused_in_one_line(
@@ -193,7 +186,7 @@ def test_a_process_that_ends_says_its_last_words(tmp_path: Path, words: str) -> 
 def test_a_process_that_does_not_listen_is_ended_by_force(tmp_path: Path) -> None:
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     child = python(deaf, tmp_path).start()
-    until(lambda: child.tail() == ["deaf"])
+    wait_until(lambda: child.tail() == ["deaf"])
 
     child.stop(grace_seconds=0.2)
 
@@ -212,12 +205,12 @@ def test_a_process_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
         log=tmp_path / "child.log",
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     ).start()
-    until(lambda: bool(starter.tail()))
+    wait_until(lambda: bool(starter.tail()))
     grandchild = int(starter.tail()[0])
 
     starter.kill()
 
-    until(lambda: not _runs(grandchild))
+    wait_until(lambda: not _runs(grandchild))
 
 
 def _runs(pid: int) -> bool:
@@ -232,7 +225,7 @@ def test_the_supervisor_reports_a_death_and_starts_the_process_again(tmp_path: P
     reports: list[str] = []
     clock = iter(range(0, 1000, 100))
     supervisor = Supervisor([child], report=reports.append, clock=lambda: float(next(clock)))
-    until(lambda: child.tail() == ["hello"])
+    wait_until(lambda: child.tail() == ["hello"])
     first = child.pid
 
     child.kill()
@@ -254,7 +247,7 @@ def test_the_supervisor_gives_up_on_a_process_that_dies_at_once(tmp_path: Path) 
 
     with pytest.raises(GaveUp, match=f"died {MOST_DEATHS_IN_A_ROW} times in a row"):
         while True:
-            until(lambda: not child.is_alive)
+            wait_until(lambda: not child.is_alive)
             supervisor.check()
             now += 11.0
 

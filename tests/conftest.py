@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
 from deploy.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
 from deploy.stack import Stack
+
+
+def pytest_configure() -> None:
+    """Judge examples by what they do: on a busy machine their time says nothing."""
+    hypothesis.settings.register_profile(
+        "maskmill", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("maskmill")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import gzip
 import re
 import time
 import uuid
+from http import HTTPStatus
 
 import structlog
 from flask import Response, g, jsonify, request
@@ -11,7 +12,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from api import errors
-from api.context import EXTENSION, services
+from api.context import EXTENSION, discard_rest, services
 from api.routes import health, inference, jobs, models
 from api.schemas import ErrorView
 from api.services import Services
@@ -72,6 +73,8 @@ def begin_request() -> None:
 def finish_request(response: Response) -> Response:
     """Mark, shrink, count and log an answer."""
     response.headers["X-Request-ID"] = g.request_id
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        discard_rest()
     if _may_gzip(response):
         _gzip(response)
     seconds = time.perf_counter() - g.started

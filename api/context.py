@@ -1,6 +1,8 @@
 """What belongs to the request at hand.  Only the app and the routes look at Flask's ambient state, and only here."""
 
 import socket
+import time
+from contextlib import suppress
 from typing import cast
 
 from flask import current_app, g, request
@@ -9,6 +11,11 @@ from api.services import Caller, Services
 from shared.errors import BodyTooLarge, UnreadableBody
 
 EXTENSION = "maskmill"
+
+# An upload that brings no byte for this long gives its thread back.
+STALLED_SECONDS = 30.0
+MOST_DISCARDED_BYTES = 256 * 1024 * 1024
+MOST_DISCARDING_SECONDS = 5.0
 
 
 def services() -> Services:
@@ -26,7 +33,12 @@ def body() -> bytes:
         BodyTooLarge: it is larger than MAX_CONTENT_LENGTH.
         UnreadableBody: the caller stopped sending before its end.
     """
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(STALLED_SECONDS)
     sent = request.get_data(cache=False)
+    if connection is not None:
+        connection.settimeout(None)
     promised, limit = request.content_length, request.max_content_length
     if promised is None and limit is not None and len(sent) >= limit:
         # A body of unknown length is cut at the limit without a word, so one that fills it counts as too large.
@@ -34,6 +46,18 @@ def body() -> bytes:
     if promised is not None and len(sent) < promised:
         raise UnreadableBody(f"The request body was cut short: {len(sent)} of {promised} bytes came.")
     return sent
+
+
+def discard_rest() -> None:
+    """Drop what a refused caller still sends, for a while: one who is cut off in the middle never reads why."""
+    deadline = time.monotonic() + MOST_DISCARDING_SECONDS
+    left = MOST_DISCARDED_BYTES
+    with suppress(OSError, EOFError):
+        while left > 0 and time.monotonic() < deadline:
+            dropped = len(request.environ["wsgi.input"].read(1 << 16))
+            if not dropped:
+                return
+            left -= dropped
 
 
 def caller_is_there() -> bool:

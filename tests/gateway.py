@@ -1,6 +1,8 @@
 """A gateway inside the test's own process, over real servers, and a worker's hand that does its jobs when told to."""
 
+import base64
 import functools
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,14 +81,12 @@ def _hand(settings: ApiSettings) -> pipeline.Services:
 
 @contextmanager
 def working(gateway: GatewayUnderTest, work: Callable[[str], object]) -> Iterator[None]:
-    """Call work() with the id of every job that is queued meanwhile, from a thread."""
+    """Take every message that comes meanwhile and call work() with the id of its job, from a thread."""
     stop = threading.Event()
 
     def run() -> None:
-        seen: set[str] = set()
         while not stop.wait(0.01):
-            for job_id in set(queued_ids(gateway)) - seen:
-                seen.add(job_id)
+            for job_id in taken_ids(gateway):
                 work(job_id)
 
     thread = threading.Thread(target=run)
@@ -96,6 +96,15 @@ def working(gateway: GatewayUnderTest, work: Callable[[str], object]) -> Iterato
     finally:
         stop.set()
         thread.join()
+
+
+def taken_ids(gateway: GatewayUnderTest) -> Iterator[str]:
+    """Take the messages that wait in the broker, oldest first, and yield the ids of their jobs."""
+    client = connect(gateway.settings)
+    for queue in gateway.services.jobs.queues():
+        while message := client.rpop(queue):
+            (arguments, *_) = json.loads(base64.b64decode(json.loads(message)["body"]))
+            yield arguments[0]["job_id"]
 
 
 def queued_ids(gateway: GatewayUnderTest) -> list[str]:

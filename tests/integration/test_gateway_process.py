@@ -157,6 +157,17 @@ def test_a_body_of_unknown_length_is_not_cut_but_refused(running: GatewayProcess
     assert (answer.status, answer.json["error_type"]) == (413, "body_too_large")
 
 
+@pytest.mark.parametrize(
+    ("path", "token", "status"), [("/v1/jobs", TOKEN, 413), ("/v1/jobs", "wrong", 401), ("/nowhere", TOKEN, 404)]
+)
+def test_whoever_sends_a_large_body_still_hears_why_it_is_refused(
+    running: GatewayProcess, path: str, token: str, status: int
+) -> None:
+    answer = running.ask("POST", path, bytes(30_000_000), Authorization=f"Bearer {token}")
+
+    assert answer.status == status
+
+
 def test_a_body_of_unknown_length_is_taken(running: GatewayProcess) -> None:
     assert running.ask("POST", "/v1/jobs", iter([png()[:20], png()[20:]])).status == 202
 

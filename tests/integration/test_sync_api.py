@@ -171,13 +171,6 @@ def test_after_the_deadline_nobody_works_for_it(clean_redis: str, storage_env: d
     assert end.state is JobState.EXPIRED
 
 
-def test_a_caller_who_hangs_up_is_not_worked_for(maskmill: GatewayUnderTest) -> None:
-    answer = ask(maskmill, environ_overrides={"gunicorn.socket": HungUp()})
-
-    assert answer.status_code == 409
-    assert queued_ids(maskmill) == []
-
-
 def test_a_model_that_nobody_serves_is_refused_at_once(maskmill: GatewayUnderTest) -> None:
     answer = ask(maskmill, "/models/facebook/unheard-of")
 
@@ -220,13 +213,6 @@ def test_what_cannot_be_segmented_is_refused_with_a_sentence(
     assert isinstance(answer.json["error"], str)
     assert len(answer.json["error"]) > 10
     assert queued_ids(maskmill) == []
-
-
-class HungUp:
-    """A connection whose other end is closed."""
-
-    def recv(self, _size: int, _flags: int) -> bytes:
-        return b""
 
 
 def fresh(maskmill: GatewayUnderTest) -> GatewayUnderTest:

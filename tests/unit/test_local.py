@@ -196,7 +196,7 @@ def test_a_process_that_does_not_listen_is_ended_by_force(tmp_path: Path) -> Non
 def test_a_process_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     starter_code = (
         "import sys, time, pathlib; from deploy.processes import Process;"
-        f"p = Process('x', ['sleep', '60'], log=pathlib.Path({str(tmp_path / 'x.log')!r})).start();"
+        f"p = Process('x', ['sh', '-c', 'echo up; exec sleep 60'], log=pathlib.Path({str(tmp_path / 'x.log')!r})).start();"
         "print(p.pid, flush=True); time.sleep(60)"
     )
     starter = Process(

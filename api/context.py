@@ -2,7 +2,8 @@
 
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import cast
 
 from flask import current_app, g, request
@@ -15,7 +16,7 @@ EXTENSION = "maskmill"
 # An upload that brings no byte for this long gives its thread back.
 STALLED_SECONDS = 30.0
 MOST_DISCARDED_BYTES = 256 * 1024 * 1024
-MOST_DISCARDING_SECONDS = 5.0
+MOST_DISCARDING_SECONDS = 2.0
 
 
 def services() -> Services:
@@ -33,12 +34,8 @@ def body() -> bytes:
         BodyTooLarge: it is larger than MAX_CONTENT_LENGTH.
         UnreadableBody: the caller stopped sending before its end.
     """
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(STALLED_SECONDS)
-    sent = request.get_data(cache=False)
-    if connection is not None:
-        connection.settimeout(None)
+    with _patience(STALLED_SECONDS):
+        sent = request.get_data(cache=False)
     promised, limit = request.content_length, request.max_content_length
     if promised is None and limit is not None and len(sent) >= limit:
         # A body of unknown length is cut at the limit without a word, so one that fills it counts as too large.
@@ -52,12 +49,26 @@ def discard_rest() -> None:
     """Drop what a refused caller still sends, for a while: one who is cut off in the middle never reads why."""
     deadline = time.monotonic() + MOST_DISCARDING_SECONDS
     left = MOST_DISCARDED_BYTES
-    with suppress(OSError, EOFError):
+    with _patience(MOST_DISCARDING_SECONDS), suppress(OSError, EOFError):
         while left > 0 and time.monotonic() < deadline:
             dropped = len(request.environ["wsgi.input"].read(1 << 16))
             if not dropped:
                 return
             left -= dropped
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Let every read from the caller fail that brings nothing for so long."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        yield
+        return
+    connection.settimeout(seconds)
+    try:
+        yield
+    finally:
+        connection.settimeout(None)
 
 
 def caller_is_there() -> bool:

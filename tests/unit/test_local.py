@@ -194,9 +194,10 @@ def test_a_process_that_does_not_listen_is_ended_by_force(tmp_path: Path) -> Non
 
 
 def test_a_process_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "grandchild.log"
     starter_code = (
         "import sys, time, pathlib; from deploy.processes import Process;"
-        f"p = Process('x', ['sh', '-c', 'echo up; exec sleep 60'], log=pathlib.Path({str(tmp_path / 'x.log')!r})).start();"
+        f"p = Process('x', ['sh', '-c', 'echo up; exec sleep 60'], log=pathlib.Path({str(log)!r})).start();"
         "print(p.pid, flush=True); time.sleep(60)"
     )
     starter = Process(
@@ -205,7 +206,7 @@ def test_a_process_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
         log=tmp_path / "child.log",
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     ).start()
-    wait_until(lambda: bool(starter.tail()))
+    wait_until(lambda: bool(starter.tail()) and log.read_text() == "up\n")
     grandchild = int(starter.tail()[0])
 
     starter.kill()

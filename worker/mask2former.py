@@ -10,10 +10,10 @@ from PIL.Image import new as new_image
 from torch import Tensor
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, PretrainedConfig
 
-from shared.errors import EngineFailed, MaskmillError, OutOfMemory
+from shared.errors import EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs import SegmentParameters, Subtask
 from worker.postprocess import Logits, painting, segmentation
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import Prepared, Segmentation, Segmenter
 
 WARM_UP_SIZE: Final = (640, 480)
 
@@ -52,9 +52,8 @@ class Mask2FormerSegmenter:
         return [done[place] for place in range(len(batch))]
 
     def warm_up(self) -> None:
-        blank = new_image("RGB", WARM_UP_SIZE)
         for subtask in Subtask:
-            self.segment([self.prepare(blank, SegmentParameters(threshold=0.0, subtask=subtask))])
+            try_out(self, SegmentParameters(threshold=0.0, subtask=subtask))
 
     @torch.inference_mode()
     def _segment_alike(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
@@ -84,6 +83,17 @@ class Mask2FormerSegmenter:
             return segmentation(painted.label_map.cpu().numpy(), painted.found, self._names)
         except Exception as error:
             return failure_of(error)
+
+
+def try_out(segmenter: Segmenter, parameters: SegmentParameters) -> None:
+    """Segment a blank image.
+
+    Raises:
+        ModelUnusable: it cannot even do that.
+    """
+    [result] = segmenter.segment([segmenter.prepare(new_image("RGB", WARM_UP_SIZE), parameters)])
+    if isinstance(result, MaskmillError):
+        raise ModelUnusable(f"{segmenter.model} fails on a blank image on {segmenter.device}: {result}") from result
 
 
 def class_names(config: PretrainedConfig) -> dict[int, str]:

@@ -5,21 +5,18 @@ One image at a time and no shortcuts: what the pipeline answers is the result.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from PIL.Image import Image
-from PIL.Image import new as new_image
 from transformers import ImageSegmentationPipeline
 
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs import SegmentParameters, Subtask
-from worker.mask2former import class_names, failure_of
+from worker.mask2former import class_names, failure_of, try_out
 from worker.postprocess import Found, segmentation
 from worker.segmenter import Prepared, Segmentation
-
-WARM_UP_SIZE: Final = (640, 480)
 
 
 class TransformersSegmenter:
@@ -47,7 +44,7 @@ class TransformersSegmenter:
         return [self._segment_one(item) for item in batch]
 
     def warm_up(self) -> None:
-        self.segment([self.prepare(new_image("RGB", WARM_UP_SIZE), SegmentParameters())])
+        try_out(self, SegmentParameters())
 
     @torch.inference_mode()
     def _segment_one(self, item: Prepared) -> Segmentation | MaskmillError:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from shared.errors import BadParameter, EngineFailed, MaskmillError, OutOfMemory
+from shared.errors import BadParameter, EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs import SegmentParameters, Subtask
 from tests.photos import photos, sideways_cat
 from worker.decode import decode
@@ -184,6 +184,11 @@ def test_an_image_that_does_not_fit_alone_says_so(segmenter: Segmenter) -> None:
     [result] = tight(segmenter, room=0).segment(prepared(segmenter, "cat"))
 
     assert isinstance(result, OutOfMemory)
+
+
+def test_a_model_that_cannot_even_do_a_blank_image_is_unusable(segmenter: Segmenter) -> None:
+    with pytest.raises(ModelUnusable, match="tight fails on a blank image on cpu"):
+        tight(segmenter, room=0).warm_up()
 
 
 def test_an_image_that_breaks_the_model_harms_no_other(segmenter: Segmenter) -> None:

@@ -48,6 +48,8 @@ def open_gate(settings: ApiSettings) -> Gate:
         ValueError: the settings contradict each other, or would serve strangers without a token.
     """
     tenants = {**_tokens_of(settings.tokens.get_secret_value()), **_tokens_in(settings.tokens_file)}
+    if settings.auth == "off" and tenants:
+        raise ValueError("tokens are configured but MASKMILL_AUTH=off would ask nobody for one: drop one of the two")
     if settings.auth == "off" or (settings.auth == "auto" and not tenants and _is_local(settings.bind)):
         return Gate(None)
     if not tenants:

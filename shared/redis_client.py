@@ -44,7 +44,7 @@ def redis_errors() -> Iterator[None]:
     """Translate whatever Redis may do to us.
 
     Raises:
-        StoreUnavailable: Redis is away, still loading, out of memory or read-only.
+        StoreUnavailable: Redis is away, still loading, out of memory, read-only or refuses us.
     """
     try:
         yield
@@ -52,6 +52,9 @@ def redis_errors() -> Iterator[None]:
         raise StoreUnavailable("The job store does not answer; try again in a few seconds.") from error
     except (redis.OutOfMemoryError, redis.ReadOnlyError) as error:
         raise StoreUnavailable("The job store takes no writes at present; try again in a minute.") from error
+    except redis.RedisError as error:
+        # Protected mode, a wrong password, a script that broke: the operator finds the cause in the log.
+        raise StoreUnavailable("The job store refused a command; try again in a minute.") from error
 
 
 def answers_or_unavailable(function: Callable[P, T]) -> Callable[P, T]:

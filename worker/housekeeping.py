@@ -16,7 +16,7 @@ from shared.job_store import JobStore
 from shared.jobs import Failure, JobRequest, JobState
 from shared.results import JobResult
 from shared.storage import Bucket, NoSuchObject
-from worker.metrics import StewardMetrics
+from worker.steward_metrics import StewardMetrics
 
 log = structlog.get_logger()
 

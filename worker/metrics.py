@@ -1,4 +1,4 @@
-"""What a worker and the steward count, for Prometheus."""
+"""What a worker counts, for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -61,16 +61,3 @@ class WorkerMetrics:
     def ready(self, is_ready: bool) -> None:
         """Say whether the worker takes jobs."""
         self._ready.set(int(is_ready))
-
-
-class StewardMetrics:
-    """What the steward put right."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._mended = Counter(
-            "maskmill_steward_jobs_total", "Jobs that the steward had to look after.", ["what"], registry=registry
-        )
-
-    def mended(self, what: str, count: int = 1) -> None:
-        """Count jobs: lapsed, forgotten, rebuilt, exhausted, late, expired."""
-        self._mended.labels(what).inc(count)

@@ -24,9 +24,9 @@ from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage import open_bucket
 from worker.housekeeping import Household, expire, recover, sweep
-from worker.metrics import StewardMetrics
 from worker.probe import Probe
 from worker.settings import StewardSettings
+from worker.steward_metrics import StewardMetrics
 
 log = structlog.get_logger()
 

@@ -27,9 +27,10 @@ from tests.jobs import AtOnce, Halves, png, request
 from tests.patience import wait_until
 from worker.housekeeping import Household, expire, recover, sweep
 from worker.leases import LeaseKeeper
-from worker.metrics import StewardMetrics, WorkerMetrics
+from worker.metrics import WorkerMetrics
 from worker.pipeline import Services, run_job
 from worker.segmenter import Prepared
+from worker.steward_metrics import StewardMetrics
 
 
 @pytest.fixture

@@ -94,10 +94,9 @@ def test_without_tokens_strangers_are_not_served_by_oversight(bind: str) -> None
         open_gate(settings(bind=bind))
 
 
-def test_off_serves_everybody_though_tokens_are_configured() -> None:
-    gate = open_gate(settings(bind=REACHABLE, auth="off", tokens="shop:s3cret"))
-
-    assert gate.tenant_of(None) == gate.tenant_of("Bearer s3cret") == PUBLIC
+def test_off_contradicts_tokens_that_are_configured() -> None:
+    with pytest.raises(ValueError, match="drop one of the two"):
+        open_gate(ApiSettings(auth="off", tokens=SecretStr("anna:s3cret")))
 
 
 def test_on_insists_on_tokens_even_on_loopback() -> None:

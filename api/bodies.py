@@ -68,7 +68,7 @@ def read_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Submi
         return _from_form(body, boundary, defaults)
     start = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
     if not start:
-        raise EmptyBody(f"the body is empty. {_BYTES_ONLY}")
+        raise EmptyBody(f"The body is empty. {_BYTES_ONLY}")
     if start.startswith(b"{"):
         return _from_json(start, defaults)
     return Submission(_from_raw(body), defaults)
@@ -84,7 +84,7 @@ def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
     known = list(SegmentParameters.__dataclass_fields__)
     unknown = [name for name in raw if name not in known]
     if unknown:
-        raise UnknownParameter(f"there is no parameter {_quoted(unknown[0])}; known are {', '.join(known)}")
+        raise UnknownParameter(f"There is no parameter {_quoted(unknown[0])}; known are {', '.join(known)}")
     given = {name: value for name, value in raw.items() if value is not None}
     subtask = _subtask(given.pop("subtask", None))
     return SegmentParameters(**{name: _share(name, value) for name, value in given.items()}, subtask=subtask)
@@ -124,10 +124,10 @@ def _from_json(body: bytes, defaults: Mapping[str, object]) -> Submission:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise UnreadableBody(f"the body begins like JSON, but is not: {error.msg}") from error
+        raise UnreadableBody(f"The body begins like JSON, but is not: {error.msg}") from error
     inputs = document.get("inputs", document.get("image"))
     if inputs is None:
-        raise UnreadableBody("the JSON body has no `inputs`: put the picture there, in base64")
+        raise UnreadableBody("The JSON body has no `inputs`: put the picture there, in base64")
     if not isinstance(inputs, str):
         raise UnreadableBody(f"`inputs` must be a string, the picture in base64, not {_quoted(inputs)}")
     return Submission(
@@ -154,9 +154,9 @@ def _from_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) -> 
             single[name] = _typed(content.decode("utf-8", "replace"))
     if len(images) != 1:
         fields = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
-        raise UnreadableBody(f"the form has {len(images)} pictures; send exactly one, in a field {fields}")
+        raise UnreadableBody(f"The form has {len(images)} pictures; send exactly one, in a field {fields}")
     if not images[0]:
-        raise EmptyBody("the picture in the form is empty")
+        raise EmptyBody("The picture in the form is empty")
     return Submission(_from_raw(images[0]), _merged(defaults, {**single, **whole}), model)
 
 
@@ -179,11 +179,11 @@ def _form_parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
                 if not event.more_data:
                     yield name, content
     except RequestEntityTooLarge as error:
-        raise UnreadableBody(f"the form has more than {_MOST_FORM_PARTS} parts") from error
+        raise UnreadableBody(f"The form has more than {_MOST_FORM_PARTS} parts") from error
     except ClientError:
         raise
     except Exception as error:  # hostile part headers raise almost anything
-        raise UnreadableBody("the form is broken: it does not hold together as multipart/form-data") from error
+        raise UnreadableBody("The form is broken: it does not hold together as multipart/form-data") from error
 
 
 def _boundary(content_type: str) -> bytes:
@@ -197,7 +197,7 @@ def _from_raw(body: bytes) -> bytes:
     """Return the picture that a body or a form's file is, or holds in base64."""
     if _was_stripped(body):
         raise UnreadableBody(
-            "the picture was damaged on its way: its line ends and zero bytes are gone, which is what `curl -d` does; "
+            "The picture was damaged on its way: its line ends and zero bytes are gone, which is what `curl -d` does; "
             "use `curl --data-binary @file`"
         )
     if picture_format(body) is not None:
@@ -205,7 +205,7 @@ def _from_raw(body: bytes) -> bytes:
     if body.isascii():
         return _from_base64(body, "the body")
     raise UnreadableBody(
-        f"the body is neither a {FORMATS} picture, nor JSON with `inputs`, nor base64, nor a multipart form"
+        f"The body is neither a {FORMATS} picture, nor JSON with `inputs`, nor base64, nor a multipart form"
     )
 
 

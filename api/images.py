@@ -36,7 +36,7 @@ def inspect_image(data: bytes, *, max_pixels: int) -> ImageFacts:
     """
     name = picture_format(data)
     if name is None:
-        raise NotAnImage(f"the bytes are not a {FORMATS} picture")
+        raise NotAnImage(f"The bytes are not a {FORMATS} picture")
     try:
         late_metadata = _walk(name, data)
     except (IndexError, struct.error) as error:
@@ -173,8 +173,8 @@ def _tiff_ends(tags: Mapping[int, object]) -> Iterable[int]:
 
 
 def _truncated(name: str) -> TruncatedImage:
-    return TruncatedImage(f"the {name.upper()} picture stops before its end: the upload was cut short")
+    return TruncatedImage(f"The {name.upper()} picture stops before its end: the upload was cut short")
 
 
 def _not_built_like(name: str) -> NotAnImage:
-    return NotAnImage(f"the bytes begin like a {name.upper()} picture, but go on like none")
+    return NotAnImage(f"The bytes begin like a {name.upper()} picture, but go on like none")

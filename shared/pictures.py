@@ -70,17 +70,17 @@ def open_picture(data: bytes, *, max_pixels: int) -> ImageFile:
     """
     name = picture_format(data)
     if name is None:
-        raise NotAnImage(f"the bytes are not a {FORMATS} picture")
+        raise NotAnImage(f"The bytes are not a {FORMATS} picture")
     try:
         picture = _OPENERS[name](BytesIO(data))
     except (DecompressionBombError, DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"the picture has more than the {max_pixels} pixels that are taken") from error
+        raise ImageTooLarge(f"The picture has more than the {max_pixels} pixels that are taken") from error
     except Exception as error:  # hostile bytes raise almost anything in a parser, AssertionError included
-        raise NotAnImage(f"the bytes begin like a {name.upper()} picture, but the header cannot be read") from error
+        raise NotAnImage(f"The bytes begin like a {name.upper()} picture, but the header cannot be read") from error
     pixels = picture.width * picture.height
     if pixels > max_pixels:
         raise ImageTooLarge(
-            f"the picture has {pixels} pixels ({picture.width} x {picture.height}), at most {max_pixels} are taken"
+            f"The picture has {pixels} pixels ({picture.width} x {picture.height}), at most {max_pixels} are taken"
         )
     return picture
 

@@ -26,7 +26,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
         turn = turn_of(picture)
         return _as_rgb(picture if turn is None else picture.transpose(turn))
     except DecompressionBombError as error:
-        raise ImageTooLarge(f"the picture has more than the {max_pixels} pixels that are taken") from error
+        raise ImageTooLarge(f"The picture has more than the {max_pixels} pixels that are taken") from error
     except Exception as error:  # damaged pixels raise almost anything in a decoder
         raise _broken(error) from error
 
@@ -41,5 +41,5 @@ def _as_rgb(picture: Image) -> Image:
 def _broken(error: Exception) -> NotAnImage | TruncatedImage:
     # Pillow has no type of its own for this: the word in the message is all that tells.
     if isinstance(error, EOFError) or "truncated" in str(error):
-        return TruncatedImage("the picture stops before its end")
-    return NotAnImage("the picture is damaged: its pixels cannot be decoded")
+        return TruncatedImage("The picture stops before its end")
+    return NotAnImage("The picture is damaged: its pixels cannot be decoded")

@@ -140,7 +140,7 @@ class Engine:
             self._is_draining = True
             abandoned = [] if drain else self._take_all()
             self._changed.notify_all()
-        _fail(abandoned, ModelNotReady, "the worker is stopping")
+        _fail(abandoned, ModelNotReady, "The worker is stopping")
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
@@ -169,7 +169,7 @@ class Engine:
                 self._waiting.append(item)
                 self._changed.notify_all()
         if not is_accepted:
-            _fail([item], ModelNotReady, "the worker is stopping")
+            _fail([item], ModelNotReady, "The worker is stopping")
         return item.ticket
 
     @property
@@ -203,7 +203,7 @@ class Engine:
             with self._changed:
                 self._is_draining = True
                 abandoned = self._take_all()
-            _fail(abandoned, EngineFailed, "the engine has ended")
+            _fail(abandoned, EngineFailed, "The engine has ended")
 
     def _turn(self) -> bool:
         """Serve one batch, if there is one; return whether there is more to come."""
@@ -212,8 +212,8 @@ class Engine:
             return False
         if decision.canceled or decision.late:
             self._observer.images_dropped(canceled=len(decision.canceled), late=len(decision.late))
-        _fail(decision.canceled, Canceled, "the job was canceled")
-        _fail(decision.late, DeadlinePassed, "there was no room on the device before the deadline")
+        _fail(decision.canceled, Canceled, "The job was canceled")
+        _fail(decision.late, DeadlinePassed, "There was no room on the device before the deadline")
         # From here on a ticket cannot be canceled any more.
         batch = [item for item in decision.taken if item.ticket.set_running_or_notify_cancel()]
         if batch and decision.reason is not None:
@@ -284,7 +284,7 @@ class Engine:
         finally:
             self._batch_started_at = None
         if len(batch) == 1:
-            return [EngineFailed("the model broke on this image")]
+            return [EngineFailed("The model broke on this image")]
         return [self._segment([item])[0] for item in batch]
 
     def _take_all(self) -> list[_Item]:

@@ -33,6 +33,8 @@ ROWS_AT_ONCE: Final = 512
 SMALL_SIDES: Final = 128
 # Where an image has fewer pixels, losing planes are resized along with the others.
 PIXELS_WORTH_A_CHOICE: Final = 4 * GRID[0] * GRID[1]
+# On one thread torch resizes three planes with other arithmetic, and other last bits, than any other number.
+ODD_COUNT: Final = 3
 # More than what rounding can add to a product or a mean of numbers up to 1.
 ROUNDING: Final = 1e-4
 
@@ -81,10 +83,10 @@ def panoptic(logits: Logits, size: tuple[int, int], parameters: SegmentParameter
     scores, labels = scores[keep], labels[keep]  # (K,)
     if not len(scores):
         return nothing(size, logits.masks.device)
-    likely = resized(logits.masks[keep], GRID).sigmoid_()  # (K, 384, 384)
-    chance = contenders(likely * scores.view(-1, 1, 1), size)
+    likely = resized(logits.masks[keep], GRID, among=len(keep)).sigmoid_()  # (K, 384, 384)
+    chance, kept = contenders(likely * scores.view(-1, 1, 1), size), len(scores)
     scores, labels = scores[chance], labels[chance]
-    won = winners(likely[chance], size, weights=scores, at_least=parameters.mask_threshold)
+    won = winners(likely[chance], size, among=kept, weights=scores, at_least=parameters.mask_threshold)
     shares = torch.bincount(won.plane.flatten(), minlength=len(scores)) / won.areas
     # Where nothing reaches the threshold the share is infinite or undefined, and the reference drops the query.
     large = [isfinite(share) and share > parameters.overlap_mask_area_threshold for share in shares.tolist()]
@@ -105,7 +107,7 @@ def instance(logits: Logits, size: tuple[int, int], parameters: SegmentParameter
     scores, pairs = scores[hopeful], pairs[hopeful]  # (K,)
     if not len(scores):
         return nothing(size, logits.masks.device)
-    masks = resized(logits.masks[pairs // odds.shape[1]], GRID)  # (K, 384, 384)
+    masks = resized(logits.masks[pairs // odds.shape[1]], GRID, among=len(odds))  # (K, 384, 384)
     rows, columns = nearest(size, masks.device)
     seen = (masks > 0) & sampled(rows)[:, None] & sampled(columns)  # (K, 384, 384)
     rated = list(zip((scores * mask_scores(masks)).tolist(), seen.flatten(1).any(1).tolist(), strict=True))
@@ -121,10 +123,10 @@ def instance(logits: Logits, size: tuple[int, int], parameters: SegmentParameter
 def semantic(logits: Logits, size: tuple[int, int], parameters: SegmentParameters) -> Painting:
     """Give each pixel to the likeliest class.  There are no scores, and no threshold matters."""
     odds = logits.classes.softmax(-1)[:, :-1]  # (Q, C)
-    likely = resized(logits.masks, GRID).sigmoid_()  # (Q, 384, 384)
+    likely = resized(logits.masks, GRID, among=len(odds)).sigmoid_()  # (Q, 384, 384)
     classes = torch.einsum("bqc, bqhw -> bchw", odds[None], likely[None])[0]  # (C, 384, 384)
     chance = contenders(classes, size)
-    won = winners(classes[chance], size)
+    won = winners(classes[chance], size, among=len(classes))
     shown = (torch.bincount(won.plane.flatten(), minlength=len(chance)) > 0).tolist()
     found = tuple(Found(label, None) for label, is_shown in zip(chance.tolist(), shown, strict=True) if is_shown)
     return Painting(renumbered(won.plane, shown), found)
@@ -192,18 +194,23 @@ def winners(
     planes: Tensor,
     size: tuple[int, int],
     *,
+    among: int,
     weights: Tensor | None = None,
     at_least: float | None = None,
     strip_bytes: int = STRIP_BYTES,
 ) -> Winners:
-    """Resize planes (K, 384, 384), weigh each, and say which is highest at each pixel; the first one on a tie."""
+    """Resize planes (K, 384, 384), weigh each, and say which is highest at each pixel; the first one on a tie.
+
+    Args:
+        among: how many planes there were before some were left out; see resized().
+    """
     best = torch.full(size, -torch.inf, dtype=planes.dtype, device=planes.device)
     plane = torch.zeros(size, dtype=map_type(len(planes) - 1), device=planes.device)
     areas = torch.zeros(len(planes), dtype=torch.int64, device=planes.device)
     strip = max(1, strip_bytes // (planes.element_size() * planes.shape[1] * size[1]))
     for first in range(0, len(planes), strip):
         part = slice(first, first + strip)
-        for columns, band in resized_bands(planes[part], size):
+        for columns, band in resized_bands(planes[part], size, among=among):
             if weights is not None:
                 band *= weights[part].view(-1, 1, 1)
             if at_least is not None:
@@ -216,7 +223,7 @@ def winners(
 
 
 def resized_bands(
-    planes: Tensor, size: tuple[int, int], *, band_bytes: int = BAND_BYTES
+    planes: Tensor, size: tuple[int, int], *, among: int, band_bytes: int = BAND_BYTES
 ) -> Iterator[tuple[slice, Tensor]]:
     """Resize planes (K, 384, 384) bilinearly; yield (columns, (K, H, columns)) from left to right.
 
@@ -226,17 +233,23 @@ def resized_bands(
     height, width = size
     # With few rows a narrow band would meet torch's other arithmetic.
     least = 1 if height >= SMALL_SIDES else 2 * SMALL_SIDES
-    bands = -(-width // max(least, band_bytes // (planes.element_size() * len(planes) * height)))
-    strip = planes if bands == 1 else resized(planes, (planes.shape[1], width))
+    fitting = max(least, band_bytes // (planes.element_size() * len(planes) * height))
+    # The arithmetic of the odd count does not come apart into two steps.
+    bands = 1 if among == ODD_COUNT else -(-width // fitting)
+    strip = planes if bands == 1 else resized(planes, (planes.shape[1], width), among=among)
     for number in range(bands):
         columns = slice(width * number // bands, width * (number + 1) // bands)
         source = strip if bands == 1 else strip[:, :, columns]
-        yield columns, resized(source, (height, columns.stop - columns.start))
+        yield columns, resized(source, (height, columns.stop - columns.start), among=among)
 
 
-def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """(K, h, w) -> (K, *size), bilinearly."""
-    return interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+def resized(planes: Tensor, size: tuple[int, int], *, among: int) -> Tensor:
+    """(K, h, w) -> (K, *size), bilinearly, with the bits that each plane has when `among` are resized at once."""
+    count = len(planes)
+    together = ODD_COUNT if among == ODD_COUNT else count + (count == ODD_COUNT)
+    if together != count:
+        planes = planes[torch.arange(together, device=planes.device) % count]
+    return interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0][:count]
 
 
 def nearest(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:

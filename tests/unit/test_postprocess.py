@@ -1,6 +1,6 @@
 """Post-processing against transformers' own: the same labels, scores, order and pixels, to the last bit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +22,7 @@ from worker.postprocess import (
     map_type,
     painting,
     renumbered,
+    resized,
     resized_bands,
     segmentation,
     winners,
@@ -37,6 +38,15 @@ LEVELS = st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]) | st.floats(0, 1, width=32)
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> None:
     quieten()
+
+
+@pytest.fixture(params=[1, 2], ids=["one_thread", "two_threads"], autouse=True, scope="module")
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """torch chooses its arithmetic by the number of its threads as well."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
 
 
 def random_logits(seed: int, *, queries: int, classes: int, ties: bool = False) -> Logits:
@@ -89,7 +99,7 @@ def assert_same(logits: Logits, size: tuple[int, int], subtask: Subtask, paramet
 @example(seed=0, queries=4, classes=3, ties=True, size=(1, 700), levels=(0.0, 0.0, 0.0), subtask=Subtask.PANOPTIC)
 @example(seed=0, queries=4, classes=3, ties=True, size=(700, 1), levels=(0.0, 0.0, 0.0), subtask=Subtask.INSTANCE)
 @example(seed=0, queries=4, classes=3, ties=True, size=(300, 2), levels=(0.0, 0.0, 0.0), subtask=Subtask.SEMANTIC)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_image_is_segmented_as_transformers_does_it(
     seed: int,
     queries: int,
@@ -167,10 +177,19 @@ def test_a_resize_in_bands_has_the_bits_of_the_whole(
     planes = torch.randn(count, *GRID, generator=torch.Generator().manual_seed(seed))
     whole = interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
 
-    bands = list(resized_bands(planes, size, band_bytes=band_bytes))
+    bands = list(resized_bands(planes, size, among=count, band_bytes=band_bytes))
 
     assert [columns.start for columns, _ in bands[1:]] == [columns.stop for columns, _ in bands[:-1]]
     assert torch.equal(torch.cat([band for _, band in bands], dim=2), whole)
+
+
+@pytest.mark.parametrize("among", [1, 2, 3, 4, 7])
+def test_some_of_many_planes_are_resized_with_the_bits_that_they_have_among_all(among: int) -> None:
+    planes = torch.randn(among, *GRID, generator=torch.Generator().manual_seed(among))
+    whole = interpolate(planes[None], size=(500, 300), mode="bilinear", align_corners=False)[0]
+
+    for count in range(1, among + 1):
+        assert torch.equal(resized(planes[:count], (500, 300), among=among), whole[:count])
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6), strip_bytes=st.integers(1, 2**22))
@@ -181,7 +200,7 @@ def test_the_winner_is_the_first_of_the_highest_however_the_planes_are_split(
     planes = torch.randint(0, 3, (count, *GRID), generator=torch.Generator().manual_seed(seed)).float()
     whole = interpolate(planes[None], size=(50, 400), mode="bilinear", align_corners=False)[0]
 
-    won = winners(planes, (50, 400), at_least=1.0, strip_bytes=strip_bytes)
+    won = winners(planes, (50, 400), among=count, at_least=1.0, strip_bytes=strip_bytes)
 
     assert torch.equal(won.plane.long(), whole.argmax(0))
     assert won.areas.tolist() == (whole >= 1.0).flatten(1).sum(1).tolist()

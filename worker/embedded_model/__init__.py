@@ -4,4 +4,3 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parent
-PUBLIC_ID: Final = "maskmill/embedded"

@@ -1,6 +1,7 @@
 """Measure this service and print one line of JSON for each measurement:  python -m tests.bench [queue engine ...]"""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -44,6 +45,9 @@ def measurements(benches: Sequence[str], effort: Effort) -> Iterator[Measurement
 
 
 if __name__ == "__main__":
+    # Threads that wait by spinning cost either side several times the time where other processes want the cores.
+    # torch reads this when it is loaded, which is later, and our child processes inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # What the parts under test have to say belongs on stderr, beside the progress.
     configure_logging(Settings(log_level="error"), process="bench")
     sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """The embedded model's files fit together, and its recipe runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,15 @@ from worker.embedded_model.coco_panoptic import OTHER, Photo, class_map, draw, r
 from worker.embedded_model.efficientnet_lite import EfficientNetLiteBackbone, EfficientNetLiteConfig
 from worker.embedded_model.losses import class_loss, mask_loss, truth_of
 from worker.embedded_model.train import Recipe, class_names, new_network, train
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a busy machine torch's threads spend most of their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from worker.postprocess import (
     Logits,
     contenders,
     map_type,
+    mask_scores,
     painting,
     renumbered,
     resized,
@@ -146,6 +147,34 @@ def test_a_threshold_that_a_score_just_reaches_is_taken_as_transformers_takes_it
 
     for score in scores:
         assert_same(logits, size, Subtask.PANOPTIC, SegmentParameters(threshold=score))
+
+
+def test_an_instance_whose_score_just_reaches_the_threshold_is_shown() -> None:
+    # Masks so sure that their own score is exactly 1.
+    logits = Logits(random_logits(5, queries=6, classes=3).classes, torch.full((6, 8, 8), 40.0))
+    scores = logits.classes.softmax(-1)[:, :-1].flatten().topk(6).values.tolist()
+
+    for score in scores:
+        assert_same(logits, (50, 60), Subtask.INSTANCE, SegmentParameters(threshold=score))
+
+
+def test_an_instance_too_small_for_the_image_is_not_shown() -> None:
+    masks = torch.full((2, *GRID), -9.0)
+    masks[0, 1, 1] = masks[1, 100:200, 100:200] = 9.0
+    logits = Logits(torch.tensor([[9.0, 0, 0], [0, 9.0, 0]]), masks)
+
+    painted = painting(logits, (10, 10), Subtask.INSTANCE, SegmentParameters(threshold=0.5))
+
+    assert [found.label_id for found in painted.found] == [1]
+    assert_same(logits, (10, 10), Subtask.INSTANCE, SegmentParameters(threshold=0.5))
+
+
+def test_a_mask_alone_has_the_score_that_it_has_among_others() -> None:
+    masks = torch.randn(20, *GRID, generator=torch.Generator().manual_seed(0))
+
+    together = mask_scores(masks)
+
+    assert [mask_scores(mask[None]).item() for mask in masks] == together.tolist()
 
 
 def test_an_instance_that_others_paint_over_stays_with_an_empty_mask() -> None:

@@ -192,7 +192,12 @@ class Stack:
 
     def _python(self, name: str, module: str, settings: Mapping[str, str]) -> Process:
         # A worker that gives its jobs back itself is better than one that is killed for being slow.
-        defaults = {"MASKMILL_DRAIN_SECONDS": str(DRAIN_SECONDS - 1), "PYTHONUNBUFFERED": "1"}
+        defaults = {
+            "MASKMILL_DRAIN_SECONDS": str(DRAIN_SECONDS - 1),
+            "PYTHONUNBUFFERED": "1",
+            # Threads of torch that spin while they wait take the cores from everything else on this machine.
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
         env = defaults | self._environ | self.env | dict(settings)
         # A proxy for the outside world is of no use to parts that talk to each other.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}

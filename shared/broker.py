@@ -19,6 +19,8 @@ from shared.settings import Settings
 
 # How many interactive messages may be taken in a row before the batch queue is looked at first.
 INTERACTIVE_IN_A_ROW = 4
+# How soon a busy worker notices that a thread is free.
+LOOK_SECONDS = 0.005
 PRIORITY_STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 
@@ -73,6 +75,7 @@ def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> N
     """Run Celery in this process, on threads, until SIGTERM; tasks in hand are finished then."""
     # Logging is set up already; without somebody to say so, Celery would do it again in its own way.
     signals.setup_logging.connect(_leave_logging_alone)
+    signals.worker_ready.connect(_keep_looking)
     # The name is of no use but must differ from worker to worker; gossip and events are off, so that Redis is quiet.
     app.worker_main(
         [
@@ -91,6 +94,17 @@ def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> N
 
 def _leave_logging_alone(**_: Any) -> None:
     pass
+
+
+def _keep_looking(sender: Any, **_: Any) -> None:
+    """Wake Celery's loop often: without prefetching, a task that ends on a thread does not, so that a busy worker would
+    take up new messages once a second.  An idle one waits in BRPOP, and is woken by the message itself.
+    """
+    sender.hub.call_repeatedly(LOOK_SECONDS, _look)
+
+
+def _look() -> None:
+    """Whatever can be taken is taken on the way."""
 
 
 class JobQueue:

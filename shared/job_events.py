@@ -28,6 +28,11 @@ class JobEvents:
         self._lock = threading.Lock()
         self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
         self._listener: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Stop listening; whoever still waits looks by himself."""
+        self._closed.set()
 
     def wait_until(self, job_id: str, look: Callable[[], T | None], *, seconds: float) -> T | None:
         """Call look() whenever something happened to the job, until it returns something or the time is over."""
@@ -62,7 +67,7 @@ class JobEvents:
             self._listener.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(EVENTS)
@@ -70,10 +75,10 @@ class JobEvents:
                     self._pass_on(subscription)
             except (redis.RedisError, OSError) as error:
                 log.warning("job_events_interrupted", error=str(error))
-                time.sleep(0.5)
+                self._closed.wait(0.5)
 
     def _pass_on(self, subscription: Any) -> None:
-        while True:
+        while not self._closed.is_set():
             message = subscription.get_message(timeout=LOOK_AGAIN_SECONDS)
             if message is not None:
                 self._wake(str(message["data"]))

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +76,9 @@ class AtOnce:
 
     def __init__(self, segmenter: Halves) -> None:
         self._segmenter = segmenter
+
+    def coming(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def submit(self, prepared: Prepared, **_: object) -> Ticket:
         future = Ticket()

@@ -13,7 +13,8 @@ class Reason(StrEnum):
 
     FULL = "full"  # nothing more fits
     BUSY = "busy"  # its oldest image waited while the device was busy
-    WAITED = "waited"  # the device was idle, and nobody else came in time
+    ALONE = "alone"  # the device was idle, and nobody else is on the way
+    WAITED = "waited"  # the device was idle, and whoever was on the way did not come in time
     DRAINING = "draining"  # nobody else will come
 
 
@@ -22,7 +23,7 @@ class Limits:
     """How large a batch may be and how long it may be waited for.
 
     max_pixels: sum over the batch; a single image above it goes alone.
-    max_wait_seconds: how long an idle device waits for company for an image.
+    max_wait_seconds: how long an idle device waits for the company of an image that is on its way.
     batch_handicap_seconds: an interactive image goes ahead of every batch image that is not older by this much; so
         batch work always comes to its turn.
     """
@@ -68,7 +69,13 @@ class Decision(Generic[W]):
 
 
 def decide(
-    waiting: Sequence[W], *, now: float, free_since: float, limits: Limits, is_draining: bool = False
+    waiting: Sequence[W],
+    *,
+    now: float,
+    free_since: float,
+    limits: Limits,
+    is_more_coming: bool = True,
+    is_draining: bool = False,
 ) -> Decision[W]:
     """Form the next batch for a device that is free.
 
@@ -76,7 +83,8 @@ def decide(
         waiting: in the order of arrival.
         now: seconds.
         free_since: when the device finished its last batch.
-        is_draining: nothing more will arrive, so nothing is waited for.
+        is_more_coming: whether further images are being decoded or prepared just now; if not, nothing is waited for.
+        is_draining: nothing more will arrive, so nothing is waited for either.
     """
     canceled = tuple(item for item in waiting if not item.is_wanted())
     gone = {id(item) for item in canceled}
@@ -90,7 +98,16 @@ def decide(
     taken, is_full = _fill(sorted(live, key=lambda item: _turn(item, limits)), limits)
     oldest = min(item.enqueued_at for item in live)
     wait_until = oldest + limits.max_wait_seconds
-    reason = _reason(is_full, had_to_wait=oldest <= free_since, is_draining=is_draining, is_due=now >= wait_until)
+    if is_full:
+        reason: Reason | None = Reason.FULL
+    elif oldest <= free_since:
+        reason = Reason.BUSY
+    elif is_draining:
+        reason = Reason.DRAINING
+    elif not is_more_coming:
+        reason = Reason.ALONE
+    else:
+        reason = Reason.WAITED if now >= wait_until else None
     if reason is None:
         return Decision(canceled=canceled, late=late, kept=tuple(live), wait_until=wait_until)
     gone.update(id(item) for item in taken)
@@ -116,13 +133,3 @@ def _fill(ordered: Sequence[W], limits: Limits) -> tuple[tuple[W, ...], bool]:
             return tuple(taken), True
         taken.append(item)
     return tuple(taken), len(taken) == limits.max_images or pixels >= limits.max_pixels
-
-
-def _reason(is_full: bool, *, had_to_wait: bool, is_draining: bool, is_due: bool) -> Reason | None:
-    if is_full:
-        return Reason.FULL
-    if had_to_wait:
-        return Reason.BUSY
-    if is_draining:
-        return Reason.DRAINING
-    return Reason.WAITED if is_due else None

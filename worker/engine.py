@@ -5,8 +5,9 @@ Knows neither jobs nor Celery.  Which images make a batch is decided in worker/b
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -117,8 +118,9 @@ class Engine:
         self._clock = clock
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
         self._warm: Future[None] = Future()
-        self._changed = threading.Condition()  # guards the next two
+        self._changed = threading.Condition()  # guards the next three
         self._waiting: list[_Item] = []
+        self._coming = 0
         self._is_draining = False
         self._free_since = clock()
         self._batch_started_at: float | None = None
@@ -144,6 +146,18 @@ class Engine:
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Say, for as long as the block runs, that an image is on its way; worth a short wait to a device that is idle.
+
+        The image is submitted within the block, or not at all.
+        """
+        self._expect(+1)
+        try:
+            yield
+        finally:
+            self._expect(-1)
 
     def submit(
         self,
@@ -239,6 +253,7 @@ class Engine:
             now=self._clock(),
             free_since=self._free_since,
             limits=self._limits,
+            is_more_coming=self._coming > 0,
             is_draining=self._is_draining,
         )
 
@@ -286,6 +301,11 @@ class Engine:
         if len(batch) == 1:
             return [EngineFailed("The model broke on this image")]
         return [self._segment([item])[0] for item in batch]
+
+    def _expect(self, images: int) -> None:
+        with self._changed:
+            self._coming += images
+            self._changed.notify_all()
 
     def _take_all(self) -> list[_Item]:
         taken, self._waiting = self._waiting, []

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 class Batches(Protocol):
     """Where prepared images go to be segmented: worker.engine.Engine."""
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Say, for as long as the block runs, that an image is on its way."""
 
     def submit(
         self, prepared: Prepared, *, lane: Lane, deadline: float | None, is_wanted: Callable[[], bool]
@@ -123,14 +126,11 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     """
     request, attempt = lease.claim.request, lease.claim.attempt
     watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
-    with watch.stage("fetch"):
-        data = fetch_input(request, services)
-    with watch.stage("decode"):
-        image = decode(data, max_pixels=services.max_pixels)
-    with watch.stage("prepare"):
-        prepared = services.segmenter.prepare(image, request.parameters)
-    lease.check()
-    segmentation = _segment(prepared, lease, services, watch)
+    with services.batches.coming():
+        image, ticket = _submit(lease, services, watch)
+    segmentation = ticket.result()
+    watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
+    watch.timings_ms["device"] = round(ticket.device_ms, 2)
     lease.check()
     with watch.stage("render"):
         archive, masks = masks_zip(segmentation)
@@ -188,16 +188,20 @@ def expire(request: JobRequest, services: Services, *, attempt: int = 0) -> None
     _end(JobResult(request, JobState.EXPIRED, attempt, failure=late), services)
 
 
-def _segment(prepared: Prepared, lease: Lease, services: Services, watch: Stopwatch) -> Segmentation:
-    """Wait for the device; "batch" is the time until it was free, "device" that of the whole batch."""
+def _submit(lease: Lease, services: Services, watch: Stopwatch) -> tuple[Image, Ticket]:
+    """Fetch, decode and prepare a job's image, and put it in the queue for the device."""
     request = lease.claim.request
+    with watch.stage("fetch"):
+        data = fetch_input(request, services)
+    with watch.stage("decode"):
+        image = decode(data, max_pixels=services.max_pixels)
+    with watch.stage("prepare"):
+        prepared = services.segmenter.prepare(image, request.parameters)
+    lease.check()
     left = None if request.deadline_at is None else request.deadline_at - time.time()
     deadline = None if left is None else time.monotonic() + left
     ticket = services.batches.submit(prepared, lane=request.lane, deadline=deadline, is_wanted=lambda: lease.is_held)
-    segmentation = ticket.result()
-    watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
-    watch.timings_ms["device"] = round(ticket.device_ms, 2)
-    return segmentation
+    return image, ticket
 
 
 def _end(result: JobResult, services: Services) -> None:

@@ -20,7 +20,7 @@ class WorkerSettings(Settings):
         48.0, description="Most megapixels, counted at the photos' own sizes, in one forward pass."
     )
     batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
-        4.0, description="How long an idle device waits for company for a lone image."
+        10.0, description="How long an idle device waits for another image that is being decoded just now."
     )
     decode_megapixels: Annotated[float, Field(gt=0)] = Field(
         128.0, description="Images above this are refused by the worker, whatever the gateway let through."

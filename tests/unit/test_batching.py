@@ -30,21 +30,41 @@ class Item:
 
 
 def decided(
-    *waiting: Item, now: float = 0.0, free_since: float = -1.0, limits: Limits = LIMITS, is_draining: bool = False
+    *waiting: Item,
+    now: float = 0.0,
+    free_since: float = -1.0,
+    limits: Limits = LIMITS,
+    is_more_coming: bool = True,
+    is_draining: bool = False,
 ) -> Decision[Item]:
-    return decide(waiting, now=now, free_since=free_since, limits=limits, is_draining=is_draining)
+    return decide(
+        waiting,
+        now=now,
+        free_since=free_since,
+        limits=limits,
+        is_more_coming=is_more_coming,
+        is_draining=is_draining,
+    )
 
 
 def test_nothing_waiting_means_waiting_for_somebody() -> None:
     assert decided() == Decision()
 
 
-def test_an_idle_device_waits_a_little_for_company() -> None:
+def test_an_idle_device_waits_a_little_for_an_image_that_is_on_its_way() -> None:
     item = Item(enqueued_at=5.0)
 
     decision = decided(item, now=5.001)
 
     assert decision == Decision(kept=(item,), wait_until=5.0 + LIMITS.max_wait_seconds)
+
+
+def test_an_idle_device_takes_a_lone_image_at_once() -> None:
+    item = Item(enqueued_at=5.0)
+
+    decision = decided(item, now=5.0, is_more_coming=False)
+
+    assert decision == Decision(taken=(item,), reason=Reason.ALONE)
 
 
 def test_the_wait_ends_at_its_bound() -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -135,6 +135,30 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.002)
+
+
+def test_images_that_are_on_their_way_share_a_batch_that_goes_when_the_last_is_there() -> None:
+    segmenter, patient = HandSegmenter(), replace(LIMITS, max_wait_seconds=10 * SECONDS)
+    segmenter.gate.set()
+    engine = Engine(segmenter, patient, stuck_after_seconds=60.0)
+    engine.start().result(SECONDS)
+
+    with engine.coming(), engine.coming():
+        tickets = [engine.submit(Prepared(number, 1, 10, SegmentParameters()), lane=Lane.BATCH) for number in (1, 2)]
+
+    assert [number_of(ticket) for ticket in tickets] == [1, 2]
+    assert segmenter.batches == [[1, 2]]
+    assert engine.stop(timeout_seconds=SECONDS)
+
+
+def test_a_lone_image_waits_for_nobody(bench: Bench) -> None:
+    bench.segmenter.gate.set()
+
+    with bench.engine.coming():
+        ticket = bench.submit(1)
+
+    assert number_of(ticket) == 1
+    assert bench.notebook.reports[-1].reason is Reason.ALONE
 
 
 def test_every_image_gets_its_own_result(bench: Bench) -> None:

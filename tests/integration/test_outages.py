@@ -222,7 +222,7 @@ class Interrupted(Bucket):
 
     def __init__(self, maskmill: GatewayUnderTest, then: Callable[[], object]) -> None:
         whole = maskmill.services.bucket
-        super().__init__(whole._client, whole.name)
+        super().__init__(whole._store, whole._patient)
         self._then = then
 
     def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:

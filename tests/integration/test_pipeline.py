@@ -251,7 +251,7 @@ def test_a_job_goes_back_to_its_queue_while_the_bucket_is_away(services: Service
             raise StorageUnavailable("away")
 
     asked = submitted(services)
-    away = Away(services.bucket._client, services.bucket.name)
+    away = Away(services.bucket._store, services.bucket._patient)
 
     run_job(asked.id, replace(services, bucket=away))
 

@@ -11,7 +11,7 @@ from flask import Response, g, jsonify, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import errors
+from api import cors, errors
 from api.context import EXTENSION, discard_rest, services
 from api.routes import health, inference, jobs, models
 from api.schemas import ErrorView
@@ -50,6 +50,9 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = services
     app.before_request(begin_request)
+    app.before_request(cors.answer_preflight)
+    # Flask calls these in reverse: all headers are there when it is said which of them may be read.
+    app.after_request(cors.open_to_pages)
     app.after_request(finish_request)
     errors.register(app)
     for blueprint in (jobs.bp, models.bp, inference.bp, health.bp):
@@ -98,7 +101,10 @@ def finish_request(response: Response) -> Response:
 
 
 def _is_open() -> bool:
-    return request.url_rule is None or request.blueprint in OPEN_BLUEPRINTS or request.endpoint in OPEN_ENDPOINTS
+    # A browser asks without the token whether it may send it.
+    if request.url_rule is None or request.method == "OPTIONS":
+        return True
+    return request.blueprint in OPEN_BLUEPRINTS or request.endpoint in OPEN_ENDPOINTS
 
 
 def _may_gzip(response: Response) -> bool:

@@ -13,7 +13,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import cors, errors
 from api.context import EXTENSION, discard_rest, services
-from api.routes import health, inference, jobs, models
+from api.routes import endpoint, health, inference, jobs, models
 from api.schemas import ErrorView
 from api.services import Services
 from api.settings import ApiSettings
@@ -55,7 +55,7 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     app.after_request(cors.open_to_pages)
     app.after_request(finish_request)
     errors.register(app)
-    for blueprint in (jobs.bp, models.bp, inference.bp, health.bp):
+    for blueprint in (jobs.bp, models.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
     described = app.api_doc
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(described))

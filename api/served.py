@@ -40,6 +40,11 @@ class ServedModel:
         return ModelState.OFFLINE
 
     @property
+    def compute_type(self) -> str:
+        """What it runs on, as the Hugging Face API calls it: gpu or cpu."""
+        return "gpu" if any(worker.device.startswith("cuda") for worker in self.workers) else "cpu"
+
+    @property
     def revision(self) -> str | None:
         """The revision that all of its ready workers have; None if they differ, or there are none."""
         revisions = {worker.revision for worker in self.workers if worker.state is WorkerState.READY}

@@ -84,12 +84,7 @@ def _as_job(order: Order, preference: Preference) -> Response:
 def _array(body: bytes, job_id: str, model: str, source: Source) -> Response:
     response = Response(body, content_type="application/json")
     response.headers["x-compute-time"] = f"{time.perf_counter() - g.started:.3f}"
-    response.headers["x-compute-type"] = _compute_type(model)
+    response.headers["x-compute-type"] = services().served.find(model).compute_type
     response.headers["x-maskmill-job-id"] = job_id
     response.headers["x-maskmill-cache"] = source
     return response
-
-
-def _compute_type(model_id: str) -> str:
-    devices = {worker.device for worker in services().served.find(model_id).workers}
-    return "gpu" if any(device.startswith("cuda") for device in devices) else "cpu"

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import cast
 
 from flask import current_app, g, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 from api.services import Caller, Services
 from shared.errors import BodyTooLarge, UnreadableBody
@@ -32,10 +33,13 @@ def body() -> bytes:
 
     Raises:
         BodyTooLarge: it is larger than MAX_CONTENT_LENGTH.
-        UnreadableBody: the caller stopped sending before its end.
+        UnreadableBody: the caller stopped sending before its end, or sent it in broken chunks.
     """
     with _patience(STALLED_SECONDS):
-        sent = request.get_data(cache=False)
+        try:
+            sent = request.get_data(cache=False)
+        except ParseException as error:
+            raise UnreadableBody("The request body does not hold together as chunks.") from error
     promised, limit = request.content_length, request.max_content_length
     if promised is None and limit is not None and len(sent) >= limit:
         # A body of unknown length is cut at the limit without a word, so one that fills it counts as too large.
@@ -49,7 +53,7 @@ def discard_rest() -> None:
     """Drop what a refused caller still sends, for a while: one who is cut off in the middle never reads why."""
     deadline = time.monotonic() + MOST_DISCARDING_SECONDS
     left = MOST_DISCARDED_BYTES
-    with _patience(MOST_DISCARDING_SECONDS), suppress(OSError, EOFError):
+    with _patience(MOST_DISCARDING_SECONDS), suppress(OSError, EOFError, ParseException):
         while left > 0 and time.monotonic() < deadline:
             dropped = len(request.environ["wsgi.input"].read(1 << 16))
             if not dropped:

@@ -21,6 +21,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from api.auth import open_gate
+from api.malformed import JsonWorker
 from api.settings import ApiSettings
 from shared.logs import configure_logging
 from shared.settings import read_settings
@@ -63,7 +64,7 @@ class Gateway(BaseApplication):  # type: ignore[misc]
         options: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
             "workers": self._settings.processes,
-            "worker_class": "gthread",
+            "worker_class": JsonWorker,
             "threads": self._settings.threads,
             "worker_connections": 4 * self._settings.threads,
             "graceful_timeout": GRACE_SECONDS,

@@ -1,0 +1,139 @@
+"""Gateways that cannot or will not do what they are asked, so that clients meet every error, and what they lean on."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from api.settings import ApiSettings
+from deploy.gateway_client import GatewayClient, GatewayRefused
+from deploy.processes import Process
+from deploy.servers import LOOPBACK, ValkeyServer, free_ports
+from deploy.stack import Stack
+from shared.broker import queue_name
+from shared.catalogue import Catalogue, WorkerState, WorkerStatus
+from shared.endings import end_job, failed
+from shared.errors import EngineFailed
+from shared.job_store import JobStore
+from shared.jobs import Lane
+from shared.redis_client import connect
+from shared.storage import open_bucket
+from tests import jobs
+
+TOKEN = "s3cret"
+LARGEST_BODY = 100_000
+MOST_QUEUED = 50
+COLD_START_SECONDS = 1.0
+DEADLINE_SECONDS = 1.5
+# Models by what becomes of a job for them.
+ABSENT, LOADING, SLOW, BROKEN, FULL = "test/absent", "test/loading", "test/slow", "test/broken", "test/full"
+STATES = {LOADING: WorkerState.LOADING, **dict.fromkeys((SLOW, BROKEN, FULL), WorkerState.READY)}
+_ROOT = Path(__file__).parents[2]
+_COMMAND = [sys.executable, "-m", "api.wsgi"]
+_FAULT = "The model broke on this image."
+_HEARTBEAT_SECONDS = 2.0
+_POLL_SECONDS = 0.05
+
+
+class Gateway(Process):
+    """One more gateway process; ready when it lives, whatever it leans on."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://{LOOPBACK}:{port}"
+        self._client = GatewayClient(port)
+        own = {"MASKMILL_BIND": f"{LOOPBACK}:{port}", "MASKMILL_PROCESSES": "1", "MASKMILL_THREADS": "32"}
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+        env = {**plain, "PYTHONPATH": str(_ROOT), **settings, **own}
+        super().__init__("The gateway", _COMMAND, log=folder / "gateway.log", env=env)
+
+    def is_ready(self) -> bool:
+        try:
+            return self._client.ask("GET", "/healthz").is_ok
+        except GatewayRefused:
+            return False
+
+
+@contextmanager
+def grim_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
+    """Lend a gateway that asks for TOKEN, takes small bodies only, and has no worker that succeeds.
+
+    Its default model, ABSENT, has no worker at all, LOADING's is not ready, SLOW's takes no job, BROKEN's fails each,
+    and FULL's queue is full.
+    """
+    with ValkeyServer(folder / "valkey", *free_ports(1)) as valkey:
+        valkey.wait_ready()
+        settings = {
+            **stack.env,
+            "MASKMILL_REDIS_URL": valkey.url,
+            "MASKMILL_MODEL": ABSENT,
+            "MASKMILL_TOKENS": TOKEN,
+            "MASKMILL_MAX_UPLOAD_BYTES": str(LARGEST_BODY),
+            "MASKMILL_MAX_QUEUED": str(MOST_QUEUED),
+            "MASKMILL_COLD_START_SECONDS": str(COLD_START_SECONDS),
+            "MASKMILL_SYNC_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        }
+        with _no_good_workers(settings), _running(Gateway(folder, settings)) as gateway:
+            yield gateway
+
+
+@contextmanager
+def blind_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
+    """Lend a gateway without Redis."""
+    (nobody,) = free_ports(1)
+    settings = {**stack.env, "MASKMILL_REDIS_URL": f"redis://{LOOPBACK}:{nobody}/0"}
+    with _running(Gateway(folder, settings)) as gateway:
+        yield gateway
+
+
+@contextmanager
+def _running(gateway: Gateway) -> Iterator[Gateway]:
+    with gateway:
+        yield gateway.wait_ready()
+
+
+@contextmanager
+def _no_good_workers(settings: Mapping[str, str]) -> Iterator[None]:
+    read = ApiSettings(**{name.removeprefix("MASKMILL_").lower(): value for name, value in settings.items()})
+    with connect(read) as redis:
+        store = JobStore(
+            redis,
+            lease_seconds=read.lease_seconds,
+            max_attempts=read.max_attempts,
+            result_ttl_seconds=read.result_ttl_seconds,
+        )
+        for _ in range(MOST_QUEUED):
+            store.create(jobs.request(model=FULL, lane=Lane.INTERACTIVE))
+        catalogue, bucket, began = Catalogue(redis), open_bucket(read), time.time()
+
+        def fail_all() -> None:
+            for job_id in redis.zrange(f"mm:queued:{queue_name(BROKEN, Lane.INTERACTIVE)}", 0, -1):
+                end_job(failed(store.get(job_id).request, EngineFailed(_FAULT)), jobs=store, bucket=bucket)
+
+        def report_all() -> None:
+            for model, state in STATES.items():
+                catalogue.report(WorkerStatus(f"of-{model}", model, state, device="cpu", since=began))
+
+        with _repeated(report_all, _HEARTBEAT_SECONDS), _repeated(fail_all, _POLL_SECONDS):
+            yield
+
+
+@contextmanager
+def _repeated(work: Callable[[], None], pause_seconds: float) -> Iterator[None]:
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(pause_seconds):
+            work()
+
+    work()
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,129 @@
+"""Install the pinned clients that the conformance tests drive:   python -m tests.conformance.install
+
+Each version has an environment of its own under build/conformance/, made again only when its pins have changed.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+CLIENTS = Path(__file__).parent / "clients"
+BUILT = Path(__file__).parents[2] / "build" / "conformance"
+HUB_VERSIONS = ("2.4.0", "0.36.2", "0.31.4", "0.24.7")
+JS_VERSIONS = ("4.13.30", "3.9.2", "2.8.1")
+OLDEST_NODE = 18
+_SECONDS = 170  # for one environment, so that a test that waits for it says why before it is ended
+
+
+class CannotInstall(Exception):
+    """A client cannot be had on this machine; the text is one line and says why."""
+
+
+def hub_python(version: str) -> Path:
+    """Return the Python in whose environment this version of huggingface_hub is installed.
+
+    Raises:
+        CannotInstall: pip failed.
+    """
+    pins = CLIENTS / f"py-{version}.txt"
+    folder = BUILT / f"py-{version}"
+    python = folder / "bin" / "python"
+    with _made_once(folder, _fingerprint([pins], sys.version)) as is_made:
+        if not is_made:
+            venv.create(folder, clear=True, symlinks=True)
+            # The pins are complete, so nothing is resolved: what they lack is noticed when the client is imported.
+            pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input"]
+            _run([*pip, "--disable-pip-version-check", "--no-deps", "-r", str(pins)], folder)
+    return python
+
+
+def js_folder() -> Path:
+    """Return the folder whose node_modules hold every version of @huggingface/inference, as inference-<version>.
+
+    Raises:
+        CannotInstall: node or npm is missing or too old, or npm failed.
+    """
+    _insist_on_node()
+    folder = BUILT / "js"
+    sources = [CLIENTS / "js" / name for name in ("package.json", "package-lock.json")]
+    with _made_once(folder, _fingerprint(sources)) as is_made:
+        if not is_made:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for source in sources:
+                shutil.copy(source, folder)
+            _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+    return folder
+
+
+def insist_on_curl() -> None:
+    """Do nothing if curl is here.
+
+    Raises:
+        CannotInstall: it is not.
+    """
+    if shutil.which("curl") is None:
+        raise CannotInstall("curl is not installed")
+
+
+def _insist_on_node() -> None:
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise CannotInstall("node and npm are not installed")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
+        raise CannotInstall(f"node is {version}, and {OLDEST_NODE} or newer is needed")
+
+
+@contextmanager
+def _made_once(folder: Path, fingerprint: str) -> Iterator[bool]:
+    """Say whether a folder was made from this before; if not, it counts as made when the block ends without an error.
+
+    Two test runs in one checkout wait for each other here.
+    """
+    BUILT.mkdir(parents=True, exist_ok=True)
+    stamp = folder.with_suffix(folder.suffix + ".made")
+    with folder.with_suffix(folder.suffix + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        is_made = folder.is_dir() and stamp.exists() and stamp.read_text() == fingerprint
+        yield is_made
+        if not is_made:
+            stamp.write_text(fingerprint)
+
+
+def _fingerprint(files: Sequence[Path], *more: str) -> str:
+    parts = [*(file.read_bytes() for file in files), *(word.encode() for word in more)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotInstall(f"{folder.name} was not installed within {_SECONDS} s") from None
+    if done.returncode != 0:
+        words = [line for line in done.stdout.splitlines() if "error" in line.lower()] or done.stdout.splitlines()
+        raise CannotInstall(f"{folder.name} could not be installed: {words[0] if words else 'no reason given'}")
+
+
+def main() -> int:
+    """Return the exit code."""
+    try:
+        for version in HUB_VERSIONS:
+            print(f"huggingface_hub {version}: {hub_python(version)}", flush=True)
+        print(f"@huggingface/inference {', '.join(JS_VERSIONS)}: {js_folder()}")
+    except CannotInstall as problem:
+        print(f"maskmill: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

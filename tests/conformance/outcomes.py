@@ -59,7 +59,7 @@ class Outcome:
 
     def __str__(self) -> str:
         if self.segments is not None:
-            return f"{len(self.segments)} masks" if self.segments else "[]"
+            return f"{len(self.segments)} mask{'s' * (len(self.segments) > 1)}" if self.segments else "[]"
         if self.error:
             return f"{self.status or self.error}"
         return "told" if isinstance(self.value, dict) else str(self.value)

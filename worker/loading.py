@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from shared.errors import ModelUnusable
 from worker import embedded_model
+from worker.arithmetic import Arithmetic, Wishes, decided
 from worker.embedded_model.efficientnet_lite import register
 from worker.mask2former import Mask2FormerSegmenter
 from worker.segmenter import Segmenter
@@ -33,6 +34,7 @@ REVISION_LENGTH: Final = 12
 # Weights, and the JSON and vocabulary files that say how to use them.
 WANTED_FILES: Final = ("*.json", "*.safetensors", "*.txt")
 FAST_PATH: Final = "Mask2FormerForUniversalSegmentation"
+AS_IT_COMES: Final = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def load_segmenter(
     cache: Path,
     download: Download,
     hub_endpoint: str | None = None,
+    wishes: Wishes = AS_IT_COMES,
 ) -> Segmenter:
     """Load what MASKMILL_MODEL names onto a device.
 
@@ -61,6 +64,7 @@ def load_segmenter(
         cache: a folder that may keep what `download` fetches.
         download: called with `s3://bucket/prefix` and the folder to fill.
         hub_endpoint: the Hub's address, if not the public one.
+        wishes: which arithmetic to use; only Mask2Former has a choice.
 
     Raises:
         ModelUnusable: with one sentence that says why.
@@ -68,9 +72,10 @@ def load_segmenter(
     quieten()
     register()
     place = usable_device(device)
+    arithmetic = decided(wishes, place)
     source = find(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:
-        return build(source, public_id=public_id, device=place)
+        return build(source, public_id=public_id, device=place, arithmetic=arithmetic)
     except ModelUnusable:
         raise
     except Exception as error:  # a broken file raises almost anything in the libraries that read it
@@ -153,7 +158,7 @@ def from_hub(name: str, endpoint: str | None) -> Source:
     return Source(folder, folder.name[:REVISION_LENGTH])
 
 
-def build(source: Source, *, public_id: str, device: str) -> Segmenter:
+def build(source: Source, *, public_id: str, device: str, arithmetic: Arithmetic) -> Segmenter:
     """Load a folder's model and put it behind the port: Mask2Former on the fast path, others through the pipeline."""
     config = AutoConfig.from_pretrained(source.folder, local_files_only=True)
     architecture = architecture_of(config, public_id)
@@ -161,7 +166,7 @@ def build(source: Source, *, public_id: str, device: str) -> Segmenter:
     names = {"model": public_id, "revision": source.revision, "device": device}
     if architecture == FAST_PATH:
         processor = Mask2FormerImageProcessorPil.from_pretrained(source.folder)
-        return Mask2FormerSegmenter(network, processor, **names)
+        return Mask2FormerSegmenter(network, processor, arithmetic=arithmetic, **names)
     return TransformersSegmenter(load_pipeline(source.folder, network, device), **names)
 
 

@@ -32,6 +32,7 @@ from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage import NoSuchObject, open_bucket
 from worker import tasks
+from worker.arithmetic import Wishes
 from worker.batching import Limits
 from worker.engine import Engine
 from worker.heartbeat import Heartbeat
@@ -101,6 +102,7 @@ def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics)
         device=settings.device,
         cache=Path(settings.model_cache or mkdtemp(prefix="maskmill-models-")),
         download=partial(download, settings),
+        wishes=wishes_of(settings),
     )
     engine = Engine(segmenter, limits_of(settings), observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
     try:
@@ -126,6 +128,17 @@ def download(settings: WorkerSettings, source: str, into: Path) -> None:
         open_bucket(settings, retries=settings.storage_retries, name=bucket).download(prefix, into)
     except (Unavailable, NoSuchObject) as error:
         raise ModelUnusable(f"The model at {source} could not be fetched: {error}") from error
+
+
+def wishes_of(settings: WorkerSettings) -> Wishes:
+    """Return how the model is to be run."""
+    return Wishes(
+        forward=settings.forward,
+        dtype=settings.dtype,
+        compiles=settings.compile == "on",
+        most_images=settings.batch_images,
+        band_megabytes=settings.band_megabytes,
+    )
 
 
 def limits_of(settings: WorkerSettings) -> Limits:

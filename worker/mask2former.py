@@ -1,8 +1,8 @@
 """Mask2Former behind the port of worker/segmenter.py: batches on one device, post-processing where the logits are."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import torch
 from PIL.Image import Image
@@ -12,14 +12,17 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 
 from shared.errors import EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs import SegmentParameters, Subtask
+from worker.arithmetic import Arithmetic
+from worker.mask2former_patches import cast_weights, quickened
 from worker.postprocess import Logits, painting, segmentation
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 WARM_UP_SIZE: Final = (640, 480)
+EXACT: Final = Arithmetic()
 
 
 class Mask2FormerSegmenter:
-    """Fills `Segmenter`.  Arithmetic is that of the weights in memory: float32 unless they were cast."""
+    """Fills `Segmenter`.  Without any other arithmetic the results are the reference's own, bit for bit on a CPU."""
 
     def __init__(
         self,
@@ -29,11 +32,16 @@ class Mask2FormerSegmenter:
         model: str,
         revision: str,
         device: str,
+        arithmetic: Arithmetic = EXACT,
     ) -> None:
         self.model = model
         self.revision = revision
         self.device = device
-        self._network: Any = network.eval().to(device)  # type: ignore[no-untyped-call]
+        self._arithmetic = arithmetic
+        self._network = forward_pass(network.eval().to(device), arithmetic)  # type: ignore[no-untyped-call]
+        self._compiled = compiled(self._network, arithmetic, device)
+        # What was warmed up: nothing is ever compiled in service.
+        self._compiled_shapes: set[tuple[int, ...]] = set()
         self._processor = processor
         self._names = class_names(network.config)
 
@@ -52,6 +60,7 @@ class Mask2FormerSegmenter:
         return [done[place] for place in range(len(batch))]
 
     def warm_up(self) -> None:
+        self._compile()
         for subtask in Subtask:
             try_out(self, SegmentParameters(threshold=0.0, subtask=subtask))
 
@@ -71,10 +80,37 @@ class Mask2FormerSegmenter:
         return self._segment_alike(batch[:half]) + self._segment_alike(batch[half:])
 
     def _forward(self, batch: Sequence[Prepared]) -> list[Logits]:
-        pixels: Tensor = torch.stack([item.pixels for item in batch]).to(self.device)
-        output: Any = self._network(pixel_values=pixels)
+        pixels: Tensor = torch.stack([item.pixels for item in batch]).to(self.device, non_blocking=True)
+        output = self._output(pixels)
         classes, masks = output.class_queries_logits.float(), output.masks_queries_logits.float()
-        return [Logits(*one) for one in zip(classes, masks, strict=True)]
+        return [Logits(*one) for one in zip(classes[: len(batch)], masks[: len(batch)], strict=True)]
+
+    def _output(self, pixels: Tensor) -> Any:
+        """Run what was compiled for this many images or a few more, if there is such."""
+        padded = self._padded(pixels)
+        network = self._compiled if tuple(padded.shape) in self._compiled_shapes else self._network
+        with torch.autocast(
+            torch.device(self.device).type,
+            dtype=self._arithmetic.dtype,
+            enabled=self._arithmetic.dtype is not torch.float32,
+        ):
+            return network(pixel_values=padded if network is self._compiled else pixels)
+
+    def _padded(self, pixels: Tensor) -> Tensor:
+        missing = next((size for size in self._arithmetic.compiled_sizes if size >= len(pixels)), 0) - len(pixels)
+        return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing > 0 else pixels
+
+    @torch.inference_mode()
+    def _compile(self) -> None:
+        blank = self.prepare(new_image("RGB", WARM_UP_SIZE), SegmentParameters()).pixels
+        for size in self._arithmetic.compiled_sizes:
+            pixels = blank.expand(size, -1, -1, -1).to(self.device)
+            # Once as it is: what a first pass works out and keeps must not belong to the compiled graph.
+            self._output(pixels)
+            self._compiled_shapes.add(tuple(pixels.shape))
+            # The first run compiles, the second records, the third replays.
+            for _ in range(3):
+                self._output(pixels)
 
     def _finish(self, logits: Logits, item: Prepared) -> Segmentation | MaskmillError:
         subtask = item.parameters.subtask or Subtask.PANOPTIC
@@ -94,6 +130,27 @@ def try_out(segmenter: Segmenter, parameters: SegmentParameters) -> None:
     [result] = segmenter.segment([segmenter.prepare(new_image("RGB", WARM_UP_SIZE), parameters)])
     if isinstance(result, MaskmillError):
         raise ModelUnusable(f"{segmenter.model} fails on a blank image on {segmenter.device}: {result}") from result
+
+
+def forward_pass(network: Any, arithmetic: Arithmetic) -> Callable[..., Any]:
+    """Return what maps pixel_values to logits in this arithmetic; its weights are the network's own."""
+    if not arithmetic.is_fast:
+        return cast(Callable[..., Any], network)
+    quick = quickened(network)
+    if arithmetic.dtype is not torch.float32:
+        cast_weights(quick, arithmetic.dtype)
+    return quick
+
+
+def compiled(forward: Callable[..., Any], arithmetic: Arithmetic, device: str) -> Callable[..., Any]:
+    """Return the pass with a graph for each of its batch sizes; nothing is compiled before it is called."""
+    if not arithmetic.compiled_sizes:
+        return forward
+    # Each size is a recompilation of the same code, which torch otherwise gives up after eight.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(arithmetic.compiled_sizes))
+    # On a GPU the launches of a small batch's kernels take longer than the kernels: CUDA graphs launch all at once.
+    mode = "reduce-overhead" if torch.device(device).type == "cuda" else None
+    return torch.compile(forward, dynamic=False, mode=mode)
 
 
 def class_names(config: PretrainedConfig) -> dict[int, str]:

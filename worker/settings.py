@@ -1,6 +1,6 @@
 """Settings of the GPU worker and of the steward."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,22 @@ class WorkerSettings(Settings):
 
     device: str = Field("auto", description="`auto` takes CUDA where there is one; or `cpu`, `cuda:0`, ...")
     model_cache: str = Field("", description="Folder for models fetched from `s3://`; empty means a temporary one.")
+    forward: Literal["auto", "exact", "fast"] = Field(
+        "auto",
+        description="Mask2Former's forward pass: `exact` gives the reference's bits, `fast` the same but for at most a "
+        "pixel in a thousand; `auto` is exact on a CPU and fast on a GPU.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Of the fast forward pass; `auto` is `bfloat16` where the device multiplies that faster, and "
+        "`float32` elsewhere.",
+    )
+    compile: Literal["off", "on"] = Field(
+        "off", description="Compile the fast forward pass before the first job: minutes at start, then faster."
+    )
+    band_megabytes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Memory for post-processing one image; 0 means 256 on a CPU and 2048 on a GPU."
+    )
     worker_threads: Annotated[int, Field(gt=0)] = Field(
         8, description="Jobs that one worker has in hand at a time: decoding, waiting for the device, storing."
     )

@@ -87,7 +87,7 @@ class EfficientNetLite(nn.Module):
         self._blocks = nn.ModuleList(blocks())
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        x = nn.functional.relu6(self._bn0(self._conv_stem(pixels)))
+        x = nn.functional.relu6(self._bn0(self._conv_stem(pixels)), inplace=True)
         after = []
         for block in self._blocks:
             x = block(x)
@@ -112,8 +112,8 @@ class Block(nn.Module):
         self._bn2 = norm(group.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = nn.functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        inner = nn.functional.relu6(self._bn1(self._depthwise_conv(inner)))
+        inner = nn.functional.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
+        inner = nn.functional.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
         out: Tensor = self._bn2(self._project_conv(inner))
         return out + x if self.is_residual else out
 

@@ -1,0 +1,225 @@
+"""The quick forward pass beside the exact one: on real photos hardly a pixel may differ."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from structlog.testing import capture_logs
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+from shared.errors import MaskmillError
+from shared.jobs import SegmentParameters, Subtask
+from tests.bench import agreement
+from tests.photos import cat, photos
+from worker.arithmetic import Wishes
+from worker.loading import load_segmenter, quieten
+from worker.mask2former import Mask2FormerSegmenter
+from worker.mask2former_patches import (
+    Grid,
+    QuickForward,
+    fold_norms,
+    quickened,
+    sampled_by_level,
+    sampled_in_bags,
+)
+from worker.segmenter import Segmentation, Segmenter
+
+LEAST_EQUAL = 0.999
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a busy machine torch's threads spend most of their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    return embedded(tmp_path_factory.mktemp("cache"), Wishes("exact"))
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    return embedded(tmp_path_factory.mktemp("cache"), Wishes("fast", dtype="float32"))
+
+
+def embedded(cache: Path, wishes: Wishes) -> Mask2FormerSegmenter:
+    def refuse(source: str, _into: Path) -> None:
+        raise AssertionError(f"{source} should not be fetched")
+
+    segmenter = load_segmenter(
+        "embedded", public_id="maskmill/test", device="cpu", cache=cache, download=refuse, wishes=wishes
+    )
+    assert isinstance(segmenter, Mask2FormerSegmenter)
+    return segmenter
+
+
+def one(result: Segmentation | MaskmillError) -> Segmentation:
+    if isinstance(result, MaskmillError):
+        raise result
+    return result
+
+
+@pytest.mark.parametrize("subtask", Subtask)
+def test_the_fast_pass_gives_the_pixels_of_the_exact_one(exact: Segmenter, fast: Segmenter, subtask: Subtask) -> None:
+    wanted = SegmentParameters(threshold=0.5, subtask=subtask)
+    batch = [exact.prepare(photo, wanted) for photo in photos().values()]
+
+    pairs = [(one(ours), one(exact.segment([item])[0])) for ours, item in zip(fast.segment(batch), batch, strict=True)]
+
+    equal = np.concatenate([(ours.label_map == theirs.label_map).ravel() for ours, theirs in pairs])
+    assert equal.mean() >= LEAST_EQUAL
+    for ours, theirs in pairs:
+        assert [segment.label for segment in ours.segments] == [segment.label for segment in theirs.segments]
+
+
+def test_the_embedded_model_has_the_quick_pass_and_its_norms_folded(fast: Mask2FormerSegmenter) -> None:
+    assert isinstance(fast._network, QuickForward)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast._network.modules())
+
+
+def test_bfloat16_gives_much_the_same_segments(tmp_path: Path, exact: Segmenter) -> None:
+    short = embedded(tmp_path, Wishes("fast", dtype="bfloat16"))
+    item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
+
+    ours, theirs = one(short.segment([item])[0]), one(exact.segment([item])[0])
+
+    assert [segment.label for segment in ours.segments] == [segment.label for segment in theirs.segments]
+    assert (ours.label_map == theirs.label_map).mean() > 0.99
+
+
+def small_network(**changes: Any) -> Mask2FormerForUniversalSegmentation:
+    """Build an untrained Mask2Former with a transformer for its backbone, a thousandth of the usual size."""
+    quieten()
+    torch.manual_seed(0)
+    backbone = SwinConfig(
+        image_size=64,
+        embed_dim=16,
+        depths=[1, 1, 2, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    sizes = {"feature_size": 64, "mask_feature_size": 32, "hidden_dim": 64, "encoder_feedforward_dim": 64}
+    config = Mask2FormerConfig(
+        backbone_config=backbone, dim_feedforward=64, num_queries=7, num_labels=5, **(sizes | changes)
+    )
+    return Mask2FormerForUniversalSegmentation(config).eval()
+
+
+def jittered(network: Any) -> Any:
+    """Give every weight a value of its own: some are zero before training, and would hide what is left out."""
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.add_(torch.randn_like(weights) * 0.1)
+    return network
+
+
+def test_any_weights_give_the_logits_of_the_original() -> None:
+    network = jittered(small_network())
+    pixels = torch.randn(3, 3, 128, 160, generator=torch.Generator().manual_seed(1))
+
+    quick = quickened(network)
+    with torch.inference_mode():
+        ours, theirs = quick(pixels), network(pixel_values=pixels)
+
+    assert isinstance(quick, QuickForward)
+    torch.testing.assert_close(ours.class_queries_logits, theirs.class_queries_logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.masks_queries_logits, theirs.masks_queries_logits, rtol=1e-3, atol=1e-2)
+
+
+def test_a_network_that_is_built_otherwise_stays_as_it_is_and_the_log_says_so() -> None:
+    network = small_network(pre_norm=True)
+
+    with capture_logs() as lines:
+        quick = quickened(network)
+
+    assert quick is network
+    assert [line["event"] for line in lines] == ["forward_unpatched"]
+
+
+def test_a_network_that_does_something_else_stays_as_it_is_and_the_log_says_so() -> None:
+    network = jittered(small_network())
+    # As if a newer version meant something else by its masks.
+    network.model.transformer_module.register_forward_hook(negated_masks)
+
+    with capture_logs() as lines:
+        quick = quickened(network)
+
+    assert quick is network
+    assert [(line["event"], line["reason"]) for line in lines] == [("forward_unpatched", "the results differ")]
+
+
+def negated_masks(_module: Any, _inputs: Any, output: Any) -> Any:
+    output.masks_queries_logits = tuple(-masks for masks in output.masks_queries_logits)
+    return output
+
+
+def test_bags_hold_what_grid_sample_finds_outside_of_the_map_too() -> None:
+    draw = torch.Generator().manual_seed(2)
+    shapes = ((3, 5), (6, 10), (11, 4))
+    grid = Grid(shapes, torch.device("cpu"), heads=2, points=3)
+    places = sum(height * width for height, width in shapes)
+    value = torch.randn(2, places, 2 * 8, generator=draw)
+    across, down = (torch.rand(2, 9, 2 * 3 * 3, generator=draw) * 20 - 6 for _ in range(2))
+    weights = torch.rand(2, 9, 2 * 3 * 3, generator=draw)
+
+    by_level = sampled_by_level(value, grid, across.clone(), down.clone(), weights)
+    in_bags = sampled_in_bags(value, grid, across.clone(), down.clone(), weights)
+
+    torch.testing.assert_close(in_bags, by_level, rtol=1e-4, atol=1e-4)
+
+
+def test_a_folded_norm_does_what_it_did_on_its_own() -> None:
+    pair = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4)).eval()
+    pair[1].running_mean.uniform_(-1, 1)
+    pair[1].running_var.uniform_(0.5, 2)
+    pixels = torch.randn(1, 3, 9, 9)
+    before = pair(pixels)
+
+    folded = fold_norms(pair)
+
+    assert isinstance(folded[1], torch.nn.Identity)
+    torch.testing.assert_close(folded(pixels), before)
+
+
+def test_agreement_is_measured_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cat().save(tmp_path / "cat.png")
+
+    code = agreement.main(["--images", str(tmp_path), "--device", "cpu", "--subtasks", "panoptic"])
+
+    assert code == 0
+    assert '"equal_pixels": ' in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_compiled_pass_serves_the_sizes_that_it_was_compiled_for(tmp_path: Path, exact: Segmenter) -> None:
+    compiled = embedded(tmp_path, Wishes("fast", dtype="float32", compiles=True, most_images=2))
+    # The same bookkeeping without minutes of compiling.
+    compiled._compiled = CountedCalls(compiled._network)
+    compiled.warm_up()
+    compiled._compiled.sizes.clear()
+    item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
+
+    outcomes = [one(result) for count in (1, 2, 3) for result in compiled.segment([item] * count)]
+
+    assert compiled._compiled.sizes == [1, 2]
+    assert len({len(outcome.segments) for outcome in outcomes}) == 1
+
+
+class CountedCalls:
+    """Stands in for a compiled pass, and notes how many images it was given each time."""
+
+    def __init__(self, forward: Any) -> None:
+        self.forward = forward
+        self.sizes: list[int] = []
+
+    def __call__(self, *, pixel_values: torch.Tensor) -> Any:
+        self.sizes.append(len(pixel_values))
+        return self.forward(pixel_values=pixel_values)

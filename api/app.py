@@ -50,9 +50,8 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = services
     app.before_request(begin_request)
-    app.before_request(cors.answer_preflight)
-    # Flask calls these in reverse: all headers are there when it is said which of them may be read.
-    app.after_request(cors.open_to_pages)
+    # Flask calls what comes after a request in reverse: all headers are there when it is said which may be read.
+    cors.install(app, cors.policy_of(settings.cors_origins, asks_for_tokens=services.gate.asks_for_tokens))
     app.after_request(finish_request)
     errors.register(app)
     for blueprint in (jobs.bp, models.bp, inference.bp, endpoint.bp, health.bp):

@@ -22,6 +22,10 @@ class Gate:
         """Take tenants by the hex SHA-256 of their tokens, or None to let everybody in."""
         self._tenants = tenants
 
+    @property
+    def asks_for_tokens(self) -> bool:
+        return self._tenants is not None
+
     def tenant_of(self, authorization: str | None) -> str:
         """Return the tenant that an Authorization header stands for.
 

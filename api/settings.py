@@ -28,6 +28,11 @@ class ApiSettings(Settings):
     tokens_file: str = Field(
         "", description="File with a line `name:sha256` for each token, the sum in hex; `#` begins a comment."
     )
+    cors_origins: str = Field(
+        "auto",
+        description="Web pages that may call the API: `*`, or origins separated by commas; `auto` is `*` where tokens "
+        "are asked for, and pages of this machine where none are.",
+    )
     max_upload_bytes: Annotated[int, Field(gt=0)] = Field(
         32 * 1024 * 1024, description="Largest request body; base64 adds a third to an image."
     )

@@ -93,7 +93,7 @@ def segment_now(
     work = _work_of(request, terms, services)
     while True:
         admission = _queue(request, order.image, work, services)
-        if admission.how is How.KNOWN and work is not None:
+        if admission.how is How.KNOWN:
             body = _stored_reply(admission.job_id, request.tenant, services)
             if body is not None:
                 return Reply(admission.job_id, request.model, body, Source.HIT)
@@ -183,16 +183,20 @@ class _Wait:
             _give_up(JobResult(request, state, failure=Failure(error.code, str(error))), self.services)
 
 
-def _work_of(request: JobRequest, terms: Terms, services: Services) -> Work | None:
-    """Name the work; None while workers of several revisions would do it differently."""
+def _work_of(request: JobRequest, terms: Terms, services: Services) -> Work:
+    """Name the work.
+
+    While the revision is not known, because no worker is ready or those that are differ, only those who ask at the
+    same time share it.
+    """
     revision = services.served.find(request.model).revision
-    if revision is None:
-        return None
     asked = [request.tenant, request.model, revision, request.image.sha256, asdict(request.parameters)]
-    return Work(hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(), take=terms.use_cache)
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    passing = int(services.limits.sync_deadline_seconds) + 1
+    return Work(key, take=terms.use_cache, seconds=None if revision else passing)
 
 
-def _queue(request: JobRequest, image: bytes, work: Work | None, services: Services) -> Admission:
+def _queue(request: JobRequest, image: bytes, work: Work, services: Services) -> Admission:
     """Make the request a job of its own, unless another one stands for it.
 
     The record comes before the image, since an image that another job has need not be sent to Redis; the message goes

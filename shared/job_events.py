@@ -67,14 +67,18 @@ class JobEvents:
             self._listener.start()
 
     def _run(self) -> None:
+        interrupted = False
         while not self._closed.is_set():
             try:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(EVENTS)
+                    interrupted = False
                     self._wake_all()
                     self._pass_on(subscription)
             except (redis.RedisError, OSError) as error:
-                log.warning("job_events_interrupted", error=str(error))
+                if not interrupted:
+                    log.warning("job_events_interrupted", error=str(error))
+                interrupted = True
                 self._closed.wait(0.5)
 
     def _pass_on(self, subscription: Any) -> None:

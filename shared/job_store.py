@@ -38,10 +38,12 @@ class Work:
 
     key: of the tenant, the image, the model's revision and the parameters.
     take: whether an earlier job's result will do; otherwise this job is made anyhow, and offered to those who follow.
+    seconds: how long the result is offered; without it, as long as it is kept.
     """
 
     key: str
     take: bool = True
+    seconds: int | None = None
 
 
 class How(StrEnum):
@@ -111,7 +113,7 @@ class JobStore:
                 idempotency.seconds if idempotency else 0,
                 request.tenant if request.lane is Lane.BATCH else "",
                 "" if work is None else "take" if work.take else "offer",
-                self._result_ttl_seconds,
+                (work and work.seconds) or self._result_ttl_seconds,
             ],
         )
         if outcome == "full":

@@ -24,6 +24,8 @@ def workerless(tmp_path: Path) -> Iterator[Stack]:
     with Stack(tmp_path, environ=environ) as running:
         running.start()
         running.worker.kill()
+        # Its last heartbeat is believed for a while.
+        wait_until(lambda: state_of_model(running) == "offline", seconds=30)
         yield running
 
 
@@ -32,6 +34,11 @@ def test_five_hundred_waiters_fit_in_600_megabytes_and_share_one_pass(workerless
 
     assert answers[200] == WAITERS
     assert ended_jobs(workerless) == 1
+
+
+def state_of_model(service: Stack) -> str:
+    [model] = service.client.ask("GET", "/v1/models").json()["models"]
+    return str(model["state"])
 
 
 async def hold_and_release(service: Stack) -> Counter[int]:

@@ -98,16 +98,13 @@ def decide(
     taken, is_full = _fill(sorted(live, key=lambda item: _turn(item, limits)), limits)
     oldest = min(item.enqueued_at for item in live)
     wait_until = oldest + limits.max_wait_seconds
-    if is_full:
-        reason: Reason | None = Reason.FULL
-    elif oldest <= free_since:
-        reason = Reason.BUSY
-    elif is_draining:
-        reason = Reason.DRAINING
-    elif not is_more_coming:
-        reason = Reason.ALONE
-    else:
-        reason = Reason.WAITED if now >= wait_until else None
+    reason = _reason(
+        is_full=is_full,
+        had_to_wait=oldest <= free_since,
+        nobody_comes=is_draining or not is_more_coming,
+        is_draining=is_draining,
+        is_due=now >= wait_until,
+    )
     if reason is None:
         return Decision(canceled=canceled, late=late, kept=tuple(live), wait_until=wait_until)
     gone.update(id(item) for item in taken)
@@ -133,3 +130,14 @@ def _fill(ordered: Sequence[W], limits: Limits) -> tuple[tuple[W, ...], bool]:
             return tuple(taken), True
         taken.append(item)
     return tuple(taken), len(taken) == limits.max_images or pixels >= limits.max_pixels
+
+
+def _reason(*, is_full: bool, had_to_wait: bool, nobody_comes: bool, is_draining: bool, is_due: bool) -> Reason | None:
+    """Return why the batch goes now; None if it should wait."""
+    if is_full:
+        return Reason.FULL
+    if had_to_wait:
+        return Reason.BUSY
+    if nobody_comes:
+        return Reason.DRAINING if is_draining else Reason.ALONE
+    return Reason.WAITED if is_due else None

@@ -13,18 +13,21 @@ from shared.settings import Settings
 from tests.bench.measuring import LARGE_SIZE, MODEST, TINY, Effort, Measurement
 
 BENCHES = ("queue", "engine", "service", "postprocess")
+# It installs other servers, and takes its time.
+ON_REQUEST = ("peers",)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run what was asked for; what was measured before something broke is kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the service on this machine.")
-    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"of {', '.join(BENCHES)}; all of them if none")
+    listed = f"of {', '.join(BENCHES)}, which are run if none is named; or {', '.join(ON_REQUEST)}"
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=listed)
     parser.add_argument("--append", type=Path, metavar="FILE", help="add the lines to this file as well")
     parser.add_argument("--seconds", type=float, default=MODEST.seconds, help="for each series of calls")
     parser.add_argument("--large", action="store_true", help="post-process 12 megapixels too; takes 10 GB of memory")
     parser.add_argument("--tiny", action="store_true", help="only see whether it runs; the figures mean nothing")
     chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.benches) - set(BENCHES):
+    if unknown := set(chosen.benches) - {*BENCHES, *ON_REQUEST}:
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     effort = TINY if chosen.tiny else replace(MODEST, seconds=chosen.seconds)
     if chosen.large:

@@ -1,0 +1,30 @@
+"""LitServe with the pipeline:  python -m tests.bench.peers.litserve_server PORT"""
+
+import sys
+from typing import Any
+
+import litserve
+
+from tests.bench.peers.pipeline import COMPANY_SECONDS, MOST_IN_A_BATCH, Answer, answers, load
+
+
+class Segmentation(litserve.LitAPI):
+    """One process with one model; requests are batched."""
+
+    def setup(self, device: str) -> None:
+        self.pipeline = load()
+
+    def decode_request(self, request: dict[str, Any]) -> str:
+        return str(request["inputs"])
+
+    def predict(self, photos: list[str]) -> list[Answer]:
+        return answers(self.pipeline, photos)
+
+    def encode_response(self, answer: Answer) -> Answer:
+        return answer
+
+
+if __name__ == "__main__":
+    api = Segmentation(max_batch_size=MOST_IN_A_BATCH, batch_timeout=COMPANY_SECONDS)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=300)
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

@@ -6,8 +6,9 @@ No Flask here, and nothing that a caller names is ever fetched or opened.
 
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -15,7 +16,7 @@ from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from shared.errors import BadParameter, ClientError, EmptyBody, UnknownParameter, UnreadableBody
-from shared.jobs import SegmentParameters, Subtask
+from shared.jobs import SWITCHES, SegmentParameters, Subtask
 from shared.pictures import FORMATS, picture_format
 
 _IMAGE_FIELDS = ("inputs", "image", "file")
@@ -86,8 +87,8 @@ def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
     if unknown:
         raise UnknownParameter(f"There is no parameter {_quoted(unknown[0])}; known are {', '.join(known)}")
     given = {name: value for name, value in raw.items() if value is not None}
-    subtask = _subtask(given.pop("subtask", None))
-    return SegmentParameters(**{name: _share(name, value) for name, value in given.items()}, subtask=subtask)
+    checked: dict[str, Any] = {name: _CHECKS.get(name, _share)(name, value) for name, value in given.items()}
+    return SegmentParameters(**checked)
 
 
 def _share(name: str, value: object) -> float:
@@ -97,12 +98,24 @@ def _share(name: str, value: object) -> float:
     raise BadParameter(f"{name} must be a number from 0 to 1, not {_quoted(value)}")
 
 
-def _subtask(value: object) -> Subtask | None:
-    if value is None:
-        return None
+def _switch(name: str, value: object) -> bool:
+    # A query and a form have texts only.
+    known = value.lower() if isinstance(value, str) else value
+    if isinstance(known, bool) or known in ("true", "false"):
+        return known in (True, "true")
+    raise BadParameter(f"{name} must be true or false, not {_quoted(value)}")
+
+
+def _subtask(_name: str, value: object) -> Subtask:
     if isinstance(value, str) and value in list(Subtask):
         return Subtask(value)
     raise BadParameter(f"subtask must be one of {', '.join(Subtask)}, not {_quoted(value)}")
+
+
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "subtask": _subtask,
+    **dict.fromkeys(SWITCHES, _switch),
+}
 
 
 def _quoted(value: object) -> str:

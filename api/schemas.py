@@ -50,6 +50,8 @@ class ParametersView(BaseModel):
     mask_threshold: float
     overlap_mask_area_threshold: float
     subtask: Subtask | None = Field(description="null: the model's own first choice.")
+    fuse_stuff: bool
+    strict_instance_thresholds: bool
 
 
 class ImageView(BaseModel):
@@ -115,6 +117,8 @@ class JobView(BaseModel):
                 mask_threshold=parameters.mask_threshold,
                 overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
                 subtask=parameters.subtask,
+                fuse_stuff=parameters.fuse_stuff,
+                strict_instance_thresholds=parameters.strict_instance_thresholds,
             ),
             image=ImageView.of(request.image),
             created_at=request.created_at,

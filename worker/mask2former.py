@@ -10,11 +10,12 @@ from PIL.Image import new as new_image
 from torch import Tensor
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, PretrainedConfig
 
-from shared.errors import EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
+from shared.errors import BadParameter, EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs import SegmentParameters, Subtask
 from worker.arithmetic import Arithmetic
+from worker.coco_classes import stuff_among
 from worker.mask2former_patches import cast_weights, quickened
-from worker.postprocess import Logits, painting, segmentation
+from worker.postprocess import Budget, Logits, Task, painting, segmentation
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 WARM_UP_SIZE: Final = (640, 480)
@@ -44,8 +45,12 @@ class Mask2FormerSegmenter:
         self._compiled_shapes: set[tuple[int, ...]] = set()
         self._processor = processor
         self._names = class_names(network.config)
+        self._stuff = stuff_classes(network.config)
+        self._budget = Budget(arithmetic.band_bytes)
 
     def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
+        if parameters.fuse_stuff and self._stuff is None:
+            raise BadParameter(f"{self.model} does not say which of its classes are stuff, so none can be fused.")
         pixels = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
         return Prepared(pixels, image.height, image.width, parameters)
 
@@ -115,7 +120,8 @@ class Mask2FormerSegmenter:
     def _finish(self, logits: Logits, item: Prepared) -> Segmentation | MaskmillError:
         subtask = item.parameters.subtask or Subtask.PANOPTIC
         try:
-            painted = painting(logits, (item.height, item.width), subtask, item.parameters)
+            task = Task((item.height, item.width), item.parameters, self._budget, self._stuff or frozenset())
+            painted = painting(logits, subtask, task)
             return segmentation(painted.label_map.cpu().numpy(), painted.found, self._names)
         except Exception as error:
             return failure_of(error)
@@ -156,6 +162,15 @@ def compiled(forward: Callable[..., Any], arithmetic: Arithmetic, device: str) -
 def class_names(config: PretrainedConfig) -> dict[int, str]:
     """Return the name of each class by its number."""
     return {int(number): name for number, name in (config.id2label or {}).items()}
+
+
+def stuff_classes(config: PretrainedConfig) -> frozenset[int] | None:
+    """Return the numbers of the classes that have no separate things, as grass has none; None if nothing says so.
+
+    A configuration may name them as `stuff_label_ids`; otherwise the classes have to be COCO's.
+    """
+    numbers = getattr(config, "stuff_label_ids", None)
+    return stuff_among(class_names(config)) if numbers is None else frozenset(numbers)
 
 
 def failure_of(error: Exception) -> MaskmillError:

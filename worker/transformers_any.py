@@ -37,6 +37,8 @@ class TransformersSegmenter:
         if parameters.subtask is not None and parameters.subtask not in self._subtasks:
             known = ", ".join(self._subtasks)
             raise BadParameter(f"{self.model} has no subtask {parameters.subtask}; it has: {known}.")
+        if parameters.fuse_stuff or parameters.strict_instance_thresholds:
+            raise BadParameter(f"{self.model} has neither fuse_stuff nor strict_instance_thresholds: Mask2Former has.")
         pixels = self._pipeline.preprocess(image, subtask=name_of(parameters.subtask))
         return Prepared(pixels, image.height, image.width, parameters)
 

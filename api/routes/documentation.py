@@ -12,6 +12,10 @@ _THRESHOLDS = {
     "mask_threshold": "Least probability of a pixel to count for its segment.",
     "overlap_mask_area_threshold": "Least share of its own mask that a segment must keep.",
 }
+_SWITCHES = {
+    "fuse_stuff": "In panoptic, one segment for all that a class such as sky or road has.",
+    "strict_instance_thresholds": "Let the other two thresholds count for instance, too.",
+}
 _DEFAULTS = {"threshold": 0.9, "mask_threshold": 0.5, "overlap_mask_area_threshold": 0.5}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _SUBTASK = {"type": "string", "enum": ["panoptic", "instance", "semantic"]}
@@ -24,6 +28,10 @@ PARAMETERS_SCHEMA: dict[str, Any] = {
         **{
             name: {"anyOf": [_SHARE, {"type": "null"}], "default": _DEFAULTS[name], "description": text}
             for name, text in _THRESHOLDS.items()
+        },
+        **{
+            name: {"anyOf": [{"type": "boolean"}, {"type": "null"}], "default": False, "description": text}
+            for name, text in _SWITCHES.items()
         },
         "subtask": {"anyOf": [_SUBTASK, {"type": "null"}], "description": "Default: the model's own first choice."},
     },
@@ -65,6 +73,16 @@ PARAMETERS_IN_QUERY: list[dict[str, Any]] = [
             "schema": {**_SHARE, "default": _DEFAULTS[name]},
         }
         for name, text in _THRESHOLDS.items()
+    ),
+    *(
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": text,
+            "schema": {"type": "boolean", "default": False},
+        }
+        for name, text in _SWITCHES.items()
     ),
     {"name": "subtask", "in": "query", "required": False, "schema": _SUBTASK},
 ]

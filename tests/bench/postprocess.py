@@ -23,6 +23,7 @@ from transformers import Mask2FormerImageProcessorPil
 
 from shared.jobs import SegmentParameters, Subtask
 from tests.bench.measuring import Effort, Measurement, in_turn, progress
+from worker import postprocess
 from worker.loading import quieten
 from worker.postprocess import Logits, painting
 
@@ -132,7 +133,7 @@ def blobs(*, seed: int = 0) -> Logits:
 def ours(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:
     """Return (label map (H, W), what was found)."""
     with torch.inference_mode():
-        painted = painting(logits, size, subtask, PARAMETERS)
+        painted = painting(logits, subtask, postprocess.Task(size, PARAMETERS))
     return painted.label_map.numpy(), painted.found
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import transformers
 from shared.errors import BadParameter, EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs import SegmentParameters, Subtask
 from tests.photos import photos, sideways_cat
+from worker.coco_classes import STUFF
 from worker.decode import decode
 from worker.embedded_model import FOLDER
 from worker.embedded_model.efficientnet_lite import register
@@ -67,7 +68,8 @@ def reference(folder: Path) -> Pipeline:
 
 def keywords(wanted: SegmentParameters) -> dict[str, Any]:
     """Spell parameters as a caller of the pipeline does."""
-    return {name: value for name, value in asdict(wanted).items() if value is not None}
+    own = {"fuse_stuff", "strict_instance_thresholds"}
+    return {name: value for name, value in asdict(wanted).items() if value is not None and name not in own}
 
 
 def one(result: Segmentation | MaskmillError) -> Segmentation:
@@ -271,6 +273,28 @@ def test_a_model_of_another_family_is_answered_exactly_alike(
 
             assert one(result).segments
             assert_same(one(result), pipeline(photos()[name], **keywords(wanted)))
+
+
+@pytest.mark.parametrize("name", ["fuse_stuff", "strict_instance_thresholds"])
+def test_what_the_pipeline_does_not_know_is_refused_where_it_does_the_work(tmp_path: Path, name: str) -> None:
+    small_segformer(tmp_path)
+    segmenter = loaded(str(tmp_path), tmp_path)
+
+    with pytest.raises(BadParameter, match=name):
+        segmenter.prepare(photos()["tiny"], SegmentParameters(**{name: True}))
+
+
+def test_stuff_can_be_fused_where_the_classes_are_cocos(segmenter: Segmenter) -> None:
+    wanted = SegmentParameters(threshold=0.0, overlap_mask_area_threshold=0.0)
+    apart, together = (
+        one(segmenter.segment([segmenter.prepare(photos()["coffee"], replace(wanted, fuse_stuff=fuse))])[0])
+        for fuse in (False, True)
+    )
+
+    stuff = [segment.label for segment in together.segments if segment.label in STUFF]
+    assert len(stuff) == len(set(stuff)) > 0
+    assert len([segment for segment in apart.segments if segment.label in STUFF]) >= len(stuff)
+    assert (apart.label_map > 0).sum() == (together.label_map > 0).sum()
 
 
 def test_a_subtask_that_a_model_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:

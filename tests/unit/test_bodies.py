@@ -13,7 +13,7 @@ from PIL import Image
 
 from api.bodies import Submission, parse_parameters, read_body
 from shared.errors import BadParameter, ClientError, EmptyBody, MaskmillError, UnknownParameter, UnreadableBody
-from shared.jobs import SegmentParameters, Subtask
+from shared.jobs import SWITCHES, SegmentParameters, Subtask
 
 BOUNDARY = "xxBoundaryxx"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -319,6 +319,23 @@ def test_numbers_from_0_to_1_are_taken(value: float) -> None:
 def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(BadParameter, match=f"{name} must be a number from 0 to 1"):
         parse_parameters({name: value})
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize(("value", "is_on"), [(True, True), (False, False), ("true", True), ("False", False)])
+def test_a_switch_is_true_or_false_also_in_a_text(name: str, value: object, is_on: bool) -> None:
+    assert getattr(parse_parameters({name: value}), name) is is_on
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, "1", "yes", "on", [], {}])
+def test_any_other_switch_is_refused_by_name(value: object) -> None:
+    with pytest.raises(BadParameter, match="fuse_stuff must be true or false"):
+        parse_parameters({"fuse_stuff": value})
+
+
+def test_parameters_of_an_older_gateway_are_the_defaults_and_of_a_newer_one_are_ignored() -> None:
+    assert SegmentParameters.from_wire({"threshold": 0.25}) == SegmentParameters(0.25)
+    assert SegmentParameters.from_wire({"fuse_stuff": True, "colour": "red"}) == SegmentParameters(fuse_stuff=True)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999", "1_0", "٠", "0x1", "half", "-1", "true"])

@@ -50,6 +50,7 @@ def submit_job(order: Order, caller: Caller, services: Services, *, idempotency_
         Unavailable: Redis or the bucket did not answer.
     """
     request = admit(order, caller, services, Lane.BATCH)
+    _insist_on_room(request, services)
     idempotency = _idempotency_of(request, idempotency_key)
     job_id = _store_and_queue(request, order.image, idempotency, services)
     if job_id != request.id:
@@ -64,14 +65,10 @@ def admit(order: Order, caller: Caller, services: Services, lane: Lane) -> JobRe
 
     Raises:
         ClientError: the image or the model is not in order.
-        QueueFull: too many jobs wait already.
         Unavailable: Redis did not answer.
     """
     model = services.served.find(order.model).id
     image = inspect_image(order.image, max_pixels=services.limits.max_image_pixels)
-    limit = services.limits.max_queued
-    if services.jobs.backlog(queue_name(model, lane)) >= limit:
-        raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=limit)
     now = services.now()
     return JobRequest(
         id=services.new_id(),
@@ -84,6 +81,13 @@ def admit(order: Order, caller: Caller, services: Services, lane: Lane) -> JobRe
         request_id=caller.request_id,
         deadline_at=now + services.limits.sync_deadline_seconds if lane is Lane.INTERACTIVE else None,
     )
+
+
+def _insist_on_room(request: JobRequest, services: Services) -> None:
+    """Ask before anything is stored; creating the job asks again, for good."""
+    limit = services.limits.max_queued
+    if services.jobs.backlog(queue_name(request.model, request.lane)) >= limit:
+        raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=limit)
 
 
 def _store_and_queue(request: JobRequest, image: bytes, idempotency: Idempotency | None, services: Services) -> str:

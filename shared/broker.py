@@ -126,9 +126,12 @@ class JobQueue:
                 SEGMENT_TASK,
                 args=[message.to_wire()],
                 queue=queue_name(request.model, request.lane),
+                # A caller who waits should rather hear of it.
                 retry=False,
-                # One second's worth of retries: a caller who waits should rather hear of it.
                 ignore_result=True,
+                # What the message holds is in the log already.
+                argsrepr="",
+                kwargsrepr="",
             )
         except (OperationalError, redis.RedisError, OSError) as error:
             raise StoreUnavailable("The queue does not answer; try again in a few seconds.") from error

@@ -12,7 +12,7 @@ from shared.logs import configure_logging
 from shared.settings import Settings
 from tests.bench.measuring import LARGE_SIZE, MODEST, TINY, Effort, Measurement
 
-BENCHES = ("queue", "engine", "service", "postprocess")
+BENCHES = ("queue", "engine", "service", "postprocess", "host")
 # It installs other servers, and takes its time.
 ON_REQUEST = ("peers",)
 

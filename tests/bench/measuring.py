@@ -26,6 +26,7 @@ class Effort:
     burst: jobs that are published at once; of those with objects in the bucket, a quarter of it.
     photos: that the engine segments, up to four.
     sizes: (width, height) of the images that are post-processed.
+    photo_sizes: (width, height) of the photos that the host side works on.
     crowds: how many clients at once load this service beside its peers.
     """
 
@@ -35,11 +36,21 @@ class Effort:
     photos: int = 4
     sizes: tuple[tuple[int, int], ...] = ((640, 480), (1920, 1080))
     clients: tuple[int, ...] = (1, 8)
+    photo_sizes: tuple[tuple[int, int], ...] = ((640, 480), (4000, 3000))
     crowds: tuple[int, ...] = (1, 8, 32)
 
 
 MODEST = Effort()
-TINY = Effort(seconds=0.1, least=1, burst=8, photos=1, sizes=((64, 48),), clients=(2,), crowds=(2,))
+TINY = Effort(
+    seconds=0.1,
+    least=1,
+    burst=8,
+    photos=1,
+    sizes=((64, 48),),
+    clients=(2,),
+    photo_sizes=((64, 48),),
+    crowds=(2,),
+)
 LARGE_SIZE = (4000, 3000)
 
 

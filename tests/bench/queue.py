@@ -74,7 +74,7 @@ class Sender:
 
 def run(effort: Effort) -> Iterator[Measurement]:
     """Measure the three ways through the queue."""
-    with _servers() as settings:
+    with servers() as settings:
         sender = _sender(settings)
         with _worker("transport_worker", settings):
             progress("queue: transport")
@@ -177,7 +177,7 @@ def _sender(settings: Settings) -> Sender:
 
 
 @contextmanager
-def _servers() -> Iterator[Settings]:
+def servers() -> Iterator[Settings]:
     """Run both servers, and say how to reach them."""
     progress("queue: starting the servers")
     with tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder:

@@ -1,4 +1,4 @@
-"""What both peers serve: transformers' own pipeline with the embedded model, its masks as the JSON that we answer too."""
+"""What both peers serve: transformers' own pipeline with the embedded model, its masks as the same JSON as ours."""
 
 import warnings
 from base64 import b64decode, b64encode

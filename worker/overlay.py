@@ -109,12 +109,21 @@ def _labels(segmentation: Segmentation, label_map: LabelMap) -> list[_Label]:
     largest = sorted(segmentation.segments, key=lambda segment: -segment.area)[:_LABELLED]
     labels = []
     for segment in largest:
-        # A rim of zeros, so that the edge of the photo counts as an edge of the segment.
-        inside = np.pad(small == segment.id, 1).astype(np.uint8)
-        _, room, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(inside, cv2.DIST_L2, 3))
+        x, y, room = _deepest((small == segment.id).astype(np.uint8))
         red, green, blue = palette[(segment.id - 1) % 255 + 1].tolist()
-        labels.append(_Label(_text(segment), (x - 0.5) * scale, (y - 0.5) * scale, room * scale, (red, green, blue)))
+        labels.append(_Label(_text(segment), (x + 0.5) * scale, (y + 0.5) * scale, room * scale, (red, green, blue)))
     return labels
+
+
+def _deepest(inside: NDArray[np.uint8]) -> tuple[int, int, float]:
+    """Return x and y of the pixel deepest inside a mask (h, w), and how deep that is; all 0 if it is empty."""
+    left, top, width, height = cv2.boundingRect(inside)
+    if not width:
+        return 0, 0, 0.0
+    # A rim of zeros, so that the edge of the photo counts as an edge of the segment.
+    cut = np.pad(inside[top : top + height, left : left + width], 1)
+    _, room, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(cut, cv2.DIST_L2, 3))
+    return left + x - 1, top + y - 1, room
 
 
 def _text(segment: Segment) -> str:

@@ -182,7 +182,8 @@ def _places(mapped: PanopticMap) -> Ints:
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
     ratio = np.full(np.shape(whole), np.nan)
-    return np.divide(part, whole, out=ratio, where=np.greater(whole, 0))
+    np.divide(part, whole, out=ratio, where=np.greater(whole, 0))
+    return ratio
 
 
 def _mean(values: Floats, chosen: Bools) -> Floats:

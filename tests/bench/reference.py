@@ -106,22 +106,26 @@ def untrained(shape: Shape, *, seed: int = 0) -> Untrained:
 @torch.inference_mode()
 def _make_sure(made: Untrained) -> None:
     """Turn the class head so that some of the queries are sure of a class and all others of nothing."""
-    head = made.network.class_predictor
+    decoder, head = made.network.model.transformer_module.decoder, made.network.class_predictor
+    for layer in decoder.layers:
+        # So that a query stays what it is, whatever the photo: untrained attention would blur them all into one.
+        for part in (layer.cross_attn.out_proj, layer.self_attn.out_proj, layer.fc2):
+            part.weight.mul_(0.02)
     seen: list[torch.Tensor] = []
     hook = head.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0][0]))
     made.network(pixel_values=made.processor(images=[astronaut()], return_tensors="pt")["pixel_values"])
     hook.remove()
     queries = seen[-1]  # (Q, hidden)
     direction = torch.linalg.svd(queries - queries.mean(0), full_matrices=False)[2][0]
-    along = queries @ direction
-    bar = along.sort(descending=True).values[SURE_QUERIES - 1 : SURE_QUERIES + 1].mean()
-    steepness = 60 / along.std()
-    head.weight.copy_(torch.randn_like(head.weight))
+    along = (queries @ direction).sort(descending=True).values
+    bar = along[SURE_QUERIES - 1 : SURE_QUERIES + 1].mean()
+    steepness = 2000 / along.std()
+    head.weight.normal_()
     head.weight[-1] = -steepness * direction
     head.bias.zero_()
-    head.bias[-1] = steepness * bar + queries.norm(dim=1).mean() * 2
+    head.bias[-1] = steepness * bar
     # Logits of a trained model's size: with smaller ones hardly a pixel would be sure.
-    last = made.network.model.transformer_module.decoder.mask_predictor.mask_embedder.layers[-1].layers[0]
+    last = decoder.mask_predictor.mask_embedder.layers[-1].layers[0]
     last.weight.mul_(10)
     last.bias.mul_(10)
 

@@ -83,8 +83,13 @@ def test_a_bench_prints_and_appends_one_line_for_each_measurement(
     lines = capsys.readouterr().out.splitlines()
     assert file.read_text().splitlines() == lines
     measured = [json.loads(one) for one in lines]
-    assert [one["settings"] for one in measured] == [{"batch": 1, "photos": 1}]
-    assert all(one["figures"]["equal"] and one["figures"]["ratio"] > 0 for one in measured)
+    assert [(one["settings"]["model"], one["settings"]["forward"]) for one in measured] == [
+        ("embedded", "exact"),
+        ("embedded", "fast"),
+        ("swin-toy", "fast"),
+    ]
+    assert measured[0]["figures"]["equal"]
+    assert all(one["figures"]["equal_pixels"] > 0.999 and one["figures"]["ratio"] > 0 for one in measured)
     assert all(one.keys() >= FACTS.keys() for one in measured)
 
 

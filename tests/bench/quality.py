@@ -157,7 +157,11 @@ def accuracies(counted: Tally, is_known: Bools) -> dict[Figure, Floats]:
 def intervals(
     tallies: Sequence[Tally], figures_of: Callable[[Tally], Mapping[Figure, Floats]], *, draws: int, seed: int = 0
 ) -> dict[Figure, tuple[float, float]]:
-    """Return the middle 95 % of each figure when the images are drawn anew, with replacement, `draws` times."""
+    """Return the middle 95 % of each figure when the images are drawn anew, with replacement, `draws` times.
+
+    A class that a draw lacks is not averaged in it, or, if it was found all the same, as 0.  Where many classes are
+    rare, the draws' averages over classes therefore do not lie evenly around that of all images.
+    """
     images = len(tallies)
     weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
     spread: dict[Figure, tuple[float, float]] = {}

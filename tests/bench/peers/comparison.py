@@ -34,13 +34,31 @@ PLAIN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 @dataclass(frozen=True, slots=True)
+class _Stat:
+    """A process: whose child it is, and what it took of the cores."""
+
+    parent: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
-    """One server: where it is asked, and how it wants a photo (base64)."""
+    """One server: where it is asked, how it wants a photo (base64), and the processes that it consists of."""
 
     port: int
     path: str
     headers: Mapping[str, str]
+    processes: Sequence[Process]
     is_in_batch: bool = False
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What all its living processes have taken of the cores so far."""
+        stats = {int(folder.name): _stat(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()}
+        found = {process.pid for process in self.processes}
+        while more := {pid for pid, stat in stats.items() if stat.parent in found} - found:
+            found |= more
+        return sum(stats[pid].cpu_seconds for pid in found if pid in stats)
 
     def body(self, photo: str) -> bytes:
         wanted: dict[str, Any] = {"inputs": [photo] if self.is_in_batch else photo}
@@ -82,9 +100,9 @@ def run(effort: Effort) -> Iterator[Measurement]:
     photos = [base64.b64encode(jpeg(photo)).decode() for photo in crops()]
     with tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as up:
         sides = started(Path(folder), up)
-        is_same = agree(sides, photos[::VARIANTS])
+        alike = agreeing(sides, photos[::VARIANTS])
         for clients in effort.crowds:
-            yield from loaded(sides, photos, clients, is_same, effort)
+            yield from loaded(sides, photos, clients, alike, effort)
 
 
 def crops() -> Iterator[Image.Image]:
@@ -112,16 +130,24 @@ def started(folder: Path, up: ExitStack) -> dict[str, Side]:
         "bentoml": [*bento_command, "--host", LOOPBACK, "--port", str(bento), "--working-dir", str(ROOT)],
     }
     progress("peers: starting all sides")
-    for name, command in commands.items():
-        up.enter_context(Process(name, command, log=folder / f"{name}.log", env=env))
-    stack = up.enter_context(Stack(folder / "stack", environ=PLAIN)).start()
-    wait_until(lambda: all(map(listens, ((lit, "/health"), (bento, "/readyz")))), "the peers' start", seconds=120)
-    ours = f"/models/maskmill/embedded?threshold={THRESHOLD}"
-    return {
-        "maskmill": Side(stack.port, ours, {"x-use-cache": "false"}),
-        "litserve": Side(lit, "/predict", {}),
-        "bentoml": Side(bento, "/segment", {}, is_in_batch=True),
+    running = {
+        name: up.enter_context(Process(name, command, log=folder / f"{name}.log", env=env))
+        for name, command in commands.items()
     }
+    exact = up.enter_context(Stack(folder / "exact", environ=PLAIN)).start()
+    fast = up.enter_context(Stack(folder / "fast", environ=PLAIN | {"MASKMILL_FORWARD": "fast"})).start()
+    wait_until(lambda: all(map(listens, ((lit, "/health"), (bento, "/readyz")))), "the peers' start", seconds=120)
+    return {
+        "maskmill": ours(exact),
+        "maskmill, fast forward": ours(fast),
+        "litserve": Side(lit, "/predict", {}, [running["litserve"]]),
+        "bentoml": Side(bento, "/segment", {}, [running["bentoml"]], is_in_batch=True),
+    }
+
+
+def ours(stack: Stack) -> Side:
+    path = f"/models/maskmill/embedded?threshold={THRESHOLD}"
+    return Side(stack.port, path, {"x-use-cache": "false"}, stack.processes)
 
 
 def listens(address: tuple[int, str]) -> bool:
@@ -135,15 +161,15 @@ def listens(address: tuple[int, str]) -> bool:
         connection.close()
 
 
-def agree(sides: Mapping[str, Side], photos: Sequence[str]) -> bool:
-    """Tell whether all sides answer with the same labels, scores and pixels, in the same order; it warms them, too."""
+def agreeing(sides: Mapping[str, Side], photos: Sequence[str]) -> dict[str, bool]:
+    """Tell which sides answer like the last one: labels, scores, pixels and order.  It warms them, too."""
     answers: dict[str, list[Any]] = defaultdict(list)
     for name, side in sides.items():
         caller = Caller(side, photos, 0)
         for _ in photos:
             answers[name].append([canonical(segment) for segment in side.segments(caller.ask())])
-    first, *others = answers.values()
-    return any(first) and all(other == first for other in others)
+    *_, reference = answers.values()
+    return {name: any(found) and found == reference for name, found in answers.items()}
 
 
 def canonical(segment: Mapping[str, Any]) -> tuple[str, float, bytes]:
@@ -152,28 +178,41 @@ def canonical(segment: Mapping[str, Any]) -> tuple[str, float, bytes]:
 
 
 def loaded(
-    sides: Mapping[str, Side], photos: Sequence[str], clients: int, is_same: bool, effort: Effort
+    sides: Mapping[str, Side], photos: Sequence[str], clients: int, alike: Mapping[str, bool], effort: Effort
 ) -> Iterator[Measurement]:
     """Load one side after the other, then again the other way round."""
     milliseconds: dict[str, list[float]] = defaultdict(list)
     seconds: dict[str, float] = defaultdict(float)
+    cpu_seconds: dict[str, float] = defaultdict(float)
     names = list(sides)
     share = replace(effort, seconds=effort.seconds / ROUNDS, least=-(-effort.least // ROUNDS))
     for _ in range(ROUNDS):
         for name in names:
             progress(f"peers: {name}, clients: {clients}")
             callers = [Caller(sides[name], photos, number) for number in range(clients)]
+            before = sides[name].cpu_seconds
             taken, rate = at_once(clients, lambda number, callers=callers: callers[number].ask(), share)
             milliseconds[name] += taken
             seconds[name] += len(taken) / rate
+            cpu_seconds[name] += sides[name].cpu_seconds - before
         names.reverse()
     for name in sides:
         figures = {
             "images_per_second": round(len(milliseconds[name]) / seconds[name], 2),
             **spread(milliseconds[name]),
             "p99_ms": round(float(np.percentile(milliseconds[name], 99)), 1),
+            "cpu_ms_per_image": round(1000 * cpu_seconds[name] / len(milliseconds[name])),
             "images": len(milliseconds[name]),
-            "equal": is_same,
+            "equal": alike[name],
         }
         settings = {"server": name, "clients": clients, "image": "{}x{}".format(*SIZE)}
         yield Measurement("peers", settings, figures)
+
+
+def _stat(folder: Path) -> _Stat:
+    try:
+        # Behind the name, which may contain anything: state, parent, ..., utime and stime in ticks.
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended meanwhile
+        return _Stat(0, 0.0)
+    return _Stat(int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))

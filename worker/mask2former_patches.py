@@ -346,14 +346,14 @@ def sampled_in_bags(value: Tensor, grid: Grid, across: Tensor, down: Tensor, wei
     right_share, below_share = left.sub_(column), above.sub_(row)
     first = torch.addcmul(torch.add(grid.origins, column, alpha=grid.heads), row, grid.strides).to(torch.int32)
     first += torch.arange(batch, device=value.device, dtype=torch.int32).view(-1, 1, 1) * (grid.rows * grid.heads)
-    numbers = first.view(batch, queries, 1, looks) + grid.corners  # (B, Q, 4, looks)
+    numbers = first + grid.corners[:, None, None]  # (4, B, Q, looks)
     shares = torch.empty_like(numbers, dtype=weights.dtype)
     right = weights * right_share
     left_weight = weights - right
-    torch.mul(left_weight, below_share, out=shares[:, :, 2])
-    torch.mul(right, below_share, out=shares[:, :, 3])
-    torch.sub(left_weight, shares[:, :, 2], out=shares[:, :, 0])
-    torch.sub(right, shares[:, :, 3], out=shares[:, :, 1])
+    torch.mul(left_weight, below_share, out=shares[2])
+    torch.mul(right, below_share, out=shares[3])
+    torch.sub(left_weight, shares[2], out=shares[0])
+    torch.sub(right, shares[3], out=shares[1])
     mixed = embedding_bag(
         by_head(numbers, grid.heads),
         grid.framed_rows(value),
@@ -364,8 +364,8 @@ def sampled_in_bags(value: Tensor, grid: Grid, across: Tensor, down: Tensor, wei
 
 
 def by_head(corners: Tensor, heads: int) -> Tensor:
-    """(B, Q, 4, heads * n) -> (B * Q * heads, 4 * n)"""
-    return corners.unflatten(-1, (heads, -1)).transpose(2, 3).flatten(0, 2).flatten(1)
+    """(4, B, Q, heads * n) -> (B * Q * heads, 4 * n)"""
+    return corners.unflatten(-1, (heads, -1)).permute(1, 2, 3, 0, 4).flatten(0, 2).flatten(1)
 
 
 def sampled_by_level(value: Tensor, grid: Grid, across: Tensor, down: Tensor, weights: Tensor) -> Tensor:

@@ -78,10 +78,11 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _stages(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
+        which = f" ({', '.join(map(str, row['settings'].values()))})" if len(rows) > 1 else ""
         for name, stages in row["figures"].items():
             if isinstance(stages, dict):
                 listed = ", ".join(f"{stage} {elapsed}" for stage, elapsed in stages.items())
-                yield f"- {name.replace('_', ' ')}: {listed}"
+                yield f"- {name.replace('_', ' ')}{which}: {listed}"
 
 
 def _shown(value: Any) -> str:

@@ -338,7 +338,7 @@ def sampled_in_bags(value: Tensor, grid: Grid, across: Tensor, down: Tensor, wei
     Returns:
         (B, Q, heads * d).
     """
-    batch, queries, looks = weights.shape
+    batch, queries, _ = weights.shape
     # Whole numbers far below 2 ** 24, so exact in float32.
     left = torch.minimum(across.clamp_(min=-1), grid.most_across)
     above = torch.minimum(down.clamp_(min=-1), grid.most_down)

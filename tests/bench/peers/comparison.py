@@ -200,7 +200,7 @@ def loaded(
         figures = {
             "images_per_second": round(len(milliseconds[name]) / seconds[name], 2),
             **spread(milliseconds[name]),
-            "p99_ms": round(float(np.percentile(milliseconds[name], 99)), 1),
+            "p99_ms": round(float(np.percentile(milliseconds[name], 99, method="higher")), 1),
             "cpu_ms_per_image": round(1000 * cpu_seconds[name] / len(milliseconds[name])),
             "images": len(milliseconds[name]),
             "equal": alike[name],

@@ -46,6 +46,12 @@ class Arithmetic:
     compiled_sizes: tuple[int, ...] = ()
     band_bytes: int = BAND_MEGABYTES["cpu"] * MEGABYTE
 
+    def revision_of(self, weights: str) -> str:
+        """Return what tells these weights under this arithmetic from any other whose results may differ."""
+        if not self.is_fast:
+            return weights
+        return f"{weights}-fast-{str(self.dtype).removeprefix('torch.')}{'-compiled' if self.compiled_sizes else ''}"
+
 
 def decided(wishes: Wishes, device: str) -> Arithmetic:
     """Weigh the wishes against the device.
@@ -61,7 +67,7 @@ def decided(wishes: Wishes, device: str) -> Arithmetic:
     is_fast = is_fast or wishes.compiles
     return Arithmetic(
         is_fast=is_fast,
-        dtype=_dtype(wishes.dtype, device) if is_fast else torch.float32,
+        dtype=_dtype(wishes.dtype) if is_fast else torch.float32,
         compiled_sizes=batch_sizes(wishes.most_images) if wishes.compiles else (),
         band_bytes=(wishes.band_megabytes or BAND_MEGABYTES.get(kind, BAND_MEGABYTES["cpu"])) * MEGABYTE,
     )
@@ -80,7 +86,11 @@ def has_fast_bfloat16(device: str) -> bool:
     return any(capabilities.get(name) for name in CPU_CAPABILITIES)
 
 
-def _dtype(wish: Dtype, device: str) -> torch.dtype:
-    if wish == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wish]
+def _dtype(wish: Dtype) -> torch.dtype:
+    """Return what was asked for.  Shorter numbers are never a default: whether a model bears them is to be measured."""
+    return {
+        "auto": torch.float32,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[wish]

@@ -36,7 +36,7 @@ class Mask2FormerSegmenter:
         arithmetic: Arithmetic = EXACT,
     ) -> None:
         self.model = model
-        self.revision = revision
+        self.revision = arithmetic.revision_of(revision)
         self.device = device
         self._arithmetic = arithmetic
         self._network = forward_pass(network.eval().to(device), arithmetic)  # type: ignore[no-untyped-call]

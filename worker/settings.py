@@ -19,8 +19,8 @@ class WorkerSettings(Settings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Of the fast forward pass; `auto` is `bfloat16` where the device multiplies that faster, and "
-        "`float32` elsewhere.",
+        description="Of the fast forward pass; `auto` is `float32`. A shorter type is faster, but measure first what "
+        "it does to your model: `python -m tests.bench.agreement`.",
     )
     compile: Literal["off", "on"] = Field(
         "off", description="Compile the fast forward pass before the first job: minutes at start, then faster."

@@ -75,7 +75,7 @@ def test_a_compiled_pass_gives_the_labels_of_the_pass_as_it_is() -> None:
     assert_alike(ours, segmented(embedded("cuda:0", Wishes("fast", dtype="float32")), wanted), LEAST_EQUAL["float32"])
 
 
-def test_a_gpu_takes_the_fast_pass_in_its_best_type_by_itself() -> None:
+def test_a_gpu_takes_the_fast_pass_by_itself() -> None:
     chosen = decided(Wishes(), "cuda:0")
 
     assert chosen.is_fast

@@ -29,6 +29,18 @@ def test_a_dtype_that_was_named_is_taken() -> None:
     assert decided(Wishes("fast", dtype="float32"), "cpu").dtype is torch.float32
 
 
+def test_shorter_numbers_are_never_a_default() -> None:
+    assert decided(Wishes("fast"), "cpu").dtype is torch.float32
+
+
+def test_a_revision_tells_apart_what_may_differ() -> None:
+    wishes = [Wishes(), Wishes("fast"), Wishes("fast", dtype="bfloat16"), Wishes("fast", compiles=True)]
+
+    revisions = [decided(wish, "cpu").revision_of("abc") for wish in wishes]
+
+    assert revisions == ["abc", "abc-fast-float32", "abc-fast-bfloat16", "abc-fast-float32-compiled"]
+
+
 def test_the_budget_is_in_megabytes() -> None:
     assert decided(Wishes(band_megabytes=3), "cpu").band_bytes == 3 * 2**20
     assert decided(Wishes(), "cpu").band_bytes == 256 * 2**20

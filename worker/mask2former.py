@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import torch
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from PIL.Image import new as new_image
 from torch import Tensor
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, PretrainedConfig
@@ -44,6 +44,7 @@ class Mask2FormerSegmenter:
         # What was warmed up: nothing is ever compiled in service.
         self._compiled_shapes: set[tuple[int, ...]] = set()
         self._processor = processor
+        self._input_size = input_size(processor)
         self._names = class_names(network.config)
         self._stuff = stuff_classes(network.config)
         self._budget = Budget(arithmetic.band_bytes)
@@ -51,7 +52,13 @@ class Mask2FormerSegmenter:
     def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
         if parameters.fuse_stuff and self._stuff is None:
             raise BadParameter(f"{self.model} does not say which of its classes are stuff, so none can be fused.")
-        pixels = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        if self._input_size is None:
+            pixels = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        else:
+            # The processor would turn the photo into an array and back for the same call: a quarter of the speed, and
+            # nine bytes a pixel more.
+            small = image.resize(self._input_size, Resampling(int(self._processor.resample)))
+            pixels = self._processor(images=[small], do_resize=False, return_tensors="pt")["pixel_values"][0]
         return Prepared(pixels, image.height, image.width, parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
@@ -157,6 +164,16 @@ def compiled(forward: Callable[..., Any], arithmetic: Arithmetic, device: str) -
     # On a GPU the launches of a small batch's kernels take longer than the kernels: CUDA graphs launch all at once.
     mode = "reduce-overhead" if torch.device(device).type == "cuda" else None
     return torch.compile(forward, dynamic=False, mode=mode)
+
+
+def input_size(processor: Mask2FormerImageProcessorPil) -> tuple[int, int] | None:
+    """Return the (width, height) that every image is resized to; None where that depends on the image."""
+    size: Any = processor.size
+    depends = size.shortest_edge or size.longest_edge or size.max_height or size.max_width
+    if not processor.do_resize or depends or not (size.height and size.width):
+        return None
+    divisor = processor.size_divisor or 1
+    return -(-size.width // divisor) * divisor, -(-size.height // divisor) * divisor
 
 
 def class_names(config: PretrainedConfig) -> dict[int, str]:

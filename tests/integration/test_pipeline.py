@@ -209,6 +209,17 @@ def test_a_late_duplicate_cannot_overwrite_the_end(services: Services) -> None:
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
 
 
+def test_an_end_that_only_the_bucket_knows_of_is_the_one_that_holds(services: Services) -> None:
+    asked = submitted(services)
+    done = JobResult(asked, JobState.SUCCEEDED, 1)
+    services.bucket.put_first(f"results/{asked.id}/result.json", done.to_json(), content_type="application/json")
+
+    holds = end_job(JobResult(asked, JobState.CANCELED), jobs=services.jobs, bucket=services.bucket)
+
+    assert holds == done
+    assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
+
+
 def test_an_interactive_job_leaves_the_reply_of_the_hugging_face_api(services: Services) -> None:
     asked = request(lane=Lane.INTERACTIVE)
     services.claims.check_in(asked.id, png(), seconds=30)

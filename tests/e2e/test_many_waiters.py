@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from api.served import KEEP_SECONDS
 from deploy.stack import Stack
 from tests.jobs import png
 from tests.patience import wait_until
@@ -24,8 +26,11 @@ def workerless(tmp_path: Path) -> Iterator[Stack]:
     with Stack(tmp_path, environ=environ) as running:
         running.start()
         running.worker.kill()
-        # Its last heartbeat is believed for a while.
+        # Its last heartbeat is believed for a while, and by a gateway process that has just looked a little longer: it
+        # would name the revision in what it is asked for, and so not share the work with the others.
         wait_until(lambda: state_of_model(running) == "offline", seconds=30)
+        nobody_believes = time.monotonic() + KEEP_SECONDS
+        wait_until(lambda: time.monotonic() > nobody_believes)
         yield running
 
 

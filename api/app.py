@@ -4,6 +4,8 @@ import gzip
 import re
 import time
 import uuid
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -13,6 +15,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import cors, errors
 from api.context import EXTENSION, discard_rest, services
+from api.metrics import GatewayMetrics
 from api.routes import endpoint, health, inference, jobs, models
 from api.schemas import ErrorView
 from api.services import Services
@@ -73,30 +76,58 @@ def begin_request() -> None:
 
 
 def finish_request(response: Response) -> Response:
-    """Mark, shrink, count and log an answer."""
+    """Mark and shrink an answer, and have it counted and logged once it is sent."""
     response.headers["X-Request-ID"] = g.request_id
     if response.status_code >= HTTPStatus.BAD_REQUEST:
         discard_rest()
     if _may_gzip(response):
         _gzip(response)
-    seconds = time.perf_counter() - g.started
-    route = request.url_rule.rule if request.url_rule is not None else "none"
-    metrics = services().metrics
-    metrics.requests.labels(route, request.method, response.status_code).inc()
-    metrics.request_seconds.labels(route).observe(seconds)
-    if "refusal" in g:
-        metrics.refusals.labels(g.refusal).inc()
-    write = log.debug if request.blueprint == health.bp.name else log.info
-    write(
-        "request_answered",
+    # Whoever waits for the answer need not wait for the books.
+    response.call_on_close(partial(_book, _entry(response), services().metrics))
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is noted of one request when it is over and Flask knows nothing of it any more."""
+
+    method: str
+    route: str
+    status: int
+    ms: float
+    tenant: str | None
+    error_type: str | None
+    is_routine: bool
+
+
+def _entry(response: Response) -> _Entry:
+    return _Entry(
         method=request.method,
-        route=route,
+        route=request.url_rule.rule if request.url_rule is not None else "none",
         status=response.status_code,
-        ms=round(1000 * seconds, 1),
+        ms=round(1000 * (time.perf_counter() - g.started), 1),
         tenant=g.get("tenant"),
         error_type=g.get("refusal"),
+        is_routine=request.blueprint == health.bp.name,
     )
-    return response
+
+
+def _book(entry: _Entry, metrics: GatewayMetrics) -> None:
+    """Count and log an answer that has been sent."""
+    metrics.requests.labels(entry.route, entry.method, entry.status).inc()
+    metrics.request_seconds.labels(entry.route).observe(entry.ms / 1000)
+    if entry.error_type:
+        metrics.refusals.labels(entry.error_type).inc()
+    write = log.debug if entry.is_routine else log.info
+    write(
+        "request_answered",
+        method=entry.method,
+        route=entry.route,
+        status=entry.status,
+        ms=entry.ms,
+        tenant=entry.tenant,
+        error_type=entry.error_type,
+    )
 
 
 def _is_open() -> bool:

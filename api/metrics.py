@@ -88,7 +88,7 @@ class FleetCollector(Collector):
         family = GaugeMetricFamily(
             "maskmill_workers", "Workers heard of in the last seconds.", labels=["model", "state"]
         )
-        tally = Tally((worker.model, worker.state) for worker in self._catalogue.workers())
+        tally = Tally((worker.model, worker.state) for worker in self._catalogue.read().workers)
         for (model, state), count in sorted(tally.items()):
             family.add_metric([model, state], count)
         return family

@@ -102,10 +102,13 @@ class ServedModels:
         raise UnknownModel(f"The model {wanted[:200]} is not served here; there is: {known}.")
 
     def _read(self) -> Sequence[ServedModel]:
-        workers = self._catalogue.workers()
-        ids = {self.default, *self._catalogue.known_models(), *(worker.model for worker in workers)}
-        usual = self._catalogue.load_seconds()
+        told = self._catalogue.read()
+        ids = {self.default, *told.models, *(worker.model for worker in told.workers)}
         return [
-            ServedModel(model, tuple(worker for worker in workers if worker.model == model), usual.get(model))
+            ServedModel(
+                model,
+                tuple(worker for worker in told.workers if worker.model == model),
+                told.load_seconds.get(model),
+            )
             for model in sorted(ids)
         ]

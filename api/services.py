@@ -7,7 +7,6 @@ from api.auth import Gate
 from api.leftovers import Leftovers
 from api.metrics import FleetCollector, GatewayMetrics
 from api.served import ServedModels
-from shared.broker import JobQueue
 from shared.claim_check import ClaimCheck
 from shared.job_events import JobEvents
 from shared.job_store import JobStore
@@ -36,7 +35,6 @@ class Services:
     gate: Gate
     jobs: JobStore
     bucket: Bucket
-    queue: JobQueue
     claims: ClaimCheck
     events: JobEvents
     served: ServedModels

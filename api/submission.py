@@ -15,14 +15,14 @@ import structlog
 from api.images import inspect_image
 from api.lookup import find_job
 from api.services import Caller, Services
-from shared.broker import queue_name
 from shared.errors import (
     BadParameter,
     MaskmillError,
     QueueFull,
 )
-from shared.job_store import How, Idempotency
+from shared.job_store import Handover, How, Idempotency
 from shared.jobs import Job, JobRequest, Lane, SegmentParameters
+from shared.messages import SegmentMessage, queue_name
 from shared.results import inbox_key
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ def _store_and_queue(request: JobRequest, image: bytes, idempotency: Idempotency
         services.jobs.discard(request, idempotency=idempotency)
 
     def withdraw() -> None:
-        # The message may have arrived although nobody said so; a job that a worker has taken is left to it.
+        # The job may have been recorded although nobody said so; one that a worker has taken is left to it.
         discard()
         if not services.jobs.is_known(request.id):
             drop_input()
@@ -112,13 +112,11 @@ def _store_and_queue(request: JobRequest, image: bytes, idempotency: Idempotency
             content_type=f"image/{request.image.format}",
             metadata={"request": request.to_json()},
         )
-    with undoing(request, services, drop_input, discard):
-        limit = services.limits.max_queued
-        admission = services.jobs.create(request, max_queued=limit, idempotency=idempotency)
-    if admission.how is How.CREATED:
-        with undoing(request, services, withdraw):
-            services.queue.publish(request)
-    else:
+    limit = services.limits.max_queued
+    handover = Handover(SegmentMessage.about(request))
+    with undoing(request, services, withdraw):
+        admission = services.jobs.create(request, max_queued=limit, idempotency=idempotency, handover=handover)
+    if admission.how is not How.CREATED:
         services.leftovers.clear(request.id, drop_input)
     return admission.job_id
 

@@ -27,14 +27,17 @@ from shared.errors import (
     Unavailable,
     UnknownJob,
 )
-from shared.job_store import Admission, How, Work
+from shared.job_store import Admission, Handover, How, Work
 from shared.jobs import Failure, JobRequest, JobState, Lane
+from shared.messages import SegmentMessage
 from shared.results import JobResult
 
 log = structlog.get_logger()
 
 # The image outlives the deadline by this much, so that a worker who took the job in time still finds it.
 IMAGE_MARGIN_SECONDS = 30.0
+# Long enough for a worker to take up a job, and short beside what it takes to do one.
+FIRST_LOOK_SECONDS = 0.02
 
 
 class Source(StrEnum):
@@ -129,7 +132,12 @@ class _Wait:
         """
         job_id, deadline = self.admission.job_id, self.request.deadline_at or 0.0
         try:
-            found = self.services.events.wait_until(job_id, self._look, seconds=deadline - self.services.now())
+            found = self.services.events.wait_until(
+                job_id,
+                self._look,
+                seconds=deadline - self.services.now(),
+                first_look_seconds=FIRST_LOOK_SECONDS if self.admission.how is How.CREATED else 0.0,
+            )
             if found is None:
                 limit = self.services.limits.sync_deadline_seconds
                 raise DeadlinePassed(
@@ -197,21 +205,17 @@ def _work_of(request: JobRequest, terms: Terms, services: Services) -> Work:
 
 
 def _queue(request: JobRequest, image: bytes, work: Work, services: Services) -> Admission:
-    """Make the request a job of its own, unless another one stands for it.
-
-    The record comes before the image, since an image that another job has need not be sent to Redis; the message goes
-    last, so a worker meets both.
-    """
+    """Make the request a job of its own, unless another one stands for it."""
 
     def discard() -> None:
         services.jobs.discard(request)
 
     lifetime = services.limits.sync_deadline_seconds + IMAGE_MARGIN_SECONDS
+    handover = Handover(SegmentMessage.about(request), image, lifetime)
+    limit = services.limits.max_queued
+    # After a silence nobody knows whether it came to that; a job that a worker has taken meanwhile is left to it.
     with undoing(request, services, discard):
-        admission = services.jobs.create(request, max_queued=services.limits.max_queued, work=work)
-        if admission.how is How.CREATED:
-            services.claims.check_in(request.id, image, seconds=lifetime)
-            services.queue.publish(request)
+        admission = services.jobs.create(request, max_queued=limit, work=work, handover=handover)
     log.info("job_submitted", job_id=admission.job_id, model=request.model, lane=request.lane, how=admission.how)
     return admission
 

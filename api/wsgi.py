@@ -107,7 +107,6 @@ def build_services(settings: ApiSettings) -> "Services":
     from api.metrics import FleetCollector, GatewayMetrics
     from api.served import ServedModels
     from api.services import Limits, Services
-    from shared.broker import JobQueue, make_celery
     from shared.catalogue import Catalogue
     from shared.claim_check import ClaimCheck
     from shared.job_events import JobEvents
@@ -129,7 +128,6 @@ def build_services(settings: ApiSettings) -> "Services":
         gate=open_gate(settings),
         jobs=jobs,
         bucket=bucket,
-        queue=JobQueue(make_celery(settings), redis),
         claims=ClaimCheck(connect(settings, decode=False)),
         events=JobEvents(redis),
         served=ServedModels(catalogue, default=settings.model),

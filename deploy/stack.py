@@ -225,12 +225,12 @@ class Stack:
     def _forget_old_workers(self) -> None:
         """Withdraw workers of an earlier run that was cut short, or their model would look ready, or broken, to us."""
         with self._catalogue() as catalogue:
-            for worker in catalogue.workers():
+            for worker in catalogue.read().workers:
                 catalogue.leave(worker.id)
 
     def _insist_healthy(self) -> None:
         with self._catalogue() as catalogue, contextlib.suppress(StoreUnavailable):
-            for worker in catalogue.workers():
+            for worker in catalogue.read().workers:
                 if worker.state is WorkerState.SETUP_FAILED:
                     raise NotReady(f"the model {self.model} cannot be used: {worker.reason}")
         for process in self.processes:

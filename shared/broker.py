@@ -1,4 +1,4 @@
-"""Celery as a transport: how to reach the broker, which queues there are, and how a job's message gets there.
+"""Celery as a transport: how to reach the broker, and how its messages are taken.
 
 Whether a job runs, and how often, is the job store's to say; a message that comes twice, or not at all, is harmless.
 """
@@ -6,27 +6,17 @@ Whether a job runs, and how often, is the job store's to say; a message that com
 from collections.abc import Iterable
 from typing import Any
 
-import redis
 from celery import Celery, signals
-from kombu.exceptions import OperationalError
+from kombu.entity import Exchange, Queue
 from kombu.utils.scheduling import priority_cycle
 
-from shared.errors import StoreUnavailable
-from shared.jobs import JobRequest, Lane
-from shared.messages import SEGMENT_TASK, SegmentMessage
-from shared.redis_client import RedisClient, answers_or_unavailable
+from shared.jobs import Lane
 from shared.settings import Settings
 
 # How many interactive messages may be taken in a row before the batch queue is looked at first.
 INTERACTIVE_IN_A_ROW = 4
 # How soon a busy worker notices that a thread is free.
 LOOK_SECONDS = 0.005
-PRIORITY_STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-
-
-def queue_name(model: str, lane: Lane) -> str:
-    """Return the queue of a model (its public id) and a lane."""
-    return f"segment.{model}.{lane}"
 
 
 class InteractiveFirst(priority_cycle):
@@ -76,6 +66,9 @@ def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> N
     # Logging is set up already; without somebody to say so, Celery would do it again in its own way.
     signals.setup_logging.connect(_leave_logging_alone)
     signals.worker_ready.connect(_keep_looking)
+    names = list(queues)
+    # The job store knows which jobs are in whose hands, so the broker need not keep a second list of messages.
+    app.conf.task_queues = [_queue(name) for name in names]
     # The name is of no use but must differ from worker to worker; gossip and events are off, so that Redis is quiet.
     app.worker_main(
         [
@@ -83,13 +76,17 @@ def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> N
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",
-            f"--queues={','.join(queues)}",
+            f"--queues={','.join(names)}",
             f"--hostname={name}",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",
         ]
     )
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, Exchange(name), name, no_ack=True)  # type: ignore[no-untyped-call]
 
 
 def _leave_logging_alone(**_: Any) -> None:
@@ -105,41 +102,3 @@ def _keep_looking(sender: Any, **_: Any) -> None:
 
 def _look() -> None:
     """Whatever can be taken is taken on the way."""
-
-
-class JobQueue:
-    """Publishes the messages of jobs.  Thread-safe."""
-
-    def __init__(self, app: Celery, client: RedisClient) -> None:
-        self._app = app
-        self._redis = client
-
-    def publish(self, request: JobRequest) -> None:
-        """Send a job to the workers of its model.
-
-        Raises:
-            StoreUnavailable: the broker did not take the message.
-        """
-        message = SegmentMessage(job_id=request.id, request_id=request.request_id)
-        try:
-            self._app.send_task(
-                SEGMENT_TASK,
-                args=[message.to_wire()],
-                queue=queue_name(request.model, request.lane),
-                # A caller who waits should rather hear of it.
-                retry=False,
-                ignore_result=True,
-                # What the message holds is in the log already.
-                argsrepr="",
-                kwargsrepr="",
-            )
-        except (OperationalError, redis.RedisError, OSError) as error:
-            raise StoreUnavailable("The queue does not answer; try again in a few seconds.") from error
-
-    @answers_or_unavailable
-    def waiting(self, queue: str) -> int:
-        """Return how many messages of a queue no worker has taken yet."""
-        with self._redis.pipeline(transaction=False) as batch:
-            for step in PRIORITY_STEPS:
-                batch.llen(queue + step)
-            return sum(batch.execute())

@@ -1,10 +1,10 @@
 """Which models there are, and who serves them: the public name of a model, and the heartbeats of the workers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Self
 
 from shared.redis_client import RedisClient, answers_or_unavailable
@@ -12,6 +12,7 @@ from shared.redis_client import RedisClient, answers_or_unavailable
 EMBEDDED = "maskmill/embedded"
 HEARTBEAT_SECONDS = 3.0
 SILENCE_SECONDS = 12
+KNOWN_SECONDS = 7 * 24 * 3600
 
 
 def public_id(model: str) -> str:
@@ -61,13 +62,26 @@ class WorkerStatus:
         return cls(**{**known, "state": WorkerState(known["state"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the heartbeats tell.
+
+    workers: those heard of in the last SILENCE_SECONDS, by id.
+    models: every model that a worker served within the last week, sorted.
+    load_seconds: how long each model took to load when it was last loaded anywhere, by model.
+    """
+
+    workers: tuple[WorkerStatus, ...]
+    models: tuple[str, ...]
+    load_seconds: Mapping[str, float]
+
+
 class Catalogue:
     """Heartbeats in Redis.  A worker that falls silent vanishes; its model stays known for a week."""
 
-    KNOWN_SECONDS = 7 * 24 * 3600
-
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
+        self._read = client.register_script((Path(__file__).parent / "lua" / "served.lua").read_text())
 
     @answers_or_unavailable
     def report(self, status: WorkerStatus) -> None:
@@ -90,23 +104,14 @@ class Catalogue:
         self._redis.zrem("mm:workers", worker_id)
 
     @answers_or_unavailable
-    def workers(self) -> Sequence[WorkerStatus]:
-        """Return those heard of in the last SILENCE_SECONDS, by id."""
-        ids = sorted(self._redis.zrange("mm:workers", 0, -1))
-        if not ids:
-            return []
-        found = self._redis.mget([f"mm:worker:{worker_id}" for worker_id in ids])
-        return [WorkerStatus.from_json(text) for text in found if text]
-
-    @answers_or_unavailable
-    def known_models(self) -> Sequence[str]:
-        """Return every model that a worker served within the last week, sorted."""
-        return sorted(self._redis.zrange("mm:models", f"{self._now() - self.KNOWN_SECONDS}", "+inf", byscore=True))
-
-    @answers_or_unavailable
-    def load_seconds(self) -> Mapping[str, float]:
-        """Return how long each model took to load when it was last loaded anywhere, by model."""
-        return {model: float(seconds) for model, seconds in self._redis.hgetall("mm:load_seconds").items()}
+    def read(self) -> Served:
+        """Return all that is known, in one step: a synchronous request may have to wait for it."""
+        workers, models, took = self._read(keys=["mm:workers", "mm:models", "mm:load_seconds"], args=[KNOWN_SECONDS])
+        return Served(
+            workers=tuple(WorkerStatus.from_json(text) for text in workers),
+            models=tuple(sorted(models)),
+            load_seconds={model: float(seconds) for model, seconds in zip(took[::2], took[1::2], strict=True)},
+        )
 
     def _now(self) -> float:
         seconds, micros = self._redis.time()

@@ -1,9 +1,9 @@
 """What must be fast and need not last: the image of an interactive job and the reply to it, in Redis for a short time.
 
-The message of a job never carries bytes; the bytes are checked in here and collected under the job's id.
+The message of a job never carries bytes; they are checked in as the job is recorded, and collected under its id.
 """
 
-from shared.job_store import EVENTS
+from shared.job_store import EVENTS, image_key
 from shared.redis_client import RedisClient, answers_or_unavailable
 
 REPLY_SECONDS = 120
@@ -16,18 +16,14 @@ class ClaimCheck:
         self._redis = client
 
     @answers_or_unavailable
-    def check_in(self, job_id: str, image: bytes, *, seconds: float) -> None:
-        self._redis.set(f"mm:image:{job_id}", image, px=int(1000 * seconds))
-
-    @answers_or_unavailable
     def collect(self, job_id: str) -> bytes | None:
         """Return the image, or None if its time is over.  It stays, so that another attempt finds it too."""
-        image: bytes | None = self._redis.get(f"mm:image:{job_id}")
+        image: bytes | None = self._redis.get(image_key(job_id))
         return image
 
     @answers_or_unavailable
     def drop(self, job_id: str) -> None:
-        self._redis.delete(f"mm:image:{job_id}")
+        self._redis.delete(image_key(job_id))
 
     @answers_or_unavailable
     def reply(self, job_id: str, body: bytes) -> None:

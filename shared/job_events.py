@@ -34,10 +34,18 @@ class JobEvents:
         """Stop listening; whoever still waits looks by himself."""
         self._closed.set()
 
-    def wait_until(self, job_id: str, look: Callable[[], T | None], *, seconds: float) -> T | None:
-        """Call look() whenever something happened to the job, until it returns something or the time is over."""
+    def wait_until(
+        self, job_id: str, look: Callable[[], T | None], *, seconds: float, first_look_seconds: float = 0.0
+    ) -> T | None:
+        """Call look() whenever something happened to the job, until it returns something or the time is over.
+
+        Args:
+            first_look_seconds: when to look if nothing happens; a job that was only just handed in has no news yet, and
+                whoever asks takes time from those who are to carry it.
+        """
         deadline = time.monotonic() + seconds
         with self._waiting(job_id) as event:
+            event.wait(first_look_seconds)
             while True:
                 event.clear()
                 if (found := look()) is not None:

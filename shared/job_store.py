@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from shared.broker import queue_name
 from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
 from shared.jobs import Failure, Job, JobRequest, JobState, Lane
+from shared.messages import SegmentMessage, queue_name
 from shared.redis_client import RedisClient, answers_or_unavailable
 
 EVENTS = "mm:events"
@@ -44,6 +44,18 @@ class Work:
     key: str
     take: bool = True
     seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What the workers get in the same step in which a job is recorded, so that there is never one without the other.
+
+    image: if there is any, it is kept in Redis for so many seconds.
+    """
+
+    message: SegmentMessage
+    image: bytes = b""
+    image_seconds: float = 0.0
 
 
 class How(StrEnum):
@@ -92,21 +104,25 @@ class JobStore:
         max_queued: int = 2**53,
         idempotency: Idempotency | None = None,
         work: Work | None = None,
+        handover: Handover | None = None,
     ) -> Admission:
-        """Record a job as queued, unless an earlier one stands for it.
+        """Record a job as queued and hand it over, unless an earlier one stands for it.
 
+        Without a handover nobody is told; after a while the steward takes the job for a forgotten one.
         Who joins a job must leave() it if he does not wait for its end.
 
         Raises:
             QueueFull: as many as `max_queued` wait already.
             IdempotencyConflict: the key was used for something else.
         """
+        queue = queue_name(request.model, request.lane)
+        work_key = f"mm:work:{work.key if work else ''}"
         outcome, job_id = self._scripts["create"](
-            keys=[*self._keys_of(request, idempotency), f"mm:work:{work.key if work else ''}"],
+            keys=[*self._keys_of(request, idempotency), work_key, queue, image_key(request.id)],
             args=[
                 request.id,
                 request.to_json(),
-                queue_name(request.model, request.lane),
+                queue,
                 request.deadline_at or "",
                 max_queued,
                 idempotency.fingerprint if idempotency else "",
@@ -114,6 +130,9 @@ class JobStore:
                 request.tenant if request.lane is Lane.BATCH else "",
                 "" if work is None else "take" if work.take else "offer",
                 (work and work.seconds) or self._result_ttl_seconds,
+                handover.message.to_celery(queue) if handover else "",
+                handover.image if handover else "",
+                int(1000 * handover.image_seconds) if handover else 0,
             ],
         )
         if outcome == "full":
@@ -275,6 +294,11 @@ class JobStore:
             f"mm:idempotency:{request.tenant}:{idempotency.key if idempotency else ''}",
             _index_key(request.tenant),
         ]
+
+
+def image_key(job_id: str) -> str:
+    """Return where the image of an interactive job lies."""
+    return f"mm:image:{job_id}"
 
 
 def _job_key(job_id: str) -> str:

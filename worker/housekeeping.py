@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from shared.broker import JobQueue
 from shared.endings import end_job, failed, follow_bucket, read_end
 from shared.errors import AttemptsExhausted, DeadlinePassed, MaskmillError, UnknownJob
 from shared.job_ids import floor_id, is_job_id
+from shared.job_queue import JobQueue
 from shared.job_store import JobStore
 from shared.jobs import Failure, JobRequest, JobState
 from shared.results import JobResult

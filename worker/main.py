@@ -21,13 +21,14 @@ import structlog
 from celery import signals
 from prometheus_client import CollectorRegistry
 
-from shared.broker import consume, make_celery, queue_name
+from shared.broker import consume, make_celery
 from shared.catalogue import Catalogue, WorkerState, WorkerStatus, public_id
 from shared.claim_check import ClaimCheck
 from shared.errors import ModelUnusable, Unavailable
 from shared.job_store import JobStore
 from shared.jobs import Lane
 from shared.logs import configure_logging
+from shared.messages import queue_name
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage import NoSuchObject, open_bucket

@@ -25,6 +25,8 @@ from worker.segmenter import Prepared, Segmentation, Segmenter
 
 log = structlog.get_logger()
 
+COURTESY_SECONDS = 0.004
+
 
 class Batches(Protocol):
     """Where prepared images go to be segmented: worker.engine.Engine."""
@@ -95,7 +97,6 @@ def run_job(job_id: str, services: Services) -> None:
         if claim == "late":
             expire(services.jobs.get(job_id).request, services)
         return
-    log.info("job_started", job_id=job_id, attempt=claim.attempt, lane=claim.request.lane)
     with services.leases.keeping(claim) as lease:
         try:
             _end(run_attempt(lease, services), services)
@@ -128,6 +129,8 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
     with services.batches.coming():
         image, ticket = _submit(lease, services, watch)
+    # Said while the device works, and not before, when somebody would wait for it.
+    log.info("job_started", job_id=request.id, attempt=attempt, lane=request.lane)
     segmentation = ticket.result()
     watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
     watch.timings_ms["device"] = round(ticket.device_ms, 2)
@@ -137,6 +140,8 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     if request.lane is Lane.INTERACTIVE:
         with watch.stage("reply"):
             services.claims.reply(request.id, hf_array(segmentation.segments, archive, masks))
+        # What is left can wait; who reads the reply, on this very machine perhaps, should not have to share the cores.
+        time.sleep(COURTESY_SECONDS)
     files = {"masks.zip": (archive, "application/zip"), **render(segmentation, image, request.lane, watch)}
     lease.check()
     with watch.stage("store"):

@@ -15,8 +15,9 @@ from celery import Celery
 from celery.beat import EmbeddedService
 from prometheus_client import CollectorRegistry
 
-from shared.broker import JobQueue, consume, make_celery
+from shared.broker import consume, make_celery
 from shared.errors import Unavailable
+from shared.job_queue import JobQueue
 from shared.job_store import JobStore
 from shared.logs import configure_logging
 from shared.messages import EXPIRE_TASK, RECOVER_TASK, STEWARD_QUEUE, SWEEP_TASK
@@ -62,7 +63,7 @@ def build(settings: StewardSettings, registry: CollectorRegistry) -> Household:
             result_ttl_seconds=settings.result_ttl_seconds,
         ),
         bucket=open_bucket(settings, retries=1),
-        queue=JobQueue(make_celery(settings), client),
+        queue=JobQueue(client),
         metrics=StewardMetrics(registry),
         forgotten_after_seconds=settings.forgotten_after_seconds,
         result_ttl_seconds=settings.result_ttl_seconds,

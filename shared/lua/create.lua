@@ -1,8 +1,9 @@
--- Record a new job as queued, or say which earlier job stands for it: that of its idempotency key, or one that has, or
+-- Record a new job as queued and tell the workers of it, or say which earlier job stands for it: that of its idempotency key, or one that has, or
 -- soon will have, the result of the same work.
--- KEYS: job, queued set of its queue, idempotency key, index of the tenant, work
+-- KEYS: job, queued set of its queue, idempotency key, index of the tenant, work, messages of its queue, its image
 -- ARGV: id, request, queue, deadline_at or '', most queued, fingerprint or '', idempotency seconds,
---       tenant if it is to be listed or '', 'take' or 'offer' or '' (the work), seconds to offer it
+--       tenant if it is to be listed or '', 'take' or 'offer' or '' (the work), seconds to offer it,
+--       message or '', image or '', milliseconds to keep it
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 if ARGV[6] ~= '' then
@@ -39,4 +40,6 @@ if ARGV[9] ~= '' then
   redis.call('SET', KEYS[5], ARGV[1], 'EX', ARGV[10])
   redis.call('HSET', KEYS[1], 'work', KEYS[5])
 end
+if ARGV[12] ~= '' then redis.call('SET', KEYS[7], ARGV[12], 'PX', ARGV[13]) end
+if ARGV[11] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[11]) end
 return {'created', ARGV[1]}

@@ -18,11 +18,12 @@ from typing import TypeVar
 
 from deploy.processes import Process
 from deploy.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
-from shared.broker import JobQueue, make_celery, queue_name
 from shared.claim_check import ClaimCheck
 from shared.job_events import JobEvents
-from shared.job_store import JobStore
+from shared.job_queue import JobQueue
+from shared.job_store import Handover, JobStore
 from shared.jobs import ImageFacts, Job, JobRequest, JobState, Lane
+from shared.messages import SegmentMessage, queue_name
 from shared.redis_client import connect
 from shared.results import inbox_key
 from shared.settings import Settings
@@ -52,10 +53,8 @@ class Sender:
         """Hand in a job in the gateway's order; without an image there is nothing to store."""
         if image and job.lane is Lane.BATCH:
             self.bucket.put(inbox_key(job.id), image, content_type="image/jpeg", metadata={"request": job.to_json()})
-        elif image:
-            self.claims.check_in(job.id, image, seconds=DEADLINE_SECONDS)
-        self.jobs.create(job)
-        self.queue.publish(job)
+        kept = image if job.lane is Lane.INTERACTIVE else b""
+        self.jobs.create(job, handover=Handover(SegmentMessage.about(job), kept, DEADLINE_SECONDS))
 
     def end_of(self, job: JobRequest) -> Job:
         """Wait for the job store to know how a job ended."""
@@ -169,7 +168,7 @@ def _sender(settings: Settings) -> Sender:
     )
     return Sender(
         jobs,
-        JobQueue(make_celery(settings), client),
+        JobQueue(client),
         JobEvents(client),
         ClaimCheck(connect(settings, decode=False)),
         open_bucket(settings),

@@ -3,12 +3,12 @@
 import os
 import sys
 
-from shared.broker import consume, make_celery, queue_name
+from shared.broker import consume, make_celery
 from shared.endings import end_in_store
 from shared.job_store import JobStore
 from shared.jobs import JobState, Lane
 from shared.logs import configure_logging
-from shared.messages import SEGMENT_TASK, SegmentMessage
+from shared.messages import SEGMENT_TASK, SegmentMessage, queue_name
 from shared.redis_client import connect
 from shared.results import JobResult
 from shared.settings import read_settings

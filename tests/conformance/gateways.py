@@ -13,12 +13,12 @@ from deploy.gateway_client import GatewayClient, GatewayRefused
 from deploy.processes import Process
 from deploy.servers import LOOPBACK, ValkeyServer, free_ports
 from deploy.stack import Stack
-from shared.broker import queue_name
 from shared.catalogue import Catalogue, WorkerState, WorkerStatus
 from shared.endings import end_job, failed
 from shared.errors import EngineFailed
 from shared.job_store import JobStore
 from shared.jobs import Lane
+from shared.messages import queue_name
 from shared.redis_client import connect
 from shared.storage import open_bucket
 from tests import jobs

@@ -381,8 +381,9 @@ def test_every_wrong_turn_is_answered_in_json(maskmill: GatewayUnderTest, method
 
 def test_the_metrics_tell_of_requests_and_of_the_backlog(clean_redis: str, storage_env: dict[str, str]) -> None:
     maskmill = gateway(clean_redis, storage_env)
-    submit(maskmill)
-    maskmill.client.get("/v1/jobs/unknown")
+    # An answer counts when it has been sent, which the test client takes for granted only once it is closed.
+    submit(maskmill).close()
+    maskmill.client.get("/v1/jobs/unknown").close()
 
     told = maskmill.client.get("/metrics").text.splitlines()
 

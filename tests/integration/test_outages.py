@@ -14,7 +14,6 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from deploy.processes import Process
 from deploy.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
-from shared.errors import StoreUnavailable
 from shared.jobs import Job
 from shared.storage import Bucket
 from tests.gateway import GatewayUnderTest, do_job, gateway
@@ -147,6 +146,8 @@ def test_redis_dying_between_input_and_record_leaves_no_input(
 
     assert_unavailable(*timed(lambda: submit(broken)))
 
+    # Only Redis can tell whether the job was recorded, and then its input is needed.
+    own_valkey.start().wait_ready()
     wait_until(lambda: inputs(maskmill) == [], seconds=15)
 
 
@@ -164,15 +165,6 @@ def test_redis_hanging_between_input_and_record_leaves_nothing(
     wait_until(lambda: time.monotonic() > settled, seconds=15)
     assert inputs(maskmill) == []
     assert {job.id for job in listed(maskmill)} == before
-
-
-def test_a_broker_that_takes_no_message_leaves_nothing(maskmill: GatewayUnderTest) -> None:
-    before = {job.id for job in listed(maskmill)}
-    broken = with_services(maskmill, queue=NoQueue())
-
-    assert_unavailable(*timed(lambda: submit(broken)))
-
-    wait_until(lambda: inputs(maskmill) == [] and {job.id for job in listed(maskmill)} == before)
 
 
 def test_a_finished_result_can_be_had_without_redis(maskmill: GatewayUnderTest, own_valkey: ValkeyServer) -> None:
@@ -208,13 +200,6 @@ def test_a_scrape_survives_a_dead_redis(maskmill: GatewayUnderTest, own_valkey: 
     own_valkey.kill()
 
     assert "maskmill_store_up 0.0" in maskmill.client.get("/metrics").text.splitlines()
-
-
-class NoQueue:
-    """A broker that is away."""
-
-    def publish(self, _request: object) -> None:
-        raise StoreUnavailable("The queue does not answer.")
 
 
 class Interrupted(Bucket):

@@ -13,11 +13,11 @@ import redis
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from shared.broker import JobQueue, make_celery
 from shared.claim_check import ClaimCheck
 from shared.endings import end_job, read_end
 from shared.errors import EngineFailed, NotAnImage, StorageUnavailable
-from shared.job_store import Claim, JobStore
+from shared.job_queue import JobQueue
+from shared.job_store import Claim, JobStore, image_key
 from shared.jobs import Failure, JobRequest, JobState, Lane
 from shared.redis_client import connect
 from shared.results import JobResult, inbox_key, object_key
@@ -68,7 +68,7 @@ def house(config: Settings, services: Services) -> Household:
     return Household(
         jobs=services.jobs,
         bucket=services.bucket,
-        queue=JobQueue(make_celery(config), connect(config)),
+        queue=JobQueue(connect(config)),
         metrics=StewardMetrics(CollectorRegistry()),
         forgotten_after_seconds=0.05,
         result_ttl_seconds=3600,
@@ -82,6 +82,14 @@ def submitted(services: Services, image: bytes = b"", **changes: object) -> JobR
     metadata = {"request": asked.to_json()}
     services.bucket.put(inbox_key(asked.id), image or png(), content_type="image/png", metadata=metadata)
     services.jobs.create(asked)
+    return asked
+
+
+def asked_now(services: Services, config: Settings, **changes: object) -> JobRequest:
+    """Record an interactive job and keep its image, as the gateway does; nobody is told of it."""
+    asked = request(lane=Lane.INTERACTIVE, **changes)
+    services.jobs.create(asked)
+    connect(config).set(image_key(asked.id), png())
     return asked
 
 
@@ -220,10 +228,8 @@ def test_an_end_that_only_the_bucket_knows_of_is_the_one_that_holds(services: Se
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
 
 
-def test_an_interactive_job_leaves_the_reply_of_the_hugging_face_api(services: Services) -> None:
-    asked = request(lane=Lane.INTERACTIVE)
-    services.claims.check_in(asked.id, png(), seconds=30)
-    services.jobs.create(asked)
+def test_an_interactive_job_leaves_the_reply_of_the_hugging_face_api(services: Services, config: Settings) -> None:
+    asked = asked_now(services, config)
 
     run_job(asked.id, services)
 
@@ -233,11 +239,9 @@ def test_an_interactive_job_leaves_the_reply_of_the_hugging_face_api(services: S
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
 
 
-def test_an_interactive_job_is_answered_although_the_bucket_is_away(services: Services) -> None:
+def test_an_interactive_job_is_answered_although_the_bucket_is_away(services: Services, config: Settings) -> None:
     away = open_bucket(Settings(storage_endpoint="http://127.0.0.1:9", storage_access_key="a", storage_secret_key="b"))
-    asked = request(lane=Lane.INTERACTIVE)
-    services.claims.check_in(asked.id, png(), seconds=30)
-    services.jobs.create(asked)
+    asked = asked_now(services, config)
 
     run_job(asked.id, replace(services, bucket=away))
 
@@ -245,10 +249,8 @@ def test_an_interactive_job_is_answered_although_the_bucket_is_away(services: Se
     assert services.jobs.get(asked.id).state.is_final
 
 
-def test_an_interactive_job_past_its_deadline_expires_without_work(services: Services) -> None:
-    asked = request(lane=Lane.INTERACTIVE, deadline_at=time.time() - 1)
-    services.claims.check_in(asked.id, png(), seconds=30)
-    services.jobs.create(asked)
+def test_an_interactive_job_past_its_deadline_expires_without_work(services: Services, config: Settings) -> None:
+    asked = asked_now(services, config, deadline_at=time.time() - 1)
 
     run_job(asked.id, services)
 

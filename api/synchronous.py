@@ -5,12 +5,12 @@ Flask here.
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import orjson
 import structlog
 
 from api.lookup import failure_of, hf_reply_of
@@ -198,8 +198,8 @@ def _work_of(request: JobRequest, terms: Terms, services: Services) -> Work:
     same time share it.
     """
     revision = services.served.find(request.model).revision
-    asked = [request.tenant, request.model, revision, request.image.sha256, asdict(request.parameters)]
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    asked = [request.tenant, request.model, revision, request.image.sha256, request.parameters]
+    key = hashlib.sha256(orjson.dumps(asked)).hexdigest()
     passing = int(services.limits.sync_deadline_seconds) + 1
     return Work(key, take=terms.use_cache, seconds=None if revision else passing)
 

@@ -77,7 +77,7 @@ def _deflated(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> 
     copies, rest = np.divmod(lengths - 1, _LONGEST_COPY)
     table = _fields()  # (2, 258, 2)
     fields = table[np.arange(lengths.size) % 2, rest]
-    head, end = _header(), _codes(_CODE_LENGTHS)[_BLOCK_END]
+    head, end = _header(), _end()
     # What lies between two fields are the longest copies, two zero bits each.
     places = head[1] + np.cumsum(fields[:, 1] + 2 * copies)
     bits = np.zeros(int(places[-1]) + _WIDEST_FIELD, np.uint8)
@@ -140,6 +140,12 @@ def _header() -> Bits:
     lengths = [(_TELLING_LENGTHS.get(symbol, 0), 3) for symbol in _TELLING_ORDER]
     counts = [(286 - 257, 5), (1 - 1, 5), (len(_TELLING_ORDER) - 4, 4)]
     return _joined([(1, 1), (2, 2), *counts, *lengths, *told, only_distance])
+
+
+@cache
+def _end() -> Bits:
+    """Return what a block ends with."""
+    return _codes(_CODE_LENGTHS)[_BLOCK_END]
 
 
 def _codes(lengths: Mapping[int, int]) -> dict[int, Bits]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -129,7 +130,8 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
     with services.batches.coming():
         image, ticket = _submit(lease, services, watch)
-    # Said while the device works, and not before, when somebody would wait for it.
+    # Said when the device is at work, and nobody waits for this thread to let go.
+    wait([ticket], timeout=COURTESY_SECONDS)
     log.info("job_started", job_id=request.id, attempt=attempt, lane=request.lane)
     segmentation = ticket.result()
     watch.timings_ms["batch"] = round(ticket.wait_ms, 2)

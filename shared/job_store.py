@@ -139,7 +139,7 @@ class JobStore:
             raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
         if outcome == "conflict":
             raise IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
-        return Admission(job_id, How.REPEATED if outcome == "exists" else How(outcome))
+        return Admission(job_id, How(outcome))
 
     @answers_or_unavailable
     def leave(self, job_id: str) -> int:

@@ -1,9 +1,11 @@
--- Record a new job as queued and tell the workers of it, or say which earlier job stands for it: that of its idempotency key, or one that has, or
--- soon will have, the result of the same work.
+-- Record a new job as queued and tell the workers of it, or say which earlier job stands for it: that of its
+-- idempotency key, or one that has, or soon will have, the result of the same work.
 -- KEYS: job, queued set of its queue, idempotency key, index of the tenant, work, messages of its queue, its image
 -- ARGV: id, request, queue, deadline_at or '', most queued, fingerprint or '', idempotency seconds,
 --       tenant if it is to be listed or '', 'take' or 'offer' or '' (the work), seconds to offer it,
 --       message or '', image or '', milliseconds to keep it
+-- An id is drawn for one submission, so this is the same script, sent again by a client who missed the answer.
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 if ARGV[6] ~= '' then
@@ -22,7 +24,6 @@ if ARGV[9] == 'take' then
     return {'joined', other}
   end
 end
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists', ARGV[1]} end
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then return {'full', ''} end
 redis.call('HSET', KEYS[1], 'request', ARGV[2], 'state', 'queued', 'queue', KEYS[2], 'deadline_at', ARGV[4],
   'attempt', 0, 'lapses', 0, 'waiters', 1)

@@ -1,7 +1,7 @@
 """The recipe of the embedded model runs, and what it does can be done again."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers.models.mask2former.modeling_mask2former import multi_scale_deformable_attention
 
 from tests.photos import astronaut, cat
 from worker.embedded_model.augmentation import Mix
 from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, Shelf, read_index, read_scene
 from worker.embedded_model.ema import running_mean
 from worker.embedded_model.network import begin_from, class_names, new_network, queries_of, stuff_of
-from worker.embedded_model.sampling import attention
 from worker.embedded_model.split import main as split
 from worker.embedded_model.train import Recipe, train
 
-pytestmark = pytest.mark.filterwarnings("ignore:You'd better set embed_dim")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:You'd better set embed_dim"),
+]
 SLOTS = {"person": 3, "cat": 2, "grass-merged": 1}
 TINY: dict[str, int] = {
     **dict.fromkeys(("hidden_dim", "feature_size", "mask_feature_size"), 32),
@@ -31,15 +32,6 @@ TINY: dict[str, int] = {
     "num_attention_heads": 4,
 }
 RECIPE = Recipe(steps=2, images=2, small=32, large=64, large_share=0.5, warmup=1, tuned_blocks=1, save_every=1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On a busy machine torch's threads spend most of their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -208,17 +200,6 @@ def test_the_mean_of_the_weights_follows_them() -> None:
         mean.follow({"a": torch.ones(1)}, step)
 
     assert mean.weights["a"].item() == pytest.approx(1, abs=1e-6)
-
-
-def test_the_quicker_attention_is_the_same_as_that_of_transformers() -> None:
-    torch.manual_seed(0)
-    shapes = [(4, 4), (2, 2), (1, 1)]
-    value, places = torch.randn(2, 21, 4, 8), torch.rand(2, 21, 4, 3, 2, 2) * 1.2 - 0.1
-    weights = torch.rand(2, 21, 4, 3, 2)
-
-    ours = attention(value, shapes, places, weights)
-
-    torch.testing.assert_close(ours, multi_scale_deformable_attention(value, shapes, places, weights))
 
 
 def test_photos_are_either_learned_or_held_out(folder: Path, tmp_path: Path) -> None:

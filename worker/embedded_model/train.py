@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import Mask2FormerImageProcessorPil
-from transformers.models.mask2former import modeling_mask2former
 
 from worker.embedded_model import FOLDER
 from worker.embedded_model.augmentation import Mix
@@ -40,7 +39,6 @@ from worker.embedded_model.network import (
     stuff_of,
     write_folder,
 )
-from worker.embedded_model.sampling import use_in
 from worker.embedded_model.taught import SLOTS
 
 log = logging.getLogger(__name__)
@@ -115,7 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    use_in(modeling_mask2former)
     network = new_network(SLOTS, recipe.seed)
     if options.start:
         begin_from(network, options.start)

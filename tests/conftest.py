@@ -24,6 +24,18 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("maskmill")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On a busy machine torch's threads spend most of their time waiting for each other."""
+    # Most tests need no torch, and importing it takes seconds.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """Where the tests' object store is, and the keys to it."""

@@ -1,6 +1,5 @@
 """The quick forward pass beside the exact one: on real photos hardly a pixel may differ."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,9 @@ from worker.mask2former_patches import (
 )
 from worker.segmenter import Segmentation, Segmenter
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LEAST_EQUAL = 0.999
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On a busy machine torch's threads spend most of their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

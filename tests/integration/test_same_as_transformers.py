@@ -29,6 +29,8 @@ PHOTOS = sorted(photos())
 THRESHOLDS = [(0.9, 0.5, 0.5), (0.5, 0.5, 0.5), (0.0, 0.3, 0.8)]
 SHARE_IN_BATCHES = 0.9999
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
@@ -39,15 +41,6 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
 def pipeline() -> Pipeline:
     register()
     return reference(FOLDER)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On a busy machine torch's threads spend most of their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def loaded(model: str, cache: Path) -> Segmenter:

@@ -1,7 +1,5 @@
 """The embedded model's files fit together, and it finds what a photo is of."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -17,18 +15,11 @@ from worker.embedded_model.efficientnet_lite import EfficientNetLiteBackbone, Ef
 from worker.embedded_model.taught import SLOTS
 from worker.segmenter import Segmentation, Segmenter
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MOST_BYTES = 30 * 2**20
 # It is less sure than large models are; see its card.
 THRESHOLD = 0.5
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On a busy machine torch's threads spend most of their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

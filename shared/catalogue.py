@@ -81,7 +81,7 @@ class Catalogue:
 
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
-        self._read = client.register_script((Path(__file__).parent / "lua" / "served.lua").read_text())
+        self._read = client.register_script((Path(__file__).parent / "lua" / "catalogue" / "read.lua").read_text())
 
     @answers_or_unavailable
     def report(self, status: WorkerStatus) -> None:

@@ -26,6 +26,7 @@ from worker.segmenter import Prepared, Segmentation, Segmenter
 
 log = structlog.get_logger()
 
+# How long a job's thread steps back for those whom somebody waits for, where they may share its cores.
 COURTESY_SECONDS = 0.004
 
 

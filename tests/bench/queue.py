@@ -20,7 +20,6 @@ from deploy.processes import Process
 from deploy.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
 from shared.claim_check import ClaimCheck
 from shared.job_events import JobEvents
-from shared.job_queue import JobQueue
 from shared.job_store import Handover, JobStore
 from shared.jobs import ImageFacts, Job, JobRequest, JobState, Lane
 from shared.messages import SegmentMessage, queue_name
@@ -44,7 +43,6 @@ class Sender:
     """The gateway's side of the queue."""
 
     jobs: JobStore
-    queue: JobQueue
     events: JobEvents
     claims: ClaimCheck
     bucket: Bucket
@@ -168,7 +166,6 @@ def _sender(settings: Settings) -> Sender:
     )
     return Sender(
         jobs,
-        JobQueue(client),
         JobEvents(client),
         ClaimCheck(connect(settings, decode=False)),
         open_bucket(settings),

@@ -6,7 +6,8 @@ Whether a job runs, and how often, is the job store's to say; a message that com
 from collections.abc import Iterable
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
+from celery.worker.request import Request
 from kombu.entity import Exchange, Queue
 from kombu.utils.scheduling import priority_cycle
 
@@ -35,10 +36,26 @@ class InteractiveFirst(priority_cycle):
         self._in_a_row = self._in_a_row + 1 if last_used.endswith(f".{Lane.INTERACTIVE}") else 0
 
 
+class UnacknowledgedRequest(Request):  # type: ignore[misc]
+    """A message in a worker's hands, of which the broker need not hear again.
+
+    Celery would acknowledge it through the connection it came by, and end the worker if that has been closed meanwhile.
+    """
+
+    def acknowledge(self) -> None:
+        self.acknowledged = True
+
+
+class UnacknowledgedTask(Task):  # type: ignore[misc]
+    """A task whose messages are gone from the broker once they are taken."""
+
+    Request = UnacknowledgedRequest
+
+
 def make_celery(settings: Settings) -> Celery:
     """Return an app that is connected to nothing yet and has no tasks."""
     timeout = settings.redis_timeout_seconds
-    app = Celery("maskmill", broker=settings.redis_url, set_as_current=False)
+    app = Celery("maskmill", broker=settings.redis_url, task_cls=UnacknowledgedTask, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_default_exchange_type="direct",

@@ -80,10 +80,13 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another(service: Stack, s
     def interruptible() -> Counter[str]:
         return noted("job_started", service.worker) - noted("job_ended", service.worker)
 
+    # So that it is the first worker that has them in hand.
+    os.kill(second.pid, signal.SIGSTOP)
     ids = [submit(service, photo(5000, 4000)) for _ in range(4)]
     wait_until(interruptible, seconds=30)
 
     service.worker.kill()
+    os.kill(second.pid, signal.SIGCONT)
     interrupted = list(interruptible())
     wait_until(lambda: all(job(service, job_id)["state"] == "succeeded" for job_id in ids), seconds=30)
 

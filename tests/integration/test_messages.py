@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery.utils.imports import instantiate
 
 from shared.broker import make_celery
 from shared.job_queue import JobQueue
@@ -67,3 +68,19 @@ def body_of(message: dict[str, Any]) -> Any:
 
 def lasting(part: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name not in PASSING}
+
+
+def test_a_message_is_begun_although_the_connection_it_came_by_is_closed(clean_redis: str, client: redis.Redis) -> None:
+    def segment(wire: dict[str, str]) -> None:
+        pass
+
+    app = make_celery(Settings(redis_url=clean_redis))
+    task = app.task(name=SEGMENT_TASK)(segment)
+    JobQueue(client).publish(ASKED)
+    with app.connection() as connection:
+        message = connection.channel().basic_get(QUEUE, no_ack=True)
+
+    taken = instantiate(task.Request, message, on_ack=message.ack_log_error, app=app, task=task)
+    taken.on_accepted(pid=1, time_accepted=0)
+
+    assert taken.acknowledged

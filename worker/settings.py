@@ -28,8 +28,10 @@ class WorkerSettings(Settings):
     band_megabytes: Annotated[int, Field(ge=0)] = Field(
         0, description="Memory for post-processing one image; 0 means 256 on a CPU and 2048 on a GPU."
     )
-    worker_threads: Annotated[int, Field(gt=0)] = Field(
-        8, description="Jobs that one worker has in hand at a time: decoding, waiting for the device, storing."
+    worker_threads: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Jobs that one worker has in hand at a time: decoding, waiting for the device, storing; 0 means 8 "
+        "on a CPU, and on a GPU twice `MASKMILL_BATCH_IMAGES`.",
     )
     batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
     batch_megapixels: Annotated[float, Field(gt=0)] = Field(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.photos import astronaut, cat
 from worker.embedded_model.augmentation import Mix
+from worker.embedded_model.calibrate import main as calibrate
 from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, Shelf, read_index, read_scene
 from worker.embedded_model.ema import running_mean
 from worker.embedded_model.network import begin_from, class_names, new_network, queries_of, stuff_of
@@ -104,6 +105,18 @@ def test_partial_truth_says_what_is_certain_and_where_no_thing_is(folder: Path) 
     assert scene.kinds.tolist() == [VOID, NO_THING, 0]
     assert scene.crowds.tolist() == [False, False, True]
     assert scene.certain.tolist() == [True, False, False]
+    assert (scene.sure == 255).all()
+
+
+def test_a_grey_picture_says_how_sure_the_truth_is(folder: Path) -> None:
+    (folder / "confidence").mkdir()
+    for name in ("1", "2"):
+        Image.new("L", (10, 10), 90).save(folder / "confidence" / f"{name}.png")
+
+    scene = read_scene(read_index(folder, list(SLOTS))[0])
+
+    assert scene.sure.shape == scene.regions.shape
+    assert (scene.sure == 90).all()
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(folder: Path, tmp_path: Path) -> None:
@@ -210,3 +223,28 @@ def test_photos_are_either_learned_or_held_out(folder: Path, tmp_path: Path) -> 
     assert sorted(photo.image.name for part in parts for photo in part) == ["1.jpg", "2.jpg"]
     assert all(len(part) == 1 for part in parts)
     assert read_scene(parts[0][0]).image.size[0] > 100
+
+
+def test_a_calibrated_model_is_surer_and_says_nothing_less_often(folder: Path, tmp_path: Path) -> None:
+    before = trained(tiny_network(0), Shelf(read_index(folder, list(SLOTS))), tmp_path / "old")
+
+    calibrate(
+        ["--model", str(tmp_path / "old"), "--factor", "2", "--less-nothing", "0.5", "--out", str(tmp_path / "new")]
+    )
+
+    after = load_file(tmp_path / "new" / "model.safetensors")
+    assert after.pop("class_predictor.bias").dtype == torch.float16
+    weight = after.pop("class_predictor.weight")
+    assert torch.equal(weight, 2 * before["class_predictor.weight"])
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert (tmp_path / "new" / "config.json").read_text() == (tmp_path / "old" / "config.json").read_text()
+    features = torch.randn(5, weight.shape[1])
+    old, new = (logits(file, features) for file in (tmp_path / "old", tmp_path / "new"))
+    assert torch.allclose(new[:, :-1], 2 * old[:, :-1], atol=0.01)
+    assert torch.allclose(new[:, -1], 2 * old[:, -1] - 0.5, atol=0.01)
+
+
+def logits(model: Path, features: torch.Tensor) -> torch.Tensor:
+    tensors = load_file(model / "model.safetensors")
+    weight, bias = (tensors[f"class_predictor.{name}"].float() for name in ("weight", "bias"))
+    return features @ weight.T + bias

@@ -1,19 +1,23 @@
 """What the network gets to see in training: pictures and their regions are changed together."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from worker.embedded_model.augmentation import Example, Mix, cut, draw, pasted, random_box
-from worker.embedded_model.coco_panoptic import OTHER, VOID, Scene
+from worker.embedded_model.augmentation import Example, Mix, cut, draw, odds_of, pasted, random_box
+from worker.embedded_model.coco_panoptic import OTHER, VOID, Photo, Scene
 
 THINGS = np.array([True, False])
 
 
 def scene(width: int = 120, height: int = 80) -> Scene:
-    """Red where region 1 is, a disc of class 0; green where region 2 is, the rest, class 1; void at the left."""
+    """Red where region 1 is, a disc of class 0; green where region 2 is, the rest, class 1; void at the left.
+
+    The disc is less sure than the rest.
+    """
     rows, columns = np.mgrid[:height, :width]
     regions = np.where((rows - 40) ** 2 + (columns - 70) ** 2 < 25**2, 1, 2).astype(np.int16)
     regions[:, :10] = 0
@@ -24,6 +28,7 @@ def scene(width: int = 120, height: int = 80) -> Scene:
         kinds=np.array([VOID, 0, 1], np.int16),
         crowds=np.zeros(3, np.bool_),
         certain=np.ones(2, np.bool_),
+        sure=np.where(regions == 1, 100, 255).astype(np.uint8),
     )
 
 
@@ -43,6 +48,7 @@ def test_picture_and_regions_stay_in_step(seed: int) -> None:
     assert example.pixels.shape == (64, 64, 3)
     if np.ptp(example.pixels, axis=-1).max() > 30:
         assert agreement(example, 1, 0) > 0.96
+    assert ((example.sure < 180) == (example.regions == 1))[example.regions != 0].mean() > 0.96
 
 
 def test_a_drawn_example_depends_on_its_seed_alone() -> None:
@@ -54,12 +60,13 @@ def test_a_drawn_example_depends_on_its_seed_alone() -> None:
 
 
 def test_what_lies_beyond_the_photo_is_void() -> None:
-    _, regions = cut(scene(), (-60, -40, 180, 120), 64)
+    _, regions, sure = cut(scene(), (-60, -40, 180, 120), 64)
 
     numbers = np.asarray(regions)
     assert (numbers[:15] == 0).all()
     assert (numbers[:, 49:] == 0).all()
     assert set(np.unique(numbers[17:47, 22:47])) == {1, 2}
+    assert np.asarray(sure)[:15].max() == 0
 
 
 def test_parts_and_margins_are_both_drawn() -> None:
@@ -73,8 +80,8 @@ def test_parts_and_margins_are_both_drawn() -> None:
 
 
 def whole(one: Scene) -> Example:
-    image, regions = cut(one, (0, 0, *one.image.size), 64)
-    return Example(np.asarray(image), np.asarray(regions).astype(np.int16), one.kinds, one.crowds, one.certain)
+    image, regions, sure = map(np.asarray, cut(one, (0, 0, *one.image.size), 64))
+    return Example(image, regions.astype(np.int16), one.kinds, one.crowds, one.certain, sure)
 
 
 def test_a_thing_is_pasted_with_its_pixels() -> None:
@@ -88,6 +95,7 @@ def test_a_thing_is_pasted_with_its_pixels() -> None:
     assert mixed.kinds.tolist() == [VOID, OTHER, 1, 0]
     assert np.array_equal(new, source.regions == 1)
     assert (mixed.pixels[new] == brighter.pixels[new]).all()
+    assert (mixed.sure[new] == source.sure[new]).all()
     assert (mixed.pixels[~new] == target.pixels[~new]).all()
     assert (target.regions <= 2).all()
 
@@ -107,3 +115,16 @@ def test_both_kinds_of_photos_are_drawn_from() -> None:
 
     assert 5 < sum(drawn) < 25
     assert all(Mix([annotated], [], THINGS).example(32, rng).certain.all() for _ in range(5))
+
+
+def test_photos_of_rare_classes_are_drawn_more_often() -> None:
+    def photo(*kinds: int) -> Photo:
+        return Photo(Path("photo"), Path("truth"), dict(enumerate(kinds)), frozenset(), np.ones(2, np.bool_))
+
+    odds = odds_of([*[photo(0)] * 40, *[photo(0, 1)] * 5, photo(OTHER)], 2)
+
+    assert odds is not None
+    assert odds.sum() == pytest.approx(1)
+    assert odds[40] > 2 * odds[0]
+    assert odds[-1] > 0
+    assert odds_of([], 2) is None

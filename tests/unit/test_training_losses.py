@@ -25,6 +25,7 @@ def example(kinds: list[int]) -> Example:
         kinds=np.array([VOID, *kinds], np.int16),
         crowds=np.zeros(4, np.bool_),
         certain=np.ones(2, np.bool_),
+        sure=np.full((32, 32), 255, np.uint8),
     )
 
 
@@ -136,6 +137,25 @@ def test_a_class_that_may_be_there_is_neither_asked_for_nor_silenced() -> None:
 
     assert weights.tolist() == [[0, 0, 0, 1]]
     assert pixel_loss(masks[None], [shown], matches, QUERIES).item() < 1
+
+
+def test_what_is_half_sure_counts_half() -> None:
+    sure = np.full((32, 32), 255, np.uint8)
+    sure[:, :8] = 127
+    shown, half = truth([0, 1, OTHER]), truth([0, 1, OTHER], sure=sure)
+    classes, masks = answers([0, 2, 2, 1], [0, None, None, 1])
+    masks[:, :, 1:2] *= -1
+    matches = [match(classes, masks, shown, QUERIES)]
+
+    _, weights = wanted_classes([half], matches, QUERIES)
+
+    assert weights[0, 0] == pytest.approx(0.5, abs=0.01)
+    assert weights[0, 3] == 1
+    for loss in (
+        lambda one: mask_loss(masks[None], [one], matches, STUFF),
+        lambda one: pixel_loss(masks[None], [one], matches, QUERIES),
+    ):
+        assert 0.3 * loss(shown) < loss(half) < 0.8 * loss(shown)
 
 
 def test_crowds_and_specks_are_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""Labels made by networks say what is certain, and nothing of the rest."""
+"""Labels made by networks say how sure they are, and what they know nothing of stays open."""
 
 from pathlib import Path
 
@@ -6,31 +6,41 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.embedded_model.coco_panoptic import NO_THING, VOID, Scene, read_index, read_scene
-from worker.embedded_model.pseudo_labels import OBJECTS, SIDE, Seen, labelled, pieces, subject_of, write_index
+from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, read_index, read_scene
+from worker.embedded_model.pseudo_labels import SIDE, Odds, labelled, pieces, subject_of, write_index
+from worker.embedded_model.teachers import GRID
 
-NAMES = ["person", "cat", "dog", "zebra", "bottle", "sky-other-merged", "road"]
-SKY, WALL = 3, 1
-
-
-def seen(*boxes: tuple[str, slice, slice], surface: int = WALL) -> Seen:
-    """Objects in boxes, and one surface all over the upper half."""
-    objects, surfaces = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
-    surfaces[: SIDE // 2] = surface
-    for name, rows, columns in boxes:
-        objects[rows, columns] = OBJECTS.index(name)
-    return Seen(objects, surfaces)
+NAMES = ["person", "cat", "dog", "car", "sky-other-merged", "road"]
+WHERE = slice(16, 48), slice(16, 48)
+MIDDLE = slice(90, 160), slice(90, 160)
 
 
-def scene(stem: str, what: Seen, folder: Path) -> Scene | None:
-    (folder / "images").mkdir()
-    (folder / "panoptic").mkdir()
+def seen(*boxes: tuple[tuple[slice, slice], dict[str, float]]) -> Odds:
+    """Sky for sure, and in boxes what is named; the rest of a box's odds are those of anything else."""
+    odds = np.zeros((GRID, GRID, len(NAMES) + 1), np.float32)
+    odds[..., NAMES.index("sky-other-merged")] = 1
+    for box, likely in boxes:
+        odds[box] = 0
+        for name, share in likely.items():
+            odds[(*box, NAMES.index(name))] = share
+        odds[(*box, -1)] = 1 - sum(likely.values())
+    return odds
+
+
+def scene(stem: str, what: Odds, folder: Path) -> Scene | None:
+    for kind in ("images", "panoptic", "confidence"):
+        (folder / kind).mkdir()
     Image.new("RGB", (SIDE, SIDE)).save(folder / "images" / f"{stem}.jpg")
-    entry = labelled(folder / "images" / f"{stem}.jpg", 1, what, folder)
+    entry = labelled(folder / "images" / f"{stem}.jpg", 1, what, NAMES, folder)
     if entry is None:
         return None
     write_index(folder, [entry])
     return read_scene(read_index(folder, NAMES)[0])
+
+
+def kinds(one: Scene) -> set[int]:
+    """Return what is in the middle."""
+    return set(one.kinds[one.regions[MIDDLE]].ravel().tolist())
 
 
 def certain(one: Scene) -> set[str]:
@@ -52,51 +62,64 @@ def test_a_photo_is_of_what_its_imagenet_class_says(stem: str, subject: str | No
     assert subject_of(stem) == subject
 
 
-def test_an_object_counts_where_network_and_name_agree(tmp_path: Path) -> None:
-    box = (slice(100, 200), slice(100, 200))
-
-    found = scene("n02123045_tabby", seen(("cat", *box), surface=SKY), tmp_path)
+def test_what_is_likely_is_labelled_with_how_likely_it_is(tmp_path: Path) -> None:
+    found = scene("n03028079_church", seen((WHERE, {"cat": 0.6, "dog": 0.1})), tmp_path)
 
     assert found is not None
-    cat = np.flatnonzero(found.kinds == NAMES.index("cat"))
-    assert (found.regions == cat).sum() == 100 * 100
-    assert np.isin(found.kinds[found.regions[0]], NAMES.index("sky-other-merged")).all()
-    assert (found.kinds[found.regions[220:]] == NO_THING).all()
-    assert certain(found) == {"person", "dog", "zebra", "road", "bottle"}
+    assert kinds(found) == {NAMES.index("cat")}
+    assert found.sure[MIDDLE] == pytest.approx(255 * 0.6, abs=2)
+    assert set(found.kinds[found.regions[:40]].ravel()) == {NAMES.index("sky-other-merged")}
+    assert found.sure[:40].min() > 250
+    assert certain(found) == {"person", "cat", "dog", "car", "road", "sky-other-merged"}
 
 
-def test_an_object_that_the_name_denies_is_left_open(tmp_path: Path) -> None:
-    box = (slice(100, 200), slice(100, 200))
-
-    found = scene("n02120505_grey_fox", seen(("dog", *box), surface=SKY), tmp_path)
+def test_what_nobody_can_tell_is_left_open(tmp_path: Path) -> None:
+    found = scene("n03028079_church", seen((WHERE, {"cat": 0.3, "dog": 0.3, "car": 0.2})), tmp_path)
 
     assert found is not None
-    assert (found.kinds[found.regions[box]][30:] == VOID).all()
-    assert "dog" not in certain(found)
+    assert kinds(found) == {VOID}
+    assert not certain(found) & {"cat", "dog", "car"}
 
 
-def test_an_animal_that_the_network_has_no_name_for_is_what_it_takes_it_for(tmp_path: Path) -> None:
-    boxes = ("horse", slice(50, 200), slice(50, 120)), ("cow", slice(50, 200), slice(120, 200))
+def test_where_only_surfaces_are_in_question_there_is_no_thing(tmp_path: Path) -> None:
+    unclear = {"sky-other-merged": 0.33, "road": 0.33}
+    odds = seen((WHERE, unclear))
+    odds[(*WHERE, -1)] = 0
 
-    found = scene("n02391049_zebra", seen(*boxes), tmp_path)
+    found = scene("n03028079_church", odds / odds.sum(-1, keepdims=True), tmp_path)
 
     assert found is not None
-    assert (found.kinds == NAMES.index("zebra")).sum() == 1
-    assert (found.regions == np.flatnonzero(found.kinds == NAMES.index("zebra"))).sum() == 150 * 150
+    assert kinds(found) <= {NO_THING, NAMES.index("sky-other-merged")}
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        pytest.param("n02123045_tabby", NAMES.index("cat"), id="the animal that it is of"),
+        pytest.param("n02120505_grey_fox", OTHER, id="an animal that is not taught"),
+        pytest.param("n03028079_church", NAMES.index("dog"), id="no animal"),
+    ],
+)
+def test_the_name_decides_which_animal_it_is(stem: str, expected: int, tmp_path: Path) -> None:
+    found = scene(stem, seen((WHERE, {"cat": 0.3, "dog": 0.6})), tmp_path)
+
+    assert found is not None
+    assert kinds(found) == {expected}
 
 
 def test_people_side_by_side_are_a_crowd(tmp_path: Path) -> None:
-    boxes = ("person", slice(20, 240), slice(10, 60)), ("person", slice(100, 200), slice(80, 250))
+    tall, wide = (slice(4, 60), slice(2, 14)), (slice(24, 48), slice(20, 62))
 
-    found = scene("n03028079_church", seen(*boxes), tmp_path)
+    found = scene("n03028079_church", seen((tall, {"person": 1}), (wide, {"person": 1})), tmp_path)
 
     assert found is not None
-    people = found.kinds == NAMES.index("person")
-    assert sorted(found.crowds[people].tolist()) == [False, True]
+    assert sorted(found.crowds[found.kinds == NAMES.index("person")].tolist()) == [False, True]
 
 
 def test_a_photo_that_says_nothing_is_left_out(tmp_path: Path) -> None:
-    assert scene("n03028079_church", seen(), tmp_path) is None
+    everywhere = slice(None), slice(None)
+
+    assert scene("n03028079_church", seen((everywhere, {"road": 0.1})), tmp_path) is None
 
 
 def test_small_pieces_are_no_objects() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from PIL.Image import Resampling, Transpose
 
-from worker.embedded_model.coco_panoptic import VOID, Scene
+from worker.embedded_model.coco_panoptic import VOID, Photo, Scene
 
 # Sides of what is cut out, against those of the photo; above 1 there is a margin of nothing around it.
 CROP: Final = (0.45, 1.0)
@@ -22,13 +22,16 @@ MARGIN_COLOUR: Final = (124, 116, 104)
 # Shares of the picture between which a thing is worth pasting, and how many are pasted at most.
 PASTED: Final = (0.004, 0.6)
 MOST_PASTED: Final = 3
+# A photo is drawn the more often the rarer the rarest of its classes is, by this power; FEW photos are rare enough.
+RARITY: Final = 0.5
+FEW: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """What the network gets to see, a square, and its truth; the rest as in Scene.
 
-    pixels: (size, size, 3) uint8.  regions: (size, size) int16.
+    pixels: (size, size, 3) uint8.  regions: (size, size) int16.  sure: (size, size) uint8.
     """
 
     pixels: NDArray[np.uint8]
@@ -36,18 +39,26 @@ class Example:
     kinds: NDArray[np.int16]
     crowds: NDArray[np.bool_]
     certain: NDArray[np.bool_]
+    sure: NDArray[np.uint8]
 
 
 def draw(scene: Scene, size: int, rng: np.random.Generator) -> Example:
     """Cut a part out of a photo, resize it to a square, and turn and light it at random."""
-    image, regions = cut(scene, random_box(*scene.image.size, rng), size)
+    image, regions, sure = cut(scene, random_box(*scene.image.size, rng), size)
     if rng.random() < 0.5:
-        image, regions = image.transpose(Transpose.FLIP_LEFT_RIGHT), regions.transpose(Transpose.FLIP_LEFT_RIGHT)
+        image, regions, sure = (one.transpose(Transpose.FLIP_LEFT_RIGHT) for one in (image, regions, sure))
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhance(image).enhance(rng.uniform(*LIGHT))
     if rng.random() < GREY_CHANCE:
         image = image.convert("L").convert("RGB")
-    return Example(np.asarray(image), np.asarray(regions).astype(np.int16), scene.kinds, scene.crowds, scene.certain)
+    return Example(
+        pixels=np.asarray(image),
+        regions=np.asarray(regions).astype(np.int16),
+        kinds=scene.kinds,
+        crowds=scene.crowds,
+        certain=scene.certain,
+        sure=np.asarray(sure),
+    )
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -61,19 +72,18 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, 
     return left, top, left + wide, top + high
 
 
-def cut(scene: Scene, box: tuple[int, int, int, int], size: int) -> tuple[Image.Image, Image.Image]:
-    """Return a part of the photo and of its regions as squares; what lies beyond the photo is void."""
-    image, regions = scene.image, Image.fromarray(scene.regions.astype(np.int32))
-    if box[0] < 0 or box[1] < 0 or box[2] > image.width or box[3] > image.height:
+def cut(scene: Scene, box: tuple[int, int, int, int], size: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """Return a part of the photo, of its regions and of how sure they are; what lies beyond the photo is void."""
+    layers = scene.image, Image.fromarray(scene.regions.astype(np.int32)), Image.fromarray(scene.sure)
+    if box[0] < 0 or box[1] < 0 or box[2] > scene.image.width or box[3] > scene.image.height:
         sides = box[2] - box[0], box[3] - box[1]
-        canvas, numbers = Image.new("RGB", sides, MARGIN_COLOUR), Image.new("I", sides, 0)
-        canvas.paste(image, (-box[0], -box[1]))
-        numbers.paste(regions, (-box[0], -box[1]))
-        image, regions, box = canvas, numbers, (0, 0, *sides)
-    return (
-        image.resize((size, size), Resampling.BILINEAR, box=box),
-        regions.resize((size, size), Resampling.NEAREST, box=box),
-    )
+        canvases = Image.new("RGB", sides, MARGIN_COLOUR), Image.new("I", sides, 0), Image.new("L", sides, 0)
+        for canvas, layer in zip(canvases, layers, strict=True):
+            canvas.paste(layer, (-box[0], -box[1]))
+        layers, box = canvases, (0, 0, *sides)
+    ways = Resampling.BILINEAR, Resampling.NEAREST, Resampling.BILINEAR
+    image, regions, sure = (layer.resize((size, size), way, box=box) for layer, way in zip(layers, ways, strict=True))
+    return image, regions, sure
 
 
 def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.random.Generator) -> Example:
@@ -87,14 +97,15 @@ def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.
     chosen = chosen[: rng.integers(1, MOST_PASTED + 1)]
     if not len(chosen):
         return target
-    pixels, regions = target.pixels.copy(), target.regions.copy()
+    pixels, regions, sure = target.pixels.copy(), target.regions.copy(), target.sure.copy()
     for number, region in enumerate(chosen, start=len(target.kinds)):
         mask = source.regions == region
-        pixels[mask], regions[mask] = source.pixels[mask], number
+        pixels[mask], regions[mask], sure[mask] = source.pixels[mask], number, source.sure[mask]
     return replace(
         target,
         pixels=pixels,
         regions=regions,
+        sure=sure,
         kinds=np.concatenate([target.kinds, source.kinds[chosen]]),
         crowds=np.concatenate([target.crowds, np.zeros(len(chosen), np.bool_)]),
     )
@@ -113,6 +124,7 @@ class Mix:
 
     annotated, labelled: photos with whole truth, and those with partial truth, which may be none.
     share: of the annotated ones in a batch.  paste: the chance that things out of another photo are put in.
+    annotated_odds, labelled_odds: how likely each photo is drawn; None where all are alike.
     """
 
     annotated: Sequence[Scene]
@@ -120,6 +132,8 @@ class Mix:
     things: NDArray[np.bool_]
     share: float = 0.5
     paste: float = 0.4
+    annotated_odds: NDArray[np.float64] | None = None
+    labelled_odds: NDArray[np.float64] | None = None
 
     def example(self, size: int, rng: np.random.Generator) -> Example:
         target = draw(self.scene(rng), size, rng)
@@ -128,5 +142,17 @@ class Mix:
         return pasted(target, draw(self.scene(rng), size, rng), self.things, rng)
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        shelf = self.annotated if rng.random() < self.share or not len(self.labelled) else self.labelled
-        return shelf[int(rng.integers(len(shelf)))]
+        if rng.random() < self.share or not len(self.labelled):
+            return self.annotated[int(rng.choice(len(self.annotated), p=self.annotated_odds))]
+        return self.labelled[int(rng.choice(len(self.labelled), p=self.labelled_odds))]
+
+
+def odds_of(photos: Sequence[Photo], classes: int) -> NDArray[np.float64] | None:
+    """Return how likely each photo should be drawn, so that rare classes come up; None where there are no photos."""
+    if not photos:
+        return None
+    shown = np.array([np.isin(np.arange(classes), list(photo.kinds.values())) for photo in photos])
+    rarity = np.maximum(shown.sum(0), FEW) ** -RARITY
+    wanted = np.maximum((shown * rarity).max(1), len(photos) ** -RARITY)
+    odds: NDArray[np.float64] = wanted / wanted.sum()
+    return odds

@@ -2,7 +2,8 @@
 
 The folder has `images/`, `panoptic/` (PNG, segment id = R + 256 G + 65536 B) and `panoptic.json`.  Two things go beyond
 COCO: an annotation may list as `certain` the categories of which it shows all there is (without the list: all of them),
-and a segment may be of a category that says no more than that no thing is there.
+and a segment may be of a category that says no more than that no thing is there.  Grey pictures in a folder
+`confidence/`, where there is one, say how sure the truth is from place to place.
 """
 
 import json
@@ -32,6 +33,7 @@ class Photo:
     kinds: what each segment id of its truth is, a class number or one of the kinds below 0.
     crowds: the segments in which several things are one.
     certain: (C,) bool, whether the truth shows all there is of a class.
+    confidence: how sure the truth is; None where all of it is.
     """
 
     image: Path
@@ -39,6 +41,7 @@ class Photo:
     kinds: Mapping[int, int]
     crowds: frozenset[int]
     certain: NDArray[np.bool_]
+    confidence: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Scene:
     kinds: (R,) int16, what each region is; the first one is void.
     crowds: (R,) bool.
     certain: (C,) bool, whether the regions show all there is of a class.
+    sure: (H, W) uint8, how sure the regions are; 255 is beyond doubt.
     """
 
     image: Image.Image
@@ -56,6 +60,7 @@ class Scene:
     kinds: NDArray[np.int16]
     crowds: NDArray[np.bool_]
     certain: NDArray[np.bool_]
+    sure: NDArray[np.uint8]
 
 
 def read_index(folder: Path, names: Sequence[str]) -> list[Photo]:
@@ -68,6 +73,7 @@ def read_index(folder: Path, names: Sequence[str]) -> list[Photo]:
     numbers = {name: number for number, name in enumerate(names)} | {NO_THING_NAME: NO_THING}
     kinds = {entry["id"]: numbers.get(entry["name"], OTHER) for entry in index["categories"]}
     images = {entry["id"]: folder / "images" / entry["file_name"] for entry in index["images"]}
+    confidence = folder / "confidence"
     return [
         Photo(
             image=images[entry["image_id"]],
@@ -75,6 +81,7 @@ def read_index(folder: Path, names: Sequence[str]) -> list[Photo]:
             kinds={segment["id"]: kinds[segment["category_id"]] for segment in entry["segments_info"]},
             crowds=frozenset(segment["id"] for segment in entry["segments_info"] if segment.get("iscrowd")),
             certain=_certain(entry, kinds, len(names)),
+            confidence=confidence / entry["file_name"] if confidence.exists() else None,
         )
         for entry in sorted(index["annotations"], key=lambda entry: int(entry["image_id"]))
     ]
@@ -96,6 +103,7 @@ def read_scene(photo: Photo) -> Scene:
         kinds=np.array([VOID, *(photo.kinds[one] for one in identifiers)], np.int16),
         crowds=np.array([False, *(one in photo.crowds for one in identifiers)]),
         certain=photo.certain,
+        sure=_sure(photo, image.size),
     )
 
 
@@ -113,6 +121,12 @@ class Shelf(Sequence[Scene]):
         if place not in self.read:
             self.read[place] = read_scene(self.photos[place])
         return self.read[place]
+
+
+def _sure(photo: Photo, size: tuple[int, int]) -> NDArray[np.uint8]:
+    if photo.confidence is None:
+        return np.full(size[::-1], 255, np.uint8)
+    return np.asarray(Image.open(photo.confidence).convert("L").resize(size, Resampling.BILINEAR))
 
 
 def _certain(entry: Mapping[str, Any], kinds: Mapping[int, int], classes: int) -> NDArray[np.bool_]:

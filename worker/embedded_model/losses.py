@@ -60,7 +60,7 @@ def wanted_classes(truths: Sequence[Truth], matches: Sequence[Match], queries: Q
         named = torch.full_like(queries.classes, len(truth.certain))
         named[matched.queries] = queries.classes[matched.queries]
         weight = SILENT_WEIGHT * truth.certain[queries.classes].float()
-        weight[matched.queries] = 1.0
+        weight[matched.queries] = truth.surety[matched.regions]
         wanted.append(named)
         weights.append(weight)
     return torch.stack(wanted), torch.stack(weights)
@@ -86,7 +86,8 @@ def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match],
     cross = each.sum(1) / known.sum(1).clamp(min=1)
     odds = guess.sigmoid() * known
     dice = 1 - (2 * (odds * wanted).sum(1) + 1) / (odds.sum(1) + wanted.sum(1) + 1)
-    return cross.mean() + dice.mean()
+    surety = torch.cat([truth.surety[matched.regions] for truth, matched in pairs])
+    return ((cross + dice) * surety).sum() / surety.sum().clamp(min=1e-6)
 
 
 def pixel_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> Tensor:
@@ -109,5 +110,6 @@ def pixel_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match]
         owners[place] = table[truth.owners]
     contest = logits.masked_fill(~takes_part[..., None, None], OUT)
     contest = torch.cat([contest, contest.new_zeros(batch, 1, height, width)], 1)
-    each = cross_entropy(contest, owners, ignore_index=NOT_JUDGED, reduction="sum")
-    return each / (owners != NOT_JUDGED).sum().clamp(min=1)
+    each = cross_entropy(contest, owners, ignore_index=NOT_JUDGED, reduction="none")
+    sure = torch.stack([truth.sure for truth in truths]) * (owners != NOT_JUDGED)
+    return (each * sure).sum() / sure.sum().clamp(min=1)

@@ -34,6 +34,7 @@ class Truth:
     known: (2, h, w), the share of each cell that may be judged: for stuff, and for things.
     certain: (C,) bool, whether the regions are all there is of a class.
     owners: (h, w) int64, the region in the middle of each cell, n for something else, n + 1 for not to be judged.
+    sure: (h, w), how sure all this is in each cell.  surety: (n,), the same on average over each region.
     """
 
     classes: Tensor
@@ -41,6 +42,8 @@ class Truth:
     known: Tensor
     certain: Tensor
     owners: Tensor
+    sure: Tensor
+    surety: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,16 @@ def truth_of(example: Example, *, stride: int) -> Truth:
     is_void = (kinds == VOID) | is_unclear
     unknown = torch.stack([shares[is_void | (kinds == NO_THING)].sum(0), shares[is_void].sum(0)])
     middles = regions[stride // 2 :: stride, stride // 2 :: stride]
+    sure = avg_pool2d(torch.from_numpy(example.sure.astype(np.float32))[None] / 255, stride)[0]
+    masks = shares[is_shown]
     return Truth(
         classes=torch.from_numpy(kinds[is_shown].astype(np.int64)),
-        masks=shares[is_shown],
-        known=1 - unknown,
+        masks=masks,
+        known=(1 - unknown) * sure,
         certain=torch.from_numpy(certain),
         owners=torch.from_numpy(owner_table(kinds, is_shown))[middles],
+        sure=sure,
+        surety=(masks * sure).sum((1, 2)) / masks.sum((1, 2)),
     )
 
 

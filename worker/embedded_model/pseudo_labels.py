@@ -1,14 +1,16 @@
-"""Labels for photos that nobody annotated, from two small published networks and the photos' ImageNet classes.
+"""Dense labels for photos that nobody annotated, from the classifier of pixel_classifier.py and the photos' names.
 
-    python -m worker.embedded_model.pseudo_labels --photos DIR --objects TFLITE --surfaces TFLITE --out DIR
+    python -m worker.embedded_model.pseudo_labels --photos DIR --objects TFLITE --surfaces TFLITE \\
+        --coco-panoptic DIR --memory DIR --out DIR
 
-What comes out is a folder in COCO's panoptic layout that says what is certain and leaves the rest void.  It needs the
-package ai-edge-litert.  The photos are named WNID_name.jpg after their ImageNet class.
+What comes out is a folder in COCO's panoptic layout in which `confidence/` says how sure each place is.  It needs the
+package ai-edge-litert.  The photos are named WNID_name.jpg after their ImageNet class.  An interrupted run goes on
+where it was, as far as --memory has what the teachers saw.
 """
 
 import argparse
-import importlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,53 +23,17 @@ from PIL.Image import Resampling
 from scipy import ndimage
 
 from worker.coco_classes import STUFF, THINGS
-from worker.embedded_model.coco_panoptic import NO_THING_NAME
+from worker.embedded_model.coco_panoptic import NO_THING_NAME, read_index
+from worker.embedded_model.pixel_classifier import Classifier, Course, fitted, gathered
+from worker.embedded_model.taught import SLOTS
+from worker.embedded_model.teachers import GRID, Memory, Teachers, features_of
 
-Map = NDArray[np.uint8]
+log = logging.getLogger(__name__)
 
-OBJECTS: Final = (
-    *("", "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog"),
-    *("horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv"),
-)
-"""The classes of Pascal VOC by their number, as COCO calls them; 0 is anything else."""
+Odds = NDArray[np.float32]
 
-SURFACES: Final = {
-    3: "sky-other-merged",
-    5: "tree-merged",
-    6: "ceiling-merged",
-    10: "grass-merged",
-    12: "pavement-merged",
-    19: "curtain",
-    27: "sea",
-    30: "grass-merged",
-}
-"""Those of the ADE20K network's classes that are right on two thirds of the annotated photos' pixels, or nearly so."""
-
-HINTS: Final = {
-    "sky-other-merged": (3,),
-    "tree-merged": (5, 18),
-    "grass-merged": (10, 18, 30),
-    "sea": (22, 27),
-    "road": (7, 12),
-    "pavement-merged": (7, 12),
-    "building-other-merged": (2,),
-    "mountain-merged": (17,),
-    "ceiling-merged": (6,),
-    "curtain": (19,),
-}
-"""Where none of these ADE20K classes is seen, there is none of that COCO class either."""
-
-ANIMALS: Final = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep"})
-VEHICLES: Final = frozenset({"airplane", "bicycle", "boat", "bus", "car", "motorcycle", "train"})
-STAND_INS: Final = {
-    **dict.fromkeys(("elephant", "zebra", "bear"), ANIMALS),
-    "truck": frozenset({"bus", "car", "train"}),
-}
-"""VOC has no such class; its network takes them for one of these."""
-
-RARE: Final = frozenset({"elephant", "zebra", "giraffe", "bear", "pizza"})
-"""Not in a photo that is not of them."""
-NOT_WITH_ANIMALS: Final = frozenset({"cup", "bowl", "bottle", "tv", "umbrella", "dining table"})
+ANIMALS: Final = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep", "elephant", "bear", "zebra", "giraffe"})
+VEHICLES: Final = frozenset({"airplane", "boat", "bus", "car", "train", "truck"})
 LAST_ANIMAL: Final = "n02655020"
 
 # First and last WordNet number of runs of ImageNet classes that are one class of COCO.
@@ -117,25 +83,22 @@ NAMES: Final = {
 }
 
 SIDE: Final = 256
-# Shares of a photo: less than this is not worth a label; less than that may as well be nothing.
-LEAST: Final = 0.02
-NEXT_TO_NOTHING: Final = 0.002
+# Shares of a photo: less than this is not worth a label.
+LEAST: Final = 0.01
 # A piece of an object this large against all of it is an object of its own.
-PIECE: Final = 0.25
-# The networks see so few of these that their silence says nothing.
-OVERLOOKED: Final = frozenset({"bottle", "chair", "couch", "dining table", "potted plant", "tv"})
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the two networks say of one photo: (SIDE, SIDE) numbers of VOC's and of ADE20K's classes."""
-
-    objects: Map
-    surfaces: Map
-
-    def share(self, classes: Sequence[str]) -> float:
-        """Return the share of the photo that is taken for any of these VOC classes."""
-        return float(np.isin(self.objects, [OBJECTS.index(name) for name in classes]).mean())
+PIECE: Final = 0.2
+# A class that is nowhere likelier than this is not there.
+ABSENT_BELOW: Final = 0.12
+# A class is shown as far as it goes where its segments have this share of the places where it is the likeliest.
+SHOWN: Final = 0.75
+# What is less likely than this is left open.
+OPEN_BELOW: Final = 0.35
+# Where all things together are less likely than this, there is none.
+NO_THING_BELOW: Final = 0.1
+# The name of a photo makes what it names so many times likelier.
+NAMED: Final = 4.0
+VIEWS: Final = 4
+PLACES: Final = 220
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,57 +110,59 @@ class Patch:
     is_crowd: bool = False
 
 
-class Teacher:
-    """A segmentation network in TensorFlow Lite's format with the class map inside."""
-
-    def __init__(self, file: Path) -> None:
-        runtime = importlib.import_module("ai_edge_litert.interpreter")
-        self.network: Any = runtime.Interpreter(str(file), num_threads=2)
-        self.network.allocate_tensors()
-        [self.input], [self.output] = self.network.get_input_details(), self.network.get_output_details()
-
-    def look(self, image: Image.Image) -> Map:
-        """Return the class at each place, (SIDE, SIDE) uint8."""
-        side = int(self.input["shape"][1])
-        pixels = np.asarray(image.resize((side, side), Resampling.BILINEAR), np.uint8)
-        self.network.set_tensor(self.input["index"], pixels[None])
-        self.network.invoke()
-        found = self.network.get_tensor(self.output["index"])[0].astype(np.uint8)
-        return np.asarray(Image.fromarray(found).resize((SIDE, SIDE), Resampling.NEAREST))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    objects, surfaces = Teacher(options.objects), Teacher(options.surfaces)
-    (options.out / "panoptic").mkdir(parents=True, exist_ok=True)
-    if not (options.out / "images").exists():
-        (options.out / "images").symlink_to(options.photos.resolve())
-    entries = []
-    for number, file in enumerate(sorted(options.photos.glob("*.jpg")), start=1):
-        image = Image.open(file).convert("RGB")
-        entries.append(labelled(file, number, Seen(objects.look(image), surfaces.look(image)), options.out))
-    write_index(options.out, [entry for entry in entries if entry])
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    names = list(SLOTS)
+    memory = Memory(Teachers(options.objects, options.surfaces), options.memory)
+    annotated = read_index(options.coco_panoptic, names)
+    samples = gathered(annotated, memory, len(names), views=VIEWS, per_view=PLACES, seed=0)
+    classifier = fitted(samples, len(names), Course())
+    label_all(sorted(options.photos.glob("*.jpg")), memory, classifier, names, options.out)
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description="Label photos with two networks.")
+    found = argparse.ArgumentParser(description="Label photos by what published networks see in them.")
     found.add_argument("--photos", type=Path, required=True, help="JPEG files, named after their ImageNet class")
     found.add_argument("--objects", type=Path, required=True, help="DeepLabV3 of the 21 Pascal VOC classes")
     found.add_argument("--surfaces", type=Path, required=True, help="DeepLabV3 of 31 ADE20K classes")
+    found.add_argument("--coco-panoptic", type=Path, required=True, help="photos with truth, to learn from")
+    found.add_argument("--memory", type=Path, required=True, help="keeps what the networks see: 3 MB for each view")
     found.add_argument("--out", type=Path, required=True)
     return found
 
 
-def labelled(file: Path, number: int, seen: Seen, out: Path) -> dict[str, Any] | None:
-    """Write one photo's map and return its entry of the index; None where nothing is certain."""
-    subject = subject_of(file.stem)
-    patches = [*objects_in(seen, subject), *surfaces_in(seen, subject)]
+def label_all(files: Sequence[Path], memory: Memory, classifier: Classifier, names: Sequence[str], out: Path) -> None:
+    """Write a folder with labels of all photos of which anything could be said."""
+    for kind in ("panoptic", "confidence"):
+        (out / kind).mkdir(parents=True, exist_ok=True)
+    if files and not (out / "images").exists():
+        (out / "images").symlink_to(files[0].parent.resolve())
+    entries = []
+    for number, file in enumerate(files, start=1):
+        seen = classifier.odds(features_of(memory.look(file, 0))).reshape(GRID, GRID, -1)
+        entries.append(labelled(file, number, seen, names, out))
+        log.info("%d of %d: %s", number, len(files), file.stem)
+    write_index(out, [entry for entry in entries if entry])
+
+
+def labelled(file: Path, number: int, seen: Odds, names: Sequence[str], out: Path) -> dict[str, Any] | None:
+    """Write one photo's maps and return its entry of the index; None where nothing can be said.
+
+    Args:
+        seen: (GRID, GRID, classes + 1), probabilities; the last class is any other.
+        names: of the classes.
+    """
+    told = enlarged(told_by_name(seen, file.stem, names))
+    patches = list(patches_of(told, names))
     if not any(patch.name in THINGS | STUFF for patch in patches):
         return None
-    painted = np.zeros((SIDE, SIDE, 3), np.uint8)
+    painted, sure = np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
     for place, patch in enumerate(patches, start=1):
         painted[patch.mask] = (place, 0, 0)
+        sure[patch.mask] = np.round(255 * confidence(told, patch.name, names)[patch.mask])
     Image.fromarray(painted).save(out / "panoptic" / f"{file.stem}.png")
+    Image.fromarray(sure).save(out / "confidence" / f"{file.stem}.png")
     return {
         "image_id": number,
         "file_name": f"{file.stem}.png",
@@ -206,12 +171,13 @@ def labelled(file: Path, number: int, seen: Seen, out: Path) -> dict[str, Any] |
             {"id": place, "category_id": CATEGORIES[patch.name], "iscrowd": int(patch.is_crowd)}
             for place, patch in enumerate(patches, start=1)
         ],
-        "certain": sorted(CATEGORIES[name] for name in absent_from(seen, file.stem, subject)),
+        "certain": sorted(CATEGORIES[name] for name in certain(told, patches, names)),
     }
 
 
+OTHER_NAME: Final = "other"
 CATEGORIES: Final[Mapping[str, int]] = {
-    name: number for number, name in enumerate([*sorted(THINGS), *sorted(STUFF), NO_THING_NAME], start=1)
+    name: number for number, name in enumerate([*sorted(THINGS), *sorted(STUFF), NO_THING_NAME, OTHER_NAME], start=1)
 }
 
 
@@ -224,57 +190,84 @@ def subject_of(stem: str) -> str | None:
     return next((subject for subject, names in NAMES.items() if name in names), None)
 
 
-def objects_in(seen: Seen, subject: str | None) -> Iterator[Patch]:
-    """Yield what the photo is of, and people; of other things the network alone is not to be trusted."""
-    if subject and subject != "person":
-        names = STAND_INS.get(subject, frozenset({subject}) & frozenset(OBJECTS))
-        mask = np.isin(seen.objects, [OBJECTS.index(name) for name in names])
-        yield from (Patch(subject, piece) for piece in pieces(mask))
-    for piece in pieces(seen.objects == OBJECTS.index("person")):
-        rows, columns = np.ptp(np.nonzero(piece), axis=1)
-        # Several people side by side make one wide piece.
-        yield Patch("person", piece, is_crowd=bool(columns > rows))
+def told_by_name(seen: Odds, stem: str, names: Sequence[str]) -> Odds:
+    """Correct what was seen by what the photo is of.
+
+    In a photo of an animal all animals are that one; where it is none that is taught, they are something else.  The
+    same goes for vehicles in a photo of one.
+    """
+    subject, told = subject_of(stem), seen.copy()
+    own = names.index(subject) if subject in names else len(names)
+    if subject in ANIMALS or stem.partition("_")[0] <= LAST_ANIMAL:
+        moved(told, ANIMALS, own, names)
+    elif subject in VEHICLES:
+        moved(told, VEHICLES, own, names)
+    if subject in names:
+        told[..., own] *= NAMED
+    total: Odds = told / told.sum(-1, keepdims=True)
+    return total
+
+
+def moved(odds: Odds, group: frozenset[str], own: int, names: Sequence[str]) -> None:
+    """Give what is likely of a group to one class, in place."""
+    others = [number for number, name in enumerate(names) if name in group and number != own]
+    odds[..., own] += odds[..., others].sum(-1)
+    odds[..., others] = 0
+
+
+def enlarged(odds: Odds) -> Odds:
+    """(h, w, classes) -> (SIDE, SIDE, classes)."""
+    layers = [
+        Image.fromarray(np.ascontiguousarray(layer)).resize((SIDE, SIDE), Resampling.BILINEAR)
+        for layer in np.moveaxis(odds, -1, 0)
+    ]
+    return np.stack([np.asarray(layer) for layer in layers], -1)
+
+
+def confidence(told: Odds, name: str, names: Sequence[str]) -> Odds:
+    """(SIDE, SIDE), how sure it is that a patch of this name is right."""
+    if name == NO_THING_NAME:
+        return np.ones(told.shape[:2], np.float32)
+    return told[..., names.index(name) if name in names else len(names)]
+
+
+def patches_of(told: Odds, names: Sequence[str]) -> Iterator[Patch]:
+    """Yield what is likely enough: each thing for itself, stuff, what is no thing, and what is not taught."""
+    likeliest, is_open = told.argmax(-1), told.max(-1) < OPEN_BELOW
+    of_things = [number for number, name in enumerate(names) if name in THINGS]
+    yield Patch(NO_THING_NAME, is_open & (told[..., [*of_things, len(names)]].sum(-1) < NO_THING_BELOW))
+    yield Patch(OTHER_NAME, ~is_open & (likeliest == len(names)))
+    for number, name in enumerate(names):
+        mask = ~is_open & (likeliest == number)
+        if mask.mean() < LEAST:
+            continue
+        if name in STUFF:
+            yield Patch(name, mask)
+            continue
+        for piece in pieces(mask):
+            rows, columns = np.ptp(np.nonzero(piece), axis=1)
+            # Several people side by side make one wide piece.
+            yield Patch(name, piece, is_crowd=bool(name == "person" and columns > 1.2 * rows))
 
 
 def pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
     """Return the parts of a mask that hang together and are large enough."""
-    if mask.mean() < LEAST:
-        return []
     parts, _ = ndimage.label(mask)
     areas = np.bincount(parts.ravel())
     areas[0] = 0
     return [parts == part for part in np.flatnonzero(areas >= max(PIECE * areas.sum(), LEAST * mask.size))]
 
 
-def surfaces_in(seen: Seen, subject: str | None) -> Iterator[Patch]:
-    """Yield stuff, and what is no thing for sure."""
-    is_free = seen.objects == 0
-    known = np.zeros_like(is_free)
-    for name in dict.fromkeys(SURFACES.values()):
-        numbers = [number for number, other in SURFACES.items() if other == name]
-        mask = np.isin(seen.surfaces, numbers) & is_free
-        if mask.mean() >= 2 * LEAST:
-            known |= mask
-            yield Patch(name, mask)
-    names = STAND_INS.get(subject or "", frozenset({subject or ""}))
-    if subject is None or seen.share([name for name in names if name in OBJECTS]) >= LEAST:
-        # What the photo is of was found, so it is not in the rest.
-        yield Patch(NO_THING_NAME, is_free & ~known)
-
-
-def absent_from(seen: Seen, stem: str, subject: str | None) -> set[str]:
-    """Return the classes that the photo does not show."""
-    found = {name for name in OBJECTS[1:] if seen.share([name]) >= NEXT_TO_NOTHING}
-    absent = set(OBJECTS[1:]) - found - OVERLOOKED
-    if not found & ANIMALS:
-        absent |= {"elephant", "zebra", "bear", "giraffe"}
-    if not found & VEHICLES:
-        absent |= {"truck"}
-    absent |= RARE
-    if stem.partition("_")[0] <= LAST_ANIMAL:
-        absent |= NOT_WITH_ANIMALS
-    absent |= {name for name, numbers in HINTS.items() if np.isin(seen.surfaces, numbers).mean() < NEXT_TO_NOTHING}
-    return absent - {subject}
+def certain(told: Odds, patches: Sequence[Patch], names: Sequence[str]) -> set[str]:
+    """Return the classes of which the patches show all there is."""
+    highest, likeliest = told.max((0, 1)), told.argmax(-1)
+    found = {patch.name for patch in patches}
+    whole = set()
+    for number, name in enumerate(names):
+        shown = sum(patch.mask.sum() for patch in patches if patch.name == name)
+        if name in found and shown >= SHOWN * (likeliest == number).sum():
+            whole.add(name)
+    return whole | {name for number, name in enumerate(names) if highest[number] < ABSENT_BELOW}
 
 
 def write_index(out: Path, entries: Sequence[Mapping[str, Any]]) -> None:

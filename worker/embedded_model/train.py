@@ -24,7 +24,7 @@ from torch.optim import AdamW
 from transformers import Mask2FormerImageProcessorPil
 
 from worker.embedded_model import FOLDER
-from worker.embedded_model.augmentation import Mix
+from worker.embedded_model.augmentation import Mix, odds_of
 from worker.embedded_model.coco_panoptic import Shelf, read_index
 from worker.embedded_model.ema import RunningMean, running_mean
 from worker.embedded_model.losses import Loss, loss_of
@@ -124,7 +124,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for folders in (options.coco_panoptic, options.labelled)
     )
     things = ~stuff_of(network.config).numpy()
-    mix = Mix(annotated, labelled, things, share=recipe.share, paste=recipe.paste)
+    mix = Mix(
+        annotated,
+        labelled,
+        things,
+        share=recipe.share,
+        paste=recipe.paste,
+        annotated_odds=odds_of(annotated.photos, len(names)),
+        labelled_odds=odds_of(labelled.photos, len(names)),
+    )
     train(network, mix, recipe, options.out, device=torch.device(options.device), resume=options.resume)
 
 

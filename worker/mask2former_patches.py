@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 import structlog
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, grid_sample, interpolate, scaled_dot_product_attention
+from torch.nn.functional import embedding_bag, grid_sample, interpolate, pad, scaled_dot_product_attention
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from transformers.models.swin.modeling_swin import SwinStage
 
 log = structlog.get_logger()
 
@@ -282,7 +283,7 @@ class QuickSelfAttention(nn.Module):
 
 
 def attended(parts: Sequence[Tensor], heads: int, seen: Tensor | None = None) -> Tensor:
-    """query (B, Q, C), key and value (B, S, C) -> (B, Q, C); seen: (B, 1, Q, S) bool."""
+    """query (B, Q, C), key and value (B, S, C) -> (B, Q, C); seen: (B, 1, Q, S), bool or what is added."""
     query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
     return scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
 
@@ -400,16 +401,20 @@ def part(offsets: Tensor, axis: int) -> Tensor:
 
 
 def quick_backbone(backbone: Any) -> nn.Module:
-    """Return a convolutional backbone with its norms folded into the weights and its channels last; others as is."""
-    if not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
+    """Return a quicker copy of a backbone of convolutions with norms, or of Swin's windows; any other as it is."""
+    if any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
+        quick: nn.Module = ChannelsLast(fold_norms(copy.deepcopy(backbone)))
+    elif any(isinstance(module, SwinStage) for module in backbone.modules()):
+        # The copy has modules of its own, and the weights of the original.
+        quick = gather_windows(copy.deepcopy(backbone, {id(one): one for one in backbone.parameters()}))
+    else:
         return backbone
-    folded = ChannelsLast(fold_norms(copy.deepcopy(backbone)))
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(next(backbone.parameters()))
     with torch.inference_mode():
-        pairs = list(zip(folded(pixels).feature_maps, backbone(pixels).feature_maps, strict=True))
+        pairs = list(zip(quick(pixels).feature_maps, backbone(pixels).feature_maps, strict=True))
     if all(torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.std())) for ours, theirs in pairs):
-        return folded
-    log.warning("backbone_unpatched", reason="folding its norms changes its results")
+        return quick
+    log.warning("backbone_unpatched", reason="the results differ")
     return backbone
 
 
@@ -432,6 +437,95 @@ def fold_norms(backbone: nn.Module) -> nn.Module:
                 setattr(parent, name, fuse_conv_bn_eval(module, following))
                 setattr(parent, next_name, nn.Identity())
     return backbone
+
+
+def gather_windows(backbone: nn.Module) -> nn.Module:
+    """Give a Swin backbone quicker layers; in place."""
+    for stage in backbone.modules():
+        if isinstance(stage, SwinStage):
+            stage.blocks = nn.ModuleList(QuickSwinLayer(layer) for layer in stage.blocks)
+    return backbone
+
+
+class Windows(NamedTuple):
+    """How a map of one size falls into windows.
+
+    order: for each place in each window, its number in the padded map.  back: for each place of the map, its number
+    among these.  mask: (windows or 1, heads, T, T), what is added to the attention between the places of a window.
+    """
+
+    order: Tensor
+    back: Tensor
+    mask: Tensor
+
+
+class QuickSwinLayer(nn.Module):
+    """Attention within windows.  Rolling a map and cutting it up is one gathering of rows, and so is the way back.
+
+    The mask does not depend on the photo, so it is kept for the last size; query, key and value are one product.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        attention = layer.attention
+        parts = attention.q_proj, attention.k_proj, attention.v_proj
+        self.heads, self.side, self.shift = attention.num_attention_heads, layer.window_size, layer.shift_size
+        self.layernorm_before, self.layernorm_after = layer.layernorm_before, layer.layernorm_after
+        self.projections = linear(torch.cat([one.weight for one in parts]), torch.cat([one.bias for one in parts]))
+        self.o_proj, self.mlp = attention.o_proj, layer.mlp
+        self.relative_position_bias = attention.relative_position_bias
+        self._known: tuple[tuple[int, int], Windows] | None = None
+
+    def forward(self, x: Tensor, size: tuple[int, int], **_: Any) -> tuple[Tensor, None]:
+        """x: (B, h * w, C).  Returns no attention weights, as the original does not either."""
+        windows = self.windows(size)
+        x = x + self.attended(self.padded(self.layernorm_before(x), size), windows)
+        return x + self.mlp(self.layernorm_after(x)), None
+
+    def attended(self, x: Tensor, windows: Windows) -> Tensor:
+        """(B, S, C) -> (B, h * w, C), S being the places of the padded map."""
+        batch, places, channels = x.shape
+        parts = self.projections(gathered(x, windows.order).view(-1, self.side**2, channels))
+        mask = windows.mask if len(windows.mask) == 1 else windows.mask.repeat(batch, 1, 1, 1)
+        mixed = attended(parts.chunk(3, -1), self.heads, mask)
+        return gathered(self.o_proj(mixed).view(batch, places, channels), windows.back)
+
+    def padded(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, h * w, C) -> (B, S, C), with empty rows and columns behind the map, to fill the last windows."""
+        below, right = (-length % self.side for length in size)
+        return pad(x.unflatten(1, size), (0, 0, 0, right, 0, below)).flatten(1, 2) if below or right else x
+
+    def windows(self, size: tuple[int, int]) -> Windows:
+        if self._known is None or self._known[0] != size:
+            self._known = size, self._cut(*size)
+        return self._known[1]
+
+    def _cut(self, height: int, width: int) -> Windows:
+        weight = self.projections.weight
+        rows, columns = (torch.arange(length + -length % self.side, device=weight.device) for length in (height, width))
+        numbers = rows[:, None] * len(columns) + columns
+        order = self._in_windows(numbers.roll((-self.shift, -self.shift), (0, 1)))
+        mask = self.relative_position_bias().float()
+        if self.shift:
+            # What was rolled in from the other edge is no neighbour.
+            regions = self._in_windows(3 * self._regions(rows)[:, None] + self._regions(columns))
+            mask = mask - 100.0 * (regions[:, None, None, :] != regions[:, None, :, None])
+        return Windows(order.flatten(), order.flatten().argsort()[numbers[:height, :width].flatten()], mask.to(weight))
+
+    def _regions(self, places: Tensor) -> Tensor:
+        """Return of each row or column of the rolled map whether it is whole (0), cut (1) or rolled in (2)."""
+        return (places >= len(places) - self.side).long() + (places >= len(places) - self.shift)
+
+    def _in_windows(self, of_map: Tensor) -> Tensor:
+        """(S / w, w) -> (windows, T)"""
+        return of_map.unfold(0, self.side, self.side).unfold(1, self.side, self.side).flatten(2).flatten(0, 1)
+
+
+def gathered(x: Tensor, places: Tensor) -> Tensor:
+    """(B, S, C), (P,) -> (B, P, C)"""
+    batch, rows, _ = x.shape
+    starts = torch.arange(0, batch * rows, rows, device=x.device)
+    return x.flatten(0, 1).index_select(0, (starts[:, None] + places).flatten()).unflatten(0, (batch, -1))
 
 
 def neighbours(parent: nn.Module) -> Iterator[tuple[tuple[str, nn.Module], tuple[str, nn.Module]]]:

@@ -19,7 +19,9 @@ from worker.mask2former import Mask2FormerSegmenter
 from worker.mask2former_patches import (
     Grid,
     QuickForward,
+    QuickSwinLayer,
     fold_norms,
+    quick_backbone,
     quickened,
     sampled_by_level,
     sampled_in_bags,
@@ -124,6 +126,34 @@ def test_any_weights_give_the_logits_of_the_original() -> None:
     assert isinstance(quick, QuickForward)
     torch.testing.assert_close(ours.class_queries_logits, theirs.class_queries_logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.masks_queries_logits, theirs.masks_queries_logits, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 212)])
+def test_windows_that_are_gathered_give_the_maps_of_the_original(size: tuple[int, int]) -> None:
+    backbone = jittered(small_network()).model.pixel_level_module.encoder
+    pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+
+    quick = quick_backbone(backbone)
+    with torch.inference_mode():
+        pairs = list(zip(quick(pixels).feature_maps, backbone(pixels).feature_maps, strict=True))
+
+    assert sum(isinstance(module, QuickSwinLayer) for module in quick.modules()) == 5
+    assert not any(isinstance(module, QuickSwinLayer) for module in backbone.modules())
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_backbone_that_does_something_else_stays_as_it_is_and_the_log_says_so() -> None:
+    backbone = jittered(small_network()).model.pixel_level_module.encoder
+    # As if a newer version meant something else by the end of a layer.
+    for stage in backbone.swin.encoder.layers:
+        stage.blocks[-1].register_forward_hook(lambda _module, _input, output: (output[0].flip(1), *output[1:]))
+
+    with capture_logs() as lines:
+        quick = quick_backbone(backbone)
+
+    assert quick is backbone
+    assert [line["event"] for line in lines] == ["backbone_unpatched"]
 
 
 def test_a_network_that_is_built_otherwise_stays_as_it_is_and_the_log_says_so() -> None:

@@ -96,7 +96,8 @@ def test_where_only_surfaces_are_in_question_there_is_no_thing(tmp_path: Path) -
     ("stem", "expected"),
     [
         pytest.param("n02123045_tabby", NAMES.index("cat"), id="the animal that it is of"),
-        pytest.param("n02120505_grey_fox", OTHER, id="an animal that is not taught"),
+        pytest.param("n02391373_mountain_goat", OTHER, id="an animal that is not taught"),
+        pytest.param("n02120505_grey_fox", VOID, id="an animal that looks like one that is taught"),
         pytest.param("n03028079_church", NAMES.index("dog"), id="no animal"),
     ],
 )
@@ -105,6 +106,14 @@ def test_the_name_decides_which_animal_it_is(stem: str, expected: int, tmp_path:
 
     assert found is not None
     assert kinds(found) == {expected}
+
+
+def test_a_wild_cat_says_nothing_of_cats(tmp_path: Path) -> None:
+    found = scene("n02127052_lynx", seen((WHERE, {"cat": 0.05, "dog": 0.05})), tmp_path)
+
+    assert found is not None
+    assert not certain(found) & {"cat", "dog"}
+    assert "car" in certain(found)
 
 
 def test_people_side_by_side_are_a_crowd(tmp_path: Path) -> None:

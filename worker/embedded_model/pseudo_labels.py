@@ -35,6 +35,8 @@ Odds = NDArray[np.float32]
 ANIMALS: Final = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep", "elephant", "bear", "zebra", "giraffe"})
 VEHICLES: Final = frozenset({"airplane", "boat", "bus", "car", "train", "truck"})
 LAST_ANIMAL: Final = "n02655020"
+# First and last WordNet number of the wild relatives of dogs and of cats: neither these, nor clearly something else.
+LOOKALIKES: Final = (("n02114367", "n02117135"), ("n02119022", "n02120505"), ("n02125311", "n02130308"))
 
 # First and last WordNet number of runs of ImageNet classes that are one class of COCO.
 RUNS: Final = (
@@ -155,6 +157,8 @@ def labelled(file: Path, number: int, seen: Odds, names: Sequence[str], out: Pat
     """
     told = enlarged(told_by_name(seen, file.stem, names))
     patches = list(patches_of(told, names))
+    if is_lookalike(file.stem):
+        patches = [patch for patch in patches if patch.name != OTHER_NAME]
     if not any(patch.name in THINGS | STUFF for patch in patches):
         return None
     painted, sure = np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
@@ -171,7 +175,11 @@ def labelled(file: Path, number: int, seen: Odds, names: Sequence[str], out: Pat
             {"id": place, "category_id": CATEGORIES[patch.name], "iscrowd": int(patch.is_crowd)}
             for place, patch in enumerate(patches, start=1)
         ],
-        "certain": sorted(CATEGORIES[name] for name in certain(told, patches, names)),
+        "certain": sorted(
+            CATEGORIES[name]
+            for name in certain(told, patches, names)
+            if name not in ANIMALS or not is_lookalike(file.stem)
+        ),
     }
 
 
@@ -188,6 +196,11 @@ def subject_of(stem: str) -> str | None:
         if first <= wordnet <= last:
             return subject
     return next((subject for subject, names in NAMES.items() if name in names), None)
+
+
+def is_lookalike(stem: str) -> bool:
+    wordnet = stem.partition("_")[0]
+    return any(first <= wordnet <= last for first, last in LOOKALIKES)
 
 
 def told_by_name(seen: Odds, stem: str, names: Sequence[str]) -> Odds:

@@ -12,7 +12,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 from shared.errors import MaskmillError
 from shared.jobs import SegmentParameters, Subtask
 from tests.bench import agreement
-from tests.photos import cat, photos
+from tests.photos import cat, coffee, photos
 from worker.arithmetic import Wishes
 from worker.loading import load_segmenter, quieten
 from worker.mask2former import Mask2FormerSegmenter
@@ -80,12 +80,12 @@ def test_the_embedded_model_has_the_quick_pass_and_its_norms_folded(fast: Mask2F
 
 def test_bfloat16_gives_much_the_same_segments(tmp_path: Path, exact: Segmenter) -> None:
     short = embedded(tmp_path, Wishes("fast", dtype="bfloat16"))
-    item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
+    item = exact.prepare(coffee(), SegmentParameters(threshold=0.5))
 
     ours, theirs = one(short.segment([item])[0]), one(exact.segment([item])[0])
 
     assert [segment.label for segment in ours.segments] == [segment.label for segment in theirs.segments]
-    assert (ours.label_map == theirs.label_map).mean() > 0.99
+    assert (ours.label_map == theirs.label_map).mean() > 0.98
 
 
 def small_network(**changes: Any) -> Mask2FormerForUniversalSegmentation:

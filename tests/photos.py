@@ -1,5 +1,6 @@
-"""Real photos for tests: public domain or CC0, out of scikit-image's wheel, so nothing is fetched."""
+"""Real photos for tests: public domain or CC0, out of the wheels of scikit-image and matplotlib; nothing is fetched."""
 
+from importlib import resources
 from io import BytesIO
 
 from PIL import Image
@@ -27,6 +28,12 @@ def coffee() -> Image.Image:
 def grey() -> Image.Image:
     """A photographer on a lawn, 512 x 512, one channel."""
     return Image.fromarray(data.camera())
+
+
+def admiral() -> Image.Image:
+    """Grace Hopper in uniform before a flag, 512 x 600."""
+    with (resources.files("matplotlib") / "mpl-data/sample_data/grace_hopper.jpg").open("rb") as file:
+        return Image.open(file).convert("RGB")
 
 
 def photos() -> dict[str, Image.Image]:

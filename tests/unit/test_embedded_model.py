@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from shared.jobs import SegmentParameters
 from tests.bench.reference import embedded_segmenter
-from tests.photos import astronaut, cat
+from tests.photos import admiral, astronaut, cat
 from worker.coco_classes import STUFF, THINGS
 from worker.embedded_model import FOLDER
 from worker.embedded_model.efficientnet_lite import EfficientNetLiteBackbone, EfficientNetLiteConfig
@@ -57,6 +57,7 @@ def test_what_the_recipe_teaches_are_classes_of_coco() -> None:
     ("photo", "subject", "middle"),
     [
         pytest.param(astronaut(), "person", (slice(150, 500), slice(150, 320)), id="astronaut"),
+        pytest.param(admiral(), "person", (slice(100, 600), slice(130, 400)), id="admiral"),
         pytest.param(cat(), "cat", (slice(60, 240), slice(100, 350)), id="cat"),
     ],
 )

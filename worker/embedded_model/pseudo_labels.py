@@ -89,6 +89,8 @@ SIDE: Final = 256
 LEAST: Final = 0.01
 # A piece of an object this large against all of it is an object of its own.
 PIECE: Final = 0.2
+# A piece that is wider than so many times its height may be several people.
+ONE_PERSON: Final = 0.8
 # A class that is nowhere likelier than this is not there.
 ABSENT_BELOW: Final = 0.12
 # A class is shown as far as it goes where its segments have this share of the places where it is the likeliest.
@@ -260,7 +262,7 @@ def patches_of(told: Odds, names: Sequence[str]) -> Iterator[Patch]:
         for piece in pieces(mask):
             rows, columns = np.ptp(np.nonzero(piece), axis=1)
             # Several people side by side make one wide piece.
-            yield Patch(name, piece, is_crowd=bool(name == "person" and columns > 1.2 * rows))
+            yield Patch(name, piece, is_crowd=bool(name == "person" and columns > ONE_PERSON * rows))
 
 
 def pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:

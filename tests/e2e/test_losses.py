@@ -87,7 +87,7 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another(service: Stack, s
 
     # So that it is the first worker that has them in hand.
     os.kill(second.pid, signal.SIGSTOP)
-    ids = [submit(service, photo(5000, 4000)) for _ in range(2)]
+    ids = [submit(service, photo(5000, 4000)) for _ in range(4)]
     wait_until(interruptible, seconds=30)
 
     service.worker.kill()

@@ -21,7 +21,7 @@ pytestmark = [
 
 # For each way, the share of the pixels of all photos that have the label which the CPU gives them.
 # The embedded model is small and often undecided, so bfloat16 tips more of its pixels than of a large model's.
-LEAST_EQUAL = {"float32": 0.999, "bfloat16": 0.96}
+LEAST_EQUAL = {"float32": 0.999, "bfloat16": 0.97}
 
 
 def embedded(device: str, wishes: Wishes) -> Segmenter:

@@ -1,7 +1,8 @@
 """What three published networks see in a photo, place by place: features from which a small classifier can learn.
 
-Two are DeepLabV3 networks in TensorFlow Lite's format, one of Pascal VOC's classes, one of 31 of ADE20K's; the third is
-the backbone with its ImageNet weights.  None of them is trained here.
+Two are DeepLabV3 networks in TensorFlow Lite's format, deeplabv3_mnv2_pascal_quant and deeplabv3_mnv2_ade20k_int8, of
+Pascal VOC's classes and of 31 of ADE20K's; the third is the backbone with its ImageNet weights.  None of
+them is trained here.
 """
 
 import importlib
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling, Transpose
+from scipy.special import softmax
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from worker.embedded_model.efficientnet_lite import EfficientNetLite
 from worker.embedded_model.network import backbone_weights
@@ -32,8 +35,6 @@ OF_SURFACES: Final = {"surfaces_backbone": 185, "surfaces_context": 192, "surfac
 SCALES: Final = {"objects": 0.2015, "surfaces": 0.1717}
 OF_BACKBONE: Final = {"fine": 1, "middle": 2, "coarse": 3}
 OF_SMALL: Final = {"small_middle": 2, "small_coarse": 3}
-MEAN: Final = (0.485, 0.456, 0.406)
-DEVIATION: Final = (0.229, 0.224, 0.225)
 # Parts of a photo: their sides against the photo's, and how much they may be out of proportion.
 PART: Final = (0.45, 0.9)
 STRETCH: Final = (0.85, 1.18)
@@ -124,7 +125,7 @@ def halved(found: NDArray[Any]) -> NDArray[Any]:
 
 def backbone_maps(backbone: EfficientNetLite, image: Image.Image, stages: Mapping[str, int]) -> dict[str, NDArray[Any]]:
     scaled = torch.tensor(np.asarray(image)).permute(2, 0, 1)[None].float() / 255
-    mean, deviation = (torch.tensor(one).view(1, 3, 1, 1) for one in (MEAN, DEVIATION))
+    mean, deviation = (torch.tensor(one).view(1, 3, 1, 1) for one in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     with torch.inference_mode():
         found = backbone((scaled - mean) / deviation)
     return {name: found[stage][0].half().permute(1, 2, 0).numpy() for name, stage in stages.items()}
@@ -160,7 +161,9 @@ def features_of(maps: Maps, names: Sequence[str] = ()) -> NDArray[np.float32]:
     rows, columns = (np.mgrid[:GRID, :GRID].reshape(2, -1) + 0.5) / GRID
     places = np.stack([rows, np.abs(columns - 0.5), rows**2, columns], 1)
     whole = [maps["small_coarse"].astype(np.float32).mean((0, 1))]
-    whole += [np.sqrt(odds(maps[name], scale).mean((0, 1))) for name, scale in SCALES.items()]
+    whole += [
+        np.sqrt(softmax(scale * maps[name].astype(np.float32), axis=-1).mean((0, 1))) for name, scale in SCALES.items()
+    ]
     everywhere = np.broadcast_to(np.concatenate(whole), (GRID * GRID, sum(map(len, whole))))
     return np.concatenate([*laid, places, everywhere], 1).astype(np.float32)
 
@@ -173,10 +176,3 @@ def on_grid(found: NDArray[Any]) -> NDArray[np.float32]:
         maps = torch.nn.functional.interpolate(maps, (GRID, GRID), mode="bilinear", align_corners=is_odd)
     laid: NDArray[np.float32] = maps[0].flatten(1).T.numpy()
     return laid
-
-
-def odds(logits: NDArray[Any], scale: float) -> NDArray[np.float32]:
-    """Whole numbers (..., classes) -> probabilities."""
-    powers = np.exp(scale * (logits.astype(np.float32) - logits.max(-1, keepdims=True).astype(np.float32)))
-    shares: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
-    return shares

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.embedded_model.augmentation import Example, Mix, cut, draw, odds_of, pasted, random_box
+from worker.embedded_model.augmentation import Example, Mix, cut, draw, laid_out, odds_of, pasted, random_box
 from worker.embedded_model.coco_panoptic import OTHER, VOID, Photo, Scene
 
 THINGS = np.array([True, False])
@@ -43,7 +43,7 @@ def test_picture_and_regions_stay_in_step(seed: int) -> None:
     # Grey pictures would have no colours to compare.
     rng = np.random.default_rng(seed)
 
-    example = draw(scene(), 64, rng)
+    example = draw(scene(), (64, 64), rng)
 
     assert example.pixels.shape == (64, 64, 3)
     if np.ptp(example.pixels, axis=-1).max() > 30:
@@ -52,7 +52,7 @@ def test_picture_and_regions_stay_in_step(seed: int) -> None:
 
 
 def test_a_drawn_example_depends_on_its_seed_alone() -> None:
-    first, again, other = (draw(scene(), 64, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (draw(scene(), (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2))
 
     assert np.array_equal(first.pixels, again.pixels)
     assert np.array_equal(first.regions, again.regions)
@@ -60,7 +60,7 @@ def test_a_drawn_example_depends_on_its_seed_alone() -> None:
 
 
 def test_what_lies_beyond_the_photo_is_void() -> None:
-    _, regions, sure = cut(scene(), (-60, -40, 180, 120), 64)
+    _, regions, sure = cut(scene(), (-60, -40, 180, 120), (64, 64))
 
     numbers = np.asarray(regions)
     assert (numbers[:15] == 0).all()
@@ -80,7 +80,7 @@ def test_parts_and_margins_are_both_drawn() -> None:
 
 
 def whole(one: Scene) -> Example:
-    image, regions, sure = map(np.asarray, cut(one, (0, 0, *one.image.size), 64))
+    image, regions, sure = map(np.asarray, cut(one, (0, 0, *one.image.size), (64, 64)))
     return Example(image, regions.astype(np.int16), one.kinds, one.crowds, one.certain, sure)
 
 
@@ -106,9 +106,41 @@ def test_neither_stuff_nor_crowds_are_pasted() -> None:
     assert pasted(target, source, THINGS, np.random.default_rng(0)) is target
 
 
+def test_things_in_several_photos_stay_apart_and_stuff_is_one() -> None:
+    first, second = whole(scene()), whole(replace(scene(), certain=np.array([True, False])))
+
+    together = laid_out([first, second], 2, THINGS)
+
+    assert together.pixels.shape == (64, 128, 3)
+    assert together.regions.shape == together.sure.shape == (64, 128)
+    assert np.array_equal(together.pixels[:, 64:], second.pixels)
+    assert together.certain.tolist() == [True, False]
+    for kind, regions in ((0, 2), (1, 1), (VOID, 1)):
+        shown = together.kinds[together.regions] == kind
+        assert np.array_equal(shown, np.tile(first.kinds[first.regions] == kind, 2))
+        assert len(np.unique(together.regions[shown])) == regions
+
+
+def test_photos_are_laid_out_in_rows() -> None:
+    tiles = [replace(whole(scene()), pixels=np.full((64, 64, 3), number, np.uint8)) for number in range(4)]
+
+    together = laid_out(tiles, 2, THINGS)
+
+    assert together.pixels[::64, ::64, 0].tolist() == [[0, 1], [2, 3]]
+
+
+def test_a_share_of_the_examples_is_several_photos() -> None:
+    rng = np.random.default_rng(0)
+
+    for chance, expected in ((0.0, {1}), (1.0, {2, 4})):
+        drawn = [Mix([scene()], [], THINGS, paste=0.0, mosaic=chance).example(32, rng) for _ in range(12)]
+        assert {len(example.kinds) // 3 for example in drawn} == expected
+        assert {example.pixels.shape for example in drawn} == {(32, 32, 3)}
+
+
 def test_both_kinds_of_photos_are_drawn_from() -> None:
     annotated, labelled = scene(), replace(scene(), certain=np.zeros(2, np.bool_))
-    mix = Mix([annotated], [labelled], THINGS, share=0.5, paste=0.0)
+    mix = Mix([annotated], [labelled], THINGS, share=0.5, paste=0.0, mosaic=0.0)
 
     rng = np.random.default_rng(0)
     drawn = [bool(mix.example(32, rng).certain.all()) for _ in range(30)]

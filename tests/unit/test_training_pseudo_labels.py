@@ -1,13 +1,16 @@
 """Labels made by networks say how sure they are, and what they know nothing of stays open."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from worker.embedded_model.boxes import Box
 from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, read_index, read_scene
-from worker.embedded_model.pseudo_labels import SIDE, Odds, labelled, pieces, subject_of, write_index
+from worker.embedded_model.imagenet_names import Odds, named, subject_of
+from worker.embedded_model.pseudo_labels import SIDE, labelled, pieces, write_index
 from worker.embedded_model.teachers import GRID
 
 NAMES = ["person", "cat", "dog", "car", "sky-other-merged", "road"]
@@ -27,11 +30,11 @@ def seen(*boxes: tuple[tuple[slice, slice], dict[str, float]]) -> Odds:
     return odds
 
 
-def scene(stem: str, what: Odds, folder: Path) -> Scene | None:
+def scene(stem: str, what: Odds, folder: Path, boxes: Sequence[Box] = ()) -> Scene | None:
     for kind in ("images", "panoptic", "confidence"):
         (folder / kind).mkdir()
     Image.new("RGB", (SIDE, SIDE)).save(folder / "images" / f"{stem}.jpg")
-    entry = labelled(folder / "images" / f"{stem}.jpg", 1, what, NAMES, folder)
+    entry = labelled(folder / "images" / f"{stem}.jpg", 1, what, boxes, NAMES, folder)
     if entry is None:
         return None
     write_index(folder, [entry])
@@ -63,10 +66,10 @@ def test_a_photo_is_of_what_its_imagenet_class_says(stem: str, subject: str | No
 
 
 def test_what_is_likely_is_labelled_with_how_likely_it_is(tmp_path: Path) -> None:
-    found = scene("n03028079_church", seen((WHERE, {"cat": 0.6, "dog": 0.1})), tmp_path)
+    found = scene("n03028079_church", seen((WHERE, {"road": 0.6})), tmp_path)
 
     assert found is not None
-    assert kinds(found) == {NAMES.index("cat")}
+    assert kinds(found) == {NAMES.index("road")}
     assert found.sure[MIDDLE] == pytest.approx(255 * 0.6, abs=2)
     assert set(found.kinds[found.regions[:40]].ravel()) == {NAMES.index("sky-other-merged")}
     assert found.sure[:40].min() > 250
@@ -74,7 +77,10 @@ def test_what_is_likely_is_labelled_with_how_likely_it_is(tmp_path: Path) -> Non
 
 
 def test_what_nobody_can_tell_is_left_open(tmp_path: Path) -> None:
-    found = scene("n03028079_church", seen((WHERE, {"cat": 0.3, "dog": 0.3, "car": 0.2})), tmp_path)
+    names = ("cat", "dog", "car", "person")
+    boxes = [Box(name, 0.8, 0.25, 0.25, 0.75, 0.75) for name in names]
+
+    found = scene("n03028079_church", seen((WHERE, dict.fromkeys(names, 0.25))), tmp_path, boxes)
 
     assert found is not None
     assert kinds(found) == {VOID}
@@ -123,6 +129,50 @@ def test_people_side_by_side_are_a_crowd(tmp_path: Path) -> None:
 
     assert found is not None
     assert sorted(found.crowds[found.kinds == NAMES.index("person")].tolist()) == [False, True]
+
+
+def test_people_in_boxes_of_their_own_are_told_apart(tmp_path: Path) -> None:
+    both, away = (slice(20, 60), slice(8, 40)), (slice(20, 60), slice(48, 64))
+    boxes = [
+        Box("person", 0.9, left, 20 / 64, right, 60 / 64) for left, right in ((8 / 64, 24 / 64), (24 / 64, 40 / 64))
+    ]
+
+    found = scene("n03028079_church", seen((both, {"person": 0.9}), (away, {"person": 0.9})), tmp_path, boxes)
+
+    assert found is not None
+    is_person = found.kinds == NAMES.index("person")
+    # Who else is there has no box, and may be several.
+    assert sorted(found.crowds[is_person].tolist()) == [False, False, True]
+    middles = {int(found.regions[160, column]) for column in (60, 130)}
+    assert len(middles) == 2
+    assert all(is_person[one] and not found.crowds[one] for one in middles)
+
+
+def test_a_box_makes_what_it_holds_likelier(tmp_path: Path) -> None:
+    doubtful, box = seen((WHERE, {"cat": 0.3})), Box("cat", 0.8, 0.25, 0.25, 0.75, 0.75)
+
+    for place, (boxes, expected) in enumerate((([], OTHER), ([box], NAMES.index("cat")))):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        found = scene("n03028079_church", doubtful, folder, boxes)
+        assert found is not None
+        assert kinds(found) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("stem", "names"),
+    [
+        pytest.param("n02123045_tabby", ["cat", "person", "car"], id="the animal that it is of"),
+        pytest.param("n01443537_goldfish", ["person", "car"], id="an animal that is not taught"),
+        pytest.param("n02480495_orangutan", ["car"], id="an ape is no person"),
+        pytest.param("n04285008_sports_car", ["dog", "person", "car"], id="a vehicle"),
+        pytest.param("n03770679_minivan", ["dog", "person", "car"], id="another vehicle"),
+    ],
+)
+def test_boxes_are_corrected_by_the_name_too(stem: str, names: list[str]) -> None:
+    boxes = [Box(name, 0.9, 0, 0, 1, 1) for name in ("dog", "person", "truck" if "car" in stem else "car")]
+
+    assert [box.name for box in named(boxes, stem)] == names
 
 
 def test_a_photo_that_says_nothing_is_left_out(tmp_path: Path) -> None:

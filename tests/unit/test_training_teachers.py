@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from worker.embedded_model.boxes import Box
 from worker.embedded_model.coco_panoptic import read_index
 from worker.embedded_model.pixel_classifier import Course, fitted, gathered, truths_of
 from worker.embedded_model.pseudo_labels import label_all
-from worker.embedded_model.teachers import GRID, SIDE, Maps, Memory, features_of, view_of
+from worker.embedded_model.teachers import GRID, SIDE, Maps, Memory, features_of
+from worker.embedded_model.views import view_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,7 +71,7 @@ def test_views_are_the_photo_its_mirror_image_and_parts_that_do_not_change() -> 
 
 
 def test_each_view_is_looked_at_once(folder: Path, tmp_path: Path) -> None:
-    memory, photo = Memory(Colours(), tmp_path / "memory"), folder / "images" / "1.jpg"
+    memory, photo = Memory(Colours(), tmp_path / "memory", {}), folder / "images" / "1.jpg"
 
     first, again = memory.look(photo, 0), memory.look(photo, 0)
 
@@ -78,8 +80,19 @@ def test_each_view_is_looked_at_once(folder: Path, tmp_path: Path) -> None:
     assert features_of(first).shape[0] == GRID * GRID
 
 
+def test_boxes_are_part_of_what_is_seen(folder: Path, tmp_path: Path) -> None:
+    box = Box("person", 0.7, 0, 0, 70, 100)
+    memory, photo = Memory(Colours(), tmp_path / "memory", {"1.jpg": [box]}), folder / "images" / "1.jpg"
+
+    whole, mirrored = (memory.look(photo, number)["boxes"].max(-1) for number in (0, 1))
+
+    assert whole[:, : GRID // 2] == pytest.approx(0.7)
+    assert whole[:, GRID // 2 :].max() == 0
+    assert np.array_equal(mirrored, whole[:, ::-1])
+
+
 def test_truth_is_laid_over_the_same_places_as_what_is_seen(folder: Path, tmp_path: Path) -> None:
-    memory = Memory(Colours(), tmp_path / "memory")
+    memory = Memory(Colours(), tmp_path / "memory", {})
     photo = read_index(folder, NAMES)[1]
 
     for number, truth in enumerate(truths_of(photo, 4, len(NAMES))):
@@ -89,7 +102,7 @@ def test_truth_is_laid_over_the_same_places_as_what_is_seen(folder: Path, tmp_pa
 
 
 def test_a_classifier_labels_photos_like_those_it_learned_from(folder: Path, tmp_path: Path) -> None:
-    memory = Memory(Colours(), tmp_path / "memory")
+    memory = Memory(Colours(), tmp_path / "memory", {})
     learned, [asked] = read_index(folder, NAMES)[:3], read_index(folder, NAMES)[3:]
     samples = gathered(learned, memory, len(NAMES), views=2, per_view=200, seed=0)
 
@@ -110,7 +123,7 @@ def test_a_classifier_labels_photos_like_those_it_learned_from(folder: Path, tmp
 
 
 def test_the_same_seed_gives_the_same_classifier(folder: Path, tmp_path: Path) -> None:
-    memory, photos = Memory(Colours(), tmp_path / "memory"), read_index(folder, NAMES)
+    memory, photos = Memory(Colours(), tmp_path / "memory", {}), read_index(folder, NAMES)
     course = Course(members=1, width=8, rounds=1, batch=32)
     samples = gathered(photos, memory, len(NAMES), views=1, per_view=50, seed=0)
     features = features_of(memory.look(photos[0].image, 0))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ MARGIN_COLOUR: Final = (124, 116, 104)
 # Shares of the picture between which a thing is worth pasting, and how many are pasted at most.
 PASTED: Final = (0.004, 0.6)
 MOST_PASTED: Final = 3
+# Columns and rows of photos that are shown together.
+LAYOUTS: Final = ((2, 1), (1, 2), (2, 2))
 # A photo is drawn the more often the rarer the rarest of its classes is, by this power; FEW photos are rare enough.
 RARITY: Final = 0.5
 FEW: Final = 4
@@ -29,9 +31,9 @@ FEW: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What the network gets to see, a square, and its truth; the rest as in Scene.
+    """What the network gets to see, and its truth; the rest as in Scene.
 
-    pixels: (size, size, 3) uint8.  regions: (size, size) int16.  sure: (size, size) uint8.
+    pixels: (H, W, 3) uint8.  regions: (H, W) int16.  sure: (H, W) uint8.
     """
 
     pixels: NDArray[np.uint8]
@@ -42,9 +44,9 @@ class Example:
     sure: NDArray[np.uint8]
 
 
-def draw(scene: Scene, size: int, rng: np.random.Generator) -> Example:
-    """Cut a part out of a photo, resize it to a square, and turn and light it at random."""
-    image, regions, sure = cut(scene, random_box(*scene.image.size, rng), size)
+def draw(scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
+    """Cut a part out of a photo, resize it to a width and a height, and turn and light it at random."""
+    image, regions, sure = cut(scene, random_box(*scene.image.size, rng), sides)
     if rng.random() < 0.5:
         image, regions, sure = (one.transpose(Transpose.FLIP_LEFT_RIGHT) for one in (image, regions, sure))
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
@@ -72,17 +74,19 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, 
     return left, top, left + wide, top + high
 
 
-def cut(scene: Scene, box: tuple[int, int, int, int], size: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+def cut(
+    scene: Scene, box: tuple[int, int, int, int], sides: tuple[int, int]
+) -> tuple[Image.Image, Image.Image, Image.Image]:
     """Return a part of the photo, of its regions and of how sure they are; what lies beyond the photo is void."""
     layers = scene.image, Image.fromarray(scene.regions.astype(np.int32)), Image.fromarray(scene.sure)
     if box[0] < 0 or box[1] < 0 or box[2] > scene.image.width or box[3] > scene.image.height:
-        sides = box[2] - box[0], box[3] - box[1]
-        canvases = Image.new("RGB", sides, MARGIN_COLOUR), Image.new("I", sides, 0), Image.new("L", sides, 0)
+        whole = box[2] - box[0], box[3] - box[1]
+        canvases = Image.new("RGB", whole, MARGIN_COLOUR), Image.new("I", whole, 0), Image.new("L", whole, 0)
         for canvas, layer in zip(canvases, layers, strict=True):
             canvas.paste(layer, (-box[0], -box[1]))
-        layers, box = canvases, (0, 0, *sides)
+        layers, box = canvases, (0, 0, *whole)
     ways = Resampling.BILINEAR, Resampling.NEAREST, Resampling.BILINEAR
-    image, regions, sure = (layer.resize((size, size), way, box=box) for layer, way in zip(layers, ways, strict=True))
+    image, regions, sure = (layer.resize(sides, way, box=box) for layer, way in zip(layers, ways, strict=True))
     return image, regions, sure
 
 
@@ -118,12 +122,41 @@ def pasteable(source: Example, things: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(is_thing & (shares >= PASTED[0]) & (shares <= PASTED[1]))
 
 
+def laid_out(tiles: Sequence[Example], columns: int, things: NDArray[np.bool_]) -> Example:
+    """Lay examples in rows of so many; stuff of one class becomes one region, things stay what they are.
+
+    Args:
+        tiles: all of the same sides.
+        things: (C,), the classes that are things.
+    """
+    firsts = np.cumsum([0, *(len(tile.kinds) for tile in tiles[:-1])])
+    kinds = np.concatenate([tile.kinds for tile in tiles])
+    joined = np.arange(len(kinds))
+    for kind in np.unique(kinds):
+        if kind < 0 or not things[kind]:
+            joined[kinds == kind] = joined[kinds == kind][0]
+    regions = [joined[tile.regions + first].astype(np.int16) for tile, first in zip(tiles, firsts, strict=True)]
+    return Example(
+        pixels=in_rows([tile.pixels for tile in tiles], columns),
+        regions=in_rows(regions, columns),
+        kinds=kinds,
+        crowds=np.concatenate([tile.crowds for tile in tiles]),
+        certain=np.logical_and.reduce([tile.certain for tile in tiles]),
+        sure=in_rows([tile.sure for tile in tiles], columns),
+    )
+
+
+def in_rows(tiles: Sequence[NDArray[Any]], columns: int) -> NDArray[Any]:
+    return np.concatenate([np.concatenate(tiles[at : at + columns], 1) for at in range(0, len(tiles), columns)])
+
+
 @dataclass(frozen=True, slots=True)
 class Mix:
     """Where examples come from.
 
     annotated, labelled: photos with whole truth, and those with partial truth, which may be none.
     share: of the annotated ones in a batch.  paste: the chance that things out of another photo are put in.
+    mosaic: the chance that an example is several photos beside and above each other.
     annotated_odds, labelled_odds: how likely each photo is drawn; None where all are alike.
     """
 
@@ -132,14 +165,28 @@ class Mix:
     things: NDArray[np.bool_]
     share: float = 0.5
     paste: float = 0.4
+    mosaic: float = 0.3
     annotated_odds: NDArray[np.float64] | None = None
     labelled_odds: NDArray[np.float64] | None = None
 
     def example(self, size: int, rng: np.random.Generator) -> Example:
-        target = draw(self.scene(rng), size, rng)
+        """Draw a square example.
+
+        Args:
+            size: its side in pixels, an even number.
+        """
+        if rng.random() < self.mosaic:
+            columns, rows = LAYOUTS[int(rng.integers(len(LAYOUTS)))]
+            sides = size // columns, size // rows
+            return laid_out([self.part(sides, rng) for _ in range(columns * rows)], columns, self.things)
+        return self.part((size, size), rng)
+
+    def part(self, sides: tuple[int, int], rng: np.random.Generator) -> Example:
+        """Draw one photo, perhaps with things out of another."""
+        target = draw(self.scene(rng), sides, rng)
         if rng.random() >= self.paste:
             return target
-        return pasted(target, draw(self.scene(rng), size, rng), self.things, rng)
+        return pasted(target, draw(self.scene(rng), sides, rng), self.things, rng)
 
     def scene(self, rng: np.random.Generator) -> Scene:
         if rng.random() < self.share or not len(self.labelled):

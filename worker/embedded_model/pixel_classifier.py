@@ -16,7 +16,8 @@ from PIL.Image import Resampling
 from torch import Tensor, nn
 
 from worker.embedded_model.coco_panoptic import Photo, Scene, read_scene
-from worker.embedded_model.teachers import GRID, Memory, features_of, view_of
+from worker.embedded_model.teachers import GRID, Memory, features_of
+from worker.embedded_model.views import view_of
 
 # A part of what comes in and of what is between the layers is left out at random, since photos are few.
 LEFT_OUT: Final = 0.3

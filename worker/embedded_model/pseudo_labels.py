@@ -1,6 +1,6 @@
-"""Dense labels for photos that nobody annotated, from the classifier of pixel_classifier.py and the photos' names.
+"""Dense labels for photos that nobody annotated: from a classifier, from boxes around things and from photos' names.
 
-    python -m worker.embedded_model.pseudo_labels --photos DIR --objects TFLITE --surfaces TFLITE \\
+    python -m worker.embedded_model.pseudo_labels --photos DIR --objects TFLITE --surfaces TFLITE --boxes JSON ... \\
         --coco-panoptic DIR --memory DIR --out DIR
 
 What comes out is a folder in COCO's panoptic layout in which `confidence/` says how sure each place is.  It needs the
@@ -23,66 +23,14 @@ from PIL.Image import Resampling
 from scipy import ndimage
 
 from worker.coco_classes import STUFF, THINGS
+from worker.embedded_model.boxes import Box, covers, parted, read_boxes
 from worker.embedded_model.coco_panoptic import NO_THING_NAME, read_index
+from worker.embedded_model.imagenet_names import ANIMALS, Odds, is_lookalike, named, subject_of, told_by_name
 from worker.embedded_model.pixel_classifier import Classifier, Course, fitted, gathered
 from worker.embedded_model.taught import SLOTS
 from worker.embedded_model.teachers import GRID, Memory, Teachers, features_of
 
 log = logging.getLogger(__name__)
-
-Odds = NDArray[np.float32]
-
-ANIMALS: Final = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep", "elephant", "bear", "zebra", "giraffe"})
-VEHICLES: Final = frozenset({"airplane", "boat", "bus", "car", "train", "truck"})
-LAST_ANIMAL: Final = "n02655020"
-# First and last WordNet number of the wild relatives of dogs and of cats: neither these, nor clearly something else.
-LOOKALIKES: Final = (("n02114367", "n02117135"), ("n02119022", "n02120505"), ("n02125311", "n02130308"))
-
-# First and last WordNet number of runs of ImageNet classes that are one class of COCO.
-RUNS: Final = (
-    ("n01514668", "n01622779", "bird"),
-    ("n01795545", "n01860187", "bird"),
-    ("n01871265", "n01871265", "elephant"),
-    ("n02002556", "n02058221", "bird"),
-    ("n02085620", "n02113978", "dog"),
-    ("n02123045", "n02124075", "cat"),
-    ("n02132136", "n02134418", "bear"),
-    ("n02389026", "n02389026", "horse"),
-    ("n02391049", "n02391049", "zebra"),
-    ("n02403003", "n02410509", "cow"),
-    ("n02412080", "n02415577", "sheep"),
-    ("n02504013", "n02504458", "elephant"),
-)
-NAMES: Final = {
-    "airplane": ("airliner", "warplane"),
-    "bicycle": ("bicycle-built-for-two", "mountain_bike"),
-    "boat": (
-        *("canoe", "catamaran", "container_ship", "fireboat", "gondola", "lifeboat", "liner", "schooner", "speedboat"),
-        *("trimaran", "yawl", "pirate", "wreck"),
-    ),
-    "bottle": ("beer_bottle", "pill_bottle", "pop_bottle", "water_bottle", "wine_bottle"),
-    "bus": ("minibus", "school_bus", "trolleybus"),
-    "car": (
-        *("beach_wagon", "cab", "convertible", "jeep", "limousine", "minivan", "Model_T", "racer", "sports_car"),
-        *("car_wheel", "grille", "police_van"),
-    ),
-    "chair": ("barber_chair", "folding_chair", "rocking_chair", "throne"),
-    "couch": ("studio_couch",),
-    "motorcycle": ("moped", "motor_scooter"),
-    "person": ("ballplayer", "groom", "scuba_diver"),
-    "pizza": ("pizza",),
-    "potted plant": ("pot",),
-    "train": (
-        *("bullet_train", "electric_locomotive", "freight_car", "passenger_car", "steam_locomotive", "streetcar"),
-    ),
-    "truck": (*("ambulance", "fire_engine", "garbage_truck", "moving_van", "pickup", "tow_truck", "trailer_truck"),),
-    "tv": ("monitor", "screen", "television", "home_theater", "entertainment_center"),
-    "bear": ("teddy",),
-    "umbrella": ("umbrella",),
-    "cup": ("coffee_mug", "cup", "espresso"),
-    "bowl": ("mixing_bowl", "soup_bowl"),
-    "dining table": ("dining_table",),
-}
 
 SIDE: Final = 256
 # Shares of a photo: less than this is not worth a label.
@@ -99,8 +47,11 @@ SHOWN: Final = 0.75
 OPEN_BELOW: Final = 0.35
 # Where all things together are less likely than this, there is none.
 NO_THING_BELOW: Final = 0.1
-# The name of a photo makes what it names so many times likelier.
-NAMED: Final = 4.0
+# A box of this score makes what it holds so many times likelier: 1 + BOXED * score; where there is none that is at
+# least WEAK, a thing is by UNBOXED as likely.
+BOXED: Final = 5.0
+WEAK: Final = 0.2
+UNBOXED: Final = 0.2
 VIEWS: Final = 4
 PLACES: Final = 220
 
@@ -118,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     names = list(SLOTS)
-    memory = Memory(Teachers(options.objects, options.surfaces), options.memory)
+    memory = Memory(Teachers(options.objects, options.surfaces), options.memory, read_boxes(options.boxes))
     annotated = read_index(options.coco_panoptic, names)
     samples = gathered(annotated, memory, len(names), views=VIEWS, per_view=PLACES, seed=0)
     classifier = fitted(samples, len(names), Course())
@@ -130,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--photos", type=Path, required=True, help="JPEG files, named after their ImageNet class")
     found.add_argument("--objects", type=Path, required=True, help="DeepLabV3 of the 21 Pascal VOC classes")
     found.add_argument("--surfaces", type=Path, required=True, help="DeepLabV3 of 31 ADE20K classes")
+    found.add_argument("--boxes", type=Path, nargs="+", required=True, help="what detect.mjs found in all photos")
     found.add_argument("--coco-panoptic", type=Path, required=True, help="photos with truth, to learn from")
     found.add_argument("--memory", type=Path, required=True, help="keeps what the networks see: 3 MB for each view")
     found.add_argument("--out", type=Path, required=True)
@@ -145,20 +97,25 @@ def label_all(files: Sequence[Path], memory: Memory, classifier: Classifier, nam
     entries = []
     for number, file in enumerate(files, start=1):
         seen = classifier.odds(features_of(memory.look(file, 0))).reshape(GRID, GRID, -1)
-        entries.append(labelled(file, number, seen, names, out))
+        boxes = named(memory.boxes_in(file, 0), file.stem)
+        entries.append(labelled(file, number, seen, boxes, names, out))
         log.info("%d of %d: %s", number, len(files), file.stem)
     write_index(out, [entry for entry in entries if entry])
 
 
-def labelled(file: Path, number: int, seen: Odds, names: Sequence[str], out: Path) -> dict[str, Any] | None:
+def labelled(
+    file: Path, number: int, seen: Odds, boxes: Sequence[Box], names: Sequence[str], out: Path
+) -> dict[str, Any] | None:
     """Write one photo's maps and return its entry of the index; None where nothing can be said.
 
     Args:
         seen: (GRID, GRID, classes + 1), probabilities; the last class is any other.
+        boxes: around things, in shares of the photo's sides.
         names: of the classes.
     """
-    told = enlarged(told_by_name(seen, file.stem, names))
-    patches = list(patches_of(told, names))
+    by_name = told_by_name(seen, file.stem, names)
+    told = enlarged(told_by_boxes(by_name, boxes, names, subject_of(file.stem)))
+    patches = list(patches_of(told, boxes, names))
     if is_lookalike(file.stem):
         patches = [patch for patch in patches if patch.name != OTHER_NAME]
     if not any(patch.name in THINGS | STUFF for patch in patches):
@@ -191,43 +148,16 @@ CATEGORIES: Final[Mapping[str, int]] = {
 }
 
 
-def subject_of(stem: str) -> str | None:
-    """Return the COCO class that a photo is of, as far as its ImageNet class tells."""
-    wordnet, _, name = stem.partition("_")
-    for first, last, subject in RUNS:
-        if first <= wordnet <= last:
-            return subject
-    return next((subject for subject, names in NAMES.items() if name in names), None)
-
-
-def is_lookalike(stem: str) -> bool:
-    wordnet = stem.partition("_")[0]
-    return any(first <= wordnet <= last for first, last in LOOKALIKES)
-
-
-def told_by_name(seen: Odds, stem: str, names: Sequence[str]) -> Odds:
-    """Correct what was seen by what the photo is of.
-
-    In a photo of an animal all animals are that one; where it is none that is taught, they are something else.  The
-    same goes for vehicles in a photo of one.
-    """
-    subject, told = subject_of(stem), seen.copy()
-    own = names.index(subject) if subject in names else len(names)
-    if subject in ANIMALS or stem.partition("_")[0] <= LAST_ANIMAL:
-        moved(told, ANIMALS, own, names)
-    elif subject in VEHICLES:
-        moved(told, VEHICLES, own, names)
-    if subject in names:
-        told[..., own] *= NAMED
+def told_by_boxes(seen: Odds, boxes: Sequence[Box], names: Sequence[str], subject: str | None) -> Odds:
+    """Make things likelier inside their boxes, and less likely outside; but for what the photo is of."""
+    around = covers(boxes, names, len(seen))
+    factors = np.where(around >= WEAK, 1 + BOXED * around, UNBOXED)
+    told = seen.copy()
+    for number, name in enumerate(names):
+        if name in THINGS:
+            told[..., number] *= np.maximum(factors[..., number], 1.0 if name == subject else 0.0)
     total: Odds = told / told.sum(-1, keepdims=True)
     return total
-
-
-def moved(odds: Odds, group: frozenset[str], own: int, names: Sequence[str]) -> None:
-    """Give what is likely of a group to one class, in place."""
-    others = [number for number, name in enumerate(names) if name in group and number != own]
-    odds[..., own] += odds[..., others].sum(-1)
-    odds[..., others] = 0
 
 
 def enlarged(odds: Odds) -> Odds:
@@ -246,7 +176,7 @@ def confidence(told: Odds, name: str, names: Sequence[str]) -> Odds:
     return told[..., names.index(name) if name in names else len(names)]
 
 
-def patches_of(told: Odds, names: Sequence[str]) -> Iterator[Patch]:
+def patches_of(told: Odds, boxes: Sequence[Box], names: Sequence[str]) -> Iterator[Patch]:
     """Yield what is likely enough: each thing for itself, stuff, what is no thing, and what is not taught."""
     likeliest, is_open = told.argmax(-1), told.max(-1) < OPEN_BELOW
     of_things = [number for number, name in enumerate(names) if name in THINGS]
@@ -254,12 +184,23 @@ def patches_of(told: Odds, names: Sequence[str]) -> Iterator[Patch]:
     yield Patch(OTHER_NAME, ~is_open & (likeliest == len(names)))
     for number, name in enumerate(names):
         mask = ~is_open & (likeliest == number)
-        if mask.mean() < LEAST:
-            continue
-        if name in STUFF:
+        if name in THINGS:
+            yield from things_of(name, mask, [box for box in boxes if box.name == name])
+        elif mask.mean() >= LEAST:
             yield Patch(name, mask)
-            continue
-        for piece in pieces(mask):
+
+
+def things_of(name: str, mask: NDArray[np.bool_], boxes: Sequence[Box]) -> Iterator[Patch]:
+    """Yield the things of one class: what is in a box of its own, or else what hangs together."""
+    parts, rest = parted(mask, boxes)
+    for part in parts:
+        yield Patch(name, part)
+    if rest.mean() < LEAST:
+        return
+    if parts:
+        yield Patch(name, rest, is_crowd=True)
+    else:
+        for piece in pieces(rest):
             rows, columns = np.ptp(np.nonzero(piece), axis=1)
             # Several people side by side make one wide piece.
             yield Patch(name, piece, is_crowd=bool(name == "person" and columns > ONE_PERSON * rows))

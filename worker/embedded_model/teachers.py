@@ -1,13 +1,12 @@
-"""What three published networks see in a photo, place by place: features from which a small classifier can learn.
+"""What published networks see in a photo, place by place: features from which a small classifier can learn.
 
 Two are DeepLabV3 networks in TensorFlow Lite's format, deeplabv3_mnv2_pascal_quant and deeplabv3_mnv2_ade20k_int8, of
-Pascal VOC's classes and of 31 of ADE20K's; the third is the backbone with its ImageNet weights.  None of
-them is trained here.
+Pascal VOC's classes and of 31 of ADE20K's; the third is the backbone with its ImageNet weights.  To
+these come the boxes of a detector.  None of them is trained here.
 """
 
 import importlib
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.Image import Resampling, Transpose
+from PIL.Image import Resampling
 from scipy.special import softmax
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from worker.coco_classes import THINGS
+from worker.embedded_model.boxes import Box, covers, seen_in
 from worker.embedded_model.efficientnet_lite import EfficientNetLite
 from worker.embedded_model.network import backbone_weights
+from worker.embedded_model.views import view_of
 
 # Side of what the networks look at, of the smaller copy that the backbone looks at too, and of the grid of places.
 SIDE: Final = 512
@@ -35,9 +37,6 @@ OF_SURFACES: Final = {"surfaces_backbone": 185, "surfaces_context": 192, "surfac
 SCALES: Final = {"objects": 0.2015, "surfaces": 0.1717}
 OF_BACKBONE: Final = {"fine": 1, "middle": 2, "coarse": 3}
 OF_SMALL: Final = {"small_middle": 2, "small_coarse": 3}
-# Parts of a photo: their sides against the photo's, and how much they may be out of proportion.
-PART: Final = (0.45, 0.9)
-STRETCH: Final = (0.85, 1.18)
 
 Maps = Mapping[str, NDArray[Any]]
 
@@ -46,31 +45,6 @@ class Looks(Protocol):
     """Whatever turns a picture of SIDE x SIDE into maps (h, w, channels) by their names."""
 
     def look(self, image: Image.Image) -> Maps: ...
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A part of a photo, perhaps mirrored.  box: left, top, right, bottom in pixels."""
-
-    box: tuple[float, float, float, float]
-    is_mirrored: bool
-
-    def of(self, image: Image.Image, side: int, resampling: Resampling) -> Image.Image:
-        """Cut the part out as a square."""
-        part = image.resize((side, side), resampling, box=self.box)
-        return part.transpose(Transpose.FLIP_LEFT_RIGHT) if self.is_mirrored else part
-
-
-def view_of(stem: str, size: tuple[int, int], number: int) -> View:
-    """Return a view of a photo: 0 is all of it, 1 its mirror image, the others are parts drawn by name and number."""
-    width, height = size
-    if number <= 1:
-        return View((0, 0, width, height), is_mirrored=number == 1)
-    rng = np.random.default_rng([zlib.crc32(stem.encode()), number])
-    side, stretch = rng.uniform(*PART), rng.uniform(*STRETCH)
-    wide, high = min(1, side * stretch) * width, min(1, side / stretch) * height
-    left, top = rng.uniform(0, width - wide), rng.uniform(0, height - high)
-    return View((left, top, left + wide, top + high), is_mirrored=bool(rng.random() < 0.5))
 
 
 class LiteNetwork:
@@ -95,7 +69,7 @@ class LiteNetwork:
 
 
 class Teachers:
-    """All three networks."""
+    """All networks but the detector, whose boxes are made beforehand."""
 
     def __init__(self, objects: Path, surfaces: Path) -> None:
         self.lite = LiteNetwork(objects, OF_OBJECTS), LiteNetwork(surfaces, OF_SURFACES)
@@ -133,10 +107,14 @@ def backbone_maps(backbone: EfficientNetLite, image: Image.Image, stages: Mappin
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Keeps what the teachers saw in a folder, so that each view is looked at once."""
+    """Keeps what the teachers saw in a folder, so that each view is looked at once.
+
+    boxes: what a detector saw, in pixels, by the name of the photo's file.
+    """
 
     teachers: Looks
     folder: Path
+    boxes: Mapping[str, Sequence[Box]]
 
     def look(self, file: Path, number: int) -> Maps:
         """Return the maps of one view of a photo."""
@@ -148,7 +126,13 @@ class Memory:
             np.savez(self.folder / f"next.{kept.name}", **maps)  # type: ignore[arg-type]
             (self.folder / f"next.{kept.name}").replace(kept)
         with np.load(kept) as stored:
-            return dict(stored)
+            return dict(stored) | {"boxes": covers(self.boxes_in(file, number), sorted(THINGS), GRID)}
+
+    def boxes_in(self, file: Path, number: int) -> list[Box]:
+        """Return the boxes in one view of a photo, in shares of its sides."""
+        with Image.open(file) as image:
+            view = view_of(file.stem, image.size, number)
+        return seen_in(view, self.boxes.get(file.name, ()))
 
 
 def features_of(maps: Maps, names: Sequence[str] = ()) -> NDArray[np.float32]:

@@ -56,6 +56,7 @@ class Recipe:
     steps: batches of `images` photos.  rate: rises for `warmup` steps, then falls to 0 along a cosine.
     tuned_blocks: the last blocks of the backbone, which learn at `backbone_rate` of the rate; the others are frozen.
     small, large: sides of the input; the last `large_share` of the steps see large ones.
+    mosaic: how many of the examples are several photos in one.
     anchoring: what it costs a query at first to be off its anchor; falls to 0 in `anchored_share` of the steps.
     """
 
@@ -73,6 +74,7 @@ class Recipe:
     anchored_share: float = 0.3
     mean_decay: float = 0.998
     paste: float = 0.4
+    mosaic: float = 0.3
     share: float = 0.5
     seed: int = 0
     save_every: int = 50
@@ -130,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         things,
         share=recipe.share,
         paste=recipe.paste,
+        mosaic=recipe.mosaic,
         annotated_odds=odds_of(annotated.photos, len(names)),
         labelled_odds=odds_of(labelled.photos, len(names)),
     )

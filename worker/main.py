@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
@@ -100,14 +100,15 @@ def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics)
     """
     start = time.monotonic()
     log.info("model_loading", model=settings.model)
-    segmenter = load_segmenter(
-        settings.model,
-        public_id=public_id(settings.model),
-        device=settings.device,
-        cache=Path(settings.model_cache or mkdtemp(prefix="maskmill-models-")),
-        download=partial(download, settings),
-        wishes=wishes_of(settings),
-    )
+    with cache_of(settings) as cache:
+        segmenter = load_segmenter(
+            settings.model,
+            public_id=public_id(settings.model),
+            device=settings.device,
+            cache=Path(cache),
+            download=partial(download, settings),
+            wishes=wishes_of(settings),
+        )
     engine = Engine(segmenter, limits_of(settings), observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
     try:
         engine.start().result()
@@ -119,6 +120,11 @@ def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics)
         WorkerState.LOADING, device=segmenter.device, revision=segmenter.revision, load_seconds=load_seconds
     )
     return engine, segmenter
+
+
+def cache_of(settings: WorkerSettings) -> AbstractContextManager[str]:
+    """Return the folder that keeps fetched models, or one for just as long as a model is being loaded."""
+    return nullcontext(settings.model_cache) if settings.model_cache else TemporaryDirectory(prefix="maskmill-models-")
 
 
 def download(settings: WorkerSettings, source: str, into: Path) -> None:

@@ -1,8 +1,10 @@
 """What a worker makes of its settings."""
 
+from pathlib import Path
+
 import pytest
 
-from worker.main import threads_of
+from worker.main import cache_of, threads_of
 from worker.settings import WorkerSettings
 
 
@@ -12,3 +14,13 @@ from worker.settings import WorkerSettings
 )
 def test_a_gpu_has_one_batch_on_it_and_one_in_the_making(told: dict[str, int], device: str, threads: int) -> None:
     assert threads_of(WorkerSettings(**told), device) == threads
+
+
+def test_a_temporary_folder_for_models_goes_when_the_model_is_loaded(tmp_path: Path) -> None:
+    with cache_of(WorkerSettings()) as temporary:
+        assert Path(temporary).is_dir()
+    with cache_of(WorkerSettings(model_cache=str(tmp_path))) as kept:
+        assert Path(kept) == tmp_path
+
+    assert not Path(temporary).exists()
+    assert tmp_path.is_dir()

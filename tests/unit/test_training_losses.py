@@ -139,6 +139,26 @@ def test_a_class_that_may_be_there_is_neither_asked_for_nor_silenced() -> None:
     assert pixel_loss(masks[None], [shown], matches, QUERIES).item() < 1
 
 
+def test_what_one_query_shows_no_other_of_its_class_may_show_too() -> None:
+    shown, (classes, masks) = truth([0, 1, OTHER]), answers([0, 2, 2, 1], [0, None, None, 1])
+    matches = [match(classes, masks, shown, QUERIES)]
+    double = masks.clone()
+    double[1] = double[0]
+
+    assert pixel_loss(masks[None], [shown], matches, QUERIES).item() < 1e-3
+    assert pixel_loss(double[None], [shown], matches, QUERIES).item() > 0.1
+
+
+def test_a_query_is_silenced_more_where_another_of_its_class_speaks() -> None:
+    classes, masks = answers([0, 2, 2, 1], [0, None, None, 1])
+    silence = []
+    for shown in (truth([0, 1, OTHER]), truth([OTHER, 1, OTHER])):
+        _, weights = wanted_classes([shown], [match(classes, masks, shown, QUERIES)], QUERIES)
+        silence.append(weights[0, 1].item())
+
+    assert silence[0] > silence[1] > 0
+
+
 def test_what_is_half_sure_counts_half() -> None:
     sure = np.full((32, 32), 255, np.uint8)
     sure[:, :8] = 127

@@ -15,6 +15,8 @@ from worker.embedded_model.matching import Match, Queries, Truth
 
 # Most queries have nothing to show in most photos; at full weight their silence would drown the others.
 SILENT_WEIGHT: Final = 0.15
+# Where others of their class have something to show, they should know better.
+SIBLING_WEIGHT: Final = 0.3
 # The early layers' masks are rough, and steer only attention.
 SUPERVISED_LAYERS: Final = 3
 CLASS_WEIGHT: Final = 1.0
@@ -59,11 +61,19 @@ def wanted_classes(truths: Sequence[Truth], matches: Sequence[Match], queries: Q
     for truth, matched in zip(truths, matches, strict=True):
         named = torch.full_like(queries.classes, len(truth.certain))
         named[matched.queries] = queries.classes[matched.queries]
-        weight = SILENT_WEIGHT * truth.certain[queries.classes].float()
+        silent = torch.where(present_in(truth), SIBLING_WEIGHT, SILENT_WEIGHT) * truth.certain
+        weight = silent[queries.classes]
         weight[matched.queries] = truth.surety[matched.regions]
         wanted.append(named)
         weights.append(weight)
     return torch.stack(wanted), torch.stack(weights)
+
+
+def present_in(truth: Truth) -> Tensor:
+    """(C,) bool, the classes of which something is shown."""
+    present = torch.zeros_like(truth.certain)
+    present[truth.classes] = True
+    return present
 
 
 def class_loss(logits: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
@@ -93,15 +103,14 @@ def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match],
 def pixel_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> Tensor:
     """Let queries compete for each pixel, as they do when the map is painted; a query at 0 is as good as none.
 
-    Those take part that were matched, and those whose class is absent for certain.
+    Those take part that were matched, and those of classes of which the truth shows all there is: where one query shows
+    a thing, no other of its class may show it too.
     """
     batch, count, height, width = logits.shape
     takes_part = torch.zeros(batch, count, dtype=torch.bool, device=logits.device)
     owners = torch.full((batch, height, width), NOT_JUDGED, device=logits.device)
     for place, (truth, matched) in enumerate(zip(truths, matches, strict=True)):
-        present = torch.zeros_like(truth.certain)
-        present[truth.classes] = True
-        takes_part[place] = (truth.certain & ~present)[queries.classes]
+        takes_part[place] = truth.certain[queries.classes]
         takes_part[place, matched.queries] = True
         regions = len(truth.classes)
         table = torch.full((regions + 2,), NOT_JUDGED, device=logits.device)

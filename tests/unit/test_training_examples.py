@@ -138,6 +138,16 @@ def test_a_share_of_the_examples_is_several_photos() -> None:
         assert {example.pixels.shape for example in drawn} == {(32, 32, 3)}
 
 
+def test_photos_of_the_same_things_are_often_shown_together() -> None:
+    ground = replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16))
+    mix, rng = Mix([scene(), *[ground] * 5], [], THINGS), np.random.default_rng(0)
+
+    alike = sum(0 in mix.scene_like(scene(), rng).kinds for _ in range(60))
+    by_chance = sum(0 in mix.scene_like(ground, rng).kinds for _ in range(60))
+
+    assert alike > 20 > by_chance
+
+
 def test_both_kinds_of_photos_are_drawn_from() -> None:
     annotated, labelled = scene(), replace(scene(), certain=np.zeros(2, np.bool_))
     mix = Mix([annotated], [labelled], THINGS, share=0.5, paste=0.0, mosaic=0.0)

@@ -22,6 +22,8 @@ MARGIN_COLOUR: Final = (124, 116, 104)
 # Shares of the picture between which a thing is worth pasting, and how many are pasted at most.
 PASTED: Final = (0.004, 0.6)
 MOST_PASTED: Final = 3
+# Photos are drawn fewer times than this to find one that shows the same as the one beside it.
+MOST_DRAWS: Final = 8
 # Columns and rows of photos that are shown together.
 LAYOUTS: Final = ((2, 1), (1, 2), (2, 2))
 # A photo is drawn the more often the rarer the rarest of its classes is, by this power; FEW photos are rare enough.
@@ -175,18 +177,32 @@ class Mix:
         Args:
             size: its side in pixels, an even number.
         """
-        if rng.random() < self.mosaic:
-            columns, rows = LAYOUTS[int(rng.integers(len(LAYOUTS)))]
-            sides = size // columns, size // rows
-            return laid_out([self.part(sides, rng) for _ in range(columns * rows)], columns, self.things)
-        return self.part((size, size), rng)
+        if rng.random() >= self.mosaic:
+            return self.part(self.scene(rng), (size, size), rng)
+        columns, rows = LAYOUTS[int(rng.integers(len(LAYOUTS)))]
+        sides = size // columns, size // rows
+        scenes = [self.scene(rng)]
+        scenes += [self.scene_like(scenes[0], rng) for _ in range(columns * rows - 1)]
+        return laid_out([self.part(scene, sides, rng) for scene in scenes], columns, self.things)
 
-    def part(self, sides: tuple[int, int], rng: np.random.Generator) -> Example:
-        """Draw one photo, perhaps with things out of another."""
-        target = draw(self.scene(rng), sides, rng)
+    def part(self, scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
+        """Draw a part of a photo, perhaps with things out of another."""
+        target = draw(scene, sides, rng)
         if rng.random() >= self.paste:
             return target
         return pasted(target, draw(self.scene(rng), sides, rng), self.things, rng)
+
+    def scene_like(self, other: Scene, rng: np.random.Generator) -> Scene:
+        """Draw a photo, more often than not one that shows things of a class that another photo shows as well."""
+        found = self.scene(rng)
+        for _ in range(int(rng.integers(MOST_DRAWS))):
+            if self.things_in(found) & self.things_in(other):
+                break
+            found = self.scene(rng)
+        return found
+
+    def things_in(self, scene: Scene) -> set[int]:
+        return {int(kind) for kind in scene.kinds if kind >= 0 and self.things[kind]}
 
     def scene(self, rng: np.random.Generator) -> Scene:
         if rng.random() < self.share or not len(self.labelled):

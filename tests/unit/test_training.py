@@ -12,20 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.photos import astronaut, cat
-from worker.embedded_model import FOLDER
 from worker.embedded_model.augmentation import Mix
 from worker.embedded_model.calibrate import main as calibrate
 from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, Shelf, read_index, read_scene
 from worker.embedded_model.ema import running_mean
-from worker.embedded_model.network import (
-    PLACE_WAVES,
-    begin_from,
-    class_names,
-    new_network,
-    queries_of,
-    stuff_of,
-    write_folder,
-)
+from worker.embedded_model.network import begin_from, class_names, new_network, queries_of, stuff_of
 from worker.embedded_model.split import main as split
 from worker.embedded_model.train import Recipe, train
 
@@ -78,8 +69,8 @@ def changed(folder: Path, **changes: Any) -> None:
     (folder / "panoptic.json").write_text(json.dumps(index))
 
 
-def tiny_network(seed: int, slots: dict[str, int] = SLOTS, **changes: Any) -> Any:
-    return new_network(slots, seed, **TINY, **changes)
+def tiny_network(seed: int, slots: dict[str, int] = SLOTS) -> Any:
+    return new_network(slots, seed, **TINY)
 
 
 def mix_of(scenes: Sequence[Scene]) -> Mix:
@@ -168,20 +159,13 @@ def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(folder
     scenes = Shelf(read_index(folder, list(SLOTS)))
     # A step takes its two photos, and perhaps two to paste from; the next one is drawn while it is learned.
     recipe = Recipe(**{**vars_of(RECIPE), "steps": 4, "paste": 0.0})
-    mix = Mix(GoneAfter(scenes, 5), (), np.array([True, True, False]), paste=0.0, mosaic=0.0)
+    mix = Mix(GoneAfter(scenes, 5), (), np.array([True, True, False]), paste=0.0)
 
-    train(
-        tiny_network(0), Mix(scenes, (), mix.things, paste=0.0, mosaic=0.0), recipe, whole, device=torch.device("cpu")
-    )
+    train(tiny_network(0), Mix(scenes, (), mix.things, paste=0.0), recipe, whole, device=torch.device("cpu"))
     with pytest.raises(PowerCut):
         train(tiny_network(0), mix, recipe, parts, device=torch.device("cpu"))
     train(
-        tiny_network(1),
-        Mix(scenes, (), mix.things, paste=0.0, mosaic=0.0),
-        recipe,
-        parts,
-        device=torch.device("cpu"),
-        resume=True,
+        tiny_network(1), Mix(scenes, (), mix.things, paste=0.0), recipe, parts, device=torch.device("cpu"), resume=True
     )
 
     expected, got = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
@@ -220,26 +204,6 @@ def test_weights_begin_from_others_by_the_names_of_their_classes(tmp_path: Path,
     assert torch.equal(network.class_predictor.weight[1], before["class_predictor.weight"][0].float())
     assert torch.equal(network.class_predictor.weight[3], before["class_predictor.weight"][2].float())
     assert torch.equal(network.class_predictor.weight[0], fresh)
-
-
-def test_a_network_that_sees_places_begins_from_one_that_did_not(tmp_path: Path) -> None:
-    stored = json.loads((FOLDER / "config.json").read_text())
-    before = tiny_network(0, backbone_config=stored["backbone_config"] | {"place_waves": 0})
-    write_folder(before, {}, tmp_path / "old")
-    network = tiny_network(1)
-
-    begin_from(network, tmp_path / "old")
-
-    assert network.model.pixel_level_module.encoder.place_waves == PLACE_WAVES
-    for old, new in zip(
-        before.model.pixel_level_module.decoder.input_projections,
-        network.model.pixel_level_module.decoder.input_projections,
-        strict=True,
-    ):
-        known = old[0].weight.shape[1]
-        # Weights are stored in half precision.
-        assert torch.equal(new[0].weight[:, :known], old[0].weight.half().float())
-        assert 0 < new[0].weight[:, known:].std() < new[0].weight[:, :known].std()
 
 
 def test_the_mean_of_the_weights_follows_them() -> None:

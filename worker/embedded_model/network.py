@@ -24,12 +24,6 @@ OF_QUERIES: Final = ("queries_embedder.weight", "queries_features.weight")
 OF_CLASSES: Final = ("class_predictor.weight", "class_predictor.bias")
 # Follows from the configuration, and its size from the number of classes.
 DERIVED: Final = "criterion.empty_weight"
-# By waves of twice a side, of a side, and of half of it things far enough apart can be told from each other.
-PLACE_WAVES: Final = 3
-# Weights of new channels, against the spread of the others: with 0 they would hardly ever be noticed.
-NEWCOMERS: Final = 0.5
-# Weights of layers have outputs and inputs.
-FEWEST_AXES_WITH_INPUTS: Final = 2
 # How far copies of one query are moved apart, against the query's own spread.
 JITTER: Final = 0.3
 
@@ -49,7 +43,6 @@ def new_network(slots: Mapping[str, int], seed: int, **changes: Any) -> Any:
         "label2id": {name: number for number, name in enumerate(slots)},
         "num_queries": sum(slots.values()),
         "query_classes": query_classes(slots),
-        "backbone_config": stored["backbone_config"] | {"place_waves": PLACE_WAVES},
     }
     with warnings.catch_warnings():
         # Advice on the speed of a CUDA kernel that is not used.
@@ -106,15 +99,7 @@ def begin_from(network: Any, folder: Path) -> None:
         elif name.endswith(OF_QUERIES):
             _take(own, weights[name], queries, jitter=JITTER)
         else:
-            own.copy_(_widened(weights[name], own.shape))
-
-
-def _widened(old: Tensor, shape: torch.Size) -> Tensor:
-    """Let weights hear a little of channels that come after those that they know."""
-    if old.ndim < FEWEST_AXES_WITH_INPUTS or old.shape[1] >= shape[1]:
-        return old
-    new = NEWCOMERS * old.std() * torch.randn(len(old), shape[1] - old.shape[1], *shape[2:])
-    return torch.cat([old, new], 1)
+            own.copy_(weights[name])
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """What published networks see in a photo, place by place: features from which a small classifier can learn.
 
 Two are DeepLabV3 networks in TensorFlow Lite's format, deeplabv3_mnv2_pascal_quant and deeplabv3_mnv2_ade20k_int8, of
-Pascal VOC's classes and of 31 of ADE20K's; the third is the backbone with its ImageNet weights.  To
-these come the boxes of a detector.  None of them is trained here.
+Pascal VOC's classes and of 31 of ADE20K's; the third is the backbone with its ImageNet weights.  To these come the
+boxes of a detector.  None of them is trained here.
 """
 
 import importlib

@@ -159,6 +159,13 @@ def test_a_box_makes_what_it_holds_likelier(tmp_path: Path) -> None:
         assert kinds(found) == {expected}
 
 
+def test_what_a_photo_is_of_needs_no_box(tmp_path: Path) -> None:
+    found = scene("n02123045_tabby", seen((WHERE, {"cat": 0.4})), tmp_path)
+
+    assert found is not None
+    assert kinds(found) == {NAMES.index("cat")}
+
+
 @pytest.mark.parametrize(
     ("stem", "names"),
     [

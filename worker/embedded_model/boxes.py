@@ -67,6 +67,7 @@ def seen_in(view: View, boxes: Sequence[Box]) -> list[Box]:
 
 
 def within(ends: tuple[float, float], first: float, last: float) -> list[float]:
+    """Return where the ends lie between first and last, as shares; what is beyond them is cut off."""
     return [min(1.0, max(0.0, (end - first) / (last - first))) for end in ends]
 
 

@@ -84,20 +84,49 @@ def whole(one: Scene) -> Example:
     return Example(image, regions.astype(np.int16), one.kinds, one.crowds, one.certain, sure)
 
 
-def test_a_thing_is_pasted_with_its_pixels() -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_a_thing_is_pasted_with_its_pixels(seed: int) -> None:
     target = whole(replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16)))
     source = whole(scene())
-    brighter = replace(source, pixels=np.maximum(source.pixels, 200))
 
-    mixed = pasted(target, brighter, THINGS, np.random.default_rng(0))
+    mixed = pasted(target, source, THINGS, np.random.default_rng(seed))
 
     new = mixed.regions == 3
     assert mixed.kinds.tolist() == [VOID, OTHER, 1, 0]
-    assert np.array_equal(new, source.regions == 1)
-    assert (mixed.pixels[new] == brighter.pixels[new]).all()
-    assert (mixed.sure[new] == source.sure[new]).all()
+    # Its rim is mixed with what was around it.
+    assert (mixed.pixels[new].argmax(-1) == 0).mean() > 0.9
+    assert np.median(mixed.sure[new]) == 100
     assert (mixed.pixels[~new] == target.pixels[~new]).all()
+    assert (mixed.regions[~new] == target.regions[~new]).all()
     assert (target.regions <= 2).all()
+
+
+def test_a_pasted_thing_may_be_anywhere_and_larger_or_smaller() -> None:
+    target, source = whole(replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16))), whole(scene())
+
+    new = [pasted(target, source, THINGS, np.random.default_rng(seed)).regions == 3 for seed in range(40)]
+
+    before = (source.regions == 1).sum()
+    areas = np.array([mask.sum() for mask in new]) / before
+    tops, lefts = (np.array([np.flatnonzero(mask.any(axis))[0] for mask in new]) for axis in (1, 0))
+    assert areas.min() < 0.4
+    assert areas.max() > 1.2
+    assert areas.max() < 1.7
+    assert tops.min() < 5 < 25 < tops.max()
+    assert lefts.min() < 5 < 25 < lefts.max()
+
+
+def test_a_thing_as_wide_as_the_picture_stays_inside() -> None:
+    regions = np.full((80, 120), 2, np.int16)
+    regions[30:60] = 1
+    source = whole(replace(scene(), regions=regions))
+
+    widths = [
+        (pasted(source, source, THINGS, np.random.default_rng(seed)).regions == 3).any(0).sum() for seed in range(8)
+    ]
+
+    assert max(widths) == 64
+    assert min(widths) < 64
 
 
 def test_neither_stuff_nor_crowds_are_pasted() -> None:

@@ -15,13 +15,15 @@ from worker.embedded_model.coco_panoptic import VOID, Photo, Scene
 CROP: Final = (0.45, 1.0)
 ZOOM_OUT: Final = (1.0, 1.6)
 ZOOM_OUT_CHANCE: Final = 0.2
-WHOLE_CHANCE: Final = 0.15
+WHOLE_CHANCE: Final = 0.3
 LIGHT: Final = (0.65, 1.4)
 GREY_CHANCE: Final = 0.04
 MARGIN_COLOUR: Final = (124, 116, 104)
 # Shares of the picture between which a thing is worth pasting, and how many are pasted at most.
 PASTED: Final = (0.004, 0.6)
 MOST_PASTED: Final = 3
+# A pasted thing is made so many times as wide and high.
+RESIZED: Final = (0.5, 1.25)
 # Photos are drawn fewer times than this to find one that shows the same as the one beside it.
 MOST_DRAWS: Final = 8
 # Columns and rows of photos that are shown together.
@@ -93,7 +95,7 @@ def cut(
 
 
 def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.random.Generator) -> Example:
-    """Put a few things out of one example into another, where they were in their own.
+    """Put a few things out of one example into another, anywhere and in another size.
 
     Args:
         things: (C,), the classes that may be pasted.
@@ -105,8 +107,13 @@ def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.
         return target
     pixels, regions, sure = target.pixels.copy(), target.regions.copy(), target.sure.copy()
     for number, region in enumerate(chosen, start=len(target.kinds)):
-        mask = source.regions == region
-        pixels[mask], regions[mask], sure[mask] = source.pixels[mask], number, source.sure[mask]
+        thing = piece_of(source, region, rng)
+        height, width = thing.mask.shape
+        top, left = (int(rng.integers(gap + 1)) for gap in np.subtract(regions.shape, thing.mask.shape))
+        window = slice(top, top + height), slice(left, left + width)
+        pixels[window][thing.mask] = thing.pixels[thing.mask]
+        regions[window][thing.mask] = number
+        sure[window][thing.mask] = thing.sure[thing.mask]
     return replace(
         target,
         pixels=pixels,
@@ -115,6 +122,34 @@ def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.
         kinds=np.concatenate([target.kinds, source.kinds[chosen]]),
         crowds=np.concatenate([target.crowds, np.zeros(len(chosen), np.bool_)]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One thing in a picture no larger than itself.  pixels: (h, w, 3) uint8, mask: (h, w) bool, sure: (h, w) uint8."""
+
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    sure: NDArray[np.uint8]
+
+
+def piece_of(source: Example, region: int, rng: np.random.Generator) -> Piece:
+    """Cut one region out and resize it at random, but not beyond the example's own sides."""
+    mask = source.regions == region
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    height, width = mask[window].shape
+    factor = min(rng.uniform(*RESIZED), mask.shape[0] / height, mask.shape[1] / width)
+    sides = max(1, round(width * factor)), max(1, round(height * factor))
+    pixels, inside, sure = (
+        np.asarray(Image.fromarray(np.ascontiguousarray(layer[window])).resize(sides, way))
+        for layer, way in (
+            (source.pixels, Resampling.BILINEAR),
+            (mask, Resampling.NEAREST),
+            (source.sure, Resampling.BILINEAR),
+        )
+    )
+    return Piece(pixels, inside, sure)
 
 
 def pasteable(source: Example, things: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -190,7 +225,7 @@ class Mix:
         target = draw(scene, sides, rng)
         if rng.random() >= self.paste:
             return target
-        return pasted(target, draw(self.scene(rng), sides, rng), self.things, rng)
+        return pasted(target, draw(self.scene_like(scene, rng), sides, rng), self.things, rng)
 
     def scene_like(self, other: Scene, rng: np.random.Generator) -> Scene:
         """Draw a photo, more often than not one that shows things of a class that another photo shows as well."""

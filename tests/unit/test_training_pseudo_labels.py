@@ -59,6 +59,7 @@ def certain(one: Scene) -> set[str]:
         ("n04285008_sports_car", "car"),
         ("n02120505_grey_fox", None),
         ("n03028079_church", None),
+        ("a-pizza", None),
     ],
 )
 def test_a_photo_is_of_what_its_imagenet_class_says(stem: str, subject: str | None) -> None:
@@ -105,6 +106,7 @@ def test_where_only_surfaces_are_in_question_there_is_no_thing(tmp_path: Path) -
         pytest.param("n02391373_mountain_goat", OTHER, id="an animal that is not taught"),
         pytest.param("n02120505_grey_fox", VOID, id="an animal that looks like one that is taught"),
         pytest.param("n03028079_church", NAMES.index("dog"), id="no animal"),
+        pytest.param("lunch_with_cat", NAMES.index("dog"), id="a photo of nobody knows what"),
     ],
 )
 def test_the_name_decides_which_animal_it_is(stem: str, expected: int, tmp_path: Path) -> None:
@@ -174,6 +176,7 @@ def test_what_a_photo_is_of_needs_no_box(tmp_path: Path) -> None:
         pytest.param("n02480495_orangutan", ["car"], id="an ape is no person"),
         pytest.param("n04285008_sports_car", ["dog", "person", "car"], id="a vehicle"),
         pytest.param("n03770679_minivan", ["dog", "person", "car"], id="another vehicle"),
+        pytest.param("a-team_pizza", ["dog", "person", "car"], id="a photo of nobody knows what"),
     ],
 )
 def test_boxes_are_corrected_by_the_name_too(stem: str, names: list[str]) -> None:

@@ -1,5 +1,6 @@
-"""What the ImageNet class of a photo tells about what is in it."""
+"""What the ImageNet class of a photo tells about what is in it: nothing, where the photo is not named WNID_name."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,7 +14,8 @@ Odds = NDArray[np.float32]
 
 ANIMALS: Final = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep", "elephant", "bear", "zebra", "giraffe"})
 VEHICLES: Final = frozenset({"airplane", "boat", "bus", "car", "train", "truck"})
-LAST_ANIMAL: Final = "n02655020"
+# First and last WordNet number of all animals.
+OF_ANIMALS: Final = ("n01440764", "n02655020")
 # First and last WordNet number of the wild relatives of dogs and of cats: neither these, nor clearly something else.
 LOOKALIKES: Final = (("n02114367", "n02117135"), ("n02119022", "n02120505"), ("n02125311", "n02130308"))
 
@@ -64,22 +66,34 @@ NAMES: Final = {
 }
 # First and last WordNet number of those that are easily taken for people.
 APES: Final = ("n02480495", "n02500267")
+WORDNET: Final = re.compile(r"(?P<number>n\d{8})_(?P<name>.+)")
 # The name of a photo makes what it names so many times likelier.
 NAMED: Final = 4.0
 
 
 def subject_of(stem: str) -> str | None:
     """Return the COCO class that a photo is of, as far as its ImageNet class tells."""
-    wordnet, _, name = stem.partition("_")
+    known = WORDNET.fullmatch(stem)
+    if known is None:
+        return None
     for first, last, subject in RUNS:
-        if first <= wordnet <= last:
+        if first <= known["number"] <= last:
             return subject
-    return next((subject for subject, names in NAMES.items() if name in names), None)
+    return next((subject for subject, names in NAMES.items() if known["name"] in names), None)
+
+
+def is_within(stem: str, first: str, last: str) -> bool:
+    """Return whether the ImageNet class of a photo is known to lie in a run."""
+    known = WORDNET.fullmatch(stem)
+    return known is not None and first <= known["number"] <= last
 
 
 def is_lookalike(stem: str) -> bool:
-    wordnet = stem.partition("_")[0]
-    return any(first <= wordnet <= last for first, last in LOOKALIKES)
+    return any(is_within(stem, first, last) for first, last in LOOKALIKES)
+
+
+def is_of_animal(stem: str) -> bool:
+    return subject_of(stem) in ANIMALS or is_within(stem, *OF_ANIMALS)
 
 
 def told_by_name(seen: Odds, stem: str, names: Sequence[str]) -> Odds:
@@ -90,7 +104,7 @@ def told_by_name(seen: Odds, stem: str, names: Sequence[str]) -> Odds:
     """
     subject, told = subject_of(stem), seen.copy()
     own = names.index(subject) if subject in names else len(names)
-    if subject in ANIMALS or stem.partition("_")[0] <= LAST_ANIMAL:
+    if is_of_animal(stem):
         moved(told, ANIMALS, own, names)
     elif subject in VEHICLES:
         moved(told, VEHICLES, own, names)
@@ -109,12 +123,11 @@ def moved(odds: Odds, group: frozenset[str], own: int, names: Sequence[str]) -> 
 
 def named(boxes: Sequence[Box], stem: str) -> list[Box]:
     """Correct what boxes are said to hold in the same way; those that must be wrong are left out."""
-    subject, wordnet = subject_of(stem), stem.partition("_")[0]
-    of_animal = subject in ANIMALS or wordnet <= LAST_ANIMAL
+    subject, of_animal = subject_of(stem), is_of_animal(stem)
     found = []
     for box in boxes:
         is_corrected = (of_animal and box.name in ANIMALS) or (subject in VEHICLES and box.name in VEHICLES)
-        if not is_corrected and not (box.name == "person" and APES[0] <= wordnet <= APES[1]):
+        if not is_corrected and not (box.name == "person" and is_within(stem, *APES)):
             found.append(box)
         elif is_corrected and subject is not None:
             found.append(replace(box, name=subject))

@@ -4,8 +4,8 @@
         --coco-panoptic DIR --memory DIR --out DIR
 
 What comes out is a folder in COCO's panoptic layout in which `confidence/` says how sure each place is.  It needs the
-package ai-edge-litert.  The photos are named WNID_name.jpg after their ImageNet class.  An interrupted run goes on
-where it was, as far as --memory has what the teachers saw.
+package ai-edge-litert.  Photos named WNID_name.jpg after their ImageNet class are judged by that too.  An
+interrupted run goes on where it was, as far as --memory has what the teachers saw.
 """
 
 import argparse
@@ -78,7 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description="Label photos by what published networks see in them.")
-    found.add_argument("--photos", type=Path, required=True, help="JPEG files, named after their ImageNet class")
+    found.add_argument(
+        "--photos",
+        type=Path,
+        required=True,
+        help="JPEG files; what their ImageNet class tells is used where they are named after it",
+    )
     found.add_argument("--objects", type=Path, required=True, help="DeepLabV3 of the 21 Pascal VOC classes")
     found.add_argument("--surfaces", type=Path, required=True, help="DeepLabV3 of 31 ADE20K classes")
     found.add_argument("--boxes", type=Path, nargs="+", required=True, help="what detect.mjs found in all photos")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from worker.embedded_model.augmentation import Mix
 from worker.embedded_model.calibrate import main as calibrate
 from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, Shelf, read_index, read_scene
 from worker.embedded_model.ema import running_mean
-from worker.embedded_model.network import begin_from, class_names, new_network, queries_of, stuff_of
+from worker.embedded_model.network import begin_from, class_names, classes_of_queries, new_network, stuff_of
 from worker.embedded_model.split import main as split
-from worker.embedded_model.train import Recipe, train
+from worker.embedded_model.train import SURVEYED, Recipe, train
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -157,16 +158,15 @@ class GoneAfter(Sequence[Scene]):
 def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(folder: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     scenes = Shelf(read_index(folder, list(SLOTS)))
-    # A step takes its two photos, and perhaps two to paste from; the next one is drawn while it is learned.
+    # A step takes its two photos, and the next one is drawn while it is learned.
     recipe = Recipe(**{**vars_of(RECIPE), "steps": 4, "paste": 0.0})
-    mix = Mix(GoneAfter(scenes, 5), (), np.array([True, True, False]), paste=0.0)
+    mix = Mix(scenes, (), np.array([True, True, False]), paste=0.0, mosaic=0.0)
+    cut_off = replace(mix, annotated=GoneAfter(scenes, SURVEYED + 5))
 
-    train(tiny_network(0), Mix(scenes, (), mix.things, paste=0.0), recipe, whole, device=torch.device("cpu"))
+    train(tiny_network(0), mix, recipe, whole, device=torch.device("cpu"))
     with pytest.raises(PowerCut):
-        train(tiny_network(0), mix, recipe, parts, device=torch.device("cpu"))
-    train(
-        tiny_network(1), Mix(scenes, (), mix.things, paste=0.0), recipe, parts, device=torch.device("cpu"), resume=True
-    )
+        train(tiny_network(0), cut_off, recipe, parts, device=torch.device("cpu"))
+    train(tiny_network(1), mix, recipe, parts, device=torch.device("cpu"), resume=True)
 
     expected, got = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
     assert all(torch.equal(expected[name], got[name]) for name in expected)
@@ -197,7 +197,7 @@ def test_weights_begin_from_others_by_the_names_of_their_classes(tmp_path: Path,
     features = network.model.transformer_module.queries_features.weight
     old = before["model.transformer_module.queries_features.weight"].float()
     assert class_names(network.config) == list(SLOTS)
-    assert queries_of(network.config).classes.tolist() == [0, 0, 0, 1, 1, 2]
+    assert classes_of_queries(network.config) == [0, 0, 0, 1, 1, 2]
     assert stuff_of(network.config).tolist() == [False, False, True]
     assert torch.equal(features[3], old[0])
     assert not torch.equal(features[4], old[0])

@@ -9,10 +9,12 @@ import torch
 from worker.embedded_model.augmentation import Example
 from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID
 from worker.embedded_model.losses import class_loss, mask_loss, pixel_loss, wanted_classes
-from worker.embedded_model.matching import Match, Queries, Truth, anchors_of, match, truth_of
+from worker.embedded_model.matching import Match, Queries, Truth, anchors_of, match, places_of, things_in, truth_of
 
 CLASSES = [0, 0, 0, 1]
-QUERIES = Queries(torch.tensor(CLASSES), anchors_of(CLASSES))
+ALONE = np.array([[0.5, 0.5, 0.7], [0.5, 0.5, 0.5]])
+AMONG = np.array([[x, y, 0.2] for x in (0.25, 0.75) for y in (0.45, 0.55)])
+QUERIES = Queries(torch.tensor(CLASSES), anchors_of(CLASSES, ALONE, AMONG))
 STUFF = torch.tensor([False, True])
 
 
@@ -58,7 +60,7 @@ def test_a_thing_goes_to_the_query_of_its_class_that_shows_it() -> None:
 
 
 def test_more_things_than_queries_leave_some_without() -> None:
-    queries = Queries(torch.tensor([0, 1]), anchors_of([0, 1]))
+    queries = Queries(torch.tensor([0, 1]), anchors_of([0, 1], ALONE, AMONG))
     classes, masks = answers([0, 1], [1, None])
 
     found = match(classes, masks, truth([0, 0, OTHER]), queries)
@@ -205,8 +207,36 @@ def test_a_picture_with_nothing_known_teaches_nothing_and_breaks_nothing() -> No
     assert [loss.item() for loss in losses] == [0, 0, 0]
 
 
-def test_anchors_of_a_class_differ() -> None:
-    anchors = anchors_of([0] * 10)
+def test_one_query_is_for_what_is_alone_and_the_others_share_out_the_rest() -> None:
+    anchors = anchors_of(CLASSES, ALONE, AMONG)
 
-    assert len({tuple(one) for one in anchors.tolist()}) == 10
-    assert ((anchors >= 0) & (anchors <= 1)).all()
+    assert anchors[[0, 3]].numpy() == pytest.approx(np.array([[0.5, 0.5, 0.6]] * 2))
+    assert np.array(sorted(anchors[1:3].tolist())) == pytest.approx(np.array([[0.25, 0.5, 0.2], [0.75, 0.5, 0.2]]))
+
+
+def test_the_place_of_a_thing_is_its_middle_and_its_side() -> None:
+    masks = torch.zeros(2, 8, 8)
+    masks[0, :, :4] = 1
+    masks[1, 6:, 2:6] = 0.5
+
+    assert places_of(masks).numpy() == pytest.approx(np.array([[0.25, 0.5, 0.5**0.5], [0.5, 7 / 8, 0.25]]))
+
+
+def test_things_are_alone_or_among_their_like_and_stuff_is_neither() -> None:
+    one, two = truth([0, 1, OTHER]), truth([0, 0, 1])
+
+    alone, among = things_in([one, two], STUFF)
+
+    assert alone[1:] == pytest.approx(np.array([[1 / 8, 0.5, 0.5]]))
+    assert among[-2:] == pytest.approx(np.array([[1 / 8, 0.5, 0.5], [3 / 8, 0.5, 0.5]]))
+
+
+def test_what_is_tiny_does_not_tell_where_things_are() -> None:
+    small = example([0, OTHER, 1])
+    small.regions[small.regions == 1] = 2
+    small.regions[:4, :4] = 1
+
+    alone, among = things_in([truth_of(small, stride=4)], STUFF)
+
+    assert len(alone) == 1
+    assert len(anchors_of([0] * 10, alone, among)) == 10

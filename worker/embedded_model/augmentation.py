@@ -22,6 +22,7 @@ MARGIN_COLOUR: Final = (124, 116, 104)
 # Shares of the picture between which a thing is worth pasting, and how many are pasted at most.
 PASTED: Final = (0.004, 0.6)
 MOST_PASTED: Final = 3
+SURE_ENOUGH: Final = 0.5
 # A pasted thing is made so many times as wide and high.
 RESIZED: Final = (0.5, 1.25)
 # Photos are drawn fewer times than this to find one that shows the same as the one beside it.
@@ -29,8 +30,10 @@ MOST_DRAWS: Final = 8
 # Columns and rows of photos that are shown together.
 LAYOUTS: Final = ((2, 1), (1, 2), (2, 2))
 # A photo is drawn the more often the rarer the rarest of its classes is, by this power; FEW photos are rare enough.
+# One that shows several things of a class is drawn SEVERAL times as often.
 RARITY: Final = 0.5
 FEW: Final = 4
+SEVERAL: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,13 @@ class Example:
 
 
 def draw(scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
-    """Cut a part out of a photo, resize it to a width and a height, and turn and light it at random."""
-    image, regions, sure = cut(scene, random_box(*scene.image.size, rng), sides)
+    """Cut a part out of a photo at random, and show it as `shown` does."""
+    return shown(scene, random_box(*scene.image.size, rng), sides, rng)
+
+
+def shown(scene: Scene, box: tuple[int, int, int, int], sides: tuple[int, int], rng: np.random.Generator) -> Example:
+    """Resize a part of a photo to a width and a height, and turn and light it at random."""
+    image, regions, sure = cut(scene, box, sides)
     if rng.random() < 0.5:
         image, regions, sure = (one.transpose(Transpose.FLIP_LEFT_RIGHT) for one in (image, regions, sure))
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
@@ -153,10 +161,13 @@ def piece_of(source: Example, region: int, rng: np.random.Generator) -> Piece:
 
 
 def pasteable(source: Example, things: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the regions that are one thing of a class in question and neither tiny nor nearly everything."""
-    shares = np.bincount(source.regions.ravel(), minlength=len(source.kinds)) / source.regions.size
+    """Return the regions that are surely one thing of a class in question and neither tiny nor nearly everything."""
+    flat, count = source.regions.ravel(), len(source.kinds)
+    areas = np.bincount(flat, minlength=count)
+    surety = np.bincount(flat, source.sure.ravel() / 255, minlength=count) / np.maximum(areas, 1)
+    shares = areas / len(flat)
     is_thing = (source.kinds >= 0) & things[np.maximum(source.kinds, 0)] & ~source.crowds & (source.kinds != VOID)
-    return np.flatnonzero(is_thing & (shares >= PASTED[0]) & (shares <= PASTED[1]))
+    return np.flatnonzero(is_thing & (shares >= PASTED[0]) & (shares <= PASTED[1]) & (surety >= SURE_ENOUGH))
 
 
 def laid_out(tiles: Sequence[Example], columns: int, things: NDArray[np.bool_]) -> Example:
@@ -225,7 +236,10 @@ class Mix:
         target = draw(scene, sides, rng)
         if rng.random() >= self.paste:
             return target
-        return pasted(target, draw(self.scene_like(scene, rng), sides, rng), self.things, rng)
+        other = self.scene_like(scene, rng)
+        # Not a part of it, which would cut things into pieces.
+        source = shown(other, (0, 0, *other.image.size), sides, rng)
+        return pasted(target, source, self.things, rng)
 
     def scene_like(self, other: Scene, rng: np.random.Generator) -> Scene:
         """Draw a photo, more often than not one that shows things of a class that another photo shows as well."""
@@ -245,12 +259,27 @@ class Mix:
         return self.labelled[int(rng.choice(len(self.labelled), p=self.labelled_odds))]
 
 
-def odds_of(photos: Sequence[Photo], classes: int) -> NDArray[np.float64] | None:
-    """Return how likely each photo should be drawn, so that rare classes come up; None where there are no photos."""
+def odds_of(photos: Sequence[Photo], things: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Return how likely each photo should be drawn, so that rare classes and several things of a class come up.
+
+    Args:
+        things: (C,), the classes that are things.
+
+    Returns:
+        None where there are no photos.
+    """
     if not photos:
         return None
-    shown = np.array([np.isin(np.arange(classes), list(photo.kinds.values())) for photo in photos])
+    counts = np.array([counted(photo, len(things)) for photo in photos])
+    shown = counts > 0
     rarity = np.maximum(shown.sum(0), FEW) ** -RARITY
     wanted = np.maximum((shown * rarity).max(1), len(photos) ** -RARITY)
+    wanted *= np.where((counts * things > 1).any(1), SEVERAL, 1)
     odds: NDArray[np.float64] = wanted / wanted.sum()
     return odds
+
+
+def counted(photo: Photo, classes: int) -> NDArray[np.int64]:
+    """Return how many segments of each class a photo has, crowds left aside."""
+    kinds = [kind for segment, kind in photo.kinds.items() if kind >= 0 and segment not in photo.crowds]
+    return np.bincount(kinds, minlength=classes)

@@ -17,8 +17,6 @@ from worker.embedded_model.matching import Match, Queries, Truth
 SILENT_WEIGHT: Final = 0.15
 # Where others of their class have something to show, they should know better.
 SIBLING_WEIGHT: Final = 0.3
-# The early layers' masks are rough, and steer only attention.
-SUPERVISED_LAYERS: Final = 3
 CLASS_WEIGHT: Final = 1.0
 MASK_WEIGHT: Final = 1.5
 PIXEL_WEIGHT: Final = 1.0
@@ -44,7 +42,7 @@ def loss_of(output: Any, truths: Sequence[Truth], matches: Sequence[Match], quer
     Args:
         stuff: (C,) bool, the classes that are no things.
     """
-    early = output.auxiliary_logits[1 - SUPERVISED_LAYERS :]
+    early = output.auxiliary_logits
     layers = [(layer["class_queries_logits"], layer["masks_queries_logits"]) for layer in early]
     layers.append((output.class_queries_logits, output.masks_queries_logits))
     wanted, weights = wanted_classes(truths, matches, queries)

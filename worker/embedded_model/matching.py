@@ -112,6 +112,7 @@ def anchors_of(classes: Sequence[int], alone: NDArray[np.float64], among: NDArra
     what, one query learns to show all that is of its class.
 
     Args:
+        classes: of the queries; those of one class stand together, in the order of the classes.
         alone, among: (n, 3), places of things in pictures as the network gets to see them; see places_of.
     """
     counts = np.bincount(classes)

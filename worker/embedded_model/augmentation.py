@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from PIL.Image import Resampling, Transpose
+from scipy.ndimage import find_objects
 
-from worker.embedded_model.coco_panoptic import VOID, Photo, Scene
+from worker.embedded_model.coco_panoptic import Photo, Scene
 
 # Sides of what is cut out, against those of the photo; above 1 there is a margin of nothing around it.
 CROP: Final = (0.45, 1.0)
@@ -144,8 +145,7 @@ class Piece:
 def piece_of(source: Example, region: int, rng: np.random.Generator) -> Piece:
     """Cut one region out and resize it at random, but not beyond the example's own sides."""
     mask = source.regions == region
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    [window] = find_objects(mask.astype(np.uint8))
     height, width = mask[window].shape
     factor = min(rng.uniform(*RESIZED), mask.shape[0] / height, mask.shape[1] / width)
     sides = max(1, round(width * factor)), max(1, round(height * factor))
@@ -166,7 +166,7 @@ def pasteable(source: Example, things: NDArray[np.bool_]) -> NDArray[np.intp]:
     areas = np.bincount(flat, minlength=count)
     surety = np.bincount(flat, source.sure.ravel() / 255, minlength=count) / np.maximum(areas, 1)
     shares = areas / len(flat)
-    is_thing = (source.kinds >= 0) & things[np.maximum(source.kinds, 0)] & ~source.crowds & (source.kinds != VOID)
+    is_thing = (source.kinds >= 0) & things[np.maximum(source.kinds, 0)] & ~source.crowds
     return np.flatnonzero(is_thing & (shares >= PASTED[0]) & (shares <= PASTED[1]) & (surety >= SURE_ENOUGH))
 
 

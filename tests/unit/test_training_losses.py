@@ -119,6 +119,18 @@ def test_pixels_that_nobody_labelled_do_not_matter(kinds: list[int], columns: li
         assert loss(changed).item() == loss(masks).item()
 
 
+def test_to_show_another_thing_of_ones_class_costs_more_than_to_show_anything_else() -> None:
+    shown, (_, masks) = truth([0, 0, 1]), answers([0, 0, 2, 1], [0, 1, None, 2])
+    matches = [Match(torch.arange(1), torch.arange(1))]
+    over_sibling, over_grass = masks.clone(), masks.clone()
+    over_sibling[0, :, 2:4] = 20
+    over_grass[0, :, 4:6] = 20
+
+    sibling, grass = (mask_loss(one[None], [shown], matches, STUFF).item() for one in (over_sibling, over_grass))
+
+    assert sibling > 2 * grass > 0
+
+
 def test_where_no_thing_is_only_things_are_judged() -> None:
     shown, (classes, masks) = truth([0, 1, NO_THING]), answers([0, 2, 2, 1], [0, None, None, 1])
     matches = [match(classes, masks, shown, QUERIES)]

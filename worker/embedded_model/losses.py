@@ -20,6 +20,8 @@ SIBLING_WEIGHT: Final = 0.3
 CLASS_WEIGHT: Final = 1.0
 MASK_WEIGHT: Final = 1.5
 PIXEL_WEIGHT: Final = 1.0
+# To show a place of another thing of one's own class is so many times worse, besides, than to show any other place.
+SIBLING_PLACES: Final = 4.0
 # Of a query that takes no part in the contest for a pixel.
 OUT: Final = -1e4
 NOT_JUDGED: Final = -100
@@ -81,7 +83,10 @@ def class_loss(logits: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
 
 
 def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], stuff: Tensor) -> Tensor:
-    """Compare the matched masks of (B, Q, h, w) where their pixels are known: cross-entropy, and dice."""
+    """Compare the matched masks of (B, Q, h, w) where their pixels are known: cross-entropy, and dice.
+
+    Places of other things of the same class weigh more: they are few, and look as if they belonged to the thing.
+    """
     pairs = list(zip(truths, matches, strict=True))
     guess = torch.cat([one[matched.queries] for one, (_, matched) in zip(logits, pairs, strict=True)]).flatten(1)
     if not len(guess):
@@ -90,12 +95,19 @@ def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match],
     known = torch.cat(
         [truth.known[1 - stuff[truth.classes[matched.regions]].long()] for truth, matched in pairs]
     ).flatten(1)
-    each = binary_cross_entropy_with_logits(guess, wanted, weight=known, reduction="none")
+    weight = known * (1 + SIBLING_PLACES * torch.cat([siblings(truth)[matched.regions] for truth, matched in pairs]))
+    each = binary_cross_entropy_with_logits(guess, wanted, weight=weight, reduction="none")
     cross = each.sum(1) / known.sum(1).clamp(min=1)
-    odds = guess.sigmoid() * known
+    odds = guess.sigmoid() * weight
     dice = 1 - (2 * (odds * wanted).sum(1) + 1) / (odds.sum(1) + wanted.sum(1) + 1)
     surety = torch.cat([truth.surety[matched.regions] for truth, matched in pairs])
     return ((cross + dice) * surety).sum() / surety.sum().clamp(min=1e-6)
+
+
+def siblings(truth: Truth) -> Tensor:
+    """(n, h * w), the share of each cell that belongs to other regions of the same class."""
+    is_sibling = (truth.classes[:, None] == truth.classes).float().fill_diagonal_(0.0)
+    return is_sibling @ truth.masks.flatten(1)
 
 
 def pixel_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> Tensor:

@@ -88,7 +88,7 @@ class Recipe:
     anchoring: what it costs a query at first to be off its anchor; falls to 0 in `anchored_share` of the steps.
     """
 
-    steps: int = 4000
+    steps: int = 3700
     stages: tuple[Stage, ...] = USUAL_STAGES
     rate: float = 5e-4
     warmup: int = 100

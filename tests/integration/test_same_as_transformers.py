@@ -169,7 +169,8 @@ def prepared(segmenter: Segmenter, *names: str) -> list[Prepared]:
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(segmenter: Segmenter) -> None:
     batch = prepared(segmenter, "cat", "coffee", "tiny", "odd", "grey")
 
-    results = tight(segmenter, room=2).segment(batch)
+    # Until each is alone: company changes the order of a sum, and with it a pixel in a hundred thousand.
+    results = tight(segmenter, room=1).segment(batch)
 
     expected = [one(segmenter.segment([item])[0]) for item in batch]
     assert [one(result).segments for result in results] == [result.segments for result in expected]

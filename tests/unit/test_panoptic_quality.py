@@ -352,7 +352,10 @@ def test_a_model_is_perfect_by_its_own_results(own_results: Path, capsys: pytest
     assert measured["settings"]["known_classes"] == len(SLOTS)
     half, whole = measured["figures"]["0.5"], measured["figures"]["1"]
     assert half["seen"]["all"]["pq"] == half["known"]["all"]["miou"] == half["pixels"]["all"]["accuracy"] == 1
-    counted = {"hits": 1, "wrong": 0, "missed": 0}
+    annotations = json.loads((own_results / "panoptic.json").read_text())["annotations"]
+    people = [info for entry in annotations for info in entry["segments_info"] if info["category_id"] == 1]
+    counted = {"hits": len(people), "wrong": 0, "missed": 0}
+    assert people
     assert half["by_class"]["person"] == {"pq": 1, "sq": 1, "rq": 1, "iou": 1, **counted, "known": True}
     assert whole["seen"]["all"]["pq"] == whole["pixels"]["all"]["accuracy"] == 0
     assert "threshold 0.5: pixel accuracy 100.0" in printed.err

@@ -1,5 +1,7 @@
 """The embedded model's files fit together, and it finds what a photo is of."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -83,25 +85,29 @@ def test_the_subject_of_a_photo_is_found(
     [result] = segmenter.segment([segmenter.prepare(photo, SegmentParameters(threshold=THRESHOLD))])
 
     assert isinstance(result, Segmentation)
-    subjects = [segment.id for segment in result.segments if segment.label == subject]
-    assert np.isin(result.label_map[middle], subjects).mean() > 0.8
+    shares = [(result.label_map[middle] == one.id).mean() for one in result.segments if one.label == subject]
+    # One segment alone: pieces that cover the subject together would not do.
+    assert max(shares, default=0) > 0.8
 
 
-def test_two_people_side_by_side_are_two_segments(segmenter: Segmenter) -> None:
+@pytest.mark.parametrize("people", [(admiral, astronaut), (astronaut, admiral)], ids=["admiral left", "astronaut left"])
+def test_two_people_side_by_side_are_two_segments(
+    segmenter: Segmenter, people: tuple[Callable[[], Image.Image], ...]
+) -> None:
     side = 512
     picture = Image.new("RGB", (2 * side, side))
-    picture.paste(admiral(), (0, 0))
-    picture.paste(astronaut(), (side, 0))
+    for number, portrait in enumerate(people):
+        picture.paste(portrait(), (number * side, 0))
     halves = slice(None, side), slice(side, None)
-    middles = (slice(200, 500), slice(150, 350)), (slice(200, 500), slice(side + 150, side + 320))
+    middles = (slice(200, 500), slice(150, 320)), (slice(200, 500), slice(side + 150, side + 320))
 
     [result] = segmenter.segment([segmenter.prepare(picture, SegmentParameters(threshold=THRESHOLD))])
 
     assert isinstance(result, Segmentation)
-    people = [segment.id for segment in result.segments if segment.label == "person"]
+    found = [segment.id for segment in result.segments if segment.label == "person"]
     for half, middle in zip(halves, middles, strict=True):
-        areas = [(result.label_map[:, half] == one).sum() for one in people]
-        largest = people[int(np.argmax(areas))]
+        areas = [(result.label_map[:, half] == one).sum() for one in found]
+        largest = found[int(np.argmax(areas))]
         shown = result.label_map == largest
         assert shown[middle].mean() > 0.5
         assert shown[:, half].sum() > 0.8 * shown.sum()

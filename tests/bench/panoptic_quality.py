@@ -7,7 +7,7 @@ figure in [0, 1], and the middle 95 % of it when the photos are drawn anew.
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -18,7 +18,7 @@ from transformers import AutoConfig
 from shared.errors import MaskmillError, ModelUnusable
 from shared.jobs import SegmentParameters
 from tests.bench.measuring import Measurement, device_name, progress
-from tests.bench.quality import Bools, Figure, Floats, Tally, averages, by_class, intervals, tally, total
+from tests.bench.quality import Bools, Figure, Floats, PanopticMap, Tally, averages, by_class, intervals, tally, total
 from tests.bench.quality_data import (
     BadDataset,
     Dataset,
@@ -138,8 +138,13 @@ def nothing_to_fetch(source: str, _into: Path) -> None:
     raise ModelUnusable(f"Fetch {source} first, and name the folder.")
 
 
-def measured(segmenter: Segmenter, task: Task) -> list[list[Tally]]:
+def measured(
+    segmenter: Segmenter, task: Task, seen: Callable[[PanopticMap], PanopticMap] = lambda truth: truth
+) -> list[list[Tally]]:
     """Compare every photo's result with its truth.
+
+    Args:
+        seen: what of a truth is asked for.
 
     Returns:
         for each of the task's settings the tallies of its photos.
@@ -150,7 +155,7 @@ def measured(segmenter: Segmenter, task: Task) -> list[list[Tally]]:
     """
     tallies: list[list[Tally]] = [[] for _ in task.settings]
     for done, (photo, results) in enumerate(segmented(segmenter, task), start=1):
-        truth = truth_of(photo)
+        truth = seen(truth_of(photo))
         for counted, result in zip(tallies, results, strict=True):
             if result.label_map.shape != truth.ids.shape:
                 raise BadDataset(f"{photo.image.name} is not of the size of its truth.")

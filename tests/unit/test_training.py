@@ -19,7 +19,7 @@ from worker.embedded_model.coco_panoptic import NO_THING, OTHER, VOID, Scene, Sh
 from worker.embedded_model.ema import running_mean
 from worker.embedded_model.network import begin_from, class_names, classes_of_queries, new_network, stuff_of
 from worker.embedded_model.split import main as split
-from worker.embedded_model.train import SURVEYED, Recipe, Stage, train
+from worker.embedded_model.train import SURVEYED, Recipe, Stage, kept_queries, queries_of, train
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -173,6 +173,21 @@ def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(folder
     assert (parts / "curve.jsonl").read_text() == (whole / "curve.jsonl").read_text()
     assert len((parts / "curve.jsonl").read_text().splitlines()) == 4
     assert (parts / "config.json").read_text() == (whole / "config.json").read_text()
+
+
+def test_a_run_that_goes_on_with_other_photos_keeps_the_homes_of_its_queries(folder: Path, tmp_path: Path) -> None:
+    scenes = Shelf(read_index(folder, list(SLOTS)))
+    trained(tiny_network(0), [scenes[0]], tmp_path / "out", replace(RECIPE, steps=1))
+    before = kept_queries(tmp_path / "out")
+    turned = [
+        replace(scene, regions=scene.regions[:, ::-1], kinds=np.array([VOID, OTHER, 0], np.int16)) for scene in scenes
+    ]
+
+    trained(tiny_network(0), turned, tmp_path / "out", replace(RECIPE, seed=1), resume=True)
+
+    assert torch.equal(kept_queries(tmp_path / "out").anchors, before.anchors)
+    others = queries_of(mix_of(turned), replace(RECIPE, seed=1), tiny_network(0).config)
+    assert not torch.equal(others.anchors, before.anchors), "others would have been found"
 
 
 def test_only_the_last_blocks_of_the_backbone_learn(folder: Path, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
 def train(network: Any, mix: Mix, recipe: Recipe, out: Path, *, device: torch.device, resume: bool = False) -> None:
     """Train a network; leave weights, curve.jsonl and a checkpoint in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    queries = queries_of(mix, recipe, network.config)
+    queries = kept_queries(out) if resume else queries_of(mix, recipe, network.config)
     learner = learner_of(network.to(device), recipe, queries, device)
     first = restore(out, learner) if resume else 0
     cut_curve(out / "curve.jsonl", first)
@@ -318,9 +318,15 @@ def keep(out: Path, learner: Learner, step: int) -> None:
         "network": learner.network.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "mean": learner.mean.weights,
+        "queries": {field.name: getattr(learner.queries, field.name) for field in fields(Queries)},
     }
     torch.save(kept, out / "next.pt")
     (out / "next.pt").replace(out / "checkpoint.pt")
+
+
+def kept_queries(out: Path) -> Queries:
+    """Read what the queries of an interrupted run answer for; its homes stay, even if the photos are others by now."""
+    return Queries(**torch.load(out / "checkpoint.pt", weights_only=True, map_location="cpu")["queries"])
 
 
 def restore(out: Path, learner: Learner) -> int:

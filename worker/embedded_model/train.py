@@ -74,7 +74,7 @@ class Stage:
         return f"{self.side}x{self.images}:{self.share}"
 
 
-USUAL_STAGES: Final = (Stage(128, 32, 0.45), Stage(192, 16, 0.35), Stage(256, 8, 0.2))
+USUAL_STAGES: Final = (Stage(128, 32, 0.42), Stage(192, 16, 0.33), Stage(256, 8, 0.12), Stage(320, 6, 0.13))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Recipe:
     anchoring: what it costs a query at first to be off its anchor; falls to 0 in `anchored_share` of the steps.
     """
 
-    steps: int = 3700
+    steps: int = 4200
     stages: tuple[Stage, ...] = USUAL_STAGES
     rate: float = 5e-4
     warmup: int = 100
@@ -100,7 +100,7 @@ class Recipe:
     mean_decay: float = 0.998
     paste: float = 0.6
     mosaic: float = 0.3
-    share: float = 0.25
+    share: float = 0.15
     seed: int = 0
     save_every: int = 50
 

@@ -12,10 +12,9 @@ from PIL import Image
 
 from worker.embedded_model.coco_panoptic import VOID, Scene, read_index, read_scene
 from worker.embedded_model.outlines import OUTLINES, main, read_outlines
-from worker.embedded_model.taught import SLOTS
+from worker.embedded_model.pseudo_labels import CATEGORIES
 
 NAMES = ["person", "car", "road"]
-CATEGORIES = [{"id": number, "name": name} for number, name in enumerate(NAMES, start=10)]
 PERSON, CAR, ROAD = 0, 1, 2
 SIZE = 80, 40
 LEFT, RIGHT = [0, 0, 19, 0, 19, 39, 0, 39], [40, 0, 59, 0, 59, 39, 40, 39]
@@ -40,7 +39,7 @@ def labelled(tmp_path: Path) -> Path:
             {"image_id": number, "file_name": f"{name}.png", "segments_info": segments, "certain": [12]}
             for number, name in ((5, "street"), (6, "yard"))
         ],
-        "categories": CATEGORIES,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(NAMES, start=10)],
     }
     (tmp_path / "panoptic.json").write_text(json.dumps(index))
     return tmp_path
@@ -50,12 +49,12 @@ def laid(
     labelled: Path, out: Path, photos: Mapping[str, Any], *, kept_back: Sequence[str] = (), part: str = "learned"
 ) -> dict[str, Scene]:
     drawn = labelled / "drawn.json"
-    drawn.write_text(json.dumps({"kept_back": kept_back, "photos": photos}))
+    drawn.write_text(json.dumps({"groups": {"both": ["person", "car"]}, "kept_back": kept_back, "photos": photos}))
     main(["--labelled", str(labelled), "--outlines", str(drawn), "--out", str(out)])
     return {photo.image.stem: read_scene(photo) for photo in read_index(out / part, NAMES)}
 
 
-def drawing(*things: Mapping[str, Any], complete: Sequence[str] = ("person", "car")) -> dict[str, Any]:
+def drawing(*things: Mapping[str, Any], complete: Sequence[str] = ("both",)) -> dict[str, Any]:
     return {"complete": complete, "things": things}
 
 
@@ -124,6 +123,6 @@ def test_the_outlines_of_the_project_are_whole() -> None:
     drawings, kept_back = read_outlines(OUTLINES)
 
     assert kept_back <= set(drawings)
-    assert all(one.category in SLOTS for drawing in drawings.values() for one in drawing.things)
-    assert all(drawing.complete <= set(SLOTS) for drawing in drawings.values())
+    assert all(one.category in CATEGORIES for drawing in drawings.values() for one in drawing.things)
+    assert all(drawing.complete <= set(CATEGORIES) for drawing in drawings.values())
     assert all(len(part) > 2 for drawing in drawings.values() for one in drawing.things for part in one.parts)

@@ -1,10 +1,10 @@
-"""Things that were drawn by hand, laid over what networks found.
+"""What was outlined by eye, laid over what networks found.
 
     python -m worker.embedded_model.outlines --labelled LABELLED --out DIR
 
-writes DIR/learned and DIR/held_out in the layout of LABELLED (see coco_panoptic.py): where outlines.json has an outline
-of a photo, its things take the place of those that were found, and are beyond doubt.  DIR/held_out gets the photos that
-outlines.json keeps back, to judge on.
+writes DIR/learned and DIR/held_out in the layout of LABELLED (see coco_panoptic.py): where outlines.json outlines
+something in a photo, it takes the place of what was found of its categories, and is beyond doubt.  DIR/held_out gets
+the photos that outlines.json keeps back, to judge on.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,11 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def read_outlines(file: Path) -> tuple[dict[str, Drawing], frozenset[str]]:
     """Return what was drawn, by the photos' names, and the names of the photos that are kept back."""
     read = json.loads(file.read_text())
-    drawings = {name: drawing_of(entry) for name, entry in read["photos"].items()}
+    drawings = {name: drawing_of(entry, read["groups"]) for name, entry in read["photos"].items()}
     return drawings, frozenset(read["kept_back"])
 
 
-def drawing_of(entry: Mapping[str, Any]) -> Drawing:
+def drawing_of(entry: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> Drawing:
+    complete = frozenset(chain.from_iterable(groups.get(name, (name,)) for name in entry["complete"]))
     things = tuple(
         Thing(
             one["category"],
@@ -84,7 +86,7 @@ def drawing_of(entry: Mapping[str, Any]) -> Drawing:
         )
         for one in entry["things"]
     )
-    return Drawing(frozenset(entry["complete"]), things)
+    return Drawing(complete, things)
 
 
 def write_part(

@@ -374,8 +374,7 @@ def resized_bands(
     # With few rows a narrow band would meet torch's other arithmetic.
     least = 1 if height >= SMALL_SIDES else 2 * SMALL_SIDES
     bands = -(-width // max(least, budget.band_bytes // column_bytes))
-    # The arithmetic of the odd count does not come apart into two steps.
-    if among == ODD_COUNT or bands == 1 or column_bytes * width <= budget.direct_bytes:
+    if not comes_apart(among) or bands == 1 or column_bytes * width <= budget.direct_bytes:
         yield Band(slice(0, width), everyone, resized(planes, size, among=among))
         return
     strip = resized(planes, (planes.shape[1], width), among=among)
@@ -385,6 +384,11 @@ def resized_bands(
         if len(chosen):
             source = strip[:, :, columns] if len(chosen) == len(planes) else strip[chosen, :, columns]
             yield Band(columns, chosen, resized(source, (height, columns.stop - columns.start), among=among))
+
+
+def comes_apart(among: int) -> bool:
+    """Say whether so many planes may be resized in width first and in height then, with the same bits."""
+    return among != ODD_COUNT or torch.get_num_threads() > 1
 
 
 def in_columns(contested: Tensor, columns: slice, width: int) -> Tensor:

@@ -215,6 +215,17 @@ def test_a_resize_in_bands_has_the_bits_of_the_whole(
     assert torch.equal(torch.cat([band.values for band in bands], dim=2), whole)
 
 
+def test_three_planes_are_cut_into_bands_wherever_that_leaves_their_bits() -> None:
+    planes = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(0))
+    size = 900, 1300
+
+    bands = list(resized_bands(planes, size, among=3, budget=Budget(2**20)))
+
+    whole = interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+    assert torch.equal(torch.cat([band.values for band in bands], dim=2), whole)
+    assert (len(bands) > 1) == (torch.get_num_threads() > 1)
+
+
 @pytest.mark.parametrize("among", [1, 2, 3, 4, 7])
 def test_some_of_many_planes_are_resized_with_the_bits_that_they_have_among_all(among: int) -> None:
     planes = torch.randn(among, *GRID, generator=torch.Generator().manual_seed(among))

@@ -1,4 +1,4 @@
-"""What was drawn by hand takes the place of what networks found, and nothing else does."""
+"""What was drawn by eye takes the place of what networks found, and nothing else does."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def laid(
 
 
 def drawing(*things: Mapping[str, Any], complete: Sequence[str] = ("both",)) -> dict[str, Any]:
-    return {"complete": complete, "things": things}
+    return {"complete": complete, "outlines": things}
 
 
 def thing(category: str, *parts: Any, **more: Any) -> dict[str, Any]:
@@ -123,6 +123,6 @@ def test_the_outlines_of_the_project_are_whole() -> None:
     drawings, kept_back = read_outlines(OUTLINES)
 
     assert kept_back <= set(drawings)
-    assert all(one.category in CATEGORIES for drawing in drawings.values() for one in drawing.things)
+    assert all(one.category in CATEGORIES for drawing in drawings.values() for one in drawing.outlines)
     assert all(drawing.complete <= set(CATEGORIES) for drawing in drawings.values())
-    assert all(len(part) > 2 for drawing in drawings.values() for one in drawing.things for part in one.parts)
+    assert all(len(part) > 2 for drawing in drawings.values() for one in drawing.outlines for part in one.parts)

@@ -27,8 +27,11 @@ Polygon = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """parts: polygons of x, y in pixels of the photo; a crowd is several things in one."""
+class Outline:
+    """Of a thing, or of all that is of a kind of stuff.
+
+    parts: polygons of x, y in pixels of the photo.  A crowd is several things in one.
+    """
 
     category: str
     parts: tuple[Polygon, ...]
@@ -39,11 +42,11 @@ class Thing:
 class Drawing:
     """What was drawn in one photo.
 
-    complete: the categories of which all there is was drawn.  things: from the back to the front.
+    complete: the categories of which all there is was drawn.  outlines: from the back to the front.
     """
 
     complete: frozenset[str]
-    things: tuple[Thing, ...]
+    outlines: tuple[Outline, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Labels:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Lay things that were drawn by hand over found labels.")
+    parser = argparse.ArgumentParser(description="Lay what was outlined by eye over found labels.")
     parser.add_argument("--labelled", type=Path, required=True, metavar="DIR", help="what pseudo_labels.py wrote")
     parser.add_argument("--outlines", type=Path, default=OUTLINES, metavar="JSON", help="default: those of the project")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -78,15 +81,15 @@ def read_outlines(file: Path) -> tuple[dict[str, Drawing], frozenset[str]]:
 
 def drawing_of(entry: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> Drawing:
     complete = frozenset(chain.from_iterable(groups.get(name, (name,)) for name in entry["complete"]))
-    things = tuple(
-        Thing(
+    outlines = tuple(
+        Outline(
             one["category"],
             tuple(tuple(zip(part[::2], part[1::2], strict=True)) for part in one["parts"]),
             one.get("crowd", False),
         )
-        for one in entry["things"]
+        for one in entry["outlines"]
     )
-    return Drawing(complete, things)
+    return Drawing(complete, outlines)
 
 
 def write_part(
@@ -128,7 +131,7 @@ def read_labels(folder: Path, photo: str, entry: Mapping[str, Any]) -> Labels:
 
 
 def laid_over(found: Labels, drawing: Drawing, categories: Mapping[str, int]) -> Labels:
-    """Put drawn things in the place of what was found of their categories; what else was found stays around them.
+    """Put what was drawn in the place of what was found of its categories; what else was found stays around it.
 
     Args:
         categories: their ids, by their names.
@@ -138,10 +141,10 @@ def laid_over(found: Labels, drawing: Drawing, categories: Mapping[str, int]) ->
     stays = np.isin(found.ids, [one["id"] for one in segments])
     ids, sure = np.where(stays, found.ids, 0), np.where(stays, found.sure, 0).astype(np.uint8)
     first = 1 + max((one["id"] for one in found.entry["segments_info"]), default=0)
-    for number, thing in enumerate(drawing.things, start=first):
-        inside = filled(thing.parts, found.ids.shape)
+    for number, outline in enumerate(drawing.outlines, start=first):
+        inside = filled(outline.parts, found.ids.shape)
         ids[inside], sure[inside] = number, SURE
-        segments.append({"id": number, "category_id": categories[thing.category], "iscrowd": int(thing.is_crowd)})
+        segments.append({"id": number, "category_id": categories[outline.category], "iscrowd": int(outline.is_crowd)})
     visible = set(np.unique(ids).tolist())
     certain = sorted({*found.entry.get("certain", categories.values()), *complete})
     shown = [one for one in segments if one["id"] in visible]

@@ -282,7 +282,7 @@ def test_what_the_pipeline_does_not_know_is_refused_where_it_does_the_work(tmp_p
 def test_stuff_can_be_fused_where_the_classes_are_cocos(segmenter: Segmenter) -> None:
     wanted = SegmentParameters(threshold=0.0, overlap_mask_area_threshold=0.0)
     apart, together = (
-        one(segmenter.segment([segmenter.prepare(photos()["coffee"], replace(wanted, fuse_stuff=fuse))])[0])
+        one(segmenter.segment([segmenter.prepare(photos()["astronaut"], replace(wanted, fuse_stuff=fuse))])[0])
         for fuse in (False, True)
     )
 

@@ -58,14 +58,14 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         type=float,
         default=0.02,
         metavar="SHARE",
-        help="of its photo that a thing covers (default: 0.02)",
+        help="of its photo that a thing covers (default: %(default)s)",
     )
     parser.add_argument(
         "--threshold",
         type=thresholds,
         default="0.5",
         metavar="T[,T...]",
-        help="least score of a segment (default: 0.5)",
+        help="least score of a segment (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
@@ -84,7 +84,7 @@ def measure(chosen: argparse.Namespace) -> int:
         words=vocabulary(labels_of(chosen.model), dataset.names, {}),
         settings=tuple(SegmentParameters(threshold=one) for one in chosen.threshold),
     )
-    by_setting = measured(segmenter, task, seen=lambda truth: large_only(truth, wanted, chosen.least))
+    by_setting = measured(segmenter, task, asked=lambda truth: large_only(truth, wanted, chosen.least))
     figures = {
         f"{one.threshold:g}": asdict(counts(tallies, wanted))
         for one, tallies in zip(task.settings, by_setting, strict=True)

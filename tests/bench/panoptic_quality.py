@@ -139,12 +139,12 @@ def nothing_to_fetch(source: str, _into: Path) -> None:
 
 
 def measured(
-    segmenter: Segmenter, task: Task, seen: Callable[[PanopticMap], PanopticMap] = lambda truth: truth
+    segmenter: Segmenter, task: Task, asked: Callable[[PanopticMap], PanopticMap] = lambda truth: truth
 ) -> list[list[Tally]]:
     """Compare every photo's result with its truth.
 
     Args:
-        seen: what of a truth is asked for.
+        asked: makes of a truth what is asked for.
 
     Returns:
         for each of the task's settings the tallies of its photos.
@@ -155,7 +155,7 @@ def measured(
     """
     tallies: list[list[Tally]] = [[] for _ in task.settings]
     for done, (photo, results) in enumerate(segmented(segmenter, task), start=1):
-        truth = seen(truth_of(photo))
+        truth = asked(truth_of(photo))
         for counted, result in zip(tallies, results, strict=True):
             if result.label_map.shape != truth.ids.shape:
                 raise BadDataset(f"{photo.image.name} is not of the size of its truth.")

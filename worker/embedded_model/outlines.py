@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from PIL.Image import Resampling
+from transformers.image_transforms import id_to_rgb, rgb_to_id
 
 OUTLINES: Final = Path(__file__).with_name("outlines.json")
 SURE: Final = 255
@@ -127,7 +128,8 @@ def read_labels(folder: Path, photo: str, entry: Mapping[str, Any]) -> Labels:
         size = image.size
     found = Image.open(folder / "panoptic" / entry["file_name"]).convert("RGB").resize(size, Resampling.NEAREST)
     sure = Image.open(folder / "confidence" / entry["file_name"]).convert("L").resize(size, Resampling.BILINEAR)
-    return Labels(np.asarray(found).astype(np.int64) @ (1, 256, 65536), np.asarray(sure), entry)
+    ids: NDArray[np.int64] = rgb_to_id(np.asarray(found)).astype(np.int64)  # type: ignore[no-untyped-call]
+    return Labels(ids, np.asarray(sure), entry)
 
 
 def laid_over(found: Labels, drawing: Drawing, categories: Mapping[str, int]) -> Labels:
@@ -160,7 +162,7 @@ def filled(parts: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.bool_
 
 
 def write_labels(out: Path, labels: Labels) -> None:
-    colours = np.stack([labels.ids // 256**channel % 256 for channel in range(3)], axis=-1).astype(np.uint8)
+    colours = id_to_rgb(labels.ids)  # type: ignore[no-untyped-call]
     Image.fromarray(colours).save(out / "panoptic" / labels.entry["file_name"])
     Image.fromarray(labels.sure).save(out / "confidence" / labels.entry["file_name"])
 

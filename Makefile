@@ -38,11 +38,11 @@ bench: $(INSTALLED) ## Measure throughput and latency
 	$(VENV)/python -m tests.bench
 
 lock: $(INSTALLED) ## Write requirements.lock from pyproject.toml; ARGS=--upgrade takes what is newest
-	$(VENV)/python -m deploy.lock $(ARGS)
+	$(VENV)/python -m deploy.dev.lock $(ARGS)
 
 install: $(INSTALLED) ## Make .venv from requirements.lock
 
 $(INSTALLED): requirements.lock
 	@test -n "$(PYTHON)" || { echo "maskmill: there is no Python 3.11 or newer here; install one, or name it with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) deploy/install.py
+	@$(PYTHON) deploy/dev/install.py
 	@touch $@

@@ -13,11 +13,14 @@ from flask import Response, g, jsonify, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import cors, errors
-from api.context import EXTENSION, discard_rest, services
+from api import errors
+from api.http import cors
+from api.http.context import EXTENSION, discard_rest, services
 from api.metrics import GatewayMetrics
-from api.routes import endpoint, health, inference, jobs, models
-from api.schemas import ErrorView
+from api.routes import health, jobs, models
+from api.routes import huggingface as inference
+from api.routes import huggingface_info as endpoint
+from api.schemas.errors import ErrorView
 from api.services import Services
 from api.settings import ApiSettings
 from shared import __version__
@@ -54,7 +57,7 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     app.extensions[EXTENSION] = services
     app.before_request(begin_request)
     # Flask calls what comes after a request in reverse: all headers are there when it is said which may be read.
-    cors.install(app, cors.policy_of(settings.cors_origins, asks_for_tokens=services.gate.asks_for_tokens))
+    cors.install(app, cors.policy_of(settings.cors_origins, requires_token=services.authenticator.requires_token))
     app.after_request(finish_request)
     errors.register(app)
     for blueprint in (jobs.bp, models.bp, inference.bp, endpoint.bp, health.bp):
@@ -72,7 +75,7 @@ def begin_request() -> None:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
     if not _is_open():
-        g.tenant = services().gate.tenant_of(request.headers.get("Authorization"))
+        g.tenant = services().authenticator.authenticate(request.headers.get("Authorization"))
 
 
 def finish_request(response: Response) -> Response:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from shared import errors
-from shared.storage import NoSuchObject
+from shared.storage.bucket import NoSuchObject
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
-    errors.DeadlinePassed: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.MaskmillError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 RETRY_AFTER_SECONDS: Mapping[HTTPStatus, int] = {

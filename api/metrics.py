@@ -9,10 +9,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from shared.catalogue import Catalogue
 from shared.errors import Unavailable
-from shared.job_store import JobStore
-from shared.jobs import Lane
+from shared.jobs.model import Priority
+from shared.jobs.store import JobStore
+from shared.worker_registry import WorkerRegistry
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -32,7 +32,7 @@ class GatewayMetrics:
             buckets=SECONDS_BUCKETS,
             registry=self._own,
         )
-        self.submitted = Counter("maskmill_jobs_submitted", "Jobs taken in.", ["lane"], registry=self._own)
+        self.submitted = Counter("maskmill_jobs_submitted", "Jobs taken in.", ["priority"], registry=self._own)
         self.refusals = Counter("maskmill_refusals", "Errors answered, by error_type.", ["code"], registry=self._own)
 
     def exposition(self, fleet: Collector) -> bytes:
@@ -51,9 +51,9 @@ class GatewayMetrics:
 class FleetCollector(Collector):
     """Backlog, running jobs and workers, as Redis has them at the time of the scrape."""
 
-    def __init__(self, jobs: JobStore, catalogue: Catalogue) -> None:
+    def __init__(self, jobs: JobStore, registry: WorkerRegistry) -> None:
         self._jobs = jobs
-        self._catalogue = catalogue
+        self._catalogue = registry
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Name nothing in advance, so that registering asks Redis for nothing."""
@@ -72,11 +72,13 @@ class FleetCollector(Collector):
         yield from families
 
     def _backlog(self) -> GaugeMetricFamily:
-        family = GaugeMetricFamily("maskmill_backlog_jobs", "Jobs that wait for a worker.", labels=["model", "lane"])
+        family = GaugeMetricFamily(
+            "maskmill_backlog_jobs", "Jobs that wait for a worker.", labels=["model", "priority"]
+        )
         for queue in self._jobs.queues():
-            model, _, lane = queue.removeprefix("segment.").rpartition(".")
-            if lane in set(Lane):
-                family.add_metric([model, lane], self._jobs.backlog(queue))
+            model, _, priority = queue.removeprefix("segment.").rpartition(".")
+            if priority in set(Priority):
+                family.add_metric([model, priority], self._jobs.backlog(queue))
         return family
 
     def _running(self) -> GaugeMetricFamily:

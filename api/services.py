@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from api.auth import Gate
-from api.leftovers import Leftovers
+from api.http.authentication import Authenticator
+from api.inference.model_registry import ModelRegistry
+from api.jobs.compensation import Compensator
 from api.metrics import FleetCollector, GatewayMetrics
-from api.served import ServedModels
-from shared.claim_check import ClaimCheck
-from shared.job_events import JobEvents
-from shared.job_store import JobStore
-from shared.storage import Bucket
+from shared.jobs.events import JobEvents
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import JobStore
+from shared.storage.bucket import Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Services:
     `new_id` names jobs, `now` gives unix seconds, and `checks` raise Unavailable when what they are named for is away.
     """
 
-    gate: Gate
+    authenticator: Authenticator
     jobs: JobStore
     bucket: Bucket
-    claims: ClaimCheck
+    payloads: PayloadStore
     events: JobEvents
-    served: ServedModels
-    leftovers: Leftovers
+    model_registry: ModelRegistry
+    compensator: Compensator
     metrics: GatewayMetrics
     fleet: FleetCollector
     limits: Limits

@@ -20,8 +20,8 @@ import structlog
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from api.auth import open_gate
-from api.malformed import JsonWorker
+from api.http.authentication import build_authenticator
+from api.http.gunicorn_worker import JsonWorker
 from api.settings import ApiSettings
 from shared.logs import configure_logging
 from shared.settings import read_settings
@@ -41,7 +41,7 @@ def main() -> int:
     """Serve until SIGTERM; what cannot work is told in one line before anything is served."""
     settings = read_settings(ApiSettings)
     try:
-        open_gate(settings)
+        build_authenticator(settings)
         listener = listen(settings.bind)
     except (ValueError, OSError) as error:
         raise SystemExit(f"The gateway cannot start: {error}") from None
@@ -103,20 +103,20 @@ def build_app(settings: ApiSettings) -> "OpenAPI":
 
 def build_services(settings: ApiSettings) -> "Services":
     """Connect nothing yet, but know where everything is."""
-    from api.leftovers import Leftovers
+    from api.inference.model_registry import ModelRegistry
+    from api.jobs.compensation import Compensator
     from api.metrics import FleetCollector, GatewayMetrics
-    from api.served import ServedModels
     from api.services import Limits, Services
-    from shared.catalogue import Catalogue
-    from shared.claim_check import ClaimCheck
-    from shared.job_events import JobEvents
-    from shared.job_ids import new_job_id
-    from shared.job_store import JobStore
+    from shared.jobs.events import JobEvents
+    from shared.jobs.ids import new_job_id
+    from shared.jobs.payloads import PayloadStore
+    from shared.jobs.store import JobStore
     from shared.redis_client import connect
-    from shared.storage import open_bucket
+    from shared.storage.bucket import open_bucket
+    from shared.worker_registry import WorkerRegistry
 
     redis = connect(settings)
-    catalogue = Catalogue(redis)
+    registry = WorkerRegistry(redis)
     jobs = JobStore(
         redis,
         lease_seconds=settings.lease_seconds,
@@ -125,15 +125,15 @@ def build_services(settings: ApiSettings) -> "Services":
     )
     bucket = open_bucket(settings)
     return Services(
-        gate=open_gate(settings),
+        authenticator=build_authenticator(settings),
         jobs=jobs,
         bucket=bucket,
-        claims=ClaimCheck(connect(settings, decode=False)),
+        payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(redis),
-        served=ServedModels(catalogue, default=settings.model),
-        leftovers=Leftovers(),
+        model_registry=ModelRegistry(registry, default=settings.model),
+        compensator=Compensator(),
         metrics=GatewayMetrics(),
-        fleet=FleetCollector(jobs, catalogue),
+        fleet=FleetCollector(jobs, registry),
         limits=Limits(
             max_image_pixels=settings.max_image_pixels,
             max_queued=settings.max_queued,

@@ -4,8 +4,8 @@
   x ClientError            the caller can put it right
     - EmptyBody            nothing was sent
     - UnreadableBody       neither an image, nor JSON, nor base64, nor a form
-    - NotAnImage           the bytes are no picture of a format that is read here
-    - TruncatedImage       the picture stops before its end
+    - NotAnImage           the bytes are no image of a format that is read here
+    - TruncatedImage       the image stops before its end
     - BodyTooLarge         more bytes than the service takes
     - ImageTooLarge        more pixels than the service takes
     - UnknownParameter     a parameter that does not exist
@@ -25,7 +25,7 @@
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
-    - DeadlinePassed       there was no result before the deadline
+    - DeadlineExceeded       there was no result before the deadline
   x WorkerFault            ours to put right
     - OutOfMemory          the image did not fit on the device, even alone
     - EngineFailed         the model broke on this image
@@ -146,7 +146,7 @@ class ModelNotReady(Unavailable):
     code = "model_not_ready"
 
 
-class DeadlinePassed(Unavailable):
+class DeadlineExceeded(Unavailable):
     code = "deadline_passed"
 
 
@@ -174,7 +174,7 @@ class ModelUnusable(WorkerFault):
     code = "model_unusable"
 
 
-def error_of(code: str, message: str) -> MaskmillError:
+def build_error(code: str, message: str) -> MaskmillError:
     """Turn a code that was recorded by another process back into the error it stands for.
 
     A code that this version does not know becomes the root of the tree.

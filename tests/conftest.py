@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 import redis
 
-from deploy.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
-from deploy.stack import Stack
+from deploy.local.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
+from deploy.local.stack import Stack
 
 
 def pytest_configure() -> None:

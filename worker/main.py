@@ -22,27 +22,27 @@ import torch
 from celery import signals
 from prometheus_client import CollectorRegistry
 
-from shared.broker import consume, make_celery
-from shared.catalogue import Catalogue, WorkerState, WorkerStatus, public_id
-from shared.claim_check import ClaimCheck
+from shared.broker.app import consume, make_celery
 from shared.errors import ModelUnusable, Unavailable
-from shared.job_store import JobStore
-from shared.jobs import Lane
+from shared.jobs.messages import queue_name
+from shared.jobs.model import Priority
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import JobStore
 from shared.logs import configure_logging
-from shared.messages import queue_name
 from shared.redis_client import connect
 from shared.settings import read_settings
-from shared.storage import NoSuchObject, open_bucket
-from worker import tasks
-from worker.arithmetic import Wishes
-from worker.batching import Limits
-from worker.engine import Engine
-from worker.heartbeat import Heartbeat
-from worker.leases import LeaseKeeper
-from worker.loading import load_segmenter
-from worker.metrics import WorkerMetrics
-from worker.pipeline import Services
-from worker.probe import Probe
+from shared.storage.bucket import NoSuchObject, open_bucket
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
+from worker.batching.policy import Limits
+from worker.batching.scheduler import BatchScheduler
+from worker.engine.execution_plan import ExecutionOptions
+from worker.engine.loader import load_segmenter
+from worker.pipeline import task as tasks
+from worker.pipeline.job import Services
+from worker.pipeline.leases import LeaseKeeper
+from worker.runtime.health_server import Probe
+from worker.runtime.heartbeat import Heartbeat
+from worker.runtime.metrics import WorkerMetrics
 from worker.segmenter import Segmenter
 from worker.settings import WorkerSettings
 
@@ -71,7 +71,7 @@ def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
     status = WorkerStatus(
         worker_id, public_id(settings.model), WorkerState.LOADING, device=settings.device, since=time.time()
     )
-    heartbeat = Heartbeat(Catalogue(connect(settings)), status)
+    heartbeat = Heartbeat(WorkerRegistry(connect(settings)), status)
     stack.callback(heartbeat.stop)
     heartbeat.start()
     if settings.probe_port:
@@ -92,7 +92,7 @@ def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
     return 0
 
 
-def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics) -> tuple[Engine, Segmenter]:
+def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics) -> tuple[BatchScheduler, Segmenter]:
     """Load the model and warm it up in the engine's thread.
 
     Raises:
@@ -107,9 +107,11 @@ def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics)
             device=settings.device,
             cache=Path(cache),
             download=partial(download, settings),
-            wishes=wishes_of(settings),
+            options=build_execution_options(settings),
         )
-    engine = Engine(segmenter, limits_of(settings), observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
+    engine = BatchScheduler(
+        segmenter, limits_of(settings), observer=metrics, batch_timeout_seconds=settings.batch_timeout_seconds
+    )
     try:
         engine.start().result()
     except Exception as error:
@@ -140,13 +142,13 @@ def download(settings: WorkerSettings, source: str, into: Path) -> None:
         raise ModelUnusable(f"The model at {source} could not be fetched: {error}") from error
 
 
-def wishes_of(settings: WorkerSettings) -> Wishes:
+def build_execution_options(settings: WorkerSettings) -> ExecutionOptions:
     """Return how the model is to be run."""
-    return Wishes(
+    return ExecutionOptions(
         forward=settings.forward,
         dtype=settings.dtype,
         compiles=settings.compile == "on",
-        most_images=settings.batch_images,
+        max_images=settings.max_batch_images,
         band_megabytes=settings.band_megabytes,
     )
 
@@ -154,20 +156,22 @@ def wishes_of(settings: WorkerSettings) -> Wishes:
 def limits_of(settings: WorkerSettings) -> Limits:
     """Return how batches are formed."""
     return Limits(
-        max_images=settings.batch_images,
-        max_pixels=int(1e6 * settings.batch_megapixels),
-        max_wait_seconds=settings.batch_wait_ms / 1000,
+        max_images=settings.max_batch_images,
+        max_pixels=int(1e6 * settings.max_batch_megapixels),
+        max_wait_seconds=settings.max_batch_wait_ms / 1000,
     )
 
 
 def threads_of(settings: WorkerSettings, device: str) -> int:
     """Return how many jobs are taken at a time: on a GPU two batches, of which one is being decoded or stored."""
-    return settings.worker_threads or (CPU_THREADS if torch.device(device).type == "cpu" else 2 * settings.batch_images)
+    return settings.worker_threads or (
+        CPU_THREADS if torch.device(device).type == "cpu" else 2 * settings.max_batch_images
+    )
 
 
 def serve(
     settings: WorkerSettings,
-    engine: Engine,
+    engine: BatchScheduler,
     segmenter: Segmenter,
     heartbeat: Heartbeat,
     metrics: WorkerMetrics,
@@ -184,13 +188,13 @@ def serve(
     services = Services(
         jobs=jobs,
         bucket=open_bucket(settings, retries=settings.storage_retries),
-        claims=ClaimCheck(connect(settings, decode=False)),
+        payloads=PayloadStore(connect(settings, decode=False)),
         leases=leases,
         segmenter=segmenter,
         batches=engine,
         observer=metrics,
         worker_id=heartbeat.status.id,
-        max_pixels=int(1e6 * settings.decode_megapixels),
+        max_pixels=int(1e6 * settings.max_decode_megapixels),
     )
     leases.start()
     stack.callback(leases.stop)
@@ -198,7 +202,7 @@ def serve(
     app = make_celery(settings)
     tasks.register(app, services)
     _follow_lifecycle(heartbeat, metrics, settings)
-    queues = [queue_name(segmenter.model, lane) for lane in Lane]
+    queues = [queue_name(segmenter.model, priority) for priority in Priority]
     consume(app, queues=queues, threads=threads_of(settings, segmenter.device), name=heartbeat.status.id)
 
 
@@ -228,7 +232,7 @@ def _abandon() -> None:
     os._exit(0)
 
 
-def _watch(engine: Engine, heartbeat: Heartbeat) -> None:
+def _watch(engine: BatchScheduler, heartbeat: Heartbeat) -> None:
     """End the process when the device is stuck: nothing else frees a thread from a kernel that does not return."""
     while engine.is_healthy:
         time.sleep(1)
@@ -241,7 +245,7 @@ def _watch(engine: Engine, heartbeat: Heartbeat) -> None:
 
 
 def _setup_failed(heartbeat: Heartbeat, error: ModelUnusable) -> int:
-    """Tell why through the catalogue for a while, so that whoever waits for this model learns it, then end."""
+    """Tell why through the registry for a while, so that whoever waits for this model learns it, then end."""
     log.error("model_unusable", reason=str(error))
     heartbeat.change(WorkerState.SETUP_FAILED, reason=str(error))
     time.sleep(SETUP_FAILED_SECONDS)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from shared.errors import MaskmillError
-from shared.jobs import SegmentParameters
-from shared.results import Segment
+from shared.jobs.parameters import SegmentParameters
+from shared.jobs.result import Segment
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 

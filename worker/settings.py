@@ -31,22 +31,22 @@ class WorkerSettings(Settings):
     worker_threads: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Jobs that one worker has in hand at a time: decoding, waiting for the device, storing; 0 means 8 "
-        "on a CPU, and on a GPU twice `MASKMILL_BATCH_IMAGES`.",
+        "on a CPU, and on a GPU twice `MASKMILL_MAX_BATCH_IMAGES`.",
     )
-    batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
-    batch_megapixels: Annotated[float, Field(gt=0)] = Field(
+    max_batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
+    max_batch_megapixels: Annotated[float, Field(gt=0)] = Field(
         48.0, description="Most megapixels, counted at the photos' own sizes, in one forward pass."
     )
-    batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
+    max_batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
         10.0, description="How long an idle device waits for another image that is being decoded just now."
     )
-    decode_megapixels: Annotated[float, Field(gt=0)] = Field(
+    max_decode_megapixels: Annotated[float, Field(gt=0)] = Field(
         128.0, description="Images above this are refused by the worker, whatever the gateway let through."
     )
     storage_retries: Annotated[int, Field(ge=0)] = Field(
         2, description="How often a worker tries a call to the object store again before it gives the job back."
     )
-    stuck_after_seconds: Annotated[float, Field(gt=0)] = Field(
+    batch_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         300.0, description="A batch that takes longer than this means a stuck device: the worker ends itself."
     )
     drain_seconds: Annotated[float, Field(gt=0)] = Field(
@@ -61,19 +61,19 @@ class WorkerSettings(Settings):
 class StewardSettings(Settings):
     """How often the steward looks after what."""
 
-    sweep_seconds: Annotated[float, Field(gt=0)] = Field(
+    requeue_interval_seconds: Annotated[float, Field(gt=0)] = Field(
         1.0, description="How often the steward looks for lapsed leases and forgotten jobs."
     )
-    forgotten_after_seconds: Annotated[float, Field(gt=0)] = Field(
+    orphaned_after_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A queued job in nobody's hands for this long is published again."
     )
-    recover_seconds: Annotated[float, Field(gt=0)] = Field(
+    recovery_interval_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="How often the steward compares the bucket's inbox with the job store."
     )
     inbox_grace_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="An input that has had no job for this long belongs to a job that was lost, and is taken up."
     )
-    expire_seconds: Annotated[float, Field(gt=0)] = Field(
+    retention_interval_seconds: Annotated[float, Field(gt=0)] = Field(
         600.0, description="How often the steward deletes results that have been kept long enough."
     )
     probe_host: str = Field("127.0.0.1", description="Address for the steward's health and metrics.")

@@ -7,7 +7,7 @@ from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.context import services
+from api.http.context import services
 from api.services import Services
 
 bp = APIBlueprint("health", __name__, doc_ui=False)
@@ -26,7 +26,7 @@ def ready() -> Response:
     verdicts = check_all(services())
     is_ready = all(verdict == "ok" for verdict in verdicts.values())
     # Without workers work can still be taken in, so they are told of but do not decide.
-    models = {model.id: model.state for model in services().served.all()} if is_ready else {}
+    models = {model.id: model.state for model in services().model_registry.all()} if is_ready else {}
     response = jsonify(status="ok" if is_ready else "unavailable", checks=verdicts, models=models)
     response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
     return response

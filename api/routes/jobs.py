@@ -7,13 +7,14 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
-from api import lookup
-from api.bodies import parse_parameters, read_body
-from api.context import body, caller, services
-from api.routes.documentation import IMAGE_BODY, PARAMETERS_IN_QUERY, PNG, SECURITY, ZIP, failures
-from api.schemas import JobListView, JobPath, JobView, ListQuery, MaskPath, ResultView, WaitQuery
-from api.submission import Order, submit_job
-from shared.jobs import Job, Lane
+from api.http.bodies import parse_parameters, read_body
+from api.http.context import body, caller, services
+from api.http.openapi import IMAGE_BODY, PARAMETERS_IN_QUERY, PNG, SECURITY, ZIP, failures
+from api.jobs import queries as lookup
+from api.jobs.submission import Order, submit_job
+from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, WaitQuery
+from api.schemas.results import MaskPath, ResultView
+from shared.jobs.model import Job, Priority
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
 
@@ -38,7 +39,7 @@ def create_job() -> Response:
     """Queue an image for segmentation; answers before any worker has seen it."""
     order = order_of_request()
     job = submit_job(order, caller(), services(), idempotency_key=request.headers.get("Idempotency-Key"))
-    services().metrics.submitted.labels(Lane.BATCH).inc()
+    services().metrics.submitted.labels(Priority.NORMAL).inc()
     return accepted(job)
 
 

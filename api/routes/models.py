@@ -4,9 +4,9 @@ from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.context import services
-from api.routes.documentation import SECURITY, failures
-from api.schemas import ModelListView, ModelPath, ModelView
+from api.http.context import services
+from api.http.openapi import SECURITY, failures
+from api.schemas.models import ModelListView, ModelPath, ModelView
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
 
@@ -14,7 +14,7 @@ bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(nam
 @bp.get("", responses={200: ModelListView, **failures()})
 def list_models() -> Response:
     """List every model that a worker serves or lately served."""
-    served = services().served
+    served = services().model_registry
     view = ModelListView(models=[ModelView.of(model) for model in served.all()], default=served.default)
     return jsonify(view.model_dump(mode="json"))
 
@@ -22,5 +22,5 @@ def list_models() -> Response:
 @bp.get("/<path:model_id>", responses={200: ModelView, **failures(404)})
 def show_model(path: ModelPath) -> Response:
     """Show one model and its workers."""
-    model = services().served.find(path.model_id.rstrip("/"))
+    model = services().model_registry.find(path.model_id.rstrip("/"))
     return jsonify(ModelView.of(model).model_dump(mode="json"))

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from shared.errors import MaskmillError
-from shared.jobs import SegmentParameters, Subtask
+from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench.measuring import progress, surroundings
-from worker.arithmetic import Wishes
-from worker.loading import load_segmenter
+from worker.engine.execution_plan import ExecutionOptions
+from worker.engine.loader import load_segmenter
 from worker.segmenter import Segmentation, Segmenter
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -31,12 +31,12 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parsed(arguments)
     files = sorted(path for path in chosen.images.iterdir() if path.suffix.lower() in SUFFIXES)[: chosen.most]
     if not files:
-        raise SystemExit(f"There are no pictures in {chosen.images}.")
-    wishes = {side: wishes_of(chosen, side) for side in "ab"}
-    a, b = (loaded(chosen.model, chosen.device, wishes[side]) for side in "ab")
+        raise SystemExit(f"There are no images in {chosen.images}.")
+    options = {side: build_execution_options(chosen, side) for side in "ab"}
+    a, b = (loaded(chosen.model, chosen.device, options[side]) for side in "ab")
     figures = compared(a, b, files, [Subtask(one) for one in chosen.subtasks], chosen.threshold)
     settings = {"model": chosen.model, "threshold": chosen.threshold, "images": len(files), "device": a.device}
-    ways = {side: said(wishes[side]) for side in "ab"}
+    ways = {side: said(options[side]) for side in "ab"}
     print(json.dumps({"bench": "agreement", "settings": settings | ways, "figures": figures, **surroundings()}))
     return 0 if all(one["equal_pixels"] >= chosen.least for one in figures.values()) else 1
 
@@ -58,26 +58,26 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def wishes_of(chosen: argparse.Namespace, side: str) -> Wishes:
+def build_execution_options(chosen: argparse.Namespace, side: str) -> ExecutionOptions:
     words = vars(chosen)
-    return Wishes(
+    return ExecutionOptions(
         forward=words[side],
         dtype=words[f"dtype_{side}"],
         compiles=words[f"compile_{side}"],
-        most_images=1,
+        max_images=1,
     )
 
 
-def said(wishes: Wishes) -> str:
-    return " ".join([wishes.forward, wishes.dtype] + ["compiled"] * wishes.compiles)
+def said(options: ExecutionOptions) -> str:
+    return " ".join([options.forward, options.dtype] + ["compiled"] * options.compiles)
 
 
-def loaded(model: str, device: str, wishes: Wishes) -> Segmenter:
+def loaded(model: str, device: str, options: ExecutionOptions) -> Segmenter:
     def nothing_to_fetch(source: str, _into: Path) -> None:
         raise SystemExit(f"Fetch {source} first, and name the folder.")
 
     segmenter = load_segmenter(
-        model, public_id=model, device=device, cache=Path(), download=nothing_to_fetch, wishes=wishes
+        model, public_id=model, device=device, cache=Path(), download=nothing_to_fetch, options=options
     )
     segmenter.warm_up()
     return segmenter

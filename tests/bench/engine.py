@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from shared.errors import MaskmillError
-from shared.jobs import SegmentParameters
+from shared.jobs.parameters import SegmentParameters
 from tests.bench.measuring import Effort, Measurement, device_name, in_turn, progress
 from tests.bench.reference import (
     SWIN_LARGE,
@@ -25,7 +25,7 @@ from tests.bench.reference import (
     reference_pipeline,
     untrained,
 )
-from worker.arithmetic import Wishes, decided, has_fast_bfloat16
+from worker.engine.execution_plan import ExecutionOptions, has_fast_bfloat16, plan_execution
 from worker.segmenter import Segmentation, Segmenter
 
 PARAMETERS = SegmentParameters(threshold=THRESHOLD)
@@ -72,16 +72,19 @@ def segmented(
 
 
 def _embedded() -> Bench:
-    segmenters = {"exact": embedded_segmenter(Wishes("exact")), "fast": embedded_segmenter(Wishes("fast"))}
+    segmenters = {
+        "exact": embedded_segmenter(ExecutionOptions("exact")),
+        "fast": embedded_segmenter(ExecutionOptions("fast")),
+    }
     return Bench("embedded", segmenters, reference_pipeline(segmenters["exact"].device), PARAMETERS)
 
 
 def _large(*, is_toy: bool) -> Bench:
     made = untrained(SWIN_TOY if is_toy else SWIN_LARGE)
-    ways = {"fast": Wishes("fast", dtype="float32")}
+    ways = {"fast": ExecutionOptions("fast", dtype="float32")}
     if has_fast_bfloat16("cpu"):
-        ways["fast, bfloat16"] = Wishes("fast", dtype="bfloat16")
-    segmenters = {name: made.segmenter("cpu", decided(wishes, "cpu")) for name, wishes in ways.items()}
+        ways["fast, bfloat16"] = ExecutionOptions("fast", dtype="bfloat16")
+    segmenters = {name: made.segmenter("cpu", plan_execution(options, "cpu")) for name, options in ways.items()}
     return Bench(made.shape.name, segmenters, made.pipeline("cpu"), LENIENT)
 
 

@@ -1,6 +1,6 @@
 """Everything that a GPU decides, in one script of ten minutes:  python -m tests.bench.gpu
 
-Mask2Former with Swin-L and made-up weights (no download): the forward pass in each arithmetic and batch size and how
+Mask2Former with Swin-L and made-up weights (no download): the forward pass in each plan and batch size and how
 close it comes to the chip's own matrix products, then whole photos beside transformers' pipeline.  Prints JSON lines.
 It needs torch and transformers beside this repository's worker; --device cpu --tiny only shows that it runs.
 """
@@ -26,9 +26,9 @@ from shared.errors import MaskmillError
 from tests.bench.engine import LENIENT, PHOTO_SIZE
 from tests.bench.measuring import Measurement, device_name, progress
 from tests.bench.reference import SWIN_LARGE, SWIN_TOY, Untrained, four_photos, untrained
-from worker.arithmetic import BAND_MEGABYTES, MEGABYTE, Arithmetic
-from worker.mask2former import Mask2FormerSegmenter
-from worker.render import labels_png, masks_zip
+from worker.engine.execution_plan import BAND_MEGABYTES, MEGABYTE, ExecutionPlan
+from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
+from worker.formats.render import labels_png, masks_zip
 from worker.segmenter import Prepared, Segmentation
 
 GPU_BUDGET = BAND_MEGABYTES["cuda"] * MEGABYTE
@@ -73,10 +73,10 @@ class Yardstick:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One arithmetic of ours."""
+    """One plan of ours."""
 
     name: str
-    arithmetic: Arithmetic
+    plan: ExecutionPlan
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -112,20 +112,20 @@ def measurements(plan: Plan) -> Iterator[Measurement]:
     paces = {dtype: matmul_rate(plan, dtype) for dtype in (torch.float32, torch.bfloat16)}
     yield said(plan, "gpu.matmul", {"side": plan.matrix}, {named(dtype): round(t, 2) for dtype, t in paces.items()})
     pixels = made.processor(images=[four_photos()[0]], return_tensors="pt")["pixel_values"]
-    exact = Way("exact, float32", Arithmetic(band_bytes=GPU_BUDGET))
-    fast = Way("fast, float32", Arithmetic(is_fast=True, band_bytes=GPU_BUDGET))
-    short = Way("fast, bfloat16", Arithmetic(is_fast=True, dtype=torch.bfloat16, band_bytes=GPU_BUDGET))
-    reference = made.segmenter(plan.device, exact.arithmetic)
+    exact = Way("exact, float32", ExecutionPlan(band_bytes=GPU_BUDGET))
+    fast = Way("fast, float32", ExecutionPlan(is_fast=True, band_bytes=GPU_BUDGET))
+    short = Way("fast, bfloat16", ExecutionPlan(is_fast=True, dtype=torch.bfloat16, band_bytes=GPU_BUDGET))
+    reference = made.segmenter(plan.device, exact.plan)
     yardstick = Yardstick(reference, pixels, counted_flops(made, pixels), paces)
     for way in (exact, fast, short):
-        segmenter = made.segmenter(plan.device, way.arithmetic) if way.arithmetic.is_fast else reference
+        segmenter = made.segmenter(plan.device, way.plan) if way.plan.is_fast else reference
         yield from _one_way(plan, way, segmenter, yardstick)
     yield from _pipeline(plan, made)
     for batch in plan.compiled_batches:
         if plan.is_over:
             yield said(plan, "gpu.left_out", {"compiled batch": batch}, {"minutes were over": True})
             continue
-        way = Way("fast, bfloat16, compiled", Arithmetic(True, torch.bfloat16, (batch,), GPU_BUDGET))
+        way = Way("fast, bfloat16, compiled", ExecutionPlan(True, torch.bfloat16, (batch,), GPU_BUDGET))
         yield from _compiled(plan, way, made, yardstick, batch)
 
 
@@ -141,7 +141,7 @@ def _one_way(
             continue
         yield _forward(plan, way, segmenter, yardstick, batch)
         yield _whole(plan, way, segmenter, batch)
-    if way.arithmetic.is_fast:
+    if way.plan.is_fast:
         yield _agreement(plan, way, segmenter, yardstick.exact)
 
 
@@ -153,7 +153,7 @@ def _compiled(
     batch: int,
 ) -> Iterator[Measurement]:
     progress(f"gpu: compiling for batches of {batch}")
-    segmenter = made.segmenter(plan.device, way.arithmetic)
+    segmenter = made.segmenter(plan.device, way.plan)
     start = time.perf_counter()
     segmenter.warm_up()
     seconds = time.perf_counter() - start
@@ -181,9 +181,9 @@ def _forward(
     figures = {
         "median_ms": round(1e3 * seconds, 2),
         "images_per_second": round(batch / seconds, 1),
-        # Of the reference's arithmetic: what the fast pass leaves out still counts as done.
+        # Of the reference's plan: what the fast pass leaves out still counts as done.
         "teraflops": round(teraflops, 2),
-        "share_of_matmul_rate": round(teraflops / yardstick.paces[way.arithmetic.dtype], 3),
+        "share_of_matmul_rate": round(teraflops / yardstick.paces[way.plan.dtype], 3),
         "peak_gb": peak_gb(plan.device),
     }
     return said(plan, "gpu.forward", {"way": way.name, "batch": batch}, figures)

@@ -17,19 +17,21 @@ from obstore.store import MemoryStore
 from PIL import Image
 
 from shared.errors import MaskmillError
-from shared.job_store import Claim
-from shared.jobs import ImageFacts, Lane, SegmentParameters
-from shared.results import Segment, inbox_key, result_key
-from shared.storage import Bucket, open_bucket
+from shared.jobs.model import ImageFacts, Priority
+from shared.jobs.parameters import SegmentParameters
+from shared.jobs.result import Segment
+from shared.jobs.store import Claim
+from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.keys import inbox_key, result_key
 from tests.bench.measuring import Effort, Measurement, at_once, median_stages, progress
 from tests.bench.queue import servers
 from tests.bench.reference import embedded_segmenter
-from tests.jobs import request
-from tests.photos import astronaut, jpeg
-from worker.batching import Limits
-from worker.engine import Engine
-from worker.leases import Lease
-from worker.pipeline import Services, run_attempt
+from tests.support.images import astronaut, jpeg
+from tests.support.jobs import request
+from worker.batching.policy import Limits
+from worker.batching.scheduler import BatchScheduler
+from worker.pipeline.job import Services, run_attempt
+from worker.pipeline.leases import Lease
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 SEGMENTS = 15
@@ -38,7 +40,7 @@ WITH_STORE = 4
 MAX_PIXELS = 10**8
 
 
-class AtOnce:
+class ImmediateScheduler:
     """The embedded model's own preparation, and a segmentation that lies ready for each size."""
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -59,7 +61,7 @@ class AtOnce:
 
 @cache
 def blobs(width: int, height: int) -> Segmentation:
-    """Return segments with smooth borders that share the whole picture but for a sixteenth of it."""
+    """Return segments with smooth borders that share the whole image but for a sixteenth of it."""
     rng = np.random.default_rng(3)
     coarse = rng.random((6, 8, SEGMENTS + 1)).astype(np.float32)
     scores = [cv2.resize(coarse[:, :, n], (width // 4, height // 4), interpolation=cv2.INTER_CUBIC) for n in range(16)]
@@ -76,7 +78,7 @@ def measured(label_map: np.ndarray, number: int) -> Segment:
 
 def run(effort: Effort) -> Iterator[Measurement]:
     """Measure each size of photo on more and more threads, and beside a real object store."""
-    segmenter = AtOnce(embedded_segmenter())
+    segmenter = ImmediateScheduler(embedded_segmenter())
     memory = MemoryStore()
     for size in effort.photo_sizes:
         for threads in THREADS:
@@ -87,12 +89,12 @@ def run(effort: Effort) -> Iterator[Measurement]:
 
 
 def sustained(
-    segmenter: AtOnce, bucket: Any, store: str, size: tuple[int, int], threads: int, effort: Effort
+    segmenter: ImmediateScheduler, bucket: Any, store: str, size: tuple[int, int], threads: int, effort: Effort
 ) -> Measurement:
     """Run one job after the other on each thread."""
     progress(f"host: {size[0]}x{size[1]}, threads: {threads}, store: {store}")
     photo = jpeg(astronaut().resize(size, Image.Resampling.BICUBIC))
-    engine = Engine(segmenter, Limits(max_images=16, max_wait_seconds=0.01), stuck_after_seconds=60)
+    engine = BatchScheduler(segmenter, Limits(max_images=16, max_wait_seconds=0.01), batch_timeout_seconds=60)
     services = services_of(segmenter, engine, bucket)
     done: list[dict[str, float]] = []
     with ExitStack() as stack:
@@ -116,7 +118,7 @@ def sustained(
 
 def one_job(services: Services, photo: bytes) -> dict[str, float]:
     """Bring one job from its input to its result in the bucket; return the milliseconds of its stages."""
-    job = request(lane=Lane.BATCH, image=ImageFacts("jpeg", 0, 0, len(photo), "00" * 32))
+    job = request(priority=Priority.NORMAL, image=ImageFacts("jpeg", 0, 0, len(photo), "00" * 32))
     services.bucket.put(inbox_key(job.id), photo, content_type="image/jpeg")
     result = run_attempt(Lease(Claim(job, 1)), services)
     services.bucket.put_first(result_key(job.id), result.to_json(), content_type="application/json")
@@ -124,13 +126,13 @@ def one_job(services: Services, photo: bytes) -> dict[str, float]:
     return dict(result.timings_ms)
 
 
-def services_of(segmenter: AtOnce, engine: Engine, bucket: Bucket) -> Services:
+def services_of(segmenter: ImmediateScheduler, engine: BatchScheduler, bucket: Bucket) -> Services:
     """Return what an attempt at a batch job needs; Redis is not part of that."""
     absent: Any = None
     return Services(
         jobs=absent,
         bucket=bucket,
-        claims=absent,
+        payloads=absent,
         leases=absent,
         segmenter=segmenter,
         batches=engine,

@@ -9,32 +9,36 @@ from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry
 
-from shared.catalogue import Catalogue, WorkerState, WorkerStatus
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
-from tests.jobs import Halves
-from worker.engine import Engine
-from worker.heartbeat import Heartbeat
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.support.jobs import FakeSegmenter
+from worker.batching.scheduler import BatchScheduler
 from worker.main import limits_of, serve
-from worker.metrics import WorkerMetrics
+from worker.runtime.heartbeat import Heartbeat
+from worker.runtime.metrics import WorkerMetrics
 from worker.settings import WorkerSettings
 
 
 def main() -> int:
     """Serve until SIGTERM."""
     settings = read_settings(WorkerSettings)
-    status = WorkerStatus(f"instant-{os.getpid()}", Halves.model, WorkerState.LOADING, device=Halves.device)
+    status = WorkerStatus(
+        f"instant-{os.getpid()}", FakeSegmenter.model, WorkerState.LOADING, device=FakeSegmenter.device
+    )
     configure_logging(settings, process="worker", worker=status.id)
     metrics = WorkerMetrics(CollectorRegistry())
-    heartbeat = Heartbeat(Catalogue(connect(settings)), status)
-    engine = Engine(Halves(), limits_of(settings), observer=metrics, stuck_after_seconds=settings.stuck_after_seconds)
+    heartbeat = Heartbeat(WorkerRegistry(connect(settings)), status)
+    engine = BatchScheduler(
+        FakeSegmenter(), limits_of(settings), observer=metrics, batch_timeout_seconds=settings.batch_timeout_seconds
+    )
     with ExitStack() as stack:
         stack.callback(heartbeat.stop)
         heartbeat.start()
         engine.start().result()
         stack.callback(engine.stop, timeout_seconds=1)
-        serve(settings, engine, Halves(), heartbeat, metrics, stack)
+        serve(settings, engine, FakeSegmenter(), heartbeat, metrics, stack)
     return 0
 
 

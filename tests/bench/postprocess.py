@@ -1,4 +1,4 @@
-"""From logits to a label map: worker/postprocess.py beside transformers' own, a fresh process for each measurement.
+"""From logits to a label map: our post-processing beside transformers' own, a fresh process for each measurement.
 
 The logits are what Mask2Former gives for 133 classes: 200 queries, 20 of them confident, masks of blobs.
 """
@@ -21,11 +21,11 @@ import torch
 from torch.nn.functional import interpolate
 from transformers import Mask2FormerImageProcessorPil
 
-from shared.jobs import SegmentParameters, Subtask
+from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench.measuring import Effort, Measurement, in_turn, progress
-from worker import postprocess
-from worker.loading import quieten
-from worker.postprocess import Logits, painting
+from worker.engine import postprocessing as postprocess
+from worker.engine.loader import quieten
+from worker.engine.postprocessing import Logits, painting
 
 P = ParamSpec("P")
 T = TypeVar("T")

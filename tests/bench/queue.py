@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from deploy.processes import Process
-from deploy.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
-from shared.claim_check import ClaimCheck
-from shared.job_events import JobEvents
-from shared.job_store import Handover, JobStore
-from shared.jobs import ImageFacts, Job, JobRequest, JobState, Lane
-from shared.messages import SegmentMessage, queue_name
+from deploy.local.processes import Process
+from deploy.local.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
+from shared.jobs.events import JobEvents
+from shared.jobs.messages import SegmentMessage, queue_name
+from shared.jobs.model import ImageFacts, Job, JobRequest, JobState, Priority
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import Handover, JobStore
 from shared.redis_client import connect
-from shared.results import inbox_key
 from shared.settings import Settings
-from shared.storage import Bucket, open_bucket
+from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.keys import inbox_key
 from tests.bench.measuring import ROOT, Effort, Measurement, median_stages, one_by_one, progress, spread
-from tests.jobs import png, request
-from tests.photos import coffee, jpeg
+from tests.support.images import coffee, jpeg
+from tests.support.jobs import png, request
 
 T = TypeVar("T")
 
@@ -44,14 +44,14 @@ class Sender:
 
     jobs: JobStore
     events: JobEvents
-    claims: ClaimCheck
+    payloads: PayloadStore
     bucket: Bucket
 
     def send(self, job: JobRequest, image: bytes = b"") -> None:
         """Hand in a job in the gateway's order; without an image there is nothing to store."""
-        if image and job.lane is Lane.BATCH:
+        if image and job.priority is Priority.NORMAL:
             self.bucket.put(inbox_key(job.id), image, content_type="image/jpeg", metadata={"request": job.to_json()})
-        kept = image if job.lane is Lane.INTERACTIVE else b""
+        kept = image if job.priority is Priority.INTERACTIVE else b""
         self.jobs.create(job, handover=Handover(SegmentMessage.about(job), kept, DEADLINE_SECONDS))
 
     def end_of(self, job: JobRequest) -> Job:
@@ -65,7 +65,7 @@ class Sender:
 
     def reply_to(self, job: JobRequest) -> bytes:
         """Wait for what a synchronous caller is answered."""
-        found = self.events.wait_until(job.id, lambda: self.claims.reply_of(job.id), seconds=DEADLINE_SECONDS)
+        found = self.events.wait_until(job.id, lambda: self.payloads.get_reply(job.id), seconds=DEADLINE_SECONDS)
         return _in_time(found)
 
 
@@ -106,13 +106,13 @@ def _batch(sender: Sender, effort: Effort) -> Measurement:
 
 
 def _round_trip(sender: Sender) -> None:
-    job = request(lane=Lane.BATCH)
+    job = request(priority=Priority.NORMAL)
     sender.send(job)
     sender.end_of(job)
 
 
 def _ask(sender: Sender) -> JobRequest:
-    job = request(lane=Lane.INTERACTIVE, deadline_at=time.time() + DEADLINE_SECONDS)
+    job = request(priority=Priority.INTERACTIVE, deadline_at=time.time() + DEADLINE_SECONDS)
     sender.send(job, png())
     sender.reply_to(job)
     return job
@@ -121,11 +121,11 @@ def _ask(sender: Sender) -> JobRequest:
 def _burst(sender: Sender, count: int, image: bytes = b"") -> tuple[Sequence[JobRequest], float]:
     """Return jobs and how many a second came through, from the first that is handed in to the last that ends."""
     facts = ImageFacts("jpeg", 0, 0, len(image), "00" * 32)
-    jobs = [request(lane=Lane.BATCH, image=facts) for _ in range(count)]
+    jobs = [request(priority=Priority.NORMAL, image=facts) for _ in range(count)]
     start = time.perf_counter()
     with ThreadPoolExecutor(PUBLISHERS) as threads:
         list(threads.map(lambda job: sender.send(job, image), jobs))
-    _wait(lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Lane.BATCH)) and not sender.jobs.running())
+    _wait(lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running())
     elapsed_seconds = time.perf_counter() - start
     _insist_succeeded(sender, jobs)
     return jobs, count / elapsed_seconds
@@ -167,7 +167,7 @@ def _sender(settings: Settings) -> Sender:
     return Sender(
         jobs,
         JobEvents(client),
-        ClaimCheck(connect(settings, decode=False)),
+        PayloadStore(connect(settings, decode=False)),
         open_bucket(settings),
     )
 

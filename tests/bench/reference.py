@@ -17,18 +17,18 @@ from transformers import (
     SwinConfig,
 )
 
-from shared.catalogue import EMBEDDED
-from tests.photos import astronaut, cat, coffee, grey
+from shared.worker_registry import EMBEDDED
+from tests.support.images import astronaut, cat, coffee, grey
 from worker import embedded_model
-from worker.arithmetic import Arithmetic, Wishes
-from worker.embedded_model.efficientnet_lite import register
-from worker.loading import load_segmenter, quieten
-from worker.mask2former import Mask2FormerSegmenter
+from worker.embedded_model.backbone import register
+from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan
+from worker.engine.loader import load_segmenter, quieten
+from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.segmenter import Segmentation, Segmenter
 
 # Lower than the default, so that there is more to find.
 THRESHOLD = 0.5
-AS_THE_WORKER = Wishes()
+AS_THE_WORKER = ExecutionOptions()
 # Of the untrained model's queries, how many are sure of something.
 SURE_QUERIES = 15
 
@@ -82,11 +82,11 @@ class Untrained:
             model=copy.deepcopy(self.network), image_processor=self.processor, device=torch.device(device)
         )
 
-    def segmenter(self, device: str, arithmetic: Arithmetic) -> Mask2FormerSegmenter:
+    def segmenter(self, device: str, plan: ExecutionPlan) -> Mask2FormerSegmenter:
         # A copy, for shorter types and folded norms change the weights.
         network = copy.deepcopy(self.network)
         return Mask2FormerSegmenter(
-            network, self.processor, model=self.shape.name, revision="0", device=device, arithmetic=arithmetic
+            network, self.processor, model=self.shape.name, revision="0", device=device, plan=plan
         )
 
 
@@ -134,14 +134,14 @@ def four_photos() -> list[Image.Image]:
     return [astronaut(), cat(), coffee(), grey().convert("RGB")]
 
 
-def embedded_segmenter(wishes: Wishes = AS_THE_WORKER) -> Segmenter:
+def embedded_segmenter(options: ExecutionOptions = AS_THE_WORKER) -> Segmenter:
     """Load the embedded model as the worker does."""
 
     def nothing_to_fetch(source: str, _into: Path) -> None:
         raise AssertionError(f"{source} is not embedded")
 
     return load_segmenter(
-        "embedded", public_id=EMBEDDED, device="auto", cache=Path(), download=nothing_to_fetch, wishes=wishes
+        "embedded", public_id=EMBEDDED, device="auto", cache=Path(), download=nothing_to_fetch, options=options
     )
 
 

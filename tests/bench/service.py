@@ -17,13 +17,13 @@ from typing import Any
 
 from PIL import Image
 
-from deploy.servers import LOOPBACK
-from deploy.stack import Stack
+from deploy.local.servers import LOOPBACK
+from deploy.local.stack import Stack
 from tests.bench.engine import segmented
 from tests.bench.measuring import Effort, Measurement, at_once, device_name, in_turn, median_stages, progress, spread
 from tests.bench.reference import THRESHOLD, embedded_segmenter, reference_pipeline
-from tests.photos import coffee, jpeg
-from worker.decode import decode
+from tests.support.images import coffee, jpeg
+from worker.pipeline.decode import decode
 
 SYNC = f"/models/maskmill/embedded?threshold={THRESHOLD}"
 JOBS = f"/v1/jobs?threshold={THRESHOLD}"

@@ -1,18 +1,18 @@
-"""A worker that claims each job and ends it in the job store:  python -m tests.bench.transport_worker"""
+"""A worker that payloads each job and ends it in the job store:  python -m tests.bench.transport_worker"""
 
 import os
 import sys
 
-from shared.broker import consume, make_celery
-from shared.endings import end_in_store
-from shared.job_store import JobStore
-from shared.jobs import JobState, Lane
+from shared.broker.app import consume, make_celery
+from shared.jobs.completion import complete_in_store
+from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
+from shared.jobs.model import JobState, Priority
+from shared.jobs.result import JobResult
+from shared.jobs.store import JobStore
 from shared.logs import configure_logging
-from shared.messages import SEGMENT_TASK, SegmentMessage, queue_name
 from shared.redis_client import connect
-from shared.results import JobResult
 from shared.settings import read_settings
-from tests.jobs import MODEL
+from tests.support.jobs import MODEL
 from worker.settings import WorkerSettings
 
 
@@ -33,9 +33,9 @@ def main() -> int:
     def claim_and_end(wire: dict[str, str]) -> None:
         claim = jobs.claim(SegmentMessage.from_wire(wire).job_id, worker=name)
         if not isinstance(claim, str):
-            end_in_store(JobResult(claim.request, JobState.SUCCEEDED, claim.attempt), jobs=jobs)
+            complete_in_store(JobResult(claim.request, JobState.SUCCEEDED, claim.attempt), jobs=jobs)
 
-    queues = [queue_name(MODEL, lane) for lane in Lane]
+    queues = [queue_name(MODEL, priority) for priority in Priority]
     consume(app, queues=queues, threads=settings.worker_threads, name=name)
     return 0
 

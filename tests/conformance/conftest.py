@@ -14,13 +14,13 @@ from urllib.parse import urlencode
 import pytest
 from PIL import Image
 
-from deploy.stack import Stack
-from shared.catalogue import EMBEDDED
-from tests import photos
+from deploy.local.stack import Stack
+from shared.worker_registry import EMBEDDED
 from tests.conformance.forms import Reference
 from tests.conformance.gateways import LARGEST_BODY, Gateway, blind_gateway, grim_gateway
 from tests.conformance.outcomes import Segment, Table
 from tests.conformance.wire import post
+from tests.support import images as photos
 
 TABLE = pytest.StashKey[Table]()
 
@@ -53,7 +53,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("photo.jpg", "photo"):
         (folder / name).write_bytes(good)
     (folder / "truncated.jpg").write_bytes(good[: len(good) // 2])
-    (folder / "text.txt").write_bytes(b"This is not a picture.")
+    (folder / "text.txt").write_bytes(b"This is not an image.")
     (folder / "sideways.jpg").write_bytes(photos.sideways_cat())
     noise = Image.effect_noise((1000, 700), 80).convert("RGB")
     (folder / "large.jpg").write_bytes(photos.jpeg(noise))
@@ -121,7 +121,7 @@ def places(stack: Stack, grim: Gateway, blind: Gateway, album: Path, picture_ser
             "grim": grim.url,
             "blind": blind.url,
             "album": str(album),
-            "pictures": picture_server,
+            "images": picture_server,
         }
     )
 

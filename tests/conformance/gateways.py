@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.settings import ApiSettings
-from deploy.gateway_client import GatewayClient, GatewayRefused
-from deploy.processes import Process
-from deploy.servers import LOOPBACK, ValkeyServer, free_ports
-from deploy.stack import Stack
-from shared.catalogue import Catalogue, WorkerState, WorkerStatus
-from shared.endings import end_job, failed
+from deploy.local.gateway_client import GatewayClient, GatewayRefused
+from deploy.local.processes import Process
+from deploy.local.servers import LOOPBACK, ValkeyServer, free_ports
+from deploy.local.stack import Stack
 from shared.errors import EngineFailed
-from shared.job_store import JobStore
-from shared.jobs import Lane
-from shared.messages import queue_name
+from shared.jobs.completion import complete_job, failed
+from shared.jobs.messages import queue_name
+from shared.jobs.model import Priority
+from shared.jobs.store import JobStore
 from shared.redis_client import connect
-from shared.storage import open_bucket
-from tests import jobs
+from shared.storage.bucket import open_bucket
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.support import jobs
 
 TOKEN = "s3cret"
 LARGEST_BODY = 100_000
@@ -106,16 +106,16 @@ def _no_good_workers(settings: Mapping[str, str]) -> Iterator[None]:
             result_ttl_seconds=read.result_ttl_seconds,
         )
         for _ in range(MOST_QUEUED):
-            store.create(jobs.request(model=FULL, lane=Lane.INTERACTIVE))
-        catalogue, bucket, began = Catalogue(redis), open_bucket(read), time.time()
+            store.create(jobs.request(model=FULL, priority=Priority.INTERACTIVE))
+        registry, bucket, began = WorkerRegistry(redis), open_bucket(read), time.time()
 
         def fail_all() -> None:
-            for job_id in redis.zrange(f"mm:queued:{queue_name(BROKEN, Lane.INTERACTIVE)}", 0, -1):
-                end_job(failed(store.get(job_id).request, EngineFailed(_FAULT)), jobs=store, bucket=bucket)
+            for job_id in redis.zrange(f"mm:queued:{queue_name(BROKEN, Priority.INTERACTIVE)}", 0, -1):
+                complete_job(failed(store.get(job_id).request, EngineFailed(_FAULT)), jobs=store, bucket=bucket)
 
         def report_all() -> None:
             for model, state in STATES.items():
-                catalogue.report(WorkerStatus(f"of-{model}", model, state, device="cpu", since=began))
+                registry.report(WorkerStatus(f"of-{model}", model, state, device="cpu", since=began))
 
         with _repeated(report_all, _HEARTBEAT_SECONDS), _repeated(fail_all, _POLL_SECONDS):
             yield

@@ -11,7 +11,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from deploy.stack import Stack
+from deploy.local.stack import Stack
 from tests.conformance.wire import document
 
 BODIES = 1000
@@ -30,11 +30,11 @@ TYPES = [
 
 def seeds() -> list[bytes]:
     """Small bodies of every form, all but the last two in order."""
-    pictures = [encoded(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")]
-    text = base64.b64encode(pictures[0]).decode()
-    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + pictures[1] + b"\r\n--b--\r\n"
+    images = [encoded(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")]
+    text = base64.b64encode(images[0]).decode()
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + images[1] + b"\r\n--b--\r\n"
     whole = document(text, parameters={"threshold": 0.5, "subtask": "semantic"}, options={"use_cache": False})
-    return [*pictures, text.encode(), form, whole, b'{"inputs": {"a": [1]}, "parameters": []}', b"--b\r\n\r\n"]
+    return [*images, text.encode(), form, whole, b'{"inputs": {"a": [1]}, "parameters": []}', b"--b\r\n\r\n"]
 
 
 def encoded(kind: str) -> bytes:

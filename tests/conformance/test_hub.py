@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalogue import EMBEDDED
+from shared.worker_registry import EMBEDDED
 from tests.conformance.conftest import Places
 from tests.conformance.forms import Expected, Masks, Once, Reference, Refused, Value, at_hand, drive
 from tests.conformance.gateways import BROKEN, FULL, LOADING, SLOW, TOKEN
@@ -86,7 +86,7 @@ INPUTS = [
     of_file("Path .webp", "$album/photo.webp"),
     of_file("Path without extension", "$album/photo"),
     of_file("str .jpg", "$album/photo.jpg", kind="text"),
-    of_file("URL of a picture", "$pictures/photo.jpg", kind="text"),
+    of_file("URL of an image", "$images/photo.jpg", kind="text"),
     Form(
         "EXIF 6",
         Masks("sideways.jpg", {"threshold": 0.3}),
@@ -148,7 +148,7 @@ QUESTIONS = [
 ]
 REFUSALS = [
     Form("truncated", Refused(400, "stops before its end"), image=("path", "$album/truncated.jpg")),
-    Form("no picture", Refused(400, "neither"), image=("path", "$album/text.txt")),
+    Form("no image", Refused(400, "neither"), image=("path", "$album/text.txt")),
     Form("bad subtask", Refused(400, "subtask must be"), arguments={"subtask": "all"}, since=WITH_PARAMETERS),
     Form("threshold a string", Refused(400, "must be a number"), arguments={"threshold": "0.5"}, since=WITH_PARAMETERS),
     Form("unknown token", Refused(401, "token"), grim(token="wrong")),

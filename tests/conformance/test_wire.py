@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deploy.stack import Stack
-from shared.catalogue import EMBEDDED
+from deploy.local.stack import Stack
+from shared.worker_registry import EMBEDDED
 from tests.conformance.forms import Reference
 from tests.conformance.gateways import ABSENT, BROKEN, COLD_START_SECONDS, FULL, LOADING, SLOW, TOKEN, Gateway
 from tests.conformance.wire import document, post, send
@@ -112,7 +112,7 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
     "inputs a file's name": (document("cats.jpg"), "unreadable_body"),
     "inputs /etc/passwd": (document("/etc/passwd"), "unreadable_body"),
     "inputs file:///etc/passwd": (document("file:///etc/passwd"), "unreadable_body"),
-    "inputs text in base64": (document(base64.b64encode(b"no picture").decode()), "not_an_image"),
+    "inputs text in base64": (document(base64.b64encode(b"no image").decode()), "not_an_image"),
 }
 
 

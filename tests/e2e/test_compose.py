@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.gateway_client import GatewayClient
-from deploy.sample_job import PHOTO, run_sample
-from deploy.servers import free_ports
+from deploy.local.gateway_client import GatewayClient
+from deploy.local.sample_job import PHOTO, run_sample
+from deploy.local.servers import free_ports
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
@@ -154,14 +154,14 @@ def test_a_photo_goes_in_and_masks_come_out(client: GatewayClient) -> None:
 
     size = (sample.result["image"]["width"], sample.result["image"]["height"])
     segments = sample.result["segments"]
-    labels = picture(client.get(f"/v1/jobs/{sample.job_id}/labels.png").body)
+    labels = image(client.get(f"/v1/jobs/{sample.job_id}/labels.png").body)
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{sample.job_id}/masks.zip").body))
-    assert picture(sample.overlay).size == size
+    assert image(sample.overlay).size == size
     assert segments
     for segment in segments:
         mask = client.get(f"/v1/jobs/{sample.job_id}/masks/{segment['id']}.png").body
         assert mask == archive.read(f"{segment['id']}.png")
-        assert (np.asarray(picture(mask)) == 255).sum() == segment["area"]
+        assert (np.asarray(image(mask)) == 255).sum() == segment["area"]
         assert (np.asarray(labels) == segment["id"]).sum() == segment["area"]
 
 
@@ -172,7 +172,7 @@ def test_a_waiting_caller_gets_the_same_segments_as_a_job(client: GatewayClient)
     answer = client.post("/", PHOTO.read_bytes()).json()
 
     assert [segment["label"] for segment in answer] == [segment["label"] for segment in result["segments"]]
-    areas = [(np.asarray(picture(base64.b64decode(segment["mask"]))) == 255).sum() for segment in answer]
+    areas = [(np.asarray(image(base64.b64decode(segment["mask"]))) == 255).sum() for segment in answer]
     assert areas == [segment["area"] for segment in result["segments"]]
 
 
@@ -193,7 +193,7 @@ def test_the_curl_lines_of_the_readme_work(stack: Compose, tmp_path: Path) -> No
     assert json.loads(poll)["state"] == "succeeded"
     assert json.loads(result)["segments"]
     assert mask == overlay == ""
-    assert picture((tmp_path / "mask.png").read_bytes()).size == picture((tmp_path / "overlay.png").read_bytes()).size
+    assert image((tmp_path / "mask.png").read_bytes()).size == image((tmp_path / "overlay.png").read_bytes()).size
     assert json.loads(synchronous)[0]["mask"]
 
 
@@ -320,5 +320,5 @@ def photo(number: int) -> bytes:
     return content.getvalue()
 
 
-def picture(content: bytes) -> Image.Image:
+def image(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))

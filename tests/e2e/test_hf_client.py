@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient, close_session
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 
-from deploy.stack import Stack
-from tests.photos import astronaut, cat, jpeg, sideways_cat
+from deploy.local.stack import Stack
+from tests.support.images import astronaut, cat, jpeg, sideways_cat
 
 # Whatever is left out here, the client fills in with the token of the machine it runs on.
 NO_TOKEN = "none"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deploy.processes import Process
-from deploy.stack import Stack
-from tests.patience import wait_until
-from tests.photos import astronaut
+from deploy.local.processes import Process
+from deploy.local.stack import Stack
+from tests.support.images import astronaut
+from tests.support.polling import wait_until
 
 SIDE = 10_000
 PIXELS = SIDE * SIDE
@@ -23,7 +23,7 @@ MOST_BYTES = 1_500_000_000
 def roomy_stack(tmp_path: Path) -> Iterator[Stack]:
     """A service that takes such photos."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
-    raised = {"MASKMILL_MAX_IMAGE_PIXELS": str(PIXELS), "MASKMILL_DECODE_MEGAPIXELS": str(PIXELS / 1e6)}
+    raised = {"MASKMILL_MAX_IMAGE_PIXELS": str(PIXELS), "MASKMILL_MAX_DECODE_MEGAPIXELS": str(PIXELS / 1e6)}
     with Stack(tmp_path / "data", environ=plain | raised) as running:
         yield running.start()
 

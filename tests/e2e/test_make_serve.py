@@ -14,9 +14,9 @@ from typing import Self
 
 import pytest
 
-from deploy.gateway_client import GatewayClient
-from deploy.servers import free_ports
-from tests.patience import wait_until
+from deploy.local.gateway_client import GatewayClient
+from deploy.local.servers import free_ports
+from tests.support.polling import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVES = "(Ctrl-C stops it)"

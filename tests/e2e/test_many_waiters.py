@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.served import KEEP_SECONDS
-from deploy.stack import Stack
-from tests.jobs import png
-from tests.patience import wait_until
+from api.inference.model_registry import KEEP_SECONDS
+from deploy.local.stack import Stack
+from tests.support.jobs import png
+from tests.support.polling import wait_until
 
 WAITERS = 500
 MOST_MEGABYTES = 600

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deploy.stack import Stack
-from tests.readme import README
+from deploy.local.stack import Stack
+from tests.support.readme import README
 
 PHOTO = README.parent / "deploy" / "sample" / "photo.jpg"
 
@@ -38,8 +38,8 @@ def run(command: str, folder: Path, stack: Stack, **variables: str) -> str:
     return ran.stdout
 
 
-def mode_of(picture: Path) -> str:
-    with Image.open(picture) as opened:
+def mode_of(image: Path) -> str:
+    with Image.open(image) as opened:
         return opened.mode
 
 

@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from deploy.stack import Stack
+from deploy.local.stack import Stack
 
 CALLERS = 50
 

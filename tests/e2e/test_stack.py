@@ -2,7 +2,7 @@
 
 import time
 
-from deploy.stack import Stack
+from deploy.local.stack import Stack
 
 
 def ready_workers(stack: Stack) -> int:

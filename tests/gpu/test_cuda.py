@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from shared.errors import MaskmillError
-from shared.jobs import SegmentParameters, Subtask
+from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench.agreement import shown
-from tests.photos import photos
-from worker.arithmetic import Wishes, decided
-from worker.loading import load_segmenter
+from tests.support.images import photos
+from worker.engine.execution_plan import ExecutionOptions, plan_execution
+from worker.engine.loader import load_segmenter
 from worker.segmenter import Segmentation, Segmenter
 
 pytestmark = [
@@ -24,12 +24,12 @@ pytestmark = [
 LEAST_EQUAL = {"float32": 0.999, "bfloat16": 0.97}
 
 
-def embedded(device: str, wishes: Wishes) -> Segmenter:
+def embedded(device: str, options: ExecutionOptions) -> Segmenter:
     def refuse(source: str, _into: Path) -> None:
         raise AssertionError(f"{source} should not be fetched")
 
     return load_segmenter(
-        "embedded", public_id="maskmill/test", device=device, cache=Path(), download=refuse, wishes=wishes
+        "embedded", public_id="maskmill/test", device=device, cache=Path(), download=refuse, options=options
     )
 
 
@@ -51,32 +51,36 @@ def assert_alike(ours: list[Segmentation], theirs: list[Segmentation], least: fl
 def test_float32_gives_the_labels_of_the_cpu(subtask: Subtask, forward: str) -> None:
     wanted = SegmentParameters(threshold=0.5, subtask=subtask)
 
-    ours = segmented(embedded("cuda:0", Wishes(forward, dtype="float32" if forward == "fast" else "auto")), wanted)
+    ours = segmented(
+        embedded("cuda:0", ExecutionOptions(forward, dtype="float32" if forward == "fast" else "auto")), wanted
+    )
 
-    assert_alike(ours, segmented(embedded("cpu", Wishes("exact")), wanted), LEAST_EQUAL["float32"])
+    assert_alike(ours, segmented(embedded("cpu", ExecutionOptions("exact")), wanted), LEAST_EQUAL["float32"])
 
 
 def test_bfloat16_gives_nearly_the_labels_of_the_cpu() -> None:
     wanted = SegmentParameters(threshold=0.5)
 
-    ours = segmented(embedded("cuda:0", Wishes("fast", dtype="bfloat16")), wanted)
+    ours = segmented(embedded("cuda:0", ExecutionOptions("fast", dtype="bfloat16")), wanted)
 
-    assert_alike(ours, segmented(embedded("cpu", Wishes("exact")), wanted), LEAST_EQUAL["bfloat16"])
+    assert_alike(ours, segmented(embedded("cpu", ExecutionOptions("exact")), wanted), LEAST_EQUAL["bfloat16"])
 
 
 @pytest.mark.timeout(600)
 def test_a_compiled_pass_gives_the_labels_of_the_pass_as_it_is() -> None:
     wanted = SegmentParameters(threshold=0.5)
-    compiled = embedded("cuda:0", Wishes("fast", dtype="float32", compiles=True, most_images=9))
+    compiled = embedded("cuda:0", ExecutionOptions("fast", dtype="float32", compiles=True, max_images=9))
     compiled.warm_up()
 
     ours = segmented(compiled, wanted)
 
-    assert_alike(ours, segmented(embedded("cuda:0", Wishes("fast", dtype="float32")), wanted), LEAST_EQUAL["float32"])
+    assert_alike(
+        ours, segmented(embedded("cuda:0", ExecutionOptions("fast", dtype="float32")), wanted), LEAST_EQUAL["float32"]
+    )
 
 
 def test_a_gpu_takes_the_fast_pass_by_itself() -> None:
-    chosen = decided(Wishes(), "cuda:0")
+    chosen = plan_execution(ExecutionOptions(), "cuda:0")
 
     assert chosen.is_fast
     assert chosen.band_bytes == 2**31

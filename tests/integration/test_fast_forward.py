@@ -10,22 +10,22 @@ from structlog.testing import capture_logs
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
 from shared.errors import MaskmillError
-from shared.jobs import SegmentParameters, Subtask
+from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench import agreement
-from tests.photos import cat, photos
-from worker.arithmetic import Wishes
-from worker.loading import load_segmenter, quieten
-from worker.mask2former import Mask2FormerSegmenter
-from worker.mask2former_patches import (
+from tests.support.images import cat, photos
+from worker.engine.execution_plan import ExecutionOptions
+from worker.engine.loader import load_segmenter, quieten
+from worker.engine.mask2former.fast_forward import (
+    FusedForward,
+    FusedSwinLayer,
     Grid,
-    QuickForward,
-    QuickSwinLayer,
     fold_norms,
-    quick_backbone,
-    quickened,
+    fuse_backbone,
+    optimize_forward,
     sampled_by_level,
     sampled_in_bags,
 )
+from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.segmenter import Segmentation, Segmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,20 +35,20 @@ LEAST_EQUAL = 0.999
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return embedded(tmp_path_factory.mktemp("cache"), Wishes("exact"))
+    return embedded(tmp_path_factory.mktemp("cache"), ExecutionOptions("exact"))
 
 
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return embedded(tmp_path_factory.mktemp("cache"), Wishes("fast", dtype="float32"))
+    return embedded(tmp_path_factory.mktemp("cache"), ExecutionOptions("fast", dtype="float32"))
 
 
-def embedded(cache: Path, wishes: Wishes) -> Mask2FormerSegmenter:
+def embedded(cache: Path, options: ExecutionOptions) -> Mask2FormerSegmenter:
     def refuse(source: str, _into: Path) -> None:
         raise AssertionError(f"{source} should not be fetched")
 
     segmenter = load_segmenter(
-        "embedded", public_id="maskmill/test", device="cpu", cache=cache, download=refuse, wishes=wishes
+        "embedded", public_id="maskmill/test", device="cpu", cache=cache, download=refuse, options=options
     )
     assert isinstance(segmenter, Mask2FormerSegmenter)
     return segmenter
@@ -74,12 +74,12 @@ def test_the_fast_pass_gives_the_pixels_of_the_exact_one(exact: Segmenter, fast:
 
 
 def test_the_embedded_model_has_the_quick_pass_and_its_norms_folded(fast: Mask2FormerSegmenter) -> None:
-    assert isinstance(fast._network, QuickForward)
+    assert isinstance(fast._network, FusedForward)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast._network.modules())
 
 
 def test_bfloat16_gives_much_the_same_segments(tmp_path: Path, exact: Segmenter) -> None:
-    short = embedded(tmp_path, Wishes("fast", dtype="bfloat16"))
+    short = embedded(tmp_path, ExecutionOptions("fast", dtype="bfloat16"))
     item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
 
     ours, theirs = one(short.segment([item])[0]), one(exact.segment([item])[0])
@@ -119,11 +119,11 @@ def test_any_weights_give_the_logits_of_the_original() -> None:
     network = jittered(small_network())
     pixels = torch.randn(3, 3, 128, 160, generator=torch.Generator().manual_seed(1))
 
-    quick = quickened(network)
+    quick = optimize_forward(network)
     with torch.inference_mode():
         ours, theirs = quick(pixels), network(pixel_values=pixels)
 
-    assert isinstance(quick, QuickForward)
+    assert isinstance(quick, FusedForward)
     torch.testing.assert_close(ours.class_queries_logits, theirs.class_queries_logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.masks_queries_logits, theirs.masks_queries_logits, rtol=1e-3, atol=1e-2)
 
@@ -133,12 +133,12 @@ def test_windows_that_are_gathered_give_the_maps_of_the_original(size: tuple[int
     backbone = jittered(small_network()).model.pixel_level_module.encoder
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
-    quick = quick_backbone(backbone)
+    quick = fuse_backbone(backbone)
     with torch.inference_mode():
         pairs = list(zip(quick(pixels).feature_maps, backbone(pixels).feature_maps, strict=True))
 
-    assert sum(isinstance(module, QuickSwinLayer) for module in quick.modules()) == 5
-    assert not any(isinstance(module, QuickSwinLayer) for module in backbone.modules())
+    assert sum(isinstance(module, FusedSwinLayer) for module in quick.modules()) == 5
+    assert not any(isinstance(module, FusedSwinLayer) for module in backbone.modules())
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs)
 
@@ -150,7 +150,7 @@ def test_a_backbone_that_does_something_else_stays_as_it_is_and_the_log_says_so(
         stage.blocks[-1].register_forward_hook(lambda _module, _input, output: (output[0].flip(1), *output[1:]))
 
     with capture_logs() as lines:
-        quick = quick_backbone(backbone)
+        quick = fuse_backbone(backbone)
 
     assert quick is backbone
     assert [line["event"] for line in lines] == ["backbone_unpatched"]
@@ -163,7 +163,7 @@ def test_a_backbone_that_is_built_otherwise_stays_as_it_is_and_the_log_says_so()
             layer.attention.q_proj.bias = None
 
     with capture_logs() as lines:
-        quick = quick_backbone(backbone)
+        quick = fuse_backbone(backbone)
 
     assert quick is backbone
     assert [line["event"] for line in lines] == ["backbone_unpatched"]
@@ -173,7 +173,7 @@ def test_a_network_that_is_built_otherwise_stays_as_it_is_and_the_log_says_so() 
     network = small_network(pre_norm=True)
 
     with capture_logs() as lines:
-        quick = quickened(network)
+        quick = optimize_forward(network)
 
     assert quick is network
     assert [line["event"] for line in lines] == ["forward_unpatched"]
@@ -185,7 +185,7 @@ def test_a_network_that_does_something_else_stays_as_it_is_and_the_log_says_so()
     network.model.transformer_module.register_forward_hook(negated_masks)
 
     with capture_logs() as lines:
-        quick = quickened(network)
+        quick = optimize_forward(network)
 
     assert quick is network
     assert [(line["event"], line["reason"]) for line in lines] == [("forward_unpatched", "the results differ")]
@@ -235,7 +235,7 @@ def test_agreement_is_measured_by_a_command(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_a_compiled_pass_serves_the_sizes_that_it_was_compiled_for(tmp_path: Path, exact: Segmenter) -> None:
-    compiled = embedded(tmp_path, Wishes("fast", dtype="float32", compiles=True, most_images=2))
+    compiled = embedded(tmp_path, ExecutionOptions("fast", dtype="float32", compiles=True, max_images=2))
     # The same bookkeeping without minutes of compiling.
     compiled._compiled = CountedCalls(compiled._network)
     compiled.warm_up()

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from deploy.processes import Process
-from deploy.servers import LOOPBACK, free_ports
+from deploy.local.processes import Process
+from deploy.local.servers import LOOPBACK, free_ports
 from tests.conftest import Storage
-from tests.jobs import png
-from tests.patience import wait_until
+from tests.support.jobs import png
+from tests.support.polling import wait_until
 
 TOKEN = "s3cret-t0ken"
 MOST_BYTES = 20_000

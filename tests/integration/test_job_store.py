@@ -8,14 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
-from shared.job_store import Admission, Claim, How, Idempotency, JobStore, Work
-from shared.jobs import NEXT, Failure, JobState, Lane
+from shared.jobs.model import NEXT, Failure, JobState, Priority
+from shared.jobs.store import Admission, Claim, How, Idempotency, JobStore, Work
 from shared.redis_client import connect
 from shared.settings import Settings
-from tests.jobs import MODEL, request
-from tests.patience import wait_until
+from tests.support.jobs import MODEL, request
+from tests.support.polling import wait_until
 
-QUEUE = f"segment.{MODEL}.batch"
+QUEUE = f"segment.{MODEL}.normal"
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_lease_that_is_not_renewed_lapses_and_the_job_is_queued_again(clean_re
 
     wait_until(lambda: jobs.lapsed() == [asked.id])
 
-    assert jobs.requeue_lapsed(asked.id) == "queued"
+    assert jobs.requeue_stalled(asked.id) == "queued"
     assert not jobs.renew(asked.id, 1)
     assert jobs.get(asked.id).lapses == 1
     assert jobs.get(asked.id).state is JobState.QUEUED
@@ -104,7 +104,7 @@ def test_a_renewed_lease_is_left_alone(jobs: JobStore) -> None:
 
     assert jobs.renew(asked.id, 1)
     assert jobs.lapsed() == []
-    assert jobs.requeue_lapsed(asked.id) == "alive"
+    assert jobs.requeue_stalled(asked.id) == "alive"
 
 
 def test_a_job_that_lost_its_last_worker_is_exhausted_until_it_is_ended(clean_redis: str) -> None:
@@ -116,7 +116,7 @@ def test_a_job_that_lost_its_last_worker_is_exhausted_until_it_is_ended(clean_re
     for _ in range(3):
         claimed(jobs, asked.id)
         wait_until(jobs.lapsed)
-        outcomes.append(jobs.requeue_lapsed(asked.id))
+        outcomes.append(jobs.requeue_stalled(asked.id))
 
     assert outcomes == ["queued", "queued", "exhausted"]
     assert jobs.lapsed() == [asked.id]
@@ -249,7 +249,7 @@ def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore) -> None:
         jobs.create(asked)
         ids.append(asked.id)
     jobs.create(request(tenant="other"))
-    jobs.create(request(lane=Lane.INTERACTIVE))
+    jobs.create(request(priority=Priority.INTERACTIVE))
 
     first, cursor = jobs.newest("public", limit=3)
     second, end = jobs.newest("public", limit=3, before=cursor)
@@ -315,7 +315,7 @@ def test_whatever_happens_a_job_only_takes_legal_steps(clean_redis: str, steps: 
             "claim": lambda: jobs.claim(asked.id, worker="w"),
             "renew": lambda attempt=attempt: jobs.renew(asked.id, attempt),
             "give back": lambda attempt=attempt: jobs.give_back(asked.id, attempt),
-            "lapse": lambda: jobs.requeue_lapsed(asked.id),
+            "lapse": lambda: jobs.requeue_stalled(asked.id),
             "succeed": lambda: jobs.finish(asked, JobState.SUCCEEDED),
             "fail": lambda: jobs.finish(asked, JobState.FAILED),
             "cancel": lambda: jobs.finish(asked, JobState.CANCELED),

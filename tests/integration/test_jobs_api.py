@@ -11,12 +11,12 @@ import redis
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from shared.endings import end_job, failed
 from shared.errors import EngineFailed, NotAnImage
-from shared.results import inbox_key, result_key
-from tests.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway
-from tests.jobs import png
-from tests.patience import wait_until
+from shared.jobs.completion import complete_job, failed
+from shared.storage.keys import inbox_key, result_key
+from tests.support.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway
+from tests.support.jobs import png
+from tests.support.polling import wait_until
 
 JOB_KEYS = {
     "id",
@@ -111,7 +111,7 @@ def test_a_failed_job_answers_with_its_own_error(maskmill: GatewayUnderTest) -> 
     job = submit(maskmill).json
     request = maskmill.services.jobs.get(job["id"]).request
     end = failed(request, EngineFailed("The model broke on this image."))
-    end_job(end, jobs=maskmill.services.jobs, bucket=maskmill.services.bucket)
+    complete_job(end, jobs=maskmill.services.jobs, bucket=maskmill.services.bucket)
 
     shown = maskmill.client.get(job["links"]["self"]).json
     result = maskmill.client.get(job["links"]["result"])
@@ -124,7 +124,7 @@ def test_a_failed_job_answers_with_its_own_error(maskmill: GatewayUnderTest) -> 
 def test_a_job_that_failed_by_the_callers_fault_says_so_by_its_status(maskmill: GatewayUnderTest) -> None:
     job_id = submit(maskmill).json["id"]
     end = failed(maskmill.services.jobs.get(job_id).request, NotAnImage("It cannot be decoded."))
-    end_job(end, jobs=maskmill.services.jobs, bucket=maskmill.services.bucket)
+    complete_job(end, jobs=maskmill.services.jobs, bucket=maskmill.services.bucket)
 
     assert maskmill.client.get(f"/v1/jobs/{job_id}/result").status_code == 400
 
@@ -388,9 +388,9 @@ def test_the_metrics_tell_of_requests_and_of_the_backlog(clean_redis: str, stora
     told = maskmill.client.get("/metrics").text.splitlines()
 
     assert 'maskmill_requests_total{method="POST",route="/v1/jobs",status="202"} 1.0' in told
-    assert 'maskmill_jobs_submitted_total{lane="batch"} 1.0' in told
+    assert 'maskmill_jobs_submitted_total{priority="normal"} 1.0' in told
     assert 'maskmill_refusals_total{code="unknown_job"} 1.0' in told
-    assert 'maskmill_backlog_jobs{lane="batch",model="maskmill/embedded"} 1.0' in told
+    assert 'maskmill_backlog_jobs{model="maskmill/embedded",priority="normal"} 1.0' in told
     assert "maskmill_store_up 1.0" in told
 
 

@@ -8,16 +8,16 @@ import pytest
 import redis
 from celery.utils.imports import instantiate
 
-from shared.broker import make_celery
-from shared.job_queue import JobQueue
-from shared.job_store import Admission, Handover, How, JobStore, Work
-from shared.jobs import Lane
-from shared.messages import SEGMENT_TASK, SegmentMessage, queue_name
+from shared.broker.app import make_celery
+from shared.broker.queues import JobQueue
+from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
+from shared.jobs.model import Priority
+from shared.jobs.store import Admission, Handover, How, JobStore, Work
 from shared.settings import Settings
-from tests.jobs import request
+from tests.support.jobs import request
 
-ASKED = request(lane=Lane.INTERACTIVE)
-QUEUE = queue_name(ASKED.model, ASKED.lane)
+ASKED = request(priority=Priority.INTERACTIVE)
+QUEUE = queue_name(ASKED.model, ASKED.priority)
 # Each of these is drawn anew for every message, or tells which process sent it.
 PASSING = {"id", "root_id", "correlation_id", "delivery_tag", "origin", "reply_to"}
 

@@ -12,13 +12,13 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from deploy.processes import Process
-from deploy.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
-from shared.jobs import Job
-from shared.storage import Bucket
-from tests.gateway import GatewayUnderTest, do_job, gateway
-from tests.jobs import png
-from tests.patience import wait_until
+from deploy.local.processes import Process
+from deploy.local.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
+from shared.jobs.model import Job
+from shared.storage.bucket import Bucket
+from tests.support.gateway import GatewayUnderTest, do_job, gateway
+from tests.support.jobs import png
+from tests.support.polling import wait_until
 
 QUICK_SECONDS = 3.0
 BUCKET = "outages"

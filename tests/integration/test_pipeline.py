@@ -13,24 +13,25 @@ import redis
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from shared.claim_check import ClaimCheck
-from shared.endings import end_job, read_end
+from shared.broker.queues import JobQueue
 from shared.errors import EngineFailed, NotAnImage, StorageUnavailable
-from shared.job_queue import JobQueue
-from shared.job_store import Claim, JobStore, image_key
-from shared.jobs import Failure, JobRequest, JobState, Lane
+from shared.jobs.completion import complete_job, read_result
+from shared.jobs.model import Failure, JobRequest, JobState, Priority
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.result import JobResult
+from shared.jobs.store import Claim, JobStore, image_key
 from shared.redis_client import connect
-from shared.results import JobResult, inbox_key, object_key
 from shared.settings import Settings
-from shared.storage import Bucket, NoSuchObject, open_bucket
-from tests.jobs import AtOnce, Halves, png, request
-from tests.patience import wait_until
-from worker.housekeeping import Household, expire, recover, sweep
-from worker.leases import LeaseKeeper
-from worker.metrics import WorkerMetrics
-from worker.pipeline import Services, run_job
+from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
+from shared.storage.keys import inbox_key, object_key
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, png, request
+from tests.support.polling import wait_until
+from worker.pipeline.job import Services, run_job
+from worker.pipeline.leases import LeaseKeeper
+from worker.runtime.metrics import WorkerMetrics
 from worker.segmenter import Prepared
-from worker.steward_metrics import StewardMetrics
+from worker.steward.metrics import StewardMetrics
+from worker.steward.reconciler import StewardServices, expire, recover, sweep
 
 
 @pytest.fixture
@@ -52,10 +53,10 @@ def services(config: Settings) -> Iterator[Services]:
     yield Services(
         jobs=jobs,
         bucket=open_bucket(config),
-        claims=ClaimCheck(connect(config, decode=False)),
+        payloads=PayloadStore(connect(config, decode=False)),
         leases=leases,
-        segmenter=Halves(),
-        batches=AtOnce(Halves()),
+        segmenter=FakeSegmenter(),
+        batches=ImmediateScheduler(FakeSegmenter()),
         observer=WorkerMetrics(CollectorRegistry()),
         worker_id="w",
         max_pixels=10**6,
@@ -64,13 +65,13 @@ def services(config: Settings) -> Iterator[Services]:
 
 
 @pytest.fixture
-def house(config: Settings, services: Services) -> Household:
-    return Household(
+def steward(config: Settings, services: Services) -> StewardServices:
+    return StewardServices(
         jobs=services.jobs,
         bucket=services.bucket,
         queue=JobQueue(connect(config)),
         metrics=StewardMetrics(CollectorRegistry()),
-        forgotten_after_seconds=0.05,
+        orphaned_after_seconds=0.05,
         result_ttl_seconds=3600,
         inbox_grace_seconds=60,
     )
@@ -87,17 +88,17 @@ def submitted(services: Services, image: bytes = b"", **changes: object) -> JobR
 
 def asked_now(services: Services, config: Settings, **changes: object) -> JobRequest:
     """Record an interactive job and keep its image, as the gateway does; nobody is told of it."""
-    asked = request(lane=Lane.INTERACTIVE, **changes)
+    asked = request(priority=Priority.INTERACTIVE, **changes)
     services.jobs.create(asked)
     connect(config).set(image_key(asked.id), png())
     return asked
 
 
-class Interrupted(AtOnce):
+class Interrupted(ImmediateScheduler):
     """Batches during which something else happens first."""
 
     def __init__(self, meanwhile: Callable[[], object]) -> None:
-        super().__init__(Halves())
+        super().__init__(FakeSegmenter())
         self._meanwhile = meanwhile
 
     def submit(self, prepared: Prepared, **kwargs: object):  # type: ignore[no-untyped-def]
@@ -110,7 +111,7 @@ def test_a_photo_goes_in_and_masks_come_out(services: Services) -> None:
 
     run_job(asked.id, services)
 
-    end = read_end(asked.id, bucket=services.bucket)
+    end = read_result(asked.id, bucket=services.bucket)
     assert end is not None
     assert (end.state, end.attempt, end.model_revision) == (JobState.SUCCEEDED, 1, "halves")
     assert [(segment.label, segment.area) for segment in end.segments] == [("cat", 12), ("dog", 12)]
@@ -124,7 +125,7 @@ def test_a_photo_goes_in_and_masks_come_out(services: Services) -> None:
 def test_one_mask_is_had_by_its_byte_range(services: Services) -> None:
     asked = submitted(services)
     run_job(asked.id, services)
-    end = read_end(asked.id, bucket=services.bucket)
+    end = read_result(asked.id, bucket=services.bucket)
     assert end is not None
     key, place = object_key(asked.id, 1, "masks.zip"), end.masks[2]
 
@@ -153,7 +154,7 @@ def test_a_second_message_of_a_job_does_nothing(services: Services) -> None:
 
 
 def test_what_is_no_image_fails_with_the_reason(services: Services) -> None:
-    asked = submitted(services, image=b"certainly not a picture")
+    asked = submitted(services, image=b"certainly not an image")
 
     run_job(asked.id, services)
 
@@ -164,13 +165,13 @@ def test_what_is_no_image_fails_with_the_reason(services: Services) -> None:
 
 
 def test_an_error_of_the_engine_ends_the_job(services: Services) -> None:
-    class Broken(Halves):
+    class Broken(FakeSegmenter):
         def segment(self, batch):  # type: ignore[no-untyped-def]
             return [EngineFailed("The model broke on this image.")]
 
     asked = submitted(services)
 
-    run_job(asked.id, replace(services, batches=AtOnce(Broken())))
+    run_job(asked.id, replace(services, batches=ImmediateScheduler(Broken())))
 
     assert services.jobs.get(asked.id).failure == Failure("engine_failed", "The model broke on this image.")
 
@@ -194,12 +195,12 @@ def test_a_job_canceled_while_it_runs_stays_canceled(services: Services) -> None
     canceled = JobResult(asked, JobState.CANCELED)
 
     def cancel() -> None:
-        end_job(canceled, jobs=services.jobs, bucket=services.bucket)
+        complete_job(canceled, jobs=services.jobs, bucket=services.bucket)
 
     run_job(asked.id, replace(services, batches=Interrupted(cancel)))
 
     assert services.jobs.get(asked.id).state is JobState.CANCELED
-    assert read_end(asked.id, bucket=services.bucket) == canceled
+    assert read_result(asked.id, bucket=services.bucket) == canceled
 
 
 def test_a_late_duplicate_cannot_overwrite_the_end(services: Services) -> None:
@@ -211,7 +212,7 @@ def test_a_late_duplicate_cannot_overwrite_the_end(services: Services) -> None:
 
     run_job(asked.id, replace(services, batches=Interrupted(another_worker_is_faster)))
 
-    end = read_end(asked.id, bucket=services.bucket)
+    end = read_result(asked.id, bucket=services.bucket)
     assert end is not None
     assert end.attempt == 2
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
@@ -222,7 +223,7 @@ def test_an_end_that_only_the_bucket_knows_of_is_the_one_that_holds(services: Se
     done = JobResult(asked, JobState.SUCCEEDED, 1)
     services.bucket.put_first(f"results/{asked.id}/result.json", done.to_json(), content_type="application/json")
 
-    holds = end_job(JobResult(asked, JobState.CANCELED), jobs=services.jobs, bucket=services.bucket)
+    holds = complete_job(JobResult(asked, JobState.CANCELED), jobs=services.jobs, bucket=services.bucket)
 
     assert holds == done
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
@@ -233,9 +234,9 @@ def test_an_interactive_job_leaves_the_reply_of_the_hugging_face_api(services: S
 
     run_job(asked.id, services)
 
-    reply = json.loads(services.claims.reply_of(asked.id) or b"")
+    reply = json.loads(services.payloads.get_reply(asked.id) or b"")
     assert [list(found) for found in reply] == [["score", "label", "mask"]] * 2
-    assert services.claims.collect(asked.id) is None
+    assert services.payloads.collect(asked.id) is None
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
 
 
@@ -245,7 +246,7 @@ def test_an_interactive_job_is_answered_although_the_bucket_is_away(services: Se
 
     run_job(asked.id, replace(services, bucket=away))
 
-    assert services.claims.reply_of(asked.id)
+    assert services.payloads.get_reply(asked.id)
     assert services.jobs.get(asked.id).state.is_final
 
 
@@ -255,7 +256,7 @@ def test_an_interactive_job_past_its_deadline_expires_without_work(services: Ser
     run_job(asked.id, services)
 
     assert services.jobs.get(asked.id).state is JobState.EXPIRED
-    assert services.claims.reply_of(asked.id) is None
+    assert services.payloads.get_reply(asked.id) is None
 
 
 def test_a_job_goes_back_to_its_queue_while_the_bucket_is_away(services: Services) -> None:
@@ -272,37 +273,41 @@ def test_a_job_goes_back_to_its_queue_while_the_bucket_is_away(services: Service
     assert (job.state, job.lapses) == (JobState.QUEUED, 0)
 
 
-def test_the_steward_publishes_a_job_whose_worker_was_lost(services: Services, house: Household) -> None:
+def test_the_steward_publishes_a_job_whose_worker_was_lost(services: Services, steward: StewardServices) -> None:
     asked = submitted(services)
     assert isinstance(services.jobs.claim(asked.id, worker="lost"), Claim)
     wait_until(services.jobs.lapsed)
 
-    sweep(house)
+    sweep(steward)
 
     assert services.jobs.get(asked.id).state is JobState.QUEUED
-    assert house.queue.waiting(f"segment.{asked.model}.batch") == 1
+    assert steward.queue.waiting(f"segment.{asked.model}.normal") == 1
 
 
-def test_the_steward_does_not_repeat_a_job_that_was_stored_but_not_noted(services: Services, house: Household) -> None:
+def test_the_steward_does_not_repeat_a_job_that_was_stored_but_not_noted(
+    services: Services, steward: StewardServices
+) -> None:
     asked = submitted(services)
     assert isinstance(services.jobs.claim(asked.id, worker="lost"), Claim)
     done = JobResult(asked, JobState.SUCCEEDED, 1)
     services.bucket.put_first(f"results/{asked.id}/result.json", done.to_json(), content_type="application/json")
     wait_until(services.jobs.lapsed)
 
-    sweep(house)
+    sweep(steward)
 
     assert services.jobs.get(asked.id).state is JobState.SUCCEEDED
-    assert house.queue.waiting(f"segment.{asked.model}.batch") == 0
+    assert steward.queue.waiting(f"segment.{asked.model}.normal") == 0
 
 
-def test_a_job_that_kills_every_worker_is_given_up_with_the_reason(services: Services, house: Household) -> None:
+def test_a_job_that_kills_every_worker_is_given_up_with_the_reason(
+    services: Services, steward: StewardServices
+) -> None:
     asked = submitted(services)
 
     for _ in range(3):
         assert isinstance(services.jobs.claim(asked.id, worker="lost"), Claim)
         wait_until(services.jobs.lapsed)
-        sweep(house)
+        sweep(steward)
 
     job = services.jobs.get(asked.id)
     assert job.state is JobState.FAILED
@@ -311,46 +316,46 @@ def test_a_job_that_kills_every_worker_is_given_up_with_the_reason(services: Ser
     assert "3 workers" in job.failure.message
 
 
-def test_the_steward_publishes_a_job_whose_message_was_lost(services: Services, house: Household) -> None:
+def test_the_steward_publishes_a_job_whose_message_was_lost(services: Services, steward: StewardServices) -> None:
     asked = submitted(services)
 
     def swept() -> bool:
-        sweep(house)
-        return house.queue.waiting(f"segment.{asked.model}.batch") == 1
+        sweep(steward)
+        return steward.queue.waiting(f"segment.{asked.model}.normal") == 1
 
     wait_until(swept)
 
 
 def test_jobs_survive_the_loss_of_redis_with_all_its_data(
-    services: Services, house: Household, new_bucket: str, config: Settings, redis_client: "redis.Redis"
+    services: Services, steward: StewardServices, new_bucket: str, config: Settings, redis_client: "redis.Redis"
 ) -> None:
     bucket = open_bucket(config, name=new_bucket)
-    services, house = replace(services, bucket=bucket), replace(house, bucket=bucket, inbox_grace_seconds=-1)
+    services, steward = replace(services, bucket=bucket), replace(steward, bucket=bucket, inbox_grace_seconds=-1)
     waiting, done = submitted(services), submitted(services)
     run_job(done.id, services)
     redis_client.flushall()
 
-    recover(house)
-    recover(house)
+    recover(steward)
+    recover(steward)
 
     assert services.jobs.get(waiting.id).request == waiting
     assert not services.jobs.is_known(done.id)
-    assert house.queue.waiting(f"segment.{waiting.model}.batch") == 1
+    assert steward.queue.waiting(f"segment.{waiting.model}.normal") == 1
     run_job(waiting.id, services)
     assert services.jobs.get(waiting.id).state is JobState.SUCCEEDED
 
 
 def test_results_are_deleted_when_they_are_old(
-    services: Services, house: Household, new_bucket: str, config: Settings
+    services: Services, steward: StewardServices, new_bucket: str, config: Settings
 ) -> None:
     bucket = open_bucket(config, name=new_bucket)
     services = replace(services, bucket=bucket)
-    house = replace(house, bucket=bucket, result_ttl_seconds=2)
+    steward = replace(steward, bucket=bucket, result_ttl_seconds=2)
     old = submitted(services, id="0" * 12 + "a" * 20)
     run_job(old.id, services)
 
     def kept() -> set[str]:
-        expire(house)
+        expire(steward)
         return {found.key.split("/")[1] for found in bucket.listing("results/")}
 
     assert kept() == {old.id}

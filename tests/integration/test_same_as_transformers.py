@@ -12,14 +12,14 @@ import torch
 import transformers
 
 from shared.errors import BadParameter, EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
-from shared.jobs import SegmentParameters, Subtask
-from tests.photos import photos, sideways_cat
-from worker.coco_classes import STUFF
-from worker.decode import decode
+from shared.jobs.parameters import SegmentParameters, Subtask
+from tests.support.images import photos, sideways_cat
 from worker.embedded_model import FOLDER
-from worker.embedded_model.efficientnet_lite import register
-from worker.loading import load_segmenter, quieten
-from worker.mask2former import Mask2FormerSegmenter
+from worker.embedded_model.backbone import register
+from worker.engine.coco_classes import STUFF
+from worker.engine.loader import load_segmenter, quieten
+from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
+from worker.pipeline.decode import decode
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 Pipeline = Callable[..., Sequence[Mapping[str, Any]]]

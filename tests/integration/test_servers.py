@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from deploy.processes import NotReady
-from deploy.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
+from deploy.local.processes import NotReady
+from deploy.local.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
 from tests.conftest import Storage
 
 

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.catalogue import Catalogue, WorkerState, WorkerStatus
-from shared.jobs import JobState
+from shared.jobs.model import JobState
 from shared.redis_client import connect
-from tests.gateway import GatewayUnderTest, do_job, gateway
-from tests.jobs import MODEL, png
-from tests.patience import wait_until
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.support.gateway import GatewayUnderTest, do_job, gateway
+from tests.support.jobs import MODEL, png
+from tests.support.polling import wait_until
 
 QUEUE = f"segment.{MODEL}.interactive"
 
@@ -28,7 +28,7 @@ def served(clean_redis: str, storage_env: dict[str, str]) -> Iterator[GatewayUnd
 
 def report(built: GatewayUnderTest, state: WorkerState, **facts: object) -> None:
     status = WorkerStatus("w", MODEL, state, revision="r1", since=time.time(), **facts)  # type: ignore[arg-type]
-    Catalogue(connect(built.settings)).report(status)
+    WorkerRegistry(connect(built.settings)).report(status)
 
 
 def ask(built: GatewayUnderTest, image: bytes = b"", *, query: str = "", **headers: str):  # type: ignore[no-untyped-def]
@@ -183,7 +183,7 @@ def test_who_prefers_a_job_gets_one(served: GatewayUnderTest) -> None:
 def test_who_would_rather_wait_a_while_gets_the_masks_if_they_come(served: GatewayUnderTest) -> None:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask, served, Prefer="respond-async, wait=9")
-        batch = f"mm:queued:segment.{MODEL}.batch"
+        batch = f"mm:queued:segment.{MODEL}.normal"
         wait_until(lambda: connect(served.settings).zcard(batch))
         do_job(served, connect(served.settings).zrange(batch, 0, -1)[0])
 

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from shared.catalogue import Catalogue, WorkerState, WorkerStatus
-from shared.endings import end_job, failed, read_end
 from shared.errors import OutOfMemory
-from shared.jobs import JobState
+from shared.jobs.completion import complete_job, failed, read_result
+from shared.jobs.model import JobState
 from shared.redis_client import connect
-from tests.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway, working
-from tests.jobs import png
-from tests.patience import wait_until
-from tests.photos import cat, jpeg, sideways_cat
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.support.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway, working
+from tests.support.images import cat, jpeg, sideways_cat
+from tests.support.jobs import png
+from tests.support.polling import wait_until
 
 MODEL = "maskmill/embedded"
 
@@ -138,7 +138,7 @@ def test_a_failure_of_the_worker_is_the_answer(maskmill: GatewayUnderTest) -> No
     def fail(job_id: str) -> None:
         services = maskmill.services
         request = services.jobs.get(job_id).request
-        end_job(failed(request, OutOfMemory("It does not fit.")), jobs=services.jobs, bucket=services.bucket)
+        complete_job(failed(request, OutOfMemory("It does not fit.")), jobs=services.jobs, bucket=services.bucket)
 
     with working(maskmill, fail):
         answer = ask(maskmill)
@@ -166,7 +166,7 @@ def test_after_the_deadline_nobody_works_for_it(clean_redis: str, storage_env: d
 
     (job_id,) = seen
     assert hurried.services.jobs.claim(job_id, worker="w") == JobState.EXPIRED
-    end = read_end(job_id, bucket=hurried.services.bucket)
+    end = read_result(job_id, bucket=hurried.services.bucket)
     assert end is not None
     assert end.state is JobState.EXPIRED
 
@@ -179,8 +179,8 @@ def test_a_model_that_nobody_serves_is_refused_at_once(maskmill: GatewayUnderTes
 
 def test_a_model_is_known_by_its_workers(clean_redis: str, storage_env: dict[str, str]) -> None:
     maskmill = gateway(clean_redis, storage_env)
-    catalogue = Catalogue(connect(maskmill.settings))
-    catalogue.report(WorkerStatus("w", "acme/roads", WorkerState.READY, device="cuda:0", revision="r1"))
+    registry = WorkerRegistry(connect(maskmill.settings))
+    registry.report(WorkerStatus("w", "acme/roads", WorkerState.READY, device="cuda:0", revision="r1"))
 
     with working(maskmill, lambda job_id: do_job(maskmill, job_id)):
         answer = ask(maskmill, "/models/acme/roads")

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deploy.processes import Process
-from deploy.servers import LOOPBACK, free_ports
-from deploy.stack import Stack
+from deploy.local.processes import Process
+from deploy.local.servers import LOOPBACK, free_ports
+from deploy.local.stack import Stack
 from tests.bench.measuring import ROOT, Effort, Measurement, at_once, progress, spread
 from tests.bench.peers import environment
 from tests.bench.peers.pipeline import THRESHOLD
 from tests.bench.reference import four_photos
-from tests.patience import wait_until
-from tests.photos import jpeg
+from tests.support.images import jpeg
+from tests.support.polling import wait_until
 
 SIZE = (640, 480)
 VARIANTS = 8

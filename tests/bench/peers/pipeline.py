@@ -10,7 +10,7 @@ import transformers
 from PIL import Image
 
 from worker import embedded_model
-from worker.embedded_model.efficientnet_lite import register
+from worker.embedded_model.backbone import register
 
 THRESHOLD = 0.5
 # The worker under test has as many jobs in hand, so no side can make larger batches than the other.
@@ -32,8 +32,8 @@ def load() -> Any:
 
 def answers(pipeline: Any, photos: Sequence[str]) -> list[Answer]:
     """Segment photos (base64) in one batch; the masks of each come back as base64 of an 8-bit PNG."""
-    pictures = [Image.open(BytesIO(b64decode(photo))).convert("RGB") for photo in photos]
-    found = pipeline(pictures, batch_size=len(pictures), threshold=THRESHOLD)
+    images = [Image.open(BytesIO(b64decode(photo))).convert("RGB") for photo in photos]
+    found = pipeline(images, batch_size=len(images), threshold=THRESHOLD)
     return [[{**segment, "mask": _encoded(segment["mask"])} for segment in segments] for segments in found]
 
 

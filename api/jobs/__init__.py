@@ -1,0 +1,1 @@
+"""The use cases of jobs: admission, submission, queries, cancellation, compensation.  No Flask."""

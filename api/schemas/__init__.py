@@ -1,0 +1,1 @@
+"""The wire format of the API, one file per resource.  Imports no routes."""

@@ -1,0 +1,1 @@
+"""Tools of this repository's developers: installation and lock file.  `install` imports only the standard library."""

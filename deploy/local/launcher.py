@@ -1,0 +1,199 @@
+"""Run the whole service on this machine:   python -m deploy.local --port 8000 --model embedded --data ./data
+
+Starts everything, shows on a sample photo that it works, and stays until Ctrl-C, starting again whatever dies.
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from deploy.local.gateway_client import GatewayRefused
+from deploy.local.processes import NotReady
+from deploy.local.sample_job import curl_lines, run_sample, table
+from deploy.local.servers import LOOPBACK
+from deploy.local.stack import Stack
+from deploy.local.supervision import GaveUp, Supervisor
+
+LEAST_FREE_BYTES = 1_000_000_000
+_CHECK_SECONDS = 0.2
+
+
+class CannotStart(Exception):
+    """Something that the person at the terminal can put right; the text is one line and says how."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until told to stop; return the exit code."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        check_port(options.port)
+        model = resolve_model(options.model)
+        with hold(options.data):
+            check_disk(options.data)
+            _serve(Stack(options.data, model=model, port=options.port, environ=os.environ))
+    except (CannotStart, NotReady, GatewayRefused, GaveUp) as problem:
+        print(f"maskmill: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=8000, help="where the service answers (default: 8000)")
+    parser.add_argument("--model", default="embedded", help="embedded, a Hub id, a folder, or s3://bucket/prefix")
+    parser.add_argument("--data", type=_folder, default=Path("data"), help="folder for everything that is kept")
+    return parser.parse_args(arguments)
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _serve(stack: Stack) -> None:
+    try:
+        stack.start(step_on_terminal)
+        _show_sample(stack)
+        _supervise(stack)
+    finally:
+        # From here on there is nothing left to interrupt; a second Ctrl-C must not leave anything behind.
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        with step_on_terminal("Stopping"):
+            stack.stop()
+
+
+def _show_sample(stack: Stack) -> None:
+    client = stack.client
+    with step_on_terminal("Segmenting a sample photo"):
+        sample = run_sample(client)
+    overlay = stack.data / "sample-overlay.png"
+    overlay.write_bytes(sample.overlay)
+    print(f"\n{table(sample.result)}\n\nThe photo with its masks: {overlay}\n\nTry it:\n")
+    for line in curl_lines(stack.url, sample.job_id, token=client.token):
+        print(f"  {line}")
+    print(f"\nMaskmill serves {sample.result['model']} at {stack.url}   (Ctrl-C stops it)", flush=True)
+
+
+def _supervise(stack: Stack) -> None:
+    supervisor = Supervisor(stack.processes, report=_report)
+    while True:
+        supervisor.check()
+        time.sleep(_CHECK_SECONDS)
+
+
+def _report(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+@contextlib.contextmanager
+def step_on_terminal(title: str) -> Iterator[Callable[[], None]]:
+    """Print a step of the start and how long it took; on a terminal the seconds are counted while it goes on."""
+    started = time.monotonic()
+
+    def tick() -> None:
+        if sys.stdout.isatty():
+            print(f"\r{title} ... {time.monotonic() - started:.0f} s ", end="", flush=True)
+
+    print(f"{title} ... ", end="", flush=True)
+    try:
+        yield tick
+    except BaseException:
+        print(flush=True)
+        raise
+    again = f"\r{title} ... " if sys.stdout.isatty() else ""
+    print(f"{again}done in {time.monotonic() - started:.1f} s", flush=True)
+
+
+def check_port(port: int) -> None:
+    """Make sure that the gateway can listen there.
+
+    Raises:
+        CannotStart: it is taken, or not ours to take.
+    """
+    if not 0 < port < 65536:
+        raise CannotStart(f"there is no port {port}; choose one below 65536, as in: make serve PORT=8001")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise CannotStart(f"port {port} {why}; choose another one, as in: make serve PORT=8001") from error
+
+
+def resolve_model(model: str) -> str:
+    """Return the model as the worker shall read it; a folder is made absolute.
+
+    Raises:
+        CannotStart: it names a folder that is not there.
+    """
+    if not model.startswith((".", "/", "~")):
+        return model
+    folder = Path(model).expanduser().resolve()
+    if not (folder / "config.json").is_file():
+        raise CannotStart(f"there is no model in {folder} (it would have a config.json)")
+    return str(folder)
+
+
+def check_disk(data: Path) -> None:
+    """Make sure that there is room for results.
+
+    Raises:
+        CannotStart: there is less than LEAST_FREE_BYTES.
+    """
+    free = shutil.disk_usage(data).free
+    if free < LEAST_FREE_BYTES:
+        raise CannotStart(f"{data} has {free / 1e9:.1f} GB of disk left, less than {LEAST_FREE_BYTES / 1e9:.0f} GB")
+
+
+@contextlib.contextmanager
+def hold(data: Path) -> Iterator[None]:
+    """Have a data folder to ourselves, made if need be.  The kernel lets go of it when we end, however we do.
+
+    Raises:
+        CannotStart: it is in use, or it cannot be written.
+    """
+    with _open_lock(data) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise CannotStart(
+                f"{data} is in use by another Maskmill (process {holder}); choose another folder, as in: "
+                "make serve DATA=./data2"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _open_lock(data: Path) -> IO[str]:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        return (data / "lock").open("a+")
+    except OSError as error:
+        raise CannotStart(f"the folder {data} cannot be used: {error.strerror}") from error
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

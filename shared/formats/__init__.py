@@ -1,0 +1,1 @@
+"""Output formats that gateway and worker agree on.  No arrays, no image libraries."""

@@ -1,0 +1,1 @@
+"""The bucket and the keys of its objects.  Knows nothing of jobs but their ids."""

@@ -1,0 +1,113 @@
+"""The embedded model's files fit together, and it finds what a photo is of."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from shared.jobs.parameters import SegmentParameters
+from tests.bench.reference import embedded_segmenter
+from tests.support.images import admiral, astronaut, cat
+from worker.embedded_model import FOLDER
+from worker.embedded_model.backbone import EfficientNetLiteBackbone, EfficientNetLiteConfig
+from worker.engine.coco_classes import STUFF, THINGS
+from worker.segmenter import Segmentation, Segmenter
+from worker.training.classes import QUERIES_PER_CLASS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MOST_BYTES = 30 * 2**20
+# It is less sure than large models are; see its card.
+THRESHOLD = 0.5
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return embedded_segmenter()
+
+
+def test_the_backbone_has_maps_at_the_strides_that_mask2former_expects() -> None:
+    backbone = EfficientNetLiteBackbone(EfficientNetLiteConfig()).eval()
+
+    with torch.inference_mode():
+        maps = backbone(torch.zeros(1, 3, 256, 192)).feature_maps
+
+    assert [tuple(one.shape[1:]) for one in maps] == [(24, 64, 48), (48, 32, 24), (120, 16, 12), (352, 8, 6)]
+    assert backbone.channels == [24, 48, 120, 352]
+
+
+def test_the_maps_can_tell_where_a_place_is() -> None:
+    silent, telling = (EfficientNetLiteBackbone(EfficientNetLiteConfig(place_waves=waves)).eval() for waves in (0, 2))
+    telling.load_state_dict(silent.state_dict())
+    photos = torch.rand(2, 3, 64, 96)
+
+    with torch.inference_mode():
+        plain, told = (backbone(photos).feature_maps for backbone in (silent, telling))
+
+    assert telling.channels == [24 + 8, 48 + 8, 120 + 8, 352 + 8]
+    for one, other in zip(plain, told, strict=True):
+        assert torch.equal(other[:, :-8], one)
+        where = other[:, -8:]
+        assert torch.equal(where[0], where[1])
+        assert len(torch.unique(where[0].flatten(1), dim=1).T) == one.shape[2] * one.shape[3]
+
+
+def test_the_weights_are_small_and_in_half_precision() -> None:
+    file = FOLDER / "model.safetensors"
+
+    with safe_open(file, "pt") as weights:
+        kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+
+    assert file.stat().st_size <= MOST_BYTES
+    assert kinds == {"F16", "I64"}
+
+
+def test_what_the_recipe_teaches_are_classes_of_coco() -> None:
+    assert set(QUERIES_PER_CLASS) <= THINGS | STUFF
+    assert all(count == 1 for name, count in QUERIES_PER_CLASS.items() if name in STUFF)
+    assert all(count > 1 for name, count in QUERIES_PER_CLASS.items() if name in THINGS)
+
+
+@pytest.mark.parametrize(
+    ("photo", "subject", "middle"),
+    [
+        pytest.param(astronaut(), "person", (slice(150, 500), slice(150, 320)), id="astronaut"),
+        pytest.param(admiral(), "person", (slice(100, 600), slice(130, 400)), id="admiral"),
+        pytest.param(cat(), "cat", (slice(60, 240), slice(100, 350)), id="cat"),
+    ],
+)
+def test_the_subject_of_a_photo_is_found(
+    segmenter: Segmenter, photo: Image.Image, subject: str, middle: tuple[slice, slice]
+) -> None:
+    [result] = segmenter.segment([segmenter.prepare(photo, SegmentParameters(threshold=THRESHOLD))])
+
+    assert isinstance(result, Segmentation)
+    shares = [(result.label_map[middle] == one.id).mean() for one in result.segments if one.label == subject]
+    # One segment alone: pieces that cover the subject together would not do.
+    assert max(shares, default=0) > 0.8
+
+
+@pytest.mark.parametrize("people", [(admiral, astronaut), (astronaut, admiral)], ids=["admiral left", "astronaut left"])
+def test_two_people_side_by_side_are_two_segments(
+    segmenter: Segmenter, people: tuple[Callable[[], Image.Image], ...]
+) -> None:
+    side = 512
+    image = Image.new("RGB", (2 * side, side))
+    for number, portrait in enumerate(people):
+        image.paste(portrait(), (number * side, 0))
+    halves = slice(None, side), slice(side, None)
+    middles = (slice(200, 500), slice(150, 320)), (slice(200, 500), slice(side + 150, side + 320))
+
+    [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=THRESHOLD))])
+
+    assert isinstance(result, Segmentation)
+    found = [segment.id for segment in result.segments if segment.label == "person"]
+    for half, middle in zip(halves, middles, strict=True):
+        areas = [(result.label_map[:, half] == one).sum() for one in found]
+        largest = found[int(np.argmax(areas))]
+        shown = result.label_map == largest
+        assert shown[middle].mean() > 0.5
+        assert shown[:, half].sum() > 0.8 * shown.sum()

@@ -1,0 +1,1 @@
+"""Models: loading, execution plan, forward pass, post-processing.  With worker.training the only place with torch."""

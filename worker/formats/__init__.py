@@ -1,0 +1,1 @@
+"""Output formats, one file each: pure functions of a segmentation.  No torch, no stores."""

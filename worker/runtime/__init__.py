@@ -1,0 +1,1 @@
+"""The process around the work: lifecycle, heartbeat, health server, metrics.  No torch."""

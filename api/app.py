@@ -46,7 +46,7 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
         security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
         validation_error_status=400,
         validation_error_model=ErrorView,
-        validation_error_callback=errors.refuse_invalid,
+        validation_error_callback=errors.reject_invalid,
         doc_ui=False,
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
@@ -110,7 +110,7 @@ def _entry(response: Response) -> _Entry:
         status=response.status_code,
         ms=round(1000 * (time.perf_counter() - g.started), 1),
         tenant=g.get("tenant"),
-        error_type=g.get("refusal"),
+        error_type=g.get("error_type"),
         is_routine=request.blueprint == health.bp.name,
     )
 

@@ -1,15 +1,16 @@
-"""What each error becomes on the wire: one table from class to status, one shape of body.
+"""How each error is answered over HTTP: one table from class to status, one shape of body.
 
-The shape is what both families of client show to a person: a plain sentence under `error`, never a list or an object.
+The shape is what both families of client display: a plain sentence under `error`, never a list or an object.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from shared import errors
 from shared.storage.bucket import NoSuchObject
@@ -35,43 +36,37 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.MaskmillError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-RETRY_AFTER_SECONDS: Mapping[HTTPStatus, int] = {
-    HTTPStatus.TOO_MANY_REQUESTS: 10,
-    HTTPStatus.SERVICE_UNAVAILABLE: 5,
-}
 
 
-def status_of(kind: type[errors.MaskmillError]) -> HTTPStatus:
+def http_status(kind: type[errors.MaskmillError]) -> HTTPStatus:
     """Return the status of the nearest ancestor that has one."""
     return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
 
 
 def register(app: Flask) -> None:
-    """Answer every error of the tree, and every error of the framework, in the one shape."""
-    app.register_error_handler(errors.MaskmillError, answer)
-    app.register_error_handler(HTTPException, lambda error: answer(_translated(error)))
-    app.register_error_handler(Exception, _answer_bug)
+    """Answer every error of the tree, of the framework and of a bug in the one shape."""
+    for kind, handler in _HANDLERS.items():
+        app.register_error_handler(kind, handler)
 
 
 def answer(error: errors.MaskmillError) -> Response:
-    """Return the response that tells an error."""
-    if isinstance(error, NoSuchObject):
-        error = errors.UnknownJob("The objects of this job are not stored any more.")
-    status = status_of(type(error))
-    g.refusal = error.code
+    """Return the response that reports an error: its status, its headers, and the JSON body."""
+    status = http_status(type(error))
+    g.error_type = error.code
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.WorkerFault):
         log.error("request_failed", code=error.code, exc_info=error)
     response = jsonify(error=str(error), error_type=error.code, request_id=g.get("request_id", ""), **error.details)
     response.status_code = status
-    _add_headers(response, error)
+    response.headers.update(error.headers())
     return response
 
 
-def refuse_invalid(error: ValidationError) -> Response:
-    """Turn what pydantic found wrong with a path or a query into one sentence.
+def reject_invalid(error: ValidationError) -> Response:
+    """Report the first violation that pydantic found in a path or a query.
 
     Raises:
-        BadParameter: always.
+        UnknownParameter: the parameter does not exist.
+        BadParameter: any other violation.
     """
     first = error.errors(include_url=False)[0]
     where = ".".join(str(step) for step in first["loc"]) or "the request"
@@ -79,33 +74,39 @@ def refuse_invalid(error: ValidationError) -> Response:
     raise kind(f"The parameter {where} is not valid: {first['msg']}.") from None
 
 
-def _add_headers(response: Response, error: errors.MaskmillError) -> None:
-    seconds = RETRY_AFTER_SECONDS.get(HTTPStatus(response.status_code))
-    if seconds is not None:
-        response.headers["Retry-After"] = str(seconds)
-    if isinstance(error, errors.QueueFull):
-        limit = error.details.get("limit", 1)
-        response.headers["RateLimit"] = f'"queue";r=0;t={seconds}'
-        response.headers["RateLimit-Policy"] = f'"fixed window";"queue";q={limit};w={seconds}'
-    if isinstance(error, errors.WrongMethod) and request.routing_exception is not None:
-        response.headers["Allow"] = ", ".join(getattr(request.routing_exception, "valid_methods", None) or ())
-    if isinstance(error, errors.Unauthorized):
-        response.headers["WWW-Authenticate"] = "Bearer"
+def _answer_missing_object(_error: NoSuchObject) -> Response:
+    return answer(errors.UnknownJob("The objects of this job are not stored any more."))
 
 
-def _translated(error: HTTPException) -> errors.MaskmillError:
-    match error.code:
-        case HTTPStatus.NOT_FOUND:
-            return errors.UnknownRoute("There is nothing at this address.")
-        case HTTPStatus.METHOD_NOT_ALLOWED:
-            return errors.WrongMethod("This address does not take this method.")
-        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return errors.BodyTooLarge("The request body is larger than this service takes.")
-        case int(code) if code < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return errors.UnreadableBody(f"The request cannot be read: {error.name}.")
-    return errors.MaskmillError("Something went wrong on our side; the log has it under the request id.")
+def _answer_http_exception(error: HTTPException) -> Response:
+    return answer(_from_http_exception(error))
 
 
-def _answer_bug(error: Exception) -> Response:
+def _answer_unexpected(error: Exception) -> Response:
     log.error("request_crashed", exc_info=error)
-    return answer(_translated(HTTPException()))
+    return answer(_internal_error())
+
+
+_HANDLERS: Mapping[type[Exception], Callable[[Any], Response]] = {
+    errors.MaskmillError: answer,
+    NoSuchObject: _answer_missing_object,
+    HTTPException: _answer_http_exception,
+    Exception: _answer_unexpected,
+}
+
+
+def _from_http_exception(error: HTTPException) -> errors.MaskmillError:
+    match error:
+        case NotFound():
+            return errors.UnknownRoute("There is nothing at this address.")
+        case MethodNotAllowed():
+            return errors.WrongMethod("This address does not take this method.", methods=error.valid_methods or ())
+        case RequestEntityTooLarge():
+            return errors.BodyTooLarge("The request body is larger than this service takes.")
+        case HTTPException(code=int(code)) if code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return errors.UnreadableBody(f"The request cannot be read: {error.name}.")
+    return _internal_error()
+
+
+def _internal_error() -> errors.MaskmillError:
+    return errors.MaskmillError("Something went wrong on our side; the log has it under the request id.")

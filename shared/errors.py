@@ -1,46 +1,49 @@
-"""Everything that can go wrong, as one tree.
+"""Every error of the service, as one tree.
 
 * MaskmillError
-  x ClientError            the caller can put it right
-    - EmptyBody            nothing was sent
-    - UnreadableBody       neither an image, nor JSON, nor base64, nor a form
-    - NotAnImage           the bytes are no image of a format that is read here
-    - TruncatedImage       the image stops before its end
-    - BodyTooLarge         more bytes than the service takes
-    - ImageTooLarge        more pixels than the service takes
+  x ClientError            the client can correct the request
+    - EmptyBody            the request has no body
+    - UnreadableBody       the body is neither an image, nor JSON, nor base64, nor a form
+    - NotAnImage           the bytes are not an image of a supported format
+    - TruncatedImage       the image file stops before its end
+    - BodyTooLarge         the body has more bytes than the service accepts
+    - ImageTooLarge        the image has more pixels than the service accepts
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
-    - Unauthorized         no token, or one that is not known
-    - UnknownJob           no such job, it has expired, or it belongs to somebody else
+    - Unauthorized         no token, or an unknown one
+    - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
     - UnknownMask          the job has no segment of that number
-    - UnknownRoute         no such address
-    - WrongMethod          the address is right, the verb is not
-    - NotFinished          the result was asked for before there was one
+    - UnknownRoute         no such path
+    - WrongMethod          the path exists, but does not allow this method
+    - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
-    - IdempotencyConflict  an idempotency key was used again for something else
+    - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
-    - QueueFull            admission control said no
+    - QueueFull            admission control rejected the job
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
-    - DeadlineExceeded       there was no result before the deadline
-  x WorkerFault            ours to put right
+    - DeadlineExceeded     there was no result before the deadline
+  x WorkerFault            a fault of the service
     - OutOfMemory          the image did not fit on the device, even alone
-    - EngineFailed         the model broke on this image
+    - EngineFailed         the model failed on this image
     - InputMissing         a job names bytes that are not stored
-    - AttemptsExhausted    every worker that took the job was lost
+    - AttemptsExhausted    every worker that claimed the job was lost
     - ModelUnusable        the model could not be loaded
 
-Which HTTP status each one becomes is said once, in api/errors.py.
+An error carries the response headers that belong to it.  Its HTTP status is in one table, in api/errors.py.
 """
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 
 class MaskmillError(Exception):
     """Root of the tree; `code` is part of the public API and never changes.
 
-    `details` are facts that a caller's program may want beside the sentence, such as the state of a job.
+    `details` are machine-readable facts beside the message, such as the state of a job.
     """
 
     code = "internal"
@@ -49,9 +52,13 @@ class MaskmillError(Exception):
         super().__init__(message)
         self.details = details
 
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of an HTTP response that reports this error."""
+        return {}
+
 
 class ClientError(MaskmillError):
-    """The caller can put it right."""
+    """The client can correct the request."""
 
 
 class EmptyBody(ClientError):
@@ -89,6 +96,9 @@ class BadParameter(ClientError):
 class Unauthorized(ClientError):
     code = "unauthorized"
 
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
 
 class UnknownJob(ClientError):
     code = "unknown_job"
@@ -107,7 +117,16 @@ class UnknownRoute(ClientError):
 
 
 class WrongMethod(ClientError):
+    """`methods` are those that the path allows."""
+
     code = "wrong_method"
+
+    def __init__(self, message: str = "", *, methods: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.methods = sorted(methods)
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Allow": ", ".join(self.methods)} if self.methods else {}
 
 
 class NotFinished(ClientError):
@@ -127,11 +146,32 @@ class IdempotencyConflict(ClientError):
 
 
 class Unavailable(MaskmillError):
-    """Try again later."""
+    """Try again later; after `retry_after_seconds`, unless that is None."""
+
+    retry_after_seconds: ClassVar[int | None] = 5
+
+    def headers(self) -> Mapping[str, str]:
+        return {} if self.retry_after_seconds is None else {"Retry-After": str(self.retry_after_seconds)}
 
 
 class QueueFull(Unavailable):
+    """`limit` is the number of jobs that may be queued."""
+
     code = "queue_full"
+    retry_after_seconds = 10
+
+    def __init__(self, message: str = "", *, limit: int = 1) -> None:
+        super().__init__(message, limit=limit)
+        self.limit = limit
+
+    def headers(self) -> Mapping[str, str]:
+        """Return Retry-After, and RateLimit and RateLimit-Policy in the syntax that huggingface_hub parses."""
+        seconds = self.retry_after_seconds
+        return {
+            **super().headers(),
+            "RateLimit": f'"queue";r=0;t={seconds}',
+            "RateLimit-Policy": f'"fixed window";"queue";q={self.limit};w={seconds}',
+        }
 
 
 class StoreUnavailable(Unavailable):
@@ -148,10 +188,11 @@ class ModelNotReady(Unavailable):
 
 class DeadlineExceeded(Unavailable):
     code = "deadline_passed"
+    retry_after_seconds = None
 
 
 class WorkerFault(MaskmillError):
-    """Ours to put right."""
+    """A fault of the service; the client cannot correct it."""
 
 
 class OutOfMemory(WorkerFault):
@@ -175,15 +216,15 @@ class ModelUnusable(WorkerFault):
 
 
 def build_error(code: str, message: str) -> MaskmillError:
-    """Turn a code that was recorded by another process back into the error it stands for.
+    """Return the error that another process recorded by its code.
 
-    A code that this version does not know becomes the root of the tree.
+    An unknown code, such as one of a newer version, gives the root of the tree.
     """
     return _BY_CODE.get(code, MaskmillError)(message)
 
 
-def _with_descendants(kind: type[MaskmillError]) -> list[type[MaskmillError]]:
-    return [kind, *(deeper for child in kind.__subclasses__() for deeper in _with_descendants(child))]
+def _subtree(kind: type[MaskmillError]) -> list[type[MaskmillError]]:
+    return [kind, *(descendant for child in kind.__subclasses__() for descendant in _subtree(child))]
 
 
-_BY_CODE = {kind.code: kind for kind in _with_descendants(MaskmillError) if "code" in vars(kind)}
+_BY_CODE = {kind.code: kind for kind in _subtree(MaskmillError) if "code" in vars(kind)}

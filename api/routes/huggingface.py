@@ -56,7 +56,7 @@ def segment() -> Response:
 @bp.errorhandler(Unavailable)
 def hold_back(error: Unavailable) -> Response:
     """Answer 503 after a second at the earliest."""
-    if errors.status_of(type(error)) == 503:
+    if errors.http_status(type(error)) == 503:
         time.sleep(max(0.0, LEAST_503_SECONDS - (time.perf_counter() - g.started)))
     return errors.answer(error)
 

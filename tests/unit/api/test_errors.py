@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from api.errors import STATUS, refuse_invalid, status_of
+from api.errors import STATUS, http_status, reject_invalid
 from shared import errors
 from shared.errors import ClientError, MaskmillError, Unavailable, UnknownParameter, WorkerFault, build_error
 
@@ -25,9 +25,9 @@ def test_every_error_has_a_code_of_its_own() -> None:
 
 
 def test_each_family_has_its_statuses() -> None:
-    assert all(400 <= status_of(kind) < 500 for kind in leaves(ClientError))
-    assert all(status_of(kind) in {429, 503, 504} for kind in leaves(Unavailable))
-    assert all(status_of(kind) == 500 for kind in leaves(WorkerFault))
+    assert all(400 <= http_status(kind) < 500 for kind in leaves(ClientError))
+    assert all(http_status(kind) in {429, 503, 504} for kind in leaves(Unavailable))
+    assert all(http_status(kind) == 500 for kind in leaves(WorkerFault))
 
 
 def test_the_table_names_each_error_that_differs_from_its_family_and_no_other() -> None:
@@ -65,4 +65,4 @@ def test_a_misspelt_parameter_is_named() -> None:
         Query.model_validate({"limt": "5"})
 
     with pytest.raises(UnknownParameter, match="limt"):
-        refuse_invalid(found.value)
+        reject_invalid(found.value)

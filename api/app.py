@@ -57,7 +57,7 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     app.extensions[EXTENSION] = services
     app.before_request(begin_request)
     # Flask calls what comes after a request in reverse: all headers are there when it is said which may be read.
-    cors.install(app, cors.policy_of(settings.cors_origins, requires_token=services.authenticator.requires_token))
+    cors.install(app, cors.build_policy(settings.cors_origins, requires_token=services.authenticator.requires_token))
     app.after_request(finish_request)
     errors.register(app)
     for blueprint in (jobs.bp, models.bp, inference.bp, endpoint.bp, health.bp):

@@ -7,10 +7,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import errors
-from api.http import prefer
 from api.http.context import caller, caller_is_there, services
 from api.http.openapi import IMAGE_BODY, PARAMETERS_IN_QUERY, SECURITY, failures
-from api.http.prefer import Preference
+from api.http.prefer import Preference, parse_prefer
 from api.inference.synchronous import Source, Terms, segment_now
 from api.jobs import queries as lookup
 from api.jobs.submission import Order, submit_job
@@ -45,7 +44,7 @@ def segment() -> Response:
     # One form of the address puts the task behind the model, whose id may itself hold slashes.
     model = (request.view_args or {}).get("model_id", "").strip("/").removesuffix("/pipeline/image-segmentation")
     order = order_of_request(model=model or None)
-    preference = prefer.read(request.headers.get("Prefer"))
+    preference = parse_prefer(request.headers.get("Prefer"))
     if preference is not None:
         return _as_job(order, preference)
     services().metrics.submitted.labels(Priority.INTERACTIVE).inc()

@@ -1,10 +1,9 @@
-"""The gateway as a function of what it needs: routes, request ids, limits, one log line a request."""
+"""The gateway as a function of its collaborators: routes, request ids, authentication, one log line per request."""
 
-import gzip
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from http import HTTPStatus
 
@@ -15,7 +14,9 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import errors
 from api.http import cors
-from api.http.context import EXTENSION, discard_rest, services
+from api.http.compression import compress
+from api.http.context import EXTENSION, services
+from api.http.request_body import drain_request_body
 from api.metrics import GatewayMetrics
 from api.routes import health, jobs, models
 from api.routes import huggingface as inference
@@ -28,14 +29,13 @@ from shared import __version__
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-LEAST_GZIPPED_BYTES = 1000
-# Whoever cannot log in must still learn that the service lives, and what it offers.
-OPEN_BLUEPRINTS = frozenset({"health", "ui"})
-OPEN_ENDPOINTS = frozenset({"openapi", "static"})
+# These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
+PUBLIC_BLUEPRINTS = frozenset({"health", "ui"})
+PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
 
 
 def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
-    """Return a WSGI app that shares nothing with any other."""
+    """Return a WSGI app; two apps share no state."""
     app = OpenAPI(
         "api",
         info=Info(
@@ -51,48 +51,29 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    # Clients post again on some redirects and not on others, so there are none.
+    # Clients repeat the POST after some redirects and not after others, so the app never redirects.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = services
     app.before_request(begin_request)
-    # Flask calls what comes after a request in reverse: all headers are there when it is said which may be read.
+    # Flask calls after_request functions in reverse order: CORS exposes the headers that finish_request() has set.
     cors.install(app, cors.build_policy(settings.cors_origins, requires_token=services.authenticator.requires_token))
     app.after_request(finish_request)
     errors.register(app)
     for blueprint in (jobs.bp, models.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
-    described = app.api_doc
-    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(described))
+    document = app.api_doc
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     return app
 
 
-def begin_request() -> None:
-    """Give every log line of this request the id that its worker lines will have too, and find out who asks."""
-    g.started = time.perf_counter()
-    asked = request.headers.get("X-Request-ID", "")
-    g.request_id = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    if not _is_open():
-        g.tenant = services().authenticator.authenticate(request.headers.get("Authorization"))
-
-
-def finish_request(response: Response) -> Response:
-    """Mark and shrink an answer, and have it counted and logged once it is sent."""
-    response.headers["X-Request-ID"] = g.request_id
-    if response.status_code >= HTTPStatus.BAD_REQUEST:
-        discard_rest()
-    if _may_gzip(response):
-        _gzip(response)
-    # Whoever waits for the answer need not wait for the books.
-    response.call_on_close(partial(_book, _entry(response), services().metrics))
-    return response
-
-
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """What is noted of one request when it is over and Flask knows nothing of it any more."""
+class RequestRecord:
+    """What the log and the metrics record of one request, read while its context exists.
+
+    ms: from the start of the request to its response.
+    is_routine: a probe or a scrape, logged at level debug.
+    """
 
     method: str
     route: str
@@ -103,8 +84,41 @@ class _Entry:
     is_routine: bool
 
 
-def _entry(response: Response) -> _Entry:
-    return _Entry(
+def begin_request() -> None:
+    """Bind the request id to the log context, and authenticate unless the endpoint is public."""
+    g.started = time.perf_counter()
+    sent = request.headers.get("X-Request-ID", "")
+    g.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    if not _is_public():
+        g.tenant = services().authenticator.authenticate(request.headers.get("Authorization"))
+
+
+def finish_request(response: Response) -> Response:
+    """Add the request id, compress the body, and have the request recorded."""
+    response.headers["X-Request-ID"] = g.request_id
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        drain_request_body()
+    compress(response)
+    # Metrics and the log line are recorded after the response is sent, when the request context is gone.
+    response.call_on_close(partial(record_request, _build_record(response), services().metrics))
+    return response
+
+
+def record_request(record: RequestRecord, metrics: GatewayMetrics) -> None:
+    """Count and log a request whose response has been sent."""
+    metrics.requests.labels(record.route, record.method, record.status).inc()
+    metrics.request_seconds.labels(record.route).observe(record.ms / 1000)
+    if record.error_type:
+        metrics.refusals.labels(record.error_type).inc()
+    terms = asdict(record)
+    write = log.debug if terms.pop("is_routine") else log.info
+    write("request_answered", **terms)
+
+
+def _build_record(response: Response) -> RequestRecord:
+    return RequestRecord(
         method=request.method,
         route=request.url_rule.rule if request.url_rule is not None else "none",
         status=response.status_code,
@@ -115,43 +129,8 @@ def _entry(response: Response) -> _Entry:
     )
 
 
-def _book(entry: _Entry, metrics: GatewayMetrics) -> None:
-    """Count and log an answer that has been sent."""
-    metrics.requests.labels(entry.route, entry.method, entry.status).inc()
-    metrics.request_seconds.labels(entry.route).observe(entry.ms / 1000)
-    if entry.error_type:
-        metrics.refusals.labels(entry.error_type).inc()
-    write = log.debug if entry.is_routine else log.info
-    write(
-        "request_answered",
-        method=entry.method,
-        route=entry.route,
-        status=entry.status,
-        ms=entry.ms,
-        tenant=entry.tenant,
-        error_type=entry.error_type,
-    )
-
-
-def _is_open() -> bool:
-    # A browser asks without the token whether it may send it.
+def _is_public() -> bool:
+    # A path that does not exist is a 404 with or without a token, and a CORS preflight never has one.
     if request.url_rule is None or request.method == "OPTIONS":
         return True
-    return request.blueprint in OPEN_BLUEPRINTS or request.endpoint in OPEN_ENDPOINTS
-
-
-def _may_gzip(response: Response) -> bool:
-    return (
-        response.mimetype == "application/json"
-        and not response.is_streamed
-        and response.content_encoding is None
-        and (response.content_length or 0) > LEAST_GZIPPED_BYTES
-        and request.accept_encodings["gzip"] > 0
-    )
-
-
-def _gzip(response: Response) -> None:
-    # The masks are compressed already and only their base64 is not: a higher level gains next to nothing.
-    response.set_data(gzip.compress(response.get_data(), compresslevel=1))
-    response.content_encoding = "gzip"
-    response.vary.add("Accept-Encoding")
+    return request.blueprint in PUBLIC_BLUEPRINTS or request.endpoint in PUBLIC_ENDPOINTS

@@ -1,4 +1,4 @@
-"""HTTP as this service speaks it: tokens, bodies, connections, CORS, OpenAPI fragments.
+"""The HTTP edge: tokens, bodies, connections, compression, CORS, OpenAPI fragments, the gunicorn worker.
 
-Knows requests and responses, not jobs: imports neither routes nor use cases.
+Must not import routes or use cases: it knows requests and responses, not jobs.
 """

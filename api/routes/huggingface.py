@@ -7,7 +7,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import errors
-from api.http.context import caller, caller_is_there, services
+from api.http.connection import is_client_connected
+from api.http.context import caller, services
 from api.http.openapi import IMAGE_BODY, PARAMETERS_IN_QUERY, SECURITY, failures
 from api.http.prefer import Preference, parse_prefer
 from api.inference.synchronous import Source, Terms, segment_now
@@ -48,7 +49,7 @@ def segment() -> Response:
     if preference is not None:
         return _as_job(order, preference)
     services().metrics.submitted.labels(Priority.INTERACTIVE).inc()
-    reply = segment_now(order, caller(), services(), terms=_terms(), is_wanted=caller_is_there)
+    reply = segment_now(order, caller(), services(), terms=_terms(), is_wanted=is_client_connected)
     return _array(reply.body, reply.job_id, reply.model, reply.source)
 
 

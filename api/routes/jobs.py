@@ -7,9 +7,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
-from api.http.bodies import parse_parameters, read_body
-from api.http.context import body, caller, services
+from api.http.bodies import parse_body, parse_parameters
+from api.http.context import caller, services
 from api.http.openapi import IMAGE_BODY, PARAMETERS_IN_QUERY, PNG, SECURITY, ZIP, failures
+from api.http.request_body import read_request_body
 from api.jobs import queries as lookup
 from api.jobs.submission import Order, submit_job
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, WaitQuery
@@ -107,7 +108,7 @@ def accepted(job: Job) -> Response:
 
 def order_of_request(*, model: str | None = None) -> Order:
     """Read the body and the query; a model in the address wins over one in the body."""
-    submission = read_body(body(), request.content_type or "", request.args)
+    submission = parse_body(read_request_body(), request.content_type or "", request.args)
     return Order(submission.image, parse_parameters(submission.parameters), model or submission.model)
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.http.bodies import Submission, parse_parameters, read_body
+from api.http.bodies import Submission, parse_body, parse_parameters
 from shared.errors import BadParameter, ClientError, EmptyBody, MaskmillError, UnknownParameter, UnreadableBody
 from shared.jobs.parameters import SWITCHES, SegmentParameters, Subtask
 
@@ -61,19 +61,19 @@ CONTENT_TYPES = [
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_a_raw_picture_is_taken_whatever_its_label(kind: str, content_type: str) -> None:
-    assert read_body(image(kind), content_type, {}) == Submission(image(kind))
+    assert parse_body(image(kind), content_type, {}) == Submission(image(kind))
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 def test_json_is_taken_whatever_its_label(content_type: str) -> None:
     body = document(parameters={"threshold": 0.5, "subtask": "semantic"})
 
-    assert read_body(body, content_type, {}) == Submission(IMAGE, {"threshold": 0.5, "subtask": "semantic"})
+    assert parse_body(body, content_type, {}) == Submission(IMAGE, {"threshold": 0.5, "subtask": "semantic"})
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 def test_bare_base64_is_taken_whatever_its_label(content_type: str) -> None:
-    assert read_body(BASE64.encode(), content_type, {}) == Submission(IMAGE)
+    assert parse_body(BASE64.encode(), content_type, {}) == Submission(IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -90,36 +90,36 @@ def test_bare_base64_is_taken_whatever_its_label(content_type: str) -> None:
     ids=["data url", "shouted data url", "spaces", "no padding", "too much padding", "lines of 76", "lines of 64"],
 )
 def test_base64_is_taken_in_every_usual_dress(text: str) -> None:
-    assert read_body(document(text), "", {}).image == IMAGE
-    assert read_body(text.encode(), "", {}).image == IMAGE
+    assert parse_body(document(text), "", {}).image == IMAGE
+    assert parse_body(text.encode(), "", {}).image == IMAGE
 
 
 @pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b" \r\n\t"])
 def test_json_may_begin_with_a_byte_order_mark_or_space(start: bytes) -> None:
-    assert read_body(start + document(), "", {}).image == IMAGE
+    assert parse_body(start + document(), "", {}).image == IMAGE
 
 
 def test_image_is_another_name_for_inputs() -> None:
-    assert read_body(json.dumps({"image": BASE64}).encode(), "", {}).image == IMAGE
+    assert parse_body(json.dumps({"image": BASE64}).encode(), "", {}).image == IMAGE
 
 
 def test_json_may_name_a_model_and_options_and_more() -> None:
     body = document(model="org/name", options={"wait_for_model": True}, extra=[1])
 
-    submission = read_body(body, "", {})
+    submission = parse_body(body, "", {})
 
     assert (submission.model, submission.options) == ("org/name", {"wait_for_model": True})
 
 
 @pytest.mark.parametrize("more", [{}, {"parameters": None}, {"parameters": {}}])
 def test_missing_and_null_parameters_are_none(more: dict[str, object]) -> None:
-    submission = read_body(document(model=None, options=None, **more), "", {})
+    submission = parse_body(document(model=None, options=None, **more), "", {})
 
     assert submission == Submission(IMAGE)
 
 
 def test_the_query_holds_parameters_of_a_raw_picture() -> None:
-    submission = read_body(IMAGE, "image/jpeg", {"threshold": "0.5", "subtask": "semantic", "mask_threshold": ""})
+    submission = parse_body(IMAGE, "image/jpeg", {"threshold": "0.5", "subtask": "semantic", "mask_threshold": ""})
 
     assert parse_parameters(submission.parameters) == SegmentParameters(threshold=0.5, subtask=Subtask.SEMANTIC)
 
@@ -127,7 +127,7 @@ def test_the_query_holds_parameters_of_a_raw_picture() -> None:
 def test_the_body_goes_before_the_query() -> None:
     body = document(parameters={"threshold": 0.25, "mask_threshold": None})
 
-    submission = read_body(body, "", {"threshold": "0.5", "mask_threshold": "0.75", "subtask": "panoptic"})
+    submission = parse_body(body, "", {"threshold": "0.5", "mask_threshold": "0.75", "subtask": "panoptic"})
 
     assert submission.parameters == {"threshold": 0.25, "mask_threshold": 0.75, "subtask": "panoptic"}
 
@@ -137,19 +137,19 @@ def test_the_body_goes_before_the_query() -> None:
 def test_a_form_is_read(name: str, filename: str | None) -> None:
     body = form((name, IMAGE, filename), ("parameters", b'{"threshold": 0.5}', None), ("model", b"org/name", None))
 
-    assert read_body(body, FORM, {}) == Submission(IMAGE, {"threshold": 0.5}, "org/name")
+    assert parse_body(body, FORM, {}) == Submission(IMAGE, {"threshold": 0.5}, "org/name")
 
 
 def test_a_form_may_give_parameters_one_by_one() -> None:
     body = form(("threshold", b"0.5", None), ("subtask", b"instance", None), ("file", IMAGE, "cat.jpg"))
 
-    parameters = parse_parameters(read_body(body, FORM, {}).parameters)
+    parameters = parse_parameters(parse_body(body, FORM, {}).parameters)
 
     assert parameters == SegmentParameters(threshold=0.5, subtask=Subtask.INSTANCE)
 
 
 def test_a_form_may_hold_base64() -> None:
-    assert read_body(form(("inputs", BASE64.encode(), None)), FORM, {}).image == IMAGE
+    assert parse_body(form(("inputs", BASE64.encode(), None)), FORM, {}).image == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_form_may_hold_base64() -> None:
 )
 def test_a_form_that_is_not_in_order_is_refused(body: bytes, sentence: str) -> None:
     with pytest.raises(UnreadableBody, match=sentence):
-        read_body(body, FORM, {})
+        parse_body(body, FORM, {})
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,12 @@ def test_a_form_that_is_not_in_order_is_refused(body: bytes, sentence: str) -> N
 )
 def test_nothing_is_an_empty_body(body: bytes) -> None:
     with pytest.raises(EmptyBody):
-        read_body(body, "", {})
+        parse_body(body, "", {})
 
 
 def test_an_empty_file_in_a_form_is_an_empty_body() -> None:
     with pytest.raises(EmptyBody):
-        read_body(form(("file", b"", "a.jpg")), FORM, {})
+        parse_body(form(("file", b"", "a.jpg")), FORM, {})
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_an_empty_file_in_a_form_is_an_empty_body() -> None:
 def test_a_url_or_path_is_refused_with_a_sentence_that_says_what_to_send(location: str) -> None:
     for body in (document(location), location.encode()):
         with pytest.raises(UnreadableBody, match="no URL is fetched and no path is opened"):
-            read_body(body, "", {})
+            parse_body(body, "", {})
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
@@ -208,7 +208,7 @@ def test_what_curl_d_made_of_a_picture_is_refused_with_the_cure(kind: str) -> No
     damaged = image(kind).translate(None, b"\r\n\x00")
 
     with pytest.raises(UnreadableBody, match="--data-binary"):
-        read_body(damaged, "application/x-www-form-urlencoded", {})
+        parse_body(damaged, "application/x-www-form-urlencoded", {})
 
 
 @pytest.mark.parametrize(
@@ -237,19 +237,19 @@ def test_what_curl_d_made_of_a_picture_is_refused_with_the_cure(kind: str) -> No
 )
 def test_what_cannot_be_read_is_refused(body: bytes) -> None:
     with pytest.raises(UnreadableBody):
-        read_body(body, "", {})
+        parse_body(body, "", {})
 
 
 @pytest.mark.parametrize("more", [{"parameters": [1]}, {"parameters": "x"}, {"model": 3}, {"options": []}])
 def test_members_of_the_wrong_type_are_bad_parameters(more: dict[str, object]) -> None:
     with pytest.raises(BadParameter):
-        read_body(document(**more), "", {})
+        parse_body(document(**more), "", {})
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"threshold=1"])
 def test_a_form_whose_parameters_are_no_json_object_is_refused(content: bytes) -> None:
     with pytest.raises(BadParameter):
-        read_body(form(("file", IMAGE, "a.jpg"), ("parameters", content, None)), FORM, {})
+        parse_body(form(("file", IMAGE, "a.jpg"), ("parameters", content, None)), FORM, {})
 
 
 texts = st.text(max_size=60).map(str.encode)
@@ -287,7 +287,7 @@ bodies = st.one_of(
 @example(body=b"--xxBoundaryxx\r\nContent-Disposition: form-data; name*=x''%ff\r\n\r\n1", content_type=FORM, query="")
 def test_any_bytes_give_a_submission_or_an_error_of_the_caller(body: bytes, content_type: str, query: str) -> None:
     try:
-        submission = read_body(body, content_type, {"threshold": query})
+        submission = parse_body(body, content_type, {"threshold": query})
         parameters = parse_parameters(submission.parameters)
     except ClientError as error:
         assert str(error)
@@ -341,7 +341,7 @@ def test_parameters_of_an_older_gateway_are_the_defaults_and_of_a_newer_one_are_
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999", "1_0", "٠", "0x1", "half", "-1", "true"])
 def test_texts_that_are_no_share_are_refused(value: str) -> None:
     with pytest.raises(BadParameter):
-        parse_parameters(read_body(IMAGE, "", {"threshold": value}).parameters)
+        parse_parameters(parse_body(IMAGE, "", {"threshold": value}).parameters)
 
 
 @pytest.mark.parametrize("value", ["Panoptic", "", "all", 1, ["panoptic"], True, "0.5"])

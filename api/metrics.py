@@ -1,4 +1,4 @@
-"""What the gateway counts about itself, and what it reads from Redis for whoever scrapes it."""
+"""The gateway's metrics: counters of its own processes, and gauges that each scrape reads from Redis."""
 
 import os
 from collections import Counter as Tally
@@ -18,7 +18,7 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class GatewayMetrics:
-    """Counters of this process.  With PROMETHEUS_MULTIPROC_DIR set, a scrape of one process tells of all."""
+    """Counters of this process.  With PROMETHEUS_MULTIPROC_DIR set, a scrape of one process reports all of them."""
 
     def __init__(self) -> None:
         self._own = CollectorRegistry()
@@ -27,16 +27,16 @@ class GatewayMetrics:
         )
         self.request_seconds = Histogram(
             "maskmill_request_seconds",
-            "Time from a request to its answer.",
+            "Time from a request to its response.",
             ["route"],
             buckets=SECONDS_BUCKETS,
             registry=self._own,
         )
-        self.submitted = Counter("maskmill_jobs_submitted", "Jobs taken in.", ["priority"], registry=self._own)
+        self.submitted = Counter("maskmill_jobs_submitted", "Jobs submitted.", ["priority"], registry=self._own)
         self.refusals = Counter("maskmill_refusals", "Errors answered, by error_type.", ["code"], registry=self._own)
 
     def exposition(self, fleet: Collector) -> bytes:
-        """Return everything in the text format of Prometheus."""
+        """Return all metrics in the text format of Prometheus."""
         registry = self._own
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()
@@ -49,14 +49,14 @@ class GatewayMetrics:
 
 
 class FleetCollector(Collector):
-    """Backlog, running jobs and workers, as Redis has them at the time of the scrape."""
+    """Backlog, running jobs and workers, read from Redis at the time of the scrape."""
 
     def __init__(self, jobs: JobStore, registry: WorkerRegistry) -> None:
         self._jobs = jobs
-        self._catalogue = registry
+        self._registry = registry
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Name nothing in advance, so that registering asks Redis for nothing."""
+        """Return no names in advance, so that registering does not query Redis."""
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -72,9 +72,7 @@ class FleetCollector(Collector):
         yield from families
 
     def _backlog(self) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            "maskmill_backlog_jobs", "Jobs that wait for a worker.", labels=["model", "priority"]
-        )
+        family = GaugeMetricFamily("maskmill_backlog_jobs", "Queued jobs.", labels=["model", "priority"])
         for queue in self._jobs.queues():
             model, _, priority = queue.removeprefix("segment.").rpartition(".")
             if priority in set(Priority):
@@ -82,15 +80,13 @@ class FleetCollector(Collector):
         return family
 
     def _running(self) -> GaugeMetricFamily:
-        family = GaugeMetricFamily("maskmill_running_jobs", "Jobs in the hands of workers.")
+        family = GaugeMetricFamily("maskmill_running_jobs", "Running jobs.")
         family.add_metric([], self._jobs.running())
         return family
 
     def _workers(self) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            "maskmill_workers", "Workers heard of in the last seconds.", labels=["model", "state"]
-        )
-        tally = Tally((worker.model, worker.state) for worker in self._catalogue.read().workers)
+        family = GaugeMetricFamily("maskmill_workers", "Workers with a recent heartbeat.", labels=["model", "state"])
+        tally = Tally((worker.model, worker.state) for worker in self._registry.read().workers)
         for (model, state), count in sorted(tally.items()):
             family.add_metric([model, state], count)
         return family

@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens, known here by their SHA-256 only, and the tenant that each stands for."""
+"""Authentication by bearer tokens: only their SHA-256 digests are kept, each with the tenant that it stands for."""
 
 import hashlib
 import hmac
@@ -16,10 +16,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Authenticator:
-    """Lets requests in and says whose they are.  Without tokens everybody is the one public tenant."""
+    """Maps a request's token to its tenant.  Without tokens every request belongs to the tenant PUBLIC."""
 
     def __init__(self, tenants: Mapping[str, str] | None) -> None:
-        """Take tenants by the hex SHA-256 of their tokens, or None to let everybody in."""
+        """Take tenants by the hex SHA-256 of their tokens, or None to require no token."""
         self._tenants = tenants
 
     @property
@@ -27,69 +27,70 @@ class Authenticator:
         return self._tenants is not None
 
     def authenticate(self, authorization: str | None) -> str:
-        """Return the tenant that an Authorization header stands for.
+        """Return the tenant of an Authorization header (RFC 6750, section 2.1).
 
         Raises:
-            Unauthorized: there is no bearer token in it, or one that is not known.
+            Unauthorized: it holds no bearer token, or an unknown one.
         """
         if self._tenants is None:
             return PUBLIC
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized("This service asks for a token: send the header Authorization: Bearer <token>.")
-        asked = _sha256(token.strip())
-        # Every sum is compared, in constant time, so that the time taken tells nothing about any of them.
-        found = [tenant for known, tenant in self._tenants.items() if hmac.compare_digest(known, asked)]
-        if not found:
+        digest = _sha256(token.strip())
+        # Every digest is compared, in constant time, so that the response time reveals nothing about any of them.
+        matches = [tenant for known, tenant in self._tenants.items() if hmac.compare_digest(known, digest)]
+        if not matches:
             raise Unauthorized("This token is not known here.")
-        return found[0]
+        return matches[0]
 
 
 def build_authenticator(settings: ApiSettings) -> Authenticator:
-    """Read the tokens and decide whether they are asked for.
+    """Read the tokens of the settings and decide whether a token is required.
 
     Raises:
-        ValueError: the settings contradict each other, or would serve strangers without a token.
+        ValueError: the settings contradict each other, or a reachable address would be served without a token.
     """
-    tenants = {**_tokens_of(settings.tokens.get_secret_value()), **_tokens_in(settings.tokens_file)}
+    tenants = {**_parse_tokens(settings.tokens.get_secret_value()), **_read_tokens_file(settings.tokens_file)}
     if settings.auth == "off" and tenants:
-        raise ValueError("tokens are configured but MASKMILL_AUTH=off would ask nobody for one: drop one of the two")
+        raise ValueError("tokens are configured but MASKMILL_AUTH=off would require none: drop one of the two")
     if settings.auth == "off" or (settings.auth == "auto" and not tenants and _is_local(settings.bind)):
         return Authenticator(None)
     if not tenants:
         raise ValueError(
             f"no tokens are configured for {settings.bind}: set MASKMILL_TOKENS or MASKMILL_TOKENS_FILE, "
-            "or MASKMILL_AUTH=off to serve everybody who can reach it"
+            "or MASKMILL_AUTH=off to serve every client that can reach it"
         )
     return Authenticator(tenants)
 
 
-def _tokens_of(setting: str) -> dict[str, str]:
-    return dict(_named(word) for word in re.split(r"[,\s]+", setting) if word)
+def _parse_tokens(setting: str) -> dict[str, str]:
+    return dict(_parse_token(word) for word in re.split(r"[,\s]+", setting) if word)
 
 
-def _named(word: str) -> tuple[str, str]:
+def _parse_token(word: str) -> tuple[str, str]:
+    """Return the digest and the tenant of `name:token`, or of a bare token, whose tenant is named by its digest."""
     name, colon, token = word.partition(":")
     if not colon:
         digest = _sha256(word)
         return digest, digest[:16]
     if not _NAME.fullmatch(name) or not token:
-        # The word itself may be a secret, so the message does not repeat it.
+        # The word may be a secret, so the message does not repeat it.
         raise ValueError("MASKMILL_TOKENS: each must be `name:token` or `token`, a name of letters, digits, . _ -")
     return _sha256(token), name
 
 
-def _tokens_in(path: str) -> dict[str, str]:
+def _read_tokens_file(path: str) -> dict[str, str]:
     if not path:
         return {}
     try:
         text = Path(path).read_text()
     except OSError as error:
         raise ValueError(f"MASKMILL_TOKENS_FILE: {path} cannot be read: {error.strerror}") from error
-    return dict(_lines_of(text.splitlines(), path))
+    return dict(_parse_lines(text.splitlines(), path))
 
 
-def _lines_of(lines: Iterable[str], path: str) -> Iterator[tuple[str, str]]:
+def _parse_lines(lines: Iterable[str], path: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
         entry = line.partition("#")[0].strip()
         if not entry:

@@ -1,4 +1,4 @@
-"""Gunicorn's worker, made to refuse in JSON what it cannot even read as a request: its own pages are HTML."""
+"""Gunicorn's threaded worker, which answers a malformed request in JSON; gunicorn's own error pages are HTML."""
 
 import json
 import socket
@@ -11,14 +11,14 @@ from shared.errors import MaskmillError, UnreadableBody
 
 
 class JsonWorker(ThreadWorker):  # type: ignore[misc]
-    """Differs from its parent in how it words a refusal, and in nothing else."""
+    """Differs from its parent in the body of such a response only."""
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        super().handle_error(req, _Rewording(client), addr, exc)
+        super().handle_error(req, _JsonErrorSocket(client), addr, exc)
 
 
-class _Rewording:
-    """Stands in for a socket while a page is written to it."""
+class _JsonErrorSocket:
+    """Replaces the client's socket while gunicorn writes an error page to it."""
 
     def __init__(self, client: socket.socket) -> None:
         self._client = client
@@ -30,21 +30,21 @@ class _Rewording:
         self._client.setblocking(flag)
 
     def sendall(self, page: bytes) -> None:
-        self._client.sendall(reworded(page))
+        self._client.sendall(build_json_response(page))
 
 
-def reworded(page: bytes) -> bytes:
-    """Return a whole response that says in JSON what the status line of another says.
+def build_json_response(page: bytes) -> bytes:
+    """Return a whole HTTP response with the status line of another one, and a JSON error as its body.
 
-    >>> reworded(b"HTTP/1.1 414 URI Too Long\\r\\nConnection: close\\r\\n\\r\\n<html>")[:27]
+    >>> build_json_response(b"HTTP/1.1 414 URI Too Long\\r\\nConnection: close\\r\\n\\r\\n<html>")[:27]
     b'HTTP/1.1 414 URI Too Long\\r\\n'
     """
     status_line = page.partition(b"\r\n")[0].decode("latin-1")
-    _, code, reason = status_line.split(" ", 2)
-    kind = UnreadableBody if int(code) < 500 else MaskmillError
+    _, status, reason = status_line.split(" ", 2)
+    kind = UnreadableBody if int(status) < 500 else MaskmillError
     request_id = uuid.uuid4().hex
-    told = {"error": f"The request cannot be read: {reason}.", "error_type": kind.code, "request_id": request_id}
-    body = json.dumps(told).encode()
+    error = {"error": f"The request cannot be read: {reason}.", "error_type": kind.code, "request_id": request_id}
+    body = json.dumps(error).encode()
     head = [
         status_line,
         "Connection: close",

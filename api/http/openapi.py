@@ -1,4 +1,4 @@
-"""What OpenAPI has to be told about bodies that are read by sniffing and not by declaration."""
+"""OpenAPI fragments written by hand: request bodies that are recognized by their bytes, and binary responses."""
 
 from http import HTTPStatus
 from typing import Any
@@ -8,25 +8,25 @@ from pydantic import BaseModel
 from api.schemas.errors import ErrorView
 
 _THRESHOLDS = {
-    "threshold": "Least score of a segment.",
-    "mask_threshold": "Least probability of a pixel to count for its segment.",
-    "overlap_mask_area_threshold": "Least share of its own mask that a segment must keep.",
+    "threshold": "Minimum score of a segment.",
+    "mask_threshold": "Minimum probability of a pixel of a segment's mask.",
+    "overlap_mask_area_threshold": "Minimum fraction of its own mask that a segment must keep.",
 }
 _SWITCHES = {
-    "fuse_stuff": "In panoptic, one segment for all that a class such as sky or road has.",
-    "strict_instance_thresholds": "Let the other two thresholds count for instance, too.",
+    "fuse_stuff": "In panoptic, merge all segments of a stuff class, such as sky or road, into one.",
+    "strict_instance_thresholds": "Apply the other two thresholds to instance, too.",
 }
 _DEFAULTS = {"threshold": 0.9, "mask_threshold": 0.5, "overlap_mask_area_threshold": 0.5}
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
 _SUBTASK = {"type": "string", "enum": ["panoptic", "instance", "semantic"]}
 
 PARAMETERS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "description": "null stands for the default of each.",
+    "description": "null means the default of each.",
     "properties": {
         **{
-            name: {"anyOf": [_SHARE, {"type": "null"}], "default": _DEFAULTS[name], "description": text}
+            name: {"anyOf": [_FRACTION, {"type": "null"}], "default": _DEFAULTS[name], "description": text}
             for name, text in _THRESHOLDS.items()
         },
         **{
@@ -56,7 +56,7 @@ _FORM_SCHEMA: dict[str, Any] = {
 }
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
-    "description": "An image as it is, JSON, or a form; its bytes tell which, whatever the Content-Type says.",
+    "description": "A raw image, JSON, or a form, recognized by its bytes and not by the Content-Type.",
     "content": {
         "image/*": {"schema": {"type": "string", "format": "binary"}},
         "application/json": {"schema": _JSON_SCHEMA},
@@ -69,8 +69,8 @@ PARAMETERS_IN_QUERY: list[dict[str, Any]] = [
             "name": name,
             "in": "query",
             "required": False,
-            "description": f"{text} For a body that is an image as it is.",
-            "schema": {**_SHARE, "default": _DEFAULTS[name]},
+            "description": f"{text} For a body that is a raw image.",
+            "schema": {**_FRACTION, "default": _DEFAULTS[name]},
         }
         for name, text in _THRESHOLDS.items()
     ),
@@ -95,5 +95,5 @@ SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 
 def failures(*statuses: int) -> Responses:
-    """Return the responses of a route that can fail with these."""
+    """Return the error responses of a route: those of every route, and `statuses`."""
     return dict.fromkeys((400, 401, 503, *statuses), ErrorView)

@@ -35,7 +35,7 @@ def canary() -> Iterator[socket.socket]:
         yield listener
 
 
-def test_the_array_is_as_the_reference_pipeline_gives_it(stack: Stack, photo: bytes) -> None:
+def test_the_array_has_the_shape_of_the_reference_pipeline(stack: Stack, photo: bytes) -> None:
     answer = post(stack.url, "/?threshold=0.3", photo)
 
     assert answer.status == 200
@@ -49,7 +49,7 @@ def test_the_array_is_as_the_reference_pipeline_gives_it(stack: Stack, photo: by
         assert set(segment.values) <= {0, 255} and 255 in segment.values
 
 
-def test_a_photo_on_its_side_has_upright_masks(reference: Reference) -> None:
+def test_a_rotated_image_has_upright_masks(reference: Reference) -> None:
     segments = reference("sideways.jpg", {"threshold": 0.3})
 
     assert segments
@@ -72,13 +72,13 @@ def test_null_parameters_are_the_defaults(stack: Stack, encoded: str, parameters
     assert expected
 
 
-def test_nothing_above_the_threshold_is_an_empty_array(stack: Stack, encoded: str) -> None:
+def test_no_segment_above_the_threshold_gives_an_empty_array(stack: Stack, encoded: str) -> None:
     answer = post(stack.url, "/", document(encoded, parameters={"threshold": 1.0}))
 
     assert (answer.status, answer.body.strip()) == (200, b"[]")
 
 
-def test_the_answer_is_shrunk_for_those_who_can_read_it(stack: Stack, photo: bytes) -> None:
+def test_the_response_is_compressed_if_the_client_accepts_gzip(stack: Stack, photo: bytes) -> None:
     plain = post(stack.url, "/?subtask=semantic", photo)
     shrunk = post(stack.url, "/?subtask=semantic", photo, {"Accept-Encoding": "gzip, deflate"})
 
@@ -88,7 +88,7 @@ def test_the_answer_is_shrunk_for_those_who_can_read_it(stack: Stack, photo: byt
     assert len(shrunk.body) < len(plain.body)
 
 
-def test_the_headers_tell_the_request_its_job_and_its_cost(stack: Stack, photo: bytes) -> None:
+def test_the_headers_give_request_id_job_id_and_compute_time(stack: Stack, photo: bytes) -> None:
     answer = post(stack.url, "/", photo, {"X-Request-ID": "mine.1"})
 
     assert answer.headers["x-request-id"] == "mine.1"
@@ -117,7 +117,7 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "code"), BAD_BODIES.values(), ids=BAD_BODIES)
-def test_a_body_without_a_picture_is_refused(stack: Stack, body: bytes, code: str) -> None:
+def test_a_body_without_an_image_is_rejected(stack: Stack, body: bytes, code: str) -> None:
     answer = post(stack.url, "/", body)
 
     assert answer.insist_on_refusal(400)
@@ -125,7 +125,7 @@ def test_a_body_without_a_picture_is_refused(stack: Stack, body: bytes, code: st
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
-def test_a_truncated_picture_is_refused_raw_and_in_json(stack: Stack, photo: bytes, share: float) -> None:
+def test_a_truncated_image_is_rejected_raw_and_in_json(stack: Stack, photo: bytes, share: float) -> None:
     cut = photo[: int(share * len(photo))]
 
     raw = post(stack.url, "/", cut)
@@ -148,14 +148,14 @@ def test_a_truncated_picture_is_refused_raw_and_in_json(stack: Stack, photo: byt
     ],
     ids=str,
 )
-def test_bad_parameters_are_refused(stack: Stack, encoded: str, parameters: Any, code: str) -> None:
+def test_bad_parameters_are_rejected(stack: Stack, encoded: str, parameters: Any, code: str) -> None:
     answer = post(stack.url, "/", document(encoded, parameters=parameters))
 
     assert answer.insist_on_refusal(400)
     assert answer.json()["error_type"] == code
 
 
-def test_no_address_in_a_body_is_ever_called(stack: Stack, canary: socket.socket) -> None:
+def test_no_url_in_a_body_is_fetched(stack: Stack, canary: socket.socket) -> None:
     url = f"http://127.0.0.1:{canary.getsockname()[1]}/cats.jpg"
     bodies = [document(url), document([url]), document({"url": url}), json.dumps({"image": url}).encode(), url.encode()]
 
@@ -166,7 +166,7 @@ def test_no_address_in_a_body_is_ever_called(stack: Stack, canary: socket.socket
         canary.accept()
 
 
-def test_no_path_in_a_body_is_ever_opened(stack: Stack, album: Path) -> None:
+def test_no_path_in_a_body_is_opened(stack: Stack, album: Path) -> None:
     file = album / "photo.jpg"
     names = [str(file), file.as_uri(), str(file).removeprefix("/")]
 
@@ -188,7 +188,7 @@ def test_no_path_in_a_body_is_ever_opened(stack: Stack, album: Path) -> None:
         ("POST", "/healthz", 405),
     ],
 )
-def test_a_wrong_address_is_refused_in_json(stack: Stack, photo: bytes, method: str, path: str, status: int) -> None:
+def test_an_unknown_route_is_rejected_in_json(stack: Stack, photo: bytes, method: str, path: str, status: int) -> None:
     body = photo if method != "GET" else None
 
     answer = send(stack.url, method, path, body)
@@ -199,14 +199,16 @@ def test_a_wrong_address_is_refused_in_json(stack: Stack, photo: bytes, method: 
 @pytest.mark.parametrize(
     ("model", "status"), [(BROKEN, 500), (FULL, 429), (SLOW, 504), ("org/none", 404)], ids=lambda value: str(value)
 )
-def test_a_model_that_fails_is_told_in_json(grim: Gateway, photo: bytes, model: str, status: int) -> None:
+def test_a_failing_model_is_reported_in_json(grim: Gateway, photo: bytes, model: str, status: int) -> None:
     answer = post(grim.url, f"/models/{model}", photo, {"Authorization": f"Bearer {TOKEN}"})
 
     assert answer.insist_on_refusal(status)
 
 
 @pytest.mark.parametrize(("model", "told"), [(ABSENT, "has no worker"), (LOADING, "is currently loading")])
-def test_a_cold_start_is_told_late_and_with_an_estimate(grim: Gateway, photo: bytes, model: str, told: str) -> None:
+def test_a_cold_start_is_reported_after_a_delay_with_an_estimate(
+    grim: Gateway, photo: bytes, model: str, told: str
+) -> None:
     started = time.monotonic()
 
     answer = post(grim.url, f"/models/{model}", photo, {"Authorization": f"Bearer {TOKEN}"})
@@ -217,7 +219,7 @@ def test_a_cold_start_is_told_late_and_with_an_estimate(grim: Gateway, photo: by
 
 
 @pytest.mark.parametrize("model", [ABSENT, LOADING])
-def test_who_waits_for_the_model_is_held_until_the_deadline(grim: Gateway, photo: bytes, model: str) -> None:
+def test_wait_for_model_waits_until_the_deadline(grim: Gateway, photo: bytes, model: str) -> None:
     waiting = {"Authorization": f"Bearer {TOKEN}", "X-Wait-For-Model": "true"}
 
     answer = post(grim.url, f"/models/{model}", photo, waiting)
@@ -225,7 +227,7 @@ def test_who_waits_for_the_model_is_held_until_the_deadline(grim: Gateway, photo
     assert answer.insist_on_refusal(504)
 
 
-def test_a_full_queue_tells_when_to_come_again(grim: Gateway, photo: bytes) -> None:
+def test_a_full_queue_tells_when_to_retry(grim: Gateway, photo: bytes) -> None:
     answer = post(grim.url, f"/models/{FULL}", photo, {"Authorization": f"Bearer {TOKEN}"})
 
     seconds = int(answer.headers["retry-after"])
@@ -238,7 +240,9 @@ def test_a_full_queue_tells_when_to_come_again(grim: Gateway, photo: bytes) -> N
     ("path", "token", "size", "status"),
     [("/", "", 100, 401), ("/", "wrong", 100, 401), ("/", TOKEN, 30_000_000, 413), ("/none", TOKEN, 30_000_000, 404)],
 )
-def test_a_caller_who_is_turned_away_can_read_why(grim: Gateway, path: str, token: str, size: int, status: int) -> None:
+def test_the_error_of_a_rejected_upload_is_readable(
+    grim: Gateway, path: str, token: str, size: int, status: int
+) -> None:
     answer = post(grim.url, path, bytes(size), {"Authorization": f"Bearer {token}"} if token else {})
 
     assert answer.insist_on_refusal(status)
@@ -256,7 +260,7 @@ MALFORMED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_hardly_http_is_refused_in_json(stack: Stack, request_bytes: bytes) -> None:
+def test_malformed_http_is_rejected_in_json(stack: Stack, request_bytes: bytes) -> None:
     with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
@@ -269,7 +273,7 @@ def test_what_is_hardly_http_is_refused_in_json(stack: Stack, request_bytes: byt
 
 
 @pytest.mark.parametrize("path", ["/", f"/models/{EMBEDDED}", "/v1/jobs", "/none"])
-def test_a_browser_may_ask_before_it_sends(grim: Gateway, path: str) -> None:
+def test_a_preflight_is_answered_on_every_path(grim: Gateway, path: str) -> None:
     asked = {**BROWSER, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ASKED}
 
     answer = send(grim.url, "OPTIONS", path, headers=asked)
@@ -281,7 +285,7 @@ def test_a_browser_may_ask_before_it_sends(grim: Gateway, path: str) -> None:
     assert allowed >= set(ASKED.split(", "))
 
 
-def test_a_web_page_may_read_the_answer_and_its_headers(stack: Stack, photo: bytes) -> None:
+def test_an_allowed_origin_may_read_the_response_and_its_headers(stack: Stack, photo: bytes) -> None:
     origin = "http://localhost:5173"
 
     answer = post(stack.url, "/", photo, {"Origin": origin})
@@ -291,7 +295,7 @@ def test_a_web_page_may_read_the_answer_and_its_headers(stack: Stack, photo: byt
     assert exposed >= EXPOSED
 
 
-def test_a_web_page_may_read_why_it_is_refused(grim: Gateway) -> None:
+def test_an_allowed_origin_may_read_an_error(grim: Gateway) -> None:
     answer = post(grim.url, "/", b"", BROWSER)
 
     assert answer.insist_on_refusal(401)
@@ -299,25 +303,25 @@ def test_a_web_page_may_read_why_it_is_refused(grim: Gateway) -> None:
     assert "x-request-id" in answer.headers["access-control-expose-headers"].lower()
 
 
-def test_others_than_web_pages_are_spared_those_headers(stack: Stack) -> None:
+def test_a_request_without_an_origin_gets_no_cors_headers(stack: Stack) -> None:
     answer = send(stack.url, "GET", "/healthz")
 
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize("path", ["/health", f"/models/{EMBEDDED}/health"])
-def test_the_endpoint_says_that_it_is_well(stack: Stack, path: str) -> None:
+def test_the_health_of_an_endpoint(stack: Stack, path: str) -> None:
     assert send(stack.url, "GET", path).status == 200
 
 
 @pytest.mark.parametrize("path", ["/info", f"/models/{EMBEDDED}/info"])
-def test_the_endpoint_says_what_it_is(stack: Stack, path: str) -> None:
+def test_the_info_of_an_endpoint(stack: Stack, path: str) -> None:
     info = send(stack.url, "GET", path).json()
 
     assert (info["model_id"], info["task"], info["state"]) == (EMBEDDED, "image-segmentation", "ready")
 
 
-def test_the_status_of_a_model_is_told_as_the_inference_api_did(stack: Stack, grim: Gateway) -> None:
+def test_the_status_of_a_model_has_the_shape_of_the_inference_api(stack: Stack, grim: Gateway) -> None:
     ready = send(stack.url, "GET", f"/status/{EMBEDDED}").json()
     away = send(grim.url, "GET", f"/status/{ABSENT}", headers={"Authorization": f"Bearer {TOKEN}"}).json()
 

@@ -100,7 +100,7 @@ def started(env: Mapping[str, str], **changes: str) -> "subprocess.CompletedProc
     return subprocess.run(command, env={**env, **changes}, capture_output=True, text=True, timeout=30)
 
 
-def test_a_photo_is_taken_in(running: GatewayProcess) -> None:
+def test_an_image_becomes_a_queued_job(running: GatewayProcess) -> None:
     answer = running.ask("POST", "/v1/jobs", png())
 
     assert answer.status == 202
@@ -118,7 +118,7 @@ def test_a_photo_is_taken_in(running: GatewayProcess) -> None:
         ({"MASKMILL_TOKENS_FILE": "/nowhere"}, "MASKMILL_TOKENS_FILE"),
     ],
 )
-def test_what_cannot_work_is_told_in_one_line(env: dict[str, str], changes: dict[str, str], told: str) -> None:
+def test_invalid_settings_are_reported_in_one_line(env: dict[str, str], changes: dict[str, str], told: str) -> None:
     ended = started(env, **changes)
 
     assert ended.returncode == 1
@@ -127,7 +127,7 @@ def test_what_cannot_work_is_told_in_one_line(env: dict[str, str], changes: dict
     assert TOKEN not in ended.stderr
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(running: GatewayProcess, env: dict[str, str]) -> None:
+def test_a_port_in_use_is_reported_in_one_line(running: GatewayProcess, env: dict[str, str]) -> None:
     ended = started(env, MASKMILL_BIND=f"{LOOPBACK}:{running.port}")
 
     assert ended.returncode == 1
@@ -155,7 +155,7 @@ def test_a_request_is_logged_in_one_line_with_its_id(running: GatewayProcess) ->
 
 
 @pytest.mark.parametrize("size", [MOST_BYTES, MOST_BYTES + 1, 50 * MOST_BYTES])
-def test_a_body_of_unknown_length_is_not_cut_but_refused(running: GatewayProcess, size: int) -> None:
+def test_a_chunked_body_over_the_limit_is_rejected_and_not_cut(running: GatewayProcess, size: int) -> None:
     answer = running.ask("POST", "/v1/jobs", iter([png(), b"\0" * (size - len(png()))]))
 
     assert (answer.status, answer.json["error_type"]) == (413, "body_too_large")
@@ -164,7 +164,7 @@ def test_a_body_of_unknown_length_is_not_cut_but_refused(running: GatewayProcess
 @pytest.mark.parametrize(
     ("path", "token", "status"), [("/v1/jobs", TOKEN, 413), ("/v1/jobs", "wrong", 401), ("/nowhere", TOKEN, 404)]
 )
-def test_whoever_sends_a_large_body_still_hears_why_it_is_refused(
+def test_the_error_for_a_large_body_reaches_the_client(
     running: GatewayProcess, path: str, token: str, status: int
 ) -> None:
     answer = running.ask("POST", path, bytes(30_000_000), Authorization=f"Bearer {token}")
@@ -172,11 +172,11 @@ def test_whoever_sends_a_large_body_still_hears_why_it_is_refused(
     assert answer.status == status
 
 
-def test_a_body_of_unknown_length_is_taken(running: GatewayProcess) -> None:
+def test_a_chunked_body_is_accepted(running: GatewayProcess) -> None:
     assert running.ask("POST", "/v1/jobs", iter([png()[:20], png()[20:]])).status == 202
 
 
-def test_an_upload_that_breaks_off_makes_no_job(running: GatewayProcess) -> None:
+def test_an_aborted_upload_creates_no_job(running: GatewayProcess) -> None:
     before = running.ask("GET", "/v1/jobs").json["jobs"]
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 5000\r\n\r\n"
 
@@ -189,7 +189,7 @@ def test_an_upload_that_breaks_off_makes_no_job(running: GatewayProcess) -> None
     assert running.ask("GET", "/v1/jobs").json["jobs"] == before
 
 
-def test_a_caller_who_hangs_up_is_not_worked_for(running: GatewayProcess) -> None:
+def test_a_disconnect_cancels_the_synchronous_job(running: GatewayProcess) -> None:
     head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(png())}\r\n"
 
     with socket.create_connection((LOOPBACK, running.port), timeout=5) as connection:
@@ -200,7 +200,7 @@ def test_a_caller_who_hangs_up_is_not_worked_for(running: GatewayProcess) -> Non
     wait_until(lambda: running.ask("GET", f"/v1/jobs/{job_id}").json["state"] == "canceled", seconds=10)
 
 
-def test_one_scrape_tells_of_all_processes(running: GatewayProcess) -> None:
+def test_one_scrape_covers_all_processes(running: GatewayProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: running.ask("GET", "/v1/models").status, range(60)))
 
@@ -208,7 +208,7 @@ def test_one_scrape_tells_of_all_processes(running: GatewayProcess) -> None:
     wait_until(lambda: answers_counted(running, "/v1/models") >= 60)
 
 
-def test_an_end_in_order_lets_those_who_wait_have_their_answer(tmp_path: Path, env: dict[str, str]) -> None:
+def test_a_graceful_stop_completes_open_requests(tmp_path: Path, env: dict[str, str]) -> None:
     with GatewayProcess(tmp_path, {**env, "MASKMILL_PROCESSES": "1"}) as ending, ThreadPoolExecutor(1) as pool:
         ending.wait_ready()
         job_id = ending.ask("POST", "/v1/jobs", png()).json["id"]

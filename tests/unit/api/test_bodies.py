@@ -1,4 +1,4 @@
-"""Bodies as real clients send them, and as nobody should."""
+"""Parsing bodies as real clients send them, and malformed ones."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def document(inputs: object = BASE64, **more: object) -> bytes:
 
 
 def form(*parts: tuple[str, bytes, str | None]) -> bytes:
-    """Write parts of (name, content, file name) as clients do."""
+    """Encode parts of (name, content, file name) as multipart/form-data."""
     written = b""
     for name, content, filename in parts:
         file = f'; filename="{filename}"' if filename else ""
@@ -60,19 +60,19 @@ CONTENT_TYPES = [
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_a_raw_picture_is_taken_whatever_its_label(kind: str, content_type: str) -> None:
+def test_a_raw_image_is_accepted_with_any_content_type(kind: str, content_type: str) -> None:
     assert parse_body(image(kind), content_type, {}) == Submission(image(kind))
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
-def test_json_is_taken_whatever_its_label(content_type: str) -> None:
+def test_json_is_accepted_with_any_content_type(content_type: str) -> None:
     body = document(parameters={"threshold": 0.5, "subtask": "semantic"})
 
     assert parse_body(body, content_type, {}) == Submission(IMAGE, {"threshold": 0.5, "subtask": "semantic"})
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
-def test_bare_base64_is_taken_whatever_its_label(content_type: str) -> None:
+def test_bare_base64_is_accepted_with_any_content_type(content_type: str) -> None:
     assert parse_body(BASE64.encode(), content_type, {}) == Submission(IMAGE)
 
 
@@ -87,9 +87,9 @@ def test_bare_base64_is_taken_whatever_its_label(content_type: str) -> None:
         "\n".join(BASE64[start : start + 76] for start in range(0, len(BASE64), 76)),
         "\r\n".join(BASE64[start : start + 64] for start in range(0, len(BASE64), 64)),
     ],
-    ids=["data url", "shouted data url", "spaces", "no padding", "too much padding", "lines of 76", "lines of 64"],
+    ids=["data url", "upper-case data url", "spaces", "no padding", "too much padding", "lines of 76", "lines of 64"],
 )
-def test_base64_is_taken_in_every_usual_dress(text: str) -> None:
+def test_every_usual_form_of_base64_is_decoded(text: str) -> None:
     assert parse_body(document(text), "", {}).image == IMAGE
     assert parse_body(text.encode(), "", {}).image == IMAGE
 
@@ -99,11 +99,11 @@ def test_json_may_begin_with_a_byte_order_mark_or_space(start: bytes) -> None:
     assert parse_body(start + document(), "", {}).image == IMAGE
 
 
-def test_image_is_another_name_for_inputs() -> None:
+def test_image_is_an_alias_of_inputs() -> None:
     assert parse_body(json.dumps({"image": BASE64}).encode(), "", {}).image == IMAGE
 
 
-def test_json_may_name_a_model_and_options_and_more() -> None:
+def test_json_may_have_a_model_and_options_and_other_members() -> None:
     body = document(model="org/name", options={"wait_for_model": True}, extra=[1])
 
     submission = parse_body(body, "", {})
@@ -112,19 +112,19 @@ def test_json_may_name_a_model_and_options_and_more() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"parameters": None}, {"parameters": {}}])
-def test_missing_and_null_parameters_are_none(more: dict[str, object]) -> None:
+def test_missing_and_null_parameters_are_empty(more: dict[str, object]) -> None:
     submission = parse_body(document(model=None, options=None, **more), "", {})
 
     assert submission == Submission(IMAGE)
 
 
-def test_the_query_holds_parameters_of_a_raw_picture() -> None:
+def test_the_query_gives_the_parameters_of_a_raw_image() -> None:
     submission = parse_body(IMAGE, "image/jpeg", {"threshold": "0.5", "subtask": "semantic", "mask_threshold": ""})
 
     assert parse_parameters(submission.parameters) == SegmentParameters(threshold=0.5, subtask=Subtask.SEMANTIC)
 
 
-def test_the_body_goes_before_the_query() -> None:
+def test_the_body_overrides_the_query() -> None:
     body = document(parameters={"threshold": 0.25, "mask_threshold": None})
 
     submission = parse_body(body, "", {"threshold": "0.5", "mask_threshold": "0.75", "subtask": "panoptic"})
@@ -163,7 +163,7 @@ def test_a_form_may_hold_base64() -> None:
         (b"--" + BOUNDARY.encode(), "broken"),
     ],
 )
-def test_a_form_that_is_not_in_order_is_refused(body: bytes, sentence: str) -> None:
+def test_a_malformed_form_is_rejected(body: bytes, sentence: str) -> None:
     with pytest.raises(UnreadableBody, match=sentence):
         parse_body(body, FORM, {})
 
@@ -171,7 +171,7 @@ def test_a_form_that_is_not_in_order_is_refused(body: bytes, sentence: str) -> N
 @pytest.mark.parametrize(
     "body", [b"", b"  \r\n", b"\xef\xbb\xbf", document(""), document("  "), document("data:image/png;base64,")]
 )
-def test_nothing_is_an_empty_body(body: bytes) -> None:
+def test_a_body_without_content_is_empty(body: bytes) -> None:
     with pytest.raises(EmptyBody):
         parse_body(body, "", {})
 
@@ -197,14 +197,14 @@ def test_an_empty_file_in_a_form_is_an_empty_body() -> None:
         "s3://bucket/key",
     ],
 )
-def test_a_url_or_path_is_refused_with_a_sentence_that_says_what_to_send(location: str) -> None:
+def test_a_url_or_path_is_rejected_with_the_forms_that_are_accepted(location: str) -> None:
     for body in (document(location), location.encode()):
         with pytest.raises(UnreadableBody, match="no URL is fetched and no path is opened"):
             parse_body(body, "", {})
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_what_curl_d_made_of_a_picture_is_refused_with_the_cure(kind: str) -> None:
+def test_an_image_damaged_by_curl_d_is_rejected_with_the_right_option(kind: str) -> None:
     damaged = image(kind).translate(None, b"\r\n\x00")
 
     with pytest.raises(UnreadableBody, match="--data-binary"):
@@ -235,7 +235,7 @@ def test_what_curl_d_made_of_a_picture_is_refused_with_the_cure(kind: str) -> No
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_what_cannot_be_read_is_refused(body: bytes) -> None:
+def test_an_unreadable_body_is_rejected(body: bytes) -> None:
     with pytest.raises(UnreadableBody):
         parse_body(body, "", {})
 
@@ -247,7 +247,7 @@ def test_members_of_the_wrong_type_are_bad_parameters(more: dict[str, object]) -
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"threshold=1"])
-def test_a_form_whose_parameters_are_no_json_object_is_refused(content: bytes) -> None:
+def test_form_parameters_that_are_not_a_json_object_are_rejected(content: bytes) -> None:
     with pytest.raises(BadParameter):
         parse_body(form(("file", IMAGE, "a.jpg"), ("parameters", content, None)), FORM, {})
 
@@ -285,7 +285,7 @@ bodies = st.one_of(
     body=bodies, content_type=st.sampled_from([FORM, *CONTENT_TYPES]) | st.text(max_size=40), query=st.text(max_size=8)
 )
 @example(body=b"--xxBoundaryxx\r\nContent-Disposition: form-data; name*=x''%ff\r\n\r\n1", content_type=FORM, query="")
-def test_any_bytes_give_a_submission_or_an_error_of_the_caller(body: bytes, content_type: str, query: str) -> None:
+def test_any_bytes_give_a_submission_or_a_client_error(body: bytes, content_type: str, query: str) -> None:
     try:
         submission = parse_body(body, content_type, {"threshold": query})
         parameters = parse_parameters(submission.parameters)
@@ -297,13 +297,13 @@ def test_any_bytes_give_a_submission_or_an_error_of_the_caller(body: bytes, cont
     assert 0 <= parameters.threshold <= 1
 
 
-def test_no_parameters_are_the_defaults() -> None:
+def test_missing_and_null_parameters_get_the_defaults() -> None:
     assert parse_parameters({}) == SegmentParameters()
     assert parse_parameters(dict.fromkeys(SegmentParameters.__dataclass_fields__)) == SegmentParameters()
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, 0.5, 1e-300])
-def test_numbers_from_0_to_1_are_taken(value: float) -> None:
+def test_numbers_from_0_to_1_are_accepted(value: float) -> None:
     assert parse_parameters({"overlap_mask_area_threshold": value}).overlap_mask_area_threshold == value
 
 
@@ -316,46 +316,46 @@ def test_numbers_from_0_to_1_are_taken(value: float) -> None:
         )
     ),
 )
-def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
+def test_any_other_threshold_is_rejected_by_name(name: str, value: object) -> None:
     with pytest.raises(BadParameter, match=f"{name} must be a number from 0 to 1"):
         parse_parameters({name: value})
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 @pytest.mark.parametrize(("value", "is_on"), [(True, True), (False, False), ("true", True), ("False", False)])
-def test_a_switch_is_true_or_false_also_in_a_text(name: str, value: object, is_on: bool) -> None:
+def test_a_switch_is_a_boolean_or_its_text(name: str, value: object, is_on: bool) -> None:
     assert getattr(parse_parameters({name: value}), name) is is_on
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, "1", "yes", "on", [], {}])
-def test_any_other_switch_is_refused_by_name(value: object) -> None:
+def test_any_other_switch_is_rejected_by_name(value: object) -> None:
     with pytest.raises(BadParameter, match="fuse_stuff must be true or false"):
         parse_parameters({"fuse_stuff": value})
 
 
-def test_parameters_of_an_older_gateway_are_the_defaults_and_of_a_newer_one_are_ignored() -> None:
+def test_missing_wire_parameters_get_defaults_and_unknown_ones_are_ignored() -> None:
     assert SegmentParameters.from_wire({"threshold": 0.25}) == SegmentParameters(0.25)
     assert SegmentParameters.from_wire({"fuse_stuff": True, "colour": "red"}) == SegmentParameters(fuse_stuff=True)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999", "1_0", "٠", "0x1", "half", "-1", "true"])
-def test_texts_that_are_no_share_are_refused(value: str) -> None:
+def test_texts_that_are_not_a_fraction_are_rejected(value: str) -> None:
     with pytest.raises(BadParameter):
         parse_parameters(parse_body(IMAGE, "", {"threshold": value}).parameters)
 
 
 @pytest.mark.parametrize("value", ["Panoptic", "", "all", 1, ["panoptic"], True, "0.5"])
-def test_a_subtask_that_does_not_exist_is_refused_with_those_that_do(value: object) -> None:
+def test_an_unknown_subtask_is_rejected_with_the_known_ones(value: object) -> None:
     with pytest.raises(BadParameter, match="panoptic, instance, semantic"):
         parse_parameters({"subtask": value})
 
 
-def test_an_unknown_parameter_is_named_with_the_known_ones() -> None:
+def test_an_unknown_parameter_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(UnknownParameter, match=r"'treshold'; known are threshold, mask_threshold, .*subtask"):
         parse_parameters({"treshold": 0.5})
 
 
-def test_errors_do_not_repeat_a_long_text() -> None:
+def test_an_error_quotes_a_long_text_in_part() -> None:
     with pytest.raises(MaskmillError) as caught:
         parse_parameters({"x" * 100_000: 1})
 

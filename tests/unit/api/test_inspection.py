@@ -1,4 +1,4 @@
-"""The header's facts must be those of the decoded image, and hostile bytes must cost nothing but an error."""
+"""The header's facts are those of the decoded image, and hostile bytes cost little time."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ MAX_PIXELS = 10_000_000
 KINDS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]
 
 
-def encoded(
+def encode_image(
     kind: str, *, width: int = 37, height: int = 23, orientation: int | None = None, **options: object
 ) -> bytes:
     rng = np.random.default_rng(3)
@@ -35,12 +35,12 @@ def encoded(
     return buffer.getvalue()
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def milliseconds(data: bytes) -> float:
-    """Return the best of some runs, errors included."""
+def inspection_ms(data: bytes) -> float:
+    """Return the shortest of three runs of inspect_image(), errors included."""
     best = float("inf")
     for _ in range(3):
         start = time.perf_counter()
@@ -52,7 +52,7 @@ def milliseconds(data: bytes) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_facts_are_those_of_the_file(kind: str) -> None:
-    data = encoded(kind)
+    data = encode_image(kind)
 
     facts = inspect_image(data, max_pixels=MAX_PIXELS)
 
@@ -62,76 +62,76 @@ def test_the_facts_are_those_of_the_file(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_the_size_is_that_of_the_decoded_picture_whichever_way_up(kind: str, orientation: int) -> None:
-    data = encoded(kind, orientation=orientation)
+def test_the_size_is_that_of_the_decoded_image_in_any_orientation(kind: str, orientation: int) -> None:
+    data = encode_image(kind, orientation=orientation)
 
     facts = inspect_image(data, max_pixels=MAX_PIXELS)
 
     assert (facts.width, facts.height) == decode(data, max_pixels=MAX_PIXELS).size
 
 
-def test_orientation_behind_the_pixels_of_a_png_counts() -> None:
+def test_exif_behind_the_pixels_of_a_png_is_read() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    plain = encoded("PNG")
-    data = plain[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + plain[-12:]
+    plain = encode_image("PNG")
+    data = plain[:-12] + png_chunk(b"eXIf", exif.tobytes()[6:]) + plain[-12:]
 
     facts = inspect_image(data, max_pixels=MAX_PIXELS)
 
     assert (facts.width, facts.height) == (23, 37) == decode(data, max_pixels=MAX_PIXELS).size
 
 
-def test_a_multi_picture_file_is_a_jpeg() -> None:
-    data = encoded("MPO", save_all=True, append_images=[Image.new("RGB", (10, 10))])
+def test_a_multi_picture_object_is_a_jpeg() -> None:
+    data = encode_image("MPO", save_all=True, append_images=[Image.new("RGB", (10, 10))])
 
     assert inspect_image(data, max_pixels=MAX_PIXELS).format == "jpeg"
 
 
-def test_bytes_behind_a_jpeg_do_not_matter() -> None:
-    assert inspect_image(encoded("JPEG") + b"from the phone" * 100, max_pixels=MAX_PIXELS).width == 37
+def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
+    assert inspect_image(encode_image("JPEG") + b"from the phone" * 100, max_pixels=MAX_PIXELS).width == 37
 
 
-def test_a_thumbnail_in_a_jpeg_does_not_count_as_its_end() -> None:
-    whole = encoded("JPEG", width=300, height=200)
-    application = b"\xff\xe5" + struct.pack(">H", 2 + len(encoded("JPEG"))) + encoded("JPEG")
+def test_the_end_marker_of_a_thumbnail_is_not_that_of_its_jpeg() -> None:
+    whole = encode_image("JPEG", width=300, height=200)
+    application = b"\xff\xe5" + struct.pack(">H", 2 + len(encode_image("JPEG"))) + encode_image("JPEG")
     data = whole[:2] + application + whole[2:-500]
 
     with pytest.raises(TruncatedImage):
         inspect_image(data, max_pixels=MAX_PIXELS)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("fraction", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_was_cut_short_is_truncated(kind: str, share: float) -> None:
-    data = encoded(kind, width=200, height=100)
+def test_a_shortened_file_is_truncated(kind: str, fraction: float) -> None:
+    data = encode_image(kind, width=200, height=100)
 
-    # A TIFF keeps its directory behind the pixels, so what is lost with it is the header.
+    # A TIFF stores its directory behind the pixels, so a shortened one may have lost its header.
     with pytest.raises((TruncatedImage, NotAnImage) if kind == "TIFF" else TruncatedImage):
-        inspect_image(data[: int(share * len(data))], max_pixels=MAX_PIXELS)
+        inspect_image(data[: int(fraction * len(data))], max_pixels=MAX_PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_one_missing_byte_is_noticed(kind: str) -> None:
+def test_one_missing_byte_is_detected(kind: str) -> None:
     with pytest.raises(TruncatedImage):
-        inspect_image(encoded(kind)[:-1], max_pixels=MAX_PIXELS)
+        inspect_image(encode_image(kind)[:-1], max_pixels=MAX_PIXELS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_too_many_pixels_are_refused_with_both_numbers_named(kind: str) -> None:
+def test_too_many_pixels_are_rejected_with_both_numbers(kind: str) -> None:
     with pytest.raises(ImageTooLarge, match=r"1200 pixels \(40 x 30\), at most 1199"):
-        inspect_image(encoded(kind, width=40, height=30), max_pixels=1199)
+        inspect_image(encode_image(kind, width=40, height=30), max_pixels=1199)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"hello", b"\x00" * 100, b"%PDF-1.7", b"<svg></svg>", b"\xff\xd8\xff"])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_an_image_are_rejected(data: bytes) -> None:
     with pytest.raises((NotAnImage, TruncatedImage)):
         inspect_image(data, max_pixels=MAX_PIXELS)
 
 
-@given(data=st.binary(max_size=200), start=st.sampled_from([encoded(kind)[:30] for kind in KINDS]))
+@given(data=st.binary(max_size=200), start=st.sampled_from([encode_image(kind)[:30] for kind in KINDS]))
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=500, deadline=None)
-def test_any_bytes_give_facts_or_an_error_of_the_caller(data: bytes, start: bytes) -> None:
+def test_any_bytes_give_facts_or_a_client_error(data: bytes, start: bytes) -> None:
     for candidate in (data, start + data):
         with contextlib.suppress(ClientError):
             inspect_image(candidate, max_pixels=MAX_PIXELS)
@@ -140,9 +140,9 @@ def test_any_bytes_give_facts_or_an_error_of_the_caller(data: bytes, start: byte
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=500, deadline=None)
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32))
-def test_a_damaged_file_gives_facts_or_an_error_of_the_caller(kind: str, seed: int) -> None:
+def test_a_damaged_file_gives_facts_or_a_client_error(kind: str, seed: int) -> None:
     rng = random.Random(seed)
-    data = bytearray(encoded(kind, orientation=6) if kind not in ("BMP", "GIF") else encoded(kind))
+    data = bytearray(encode_image(kind, orientation=6) if kind not in ("BMP", "GIF") else encode_image(kind))
     for _ in range(rng.randint(1, 12)):
         data[rng.randrange(len(data) if rng.random() < 0.5 else min(len(data), 120))] = rng.randrange(256)
 
@@ -160,12 +160,12 @@ def test_a_damaged_file_gives_facts_or_an_error_of_the_caller(kind: str, seed: i
         b"\xff\xd8" + b"\xff\xe0\x00\x02" * 2_000_000,
         b"\xff\xd8" + b"\xff" * 8_000_000,
         b"\xff\xd8\xff\xe0\x00\x02" + b"\x00" * 8_000_000,
-        encoded("PNG")[:33] + chunk(b"tEXt", b"a\x00b") * 500_000,
+        encode_image("PNG")[:33] + png_chunk(b"tEXt", b"a\x00b") * 500_000,
         b"GIF89a\x01\x00\x01\x00\x00\x00\x00" + b"!\xfe" + b"\x01a" * 4_000_000,
         b"GIF89a\x01\x00\x01\x00\x00\x00\x00" + b"!\xfe\x00" * 2_000_000,
         b"GIF89a\x01\x00\x01\x00\x00\x00\x00" + b"\x00" * 8_000_000,
     ],
     ids=["jpeg segments", "jpeg padding", "jpeg junk", "png chunks", "gif comment", "gif extensions", "gif junk"],
 )
-def test_eight_megabytes_of_malice_cost_no_more_than_a_photo(data: bytes) -> None:
-    assert milliseconds(data) < 100
+def test_eight_hostile_megabytes_cost_at_most_100_ms(data: bytes) -> None:
+    assert inspection_ms(data) < 100

@@ -1,4 +1,4 @@
-"""The gateway as the process that is deployed: gunicorn, its forks, its log, and how it starts and ends."""
+"""The gateway as it is deployed: gunicorn, its worker processes, its log, its start and its stop."""
 
 import http.client
 import json
@@ -24,11 +24,11 @@ from tests.support.jobs import png
 from tests.support.polling import wait_until
 
 TOKEN = "s3cret-t0ken"
-MOST_BYTES = 20_000
+MAX_BYTES = 20_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -50,24 +50,24 @@ class GatewayProcess(Process):
 
     def is_ready(self) -> bool:
         try:
-            return self.ask("GET", "/healthz").status == 200
+            return self.request("GET", "/healthz").status == 200
         except OSError:
             return False
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=20)
-        sent = {
+        all_headers = {
             "Authorization": f"Bearer {TOKEN}",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
         with closing(connection):
-            connection.request(method, path, body=body, headers=sent)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
+            connection.request(method, path, body=body, headers=all_headers)
+            reply = connection.getresponse()
+            return Response(reply.status, dict(reply.getheaders()), reply.read())
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log lines of one event."""
-        # The last line may be on its way to the disk.
+        # The last line may not be complete yet.
         whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
         lines = [json.loads(line) for line in whole]
         return [line for line in lines if line["event"] == name]
@@ -84,31 +84,31 @@ def env(redis_url: str, storage: Storage, bucket_name: str) -> dict[str, str]:
         "MASKMILL_STORAGE_ACCESS_KEY": storage.access_key,
         "MASKMILL_STORAGE_SECRET_KEY": storage.secret_key,
         "MASKMILL_TOKENS": f"shop:{TOKEN}",
-        "MASKMILL_MAX_UPLOAD_BYTES": str(MOST_BYTES),
+        "MASKMILL_MAX_UPLOAD_BYTES": str(MAX_BYTES),
     }
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[GatewayProcess]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[GatewayProcess]:
     with GatewayProcess(tmp_path_factory.mktemp("gateway"), env) as process:
         yield process.wait_ready()
 
 
-def started(env: Mapping[str, str], **changes: str) -> "subprocess.CompletedProcess[str]":
-    """Run a gateway that is expected to end by itself."""
+def run_gateway(env: Mapping[str, str], **changes: str) -> "subprocess.CompletedProcess[str]":
+    """Run a gateway until it exits by itself."""
     command = [sys.executable, "-m", "api.wsgi"]
     return subprocess.run(command, env={**env, **changes}, capture_output=True, text=True, timeout=30)
 
 
-def test_an_image_becomes_a_queued_job(running: GatewayProcess) -> None:
-    answer = running.ask("POST", "/v1/jobs", png())
+def test_an_image_becomes_a_queued_job(gateway: GatewayProcess) -> None:
+    response = gateway.request("POST", "/v1/jobs", png())
 
-    assert answer.status == 202
-    assert running.ask("GET", answer.headers["Location"]).json["state"] == "queued"
+    assert response.status == 202
+    assert gateway.request("GET", response.headers["Location"]).json["state"] == "queued"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"MASKMILL_THREADS": "0"}, "MASKMILL_THREADS"),
         ({"MASKMILL_SYNC_DEADLINE_SECONDS": "300"}, "MASKMILL_SYNC_DEADLINE_SECONDS"),
@@ -118,116 +118,116 @@ def test_an_image_becomes_a_queued_job(running: GatewayProcess) -> None:
         ({"MASKMILL_TOKENS_FILE": "/nowhere"}, "MASKMILL_TOKENS_FILE"),
     ],
 )
-def test_invalid_settings_are_reported_in_one_line(env: dict[str, str], changes: dict[str, str], told: str) -> None:
-    ended = started(env, **changes)
+def test_invalid_settings_are_reported_in_one_line(env: dict[str, str], changes: dict[str, str], message: str) -> None:
+    process = run_gateway(env, **changes)
 
-    assert ended.returncode == 1
-    assert told in ended.stderr
-    assert ended.stderr.count("\n") == 1
-    assert TOKEN not in ended.stderr
-
-
-def test_a_port_in_use_is_reported_in_one_line(running: GatewayProcess, env: dict[str, str]) -> None:
-    ended = started(env, MASKMILL_BIND=f"{LOOPBACK}:{running.port}")
-
-    assert ended.returncode == 1
-    assert re.fullmatch(rf"The gateway cannot start: .*:{running.port} .*in use\n", ended.stderr)
+    assert process.returncode == 1
+    assert message in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert TOKEN not in process.stderr
 
 
-def test_a_token_is_never_logged(running: GatewayProcess) -> None:
-    running.ask("GET", f"/v1/jobs?token={TOKEN}")
-    running.ask("GET", "/v1/jobs", Authorization="Bearer gu3ssed")
-    running.ask("POST", "/", b"", X_Api_Key=TOKEN)
+def test_a_port_in_use_is_reported_in_one_line(gateway: GatewayProcess, env: dict[str, str]) -> None:
+    process = run_gateway(env, MASKMILL_BIND=f"{LOOPBACK}:{gateway.port}")
 
-    assert TOKEN not in running.log.read_text()
-    assert "gu3ssed" not in running.log.read_text()
+    assert process.returncode == 1
+    assert re.fullmatch(rf"The gateway cannot start: .*:{gateway.port} .*in use\n", process.stderr)
 
 
-def test_a_request_is_logged_in_one_line_with_its_id(running: GatewayProcess) -> None:
-    answer = running.ask("GET", "/v1/jobs?limit=7", X_Request_ID="from-the-proxy")
+def test_a_token_is_never_log_lines(gateway: GatewayProcess) -> None:
+    gateway.request("GET", f"/v1/jobs?token={TOKEN}")
+    gateway.request("GET", "/v1/jobs", Authorization="Bearer gu3ssed")
+    gateway.request("POST", "/", b"", X_Api_Key=TOKEN)
 
-    # An answer is booked after it has been sent.
-    wait_until(lambda: logged(running, "request_answered", "from-the-proxy"))
-    (line,) = logged(running, "request_answered", "from-the-proxy")
-    assert answer.headers["X-Request-ID"] == "from-the-proxy"
+    assert TOKEN not in gateway.log.read_text()
+    assert "gu3ssed" not in gateway.log.read_text()
+
+
+def test_a_request_is_logged_in_one_line_with_its_id(gateway: GatewayProcess) -> None:
+    response = gateway.request("GET", "/v1/jobs?limit=7", X_Request_ID="from-the-proxy")
+
+    # A request is logged after its response has been sent.
+    wait_until(lambda: log_lines(gateway, "request_answered", "from-the-proxy"))
+    (line,) = log_lines(gateway, "request_answered", "from-the-proxy")
+    assert response.headers["X-Request-ID"] == "from-the-proxy"
     assert (line["method"], line["route"], line["status"]) == ("GET", "/v1/jobs", 200)
     assert line["tenant"] == "shop"
 
 
-@pytest.mark.parametrize("size", [MOST_BYTES, MOST_BYTES + 1, 50 * MOST_BYTES])
-def test_a_chunked_body_over_the_limit_is_rejected_and_not_cut(running: GatewayProcess, size: int) -> None:
-    answer = running.ask("POST", "/v1/jobs", iter([png(), b"\0" * (size - len(png()))]))
+@pytest.mark.parametrize("size", [MAX_BYTES, MAX_BYTES + 1, 50 * MAX_BYTES])
+def test_a_chunked_body_over_the_limit_is_rejected_and_not_cut(gateway: GatewayProcess, size: int) -> None:
+    response = gateway.request("POST", "/v1/jobs", iter([png(), b"\0" * (size - len(png()))]))
 
-    assert (answer.status, answer.json["error_type"]) == (413, "body_too_large")
+    assert (response.status, response.json["error_type"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize(
     ("path", "token", "status"), [("/v1/jobs", TOKEN, 413), ("/v1/jobs", "wrong", 401), ("/nowhere", TOKEN, 404)]
 )
 def test_the_error_for_a_large_body_reaches_the_client(
-    running: GatewayProcess, path: str, token: str, status: int
+    gateway: GatewayProcess, path: str, token: str, status: int
 ) -> None:
-    answer = running.ask("POST", path, bytes(30_000_000), Authorization=f"Bearer {token}")
+    response = gateway.request("POST", path, bytes(30_000_000), Authorization=f"Bearer {token}")
 
-    assert answer.status == status
-
-
-def test_a_chunked_body_is_accepted(running: GatewayProcess) -> None:
-    assert running.ask("POST", "/v1/jobs", iter([png()[:20], png()[20:]])).status == 202
+    assert response.status == status
 
 
-def test_an_aborted_upload_creates_no_job(running: GatewayProcess) -> None:
-    before = running.ask("GET", "/v1/jobs").json["jobs"]
+def test_a_chunked_body_is_accepted(gateway: GatewayProcess) -> None:
+    assert gateway.request("POST", "/v1/jobs", iter([png()[:20], png()[20:]])).status == 202
+
+
+def test_an_aborted_upload_creates_no_job(gateway: GatewayProcess) -> None:
+    before = gateway.request("GET", "/v1/jobs").json["jobs"]
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 5000\r\n\r\n"
 
-    with socket.create_connection((LOOPBACK, running.port), timeout=5) as connection:
+    with socket.create_connection((LOOPBACK, gateway.port), timeout=5) as connection:
         connection.sendall(head.encode() + png())
         connection.shutdown(socket.SHUT_WR)
-        answer = connection.recv(4096)
+        response = connection.recv(4096)
 
-    assert b" 400 " in answer.splitlines()[0] or answer == b""
-    assert running.ask("GET", "/v1/jobs").json["jobs"] == before
+    assert response == b"" or b" 400 " in response.splitlines()[0]
+    assert gateway.request("GET", "/v1/jobs").json["jobs"] == before
 
 
-def test_a_disconnect_cancels_the_synchronous_job(running: GatewayProcess) -> None:
+def test_a_disconnect_cancels_the_synchronous_job(gateway: GatewayProcess) -> None:
     head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(png())}\r\n"
 
-    with socket.create_connection((LOOPBACK, running.port), timeout=5) as connection:
-        connection.sendall(f"{head}X-Request-ID: hangs-up\r\n\r\n".encode() + png())
-        wait_until(lambda: logged(running, "job_submitted", "hangs-up"))
-    job_id = logged(running, "job_submitted", "hangs-up")[0]["job_id"]
+    with socket.create_connection((LOOPBACK, gateway.port), timeout=5) as connection:
+        connection.sendall(f"{head}X-Request-ID: disconnects\r\n\r\n".encode() + png())
+        wait_until(lambda: log_lines(gateway, "job_submitted", "disconnects"))
+    job_id = log_lines(gateway, "job_submitted", "disconnects")[0]["job_id"]
 
-    wait_until(lambda: running.ask("GET", f"/v1/jobs/{job_id}").json["state"] == "canceled", seconds=10)
+    wait_until(lambda: gateway.request("GET", f"/v1/jobs/{job_id}").json["state"] == "canceled", seconds=10)
 
 
-def test_one_scrape_covers_all_processes(running: GatewayProcess) -> None:
+def test_one_scrape_covers_all_processes(gateway: GatewayProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda _: running.ask("GET", "/v1/models").status, range(60)))
+        statuses = list(pool.map(lambda _: gateway.request("GET", "/v1/models").status, range(60)))
 
     assert set(statuses) == {200}
-    wait_until(lambda: answers_counted(running, "/v1/models") >= 60)
+    wait_until(lambda: count_requests(gateway, "/v1/models") >= 60)
 
 
 def test_a_graceful_stop_completes_open_requests(tmp_path: Path, env: dict[str, str]) -> None:
-    with GatewayProcess(tmp_path, {**env, "MASKMILL_PROCESSES": "1"}) as ending, ThreadPoolExecutor(1) as pool:
-        ending.wait_ready()
-        job_id = ending.ask("POST", "/v1/jobs", png()).json["id"]
-        waiting = pool.submit(ending.ask, "GET", f"/v1/jobs/{job_id}?wait=3", X_Request_ID="waiting")
+    with GatewayProcess(tmp_path, {**env, "MASKMILL_PROCESSES": "1"}) as gateway, ThreadPoolExecutor(1) as pool:
+        gateway.wait_ready()
+        job_id = gateway.request("POST", "/v1/jobs", png()).json["id"]
+        waiting = pool.submit(gateway.request, "GET", f"/v1/jobs/{job_id}?wait=3", X_Request_ID="waiting")
         time_to_arrive = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > time_to_arrive)
 
-        ending.terminate()
+        gateway.terminate()
 
         assert waiting.result(timeout=15).status == 200
-        wait_until(lambda: ending.exit_code is not None, seconds=15)
-        assert ending.exit_code == 0
+        wait_until(lambda: gateway.exit_code is not None, seconds=15)
+        assert gateway.exit_code == 0
 
 
-def logged(running: GatewayProcess, event: str, request_id: str) -> list[dict[str, Any]]:
-    return [line for line in running.events(event) if line["request_id"] == request_id]
+def log_lines(gateway: GatewayProcess, event: str, request_id: str) -> list[dict[str, Any]]:
+    return [line for line in gateway.events(event) if line["request_id"] == request_id]
 
 
-def answers_counted(running: GatewayProcess, route: str) -> float:
-    lines = running.ask("GET", "/metrics").body.decode().splitlines()
-    counted = [line for line in lines if line.startswith("maskmill_requests_total{") and f'"{route}"' in line]
-    return sum(float(line.split()[-1]) for line in counted)
+def count_requests(gateway: GatewayProcess, route: str) -> float:
+    lines = gateway.request("GET", "/metrics").body.decode().splitlines()
+    samples = [line for line in lines if line.startswith("maskmill_requests_total{") and f'"{route}"' in line]
+    return sum(float(sample.split()[-1]) for sample in samples)

@@ -1,4 +1,4 @@
-"""The running stack, gateways that refuse, photos, and the table of what every client made of every form."""
+"""Gateways, images, and the table of what each client received for each form of request."""
 
 import functools
 import http.server
@@ -17,10 +17,10 @@ from PIL import Image
 from deploy.local.stack import Stack
 from shared.worker_registry import EMBEDDED
 from tests.conformance.forms import Reference
-from tests.conformance.gateways import LARGEST_BODY, Gateway, blind_gateway, grim_gateway
+from tests.conformance.gateways import MAX_BODY_BYTES, Gateway, run_failing_gateway, run_gateway_without_redis
 from tests.conformance.outcomes import Segment, Table
 from tests.conformance.wire import post
-from tests.support import images as photos
+from tests.support import images
 
 TABLE = pytest.StashKey[Table]()
 
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     lines = config.stash[TABLE].lines()
     if lines:
-        terminalreporter.section("what each client made of each form")
+        terminalreporter.section("what each client received for each form of request")
         for line in lines:
             terminalreporter.write_line(line)
 
@@ -43,36 +43,36 @@ def table(request: pytest.FixtureRequest) -> Table:
 
 
 @pytest.fixture(scope="session")
-def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photos, good and bad, as the forms name them."""
-    folder = tmp_path_factory.mktemp("album")
-    photo = photos.astronaut().resize((256, 256))
-    photo.save(folder / "photo.png")
-    photo.save(folder / "photo.webp", quality=90)
-    good = photos.jpeg(photo)
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of valid and invalid images, named as in the forms."""
+    folder = tmp_path_factory.mktemp("images")
+    astronaut = images.astronaut().resize((256, 256))
+    astronaut.save(folder / "photo.png")
+    astronaut.save(folder / "photo.webp", quality=90)
+    valid = images.jpeg(astronaut)
     for name in ("photo.jpg", "photo"):
-        (folder / name).write_bytes(good)
-    (folder / "truncated.jpg").write_bytes(good[: len(good) // 2])
+        (folder / name).write_bytes(valid)
+    (folder / "truncated.jpg").write_bytes(valid[: len(valid) // 2])
     (folder / "text.txt").write_bytes(b"This is not an image.")
-    (folder / "sideways.jpg").write_bytes(photos.sideways_cat())
+    (folder / "sideways.jpg").write_bytes(images.sideways_cat())
     noise = Image.effect_noise((1000, 700), 80).convert("RGB")
-    (folder / "large.jpg").write_bytes(photos.jpeg(noise))
-    assert (folder / "large.jpg").stat().st_size > 2 * LARGEST_BODY
-    # More than the buffers between client and gateway hold: what is not read of it is still being sent.
-    (folder / "huge.jpg").write_bytes(good + bytes(20_000_000))
+    (folder / "large.jpg").write_bytes(images.jpeg(noise))
+    assert (folder / "large.jpg").stat().st_size > 2 * MAX_BODY_BYTES
+    # More than the buffers between client and gateway hold: the client is still sending when it is rejected.
+    (folder / "huge.jpg").write_bytes(valid + bytes(20_000_000))
     return folder
 
 
 @pytest.fixture(scope="session")
-def photo(album: Path) -> bytes:
-    """A JPEG of 256 x 256 pixels in which the model finds something by default."""
-    return (album / "photo.jpg").read_bytes()
+def image(image_folder: Path) -> bytes:
+    """A JPEG of 256 x 256 pixels with at least one segment at the default thresholds."""
+    return (image_folder / "photo.jpg").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def picture_server(album: Path) -> Iterator[str]:
-    """The URL of a web server that hands the album out, every file under a wrong Content-Type."""
-    handler = functools.partial(_Mislabelling, directory=str(album))
+def image_server(image_folder: Path) -> Iterator[str]:
+    """The URL of a web server of the image folder, with a wrong Content-Type for every file."""
+    handler = functools.partial(_WrongTypeHandler, directory=str(image_folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -81,7 +81,7 @@ def picture_server(album: Path) -> Iterator[str]:
         thread.join()
 
 
-class _Mislabelling(http.server.SimpleHTTPRequestHandler):
+class _WrongTypeHandler(http.server.SimpleHTTPRequestHandler):
     def guess_type(self, path: Any) -> str:
         return "text/html"
 
@@ -90,57 +90,59 @@ class _Mislabelling(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="package")
-def grim(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with grim_gateway(tmp_path_factory.mktemp("grim"), stack) as gateway:
+def failing_gateway(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with run_failing_gateway(tmp_path_factory.mktemp("failing"), stack) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="package")
-def blind(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with blind_gateway(tmp_path_factory.mktemp("blind"), stack) as gateway:
+def gateway_without_redis(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with run_gateway_without_redis(tmp_path_factory.mktemp("no-redis"), stack) as gateway:
         yield gateway
 
 
 @dataclass(frozen=True)
-class Places:
-    """What the forms call $stack, $id, $album and so on."""
+class Placeholders:
+    """The values of $stack, $id, $folder and so on in the forms."""
 
-    names: Mapping[str, str]
+    values: Mapping[str, str]
 
-    def put_into(self, calls: Any) -> Any:
-        """Return the calls with every name replaced."""
-        return json.loads(Template(json.dumps(calls)).substitute(self.names))
+    def substitute(self, calls: Any) -> Any:
+        """Return the calls with every placeholder replaced."""
+        return json.loads(Template(json.dumps(calls)).substitute(self.values))
 
 
 @pytest.fixture(scope="package")
-def places(stack: Stack, grim: Gateway, blind: Gateway, album: Path, picture_server: str) -> Places:
-    return Places(
+def placeholders(
+    stack: Stack, failing_gateway: Gateway, gateway_without_redis: Gateway, image_folder: Path, image_server: str
+) -> Placeholders:
+    return Placeholders(
         {
             "stack": stack.url,
             "id": EMBEDDED,
-            "grim": grim.url,
-            "blind": blind.url,
-            "album": str(album),
-            "images": picture_server,
+            "failing": failing_gateway.url,
+            "no_redis": gateway_without_redis.url,
+            "folder": str(image_folder),
+            "image_server": image_server,
         }
     )
 
 
 @pytest.fixture(scope="package")
-def reference(stack: Stack, album: Path) -> Reference:
-    """What the gateway answers for a photo of the album and parameters when nothing stands between it and us."""
-    kept: dict[str, tuple[Segment, ...]] = {}
+def reference(stack: Stack, image_folder: Path) -> Reference:
+    """The gateway's response, by file name and parameters, to a plain HTTP request without any client library."""
+    cache: dict[str, tuple[Segment, ...]] = {}
 
     def segments(name: str, parameters: Mapping[str, Any]) -> tuple[Segment, ...]:
         key = json.dumps([name, parameters], sort_keys=True)
-        if key not in kept:
-            kept[key] = _ask(stack, (album / name).read_bytes(), parameters)
-        return kept[key]
+        if key not in cache:
+            cache[key] = _request_segments(stack, (image_folder / name).read_bytes(), parameters)
+        return cache[key]
 
     return segments
 
 
-def _ask(stack: Stack, image: bytes, parameters: Mapping[str, Any]) -> tuple[Segment, ...]:
-    answer = post(stack.url, f"/?{urlencode(parameters)}", image)
-    assert answer.status == 200, answer.body
-    return answer.segments
+def _request_segments(stack: Stack, image: bytes, parameters: Mapping[str, Any]) -> tuple[Segment, ...]:
+    response = post(stack.url, f"/?{urlencode(parameters)}", image)
+    assert response.status == 200, response.body
+    return response.segments

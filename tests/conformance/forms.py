@@ -1,4 +1,4 @@
-"""What a form of request is expected to come to."""
+"""The expected outcome of a form of request, and running a client's calls."""
 
 import json
 import os
@@ -15,55 +15,55 @@ from tests.conformance.install import CannotInstall
 from tests.conformance.outcomes import Outcome, Segment
 
 Reference = Callable[[str, Mapping[str, Any]], tuple[Segment, ...]]
-"""Returns what the gateway answers for a photo of the album and parameters when no client stands between."""
+"""Returns the gateway's response for a file of the image folder and parameters, without any client library."""
 
-SECONDS = 150
+CLIENT_TIMEOUT_SECONDS = 150
 _T = TypeVar("_T")
 
 
 class _Expected:
-    def shown(self, outcome: Outcome) -> str:
-        """Return what the table says of an outcome."""
+    def describe(self, outcome: Outcome) -> str:
+        """Return an outcome's cell of the table."""
         return str(outcome)
 
 
 @dataclass(frozen=True)
 class Masks(_Expected):
-    """The same array as without a client between."""
+    """The same array as without the client library."""
 
-    photo: str = "photo.jpg"
+    image: str = "photo.jpg"
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def insist(self, outcome: Outcome, reference: Reference) -> None:
-        assert outcome.segments == reference(self.photo, self.parameters), outcome.told
+    def check(self, outcome: Outcome, reference: Reference) -> None:
+        assert outcome.segments == reference(self.image, self.parameters), outcome.message
 
 
 @dataclass(frozen=True)
-class Refused(_Expected):
-    """The client's own exception, with this status and this part of the gateway's sentence."""
+class Rejected(_Expected):
+    """The client's own exception, with this status and this part of the gateway's message."""
 
     status: int
-    told: str
+    message: str
 
-    def shown(self, outcome: Outcome) -> str:
-        # Not every client tells the status, but all can tell what the gateway said.
-        return f"{self.status} told" if self.told in outcome.told else str(outcome)
+    def describe(self, outcome: Outcome) -> str:
+        # Not every client exposes the status, but each exposes the message.
+        return f"{self.status} message" if self.message in outcome.message else str(outcome)
 
-    def insist(self, outcome: Outcome, _: Reference) -> None:
+    def check(self, outcome: Outcome, _: Reference) -> None:
         assert outcome.error, outcome
         assert outcome.status in (self.status, None)
-        assert self.told in outcome.told
-        # A client that can tell the id of a request tells ours, with which the log can be searched.
+        assert self.message in outcome.message
+        # A client that exposes a request id exposes the gateway's, with which the log can be searched.
         assert outcome.request_id is None or re.fullmatch("[0-9a-f]{32}", outcome.request_id)
 
 
 @dataclass(frozen=True)
 class Value(_Expected):
-    """An answer that is no array: this, or an object with these members."""
+    """A response that is not an array: this value, or an object with these members."""
 
     value: Any
 
-    def insist(self, outcome: Outcome, _: Reference) -> None:
+    def check(self, outcome: Outcome, _: Reference) -> None:
         assert not outcome.error, outcome
         if isinstance(self.value, dict):
             assert isinstance(outcome.value, dict)
@@ -73,57 +73,69 @@ class Value(_Expected):
 
 
 @dataclass(frozen=True)
-class Patience(_Expected):
-    """Fewer requests a second than this, however often the client tries again."""
+class RequestRate(_Expected):
+    """Fewer requests per second than this from a client that retries without end."""
 
     requests_per_second: float
     seconds: float = 5.0
 
-    def shown(self, outcome: Outcome) -> str:
-        return f"{outcome.requests / self.seconds:.1f} a second"
+    def describe(self, outcome: Outcome) -> str:
+        return f"{outcome.requests / self.seconds:.1f} per second"
 
-    def insist(self, outcome: Outcome, _: Reference) -> None:
+    def check(self, outcome: Outcome, _: Reference) -> None:
         assert outcome.error
         assert 1 <= outcome.requests < self.requests_per_second * self.seconds
 
 
-Expected = Masks | Refused | Value | Patience
+Expected = Masks | Rejected | Value | RequestRate
 
 
-class Once:
-    """Calls a function once for each argument and repeats what came of it, an exception or a skipped test as well."""
+class Memoized:
+    """Calls a function once per argument and repeats its outcome, including an exception or a skipped test."""
 
     def __init__(self, function: Callable[[str], Any]) -> None:
         self._function = function
-        self._known: dict[str, tuple[Any, BaseException | None]] = {}
+        self._outcomes: dict[str, tuple[Any, BaseException | None]] = {}
 
     def __call__(self, argument: str) -> Any:
-        if argument not in self._known:
+        if argument not in self._outcomes:
             try:
-                self._known[argument] = self._function(argument), None
+                self._outcomes[argument] = self._function(argument), None
             except BaseException as error:
-                self._known[argument] = None, error
-        value, error = self._known[argument]
+                self._outcomes[argument] = None, error
+        value, error = self._outcomes[argument]
         if error is not None:
             raise error
         return value
 
 
-def at_hand(install: Callable[[], _T]) -> _T:
-    """Return what a client's set-up returns; without it a laptop skips the test, and CI fails."""
+def require_client(install: Callable[[], _T]) -> _T:
+    """Return the result of a client's installation; if it fails, skip the test, or fail in CI."""
     try:
         return install()
     except CannotInstall as problem:
-        # A laptop may lack node or the network; CI may not, or its green would mean nothing.
+        # A laptop may lack node or the network.  In CI a skipped client would go unnoticed.
         assert "CI" not in os.environ, f"CI must have every client: {problem}"
         pytest.skip(f"a client cannot be installed here: {problem}")
 
 
-def drive(command: Sequence[str | Path], calls: Any, folder: Path, **environment: str) -> Any:
-    """Let a client's script make all calls in one process, with no home, no token and no proxy of this machine's."""
+def run_client(command: Sequence[str | Path], calls: Any, folder: Path, **environment: str) -> Any:
+    """Run a client's script over all calls in one process, without the user's home, tokens and proxies.
+
+    Args:
+        calls: its input, as JSON.
+
+    Returns: its output, parsed.
+    """
     plain = {"PATH": os.environ["PATH"], "HOME": str(folder), "NO_PROXY": "*", **environment}
     done = subprocess.run(
-        command, input=json.dumps(calls), capture_output=True, text=True, env=plain, cwd=folder, timeout=SECONDS
+        command,
+        input=json.dumps(calls),
+        capture_output=True,
+        text=True,
+        env=plain,
+        cwd=folder,
+        timeout=CLIENT_TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

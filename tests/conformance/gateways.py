@@ -1,4 +1,4 @@
-"""Gateways that cannot or will not do what they are asked, so that clients meet every error, and what they lean on."""
+"""Gateways that fail in every documented way, with the Redis and the workers that make them fail."""
 
 import os
 import sys
@@ -24,11 +24,11 @@ from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support import jobs
 
 TOKEN = "s3cret"
-LARGEST_BODY = 100_000
-MOST_QUEUED = 50
+MAX_BODY_BYTES = 100_000
+MAX_QUEUED = 50
 COLD_START_SECONDS = 1.0
 DEADLINE_SECONDS = 1.5
-# Models by what becomes of a job for them.
+# Models, named for the fate of their jobs.
 ABSENT, LOADING, SLOW, BROKEN, FULL = "test/absent", "test/loading", "test/slow", "test/broken", "test/full"
 STATES = {LOADING: WorkerState.LOADING, **dict.fromkeys((SLOW, BROKEN, FULL), WorkerState.READY)}
 _ROOT = Path(__file__).parents[2]
@@ -39,15 +39,15 @@ _POLL_SECONDS = 0.05
 
 
 class Gateway(Process):
-    """One more gateway process; ready when it lives, whatever it leans on."""
+    """A gateway process; ready when it is alive, even if Redis or the bucket is not."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         (port,) = free_ports(1)
         self.url = f"http://{LOOPBACK}:{port}"
         self._client = GatewayClient(port)
-        own = {"MASKMILL_BIND": f"{LOOPBACK}:{port}", "MASKMILL_PROCESSES": "1", "MASKMILL_THREADS": "32"}
+        required = {"MASKMILL_BIND": f"{LOOPBACK}:{port}", "MASKMILL_PROCESSES": "1", "MASKMILL_THREADS": "32"}
         plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
-        env = {**plain, "PYTHONPATH": str(_ROOT), **settings, **own}
+        env = {**plain, "PYTHONPATH": str(_ROOT), **settings, **required}
         super().__init__("The gateway", _COMMAND, log=folder / "gateway.log", env=env)
 
     def is_ready(self) -> bool:
@@ -58,11 +58,11 @@ class Gateway(Process):
 
 
 @contextmanager
-def grim_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
-    """Lend a gateway that asks for TOKEN, takes small bodies only, and has no worker that succeeds.
+def run_failing_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
+    """Run a gateway that requires TOKEN, accepts bodies up to MAX_BODY_BYTES, and has no worker that succeeds.
 
-    Its default model, ABSENT, has no worker at all, LOADING's is not ready, SLOW's takes no job, BROKEN's fails each,
-    and FULL's queue is full.
+    Its default model, ABSENT, has no worker; LOADING's worker is not ready, SLOW's claims no job, BROKEN's fails every
+    job, and FULL's queue is full.
     """
     with ValkeyServer(folder / "valkey", *free_ports(1)) as valkey:
         valkey.wait_ready()
@@ -71,43 +71,46 @@ def grim_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
             "MASKMILL_REDIS_URL": valkey.url,
             "MASKMILL_MODEL": ABSENT,
             "MASKMILL_TOKENS": TOKEN,
-            "MASKMILL_MAX_UPLOAD_BYTES": str(LARGEST_BODY),
-            "MASKMILL_MAX_QUEUED": str(MOST_QUEUED),
+            "MASKMILL_MAX_UPLOAD_BYTES": str(MAX_BODY_BYTES),
+            "MASKMILL_MAX_QUEUED": str(MAX_QUEUED),
             "MASKMILL_COLD_START_SECONDS": str(COLD_START_SECONDS),
             "MASKMILL_SYNC_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         }
-        with _no_good_workers(settings), _running(Gateway(folder, settings)) as gateway:
+        with _failing_workers(settings), _wait_ready(Gateway(folder, settings)) as gateway:
             yield gateway
 
 
 @contextmanager
-def blind_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
-    """Lend a gateway without Redis."""
-    (nobody,) = free_ports(1)
-    settings = {**stack.env, "MASKMILL_REDIS_URL": f"redis://{LOOPBACK}:{nobody}/0"}
-    with _running(Gateway(folder, settings)) as gateway:
+def run_gateway_without_redis(folder: Path, stack: Stack) -> Iterator[Gateway]:
+    """Run a gateway whose Redis does not answer."""
+    (unused_port,) = free_ports(1)
+    settings = {**stack.env, "MASKMILL_REDIS_URL": f"redis://{LOOPBACK}:{unused_port}/0"}
+    with _wait_ready(Gateway(folder, settings)) as gateway:
         yield gateway
 
 
 @contextmanager
-def _running(gateway: Gateway) -> Iterator[Gateway]:
+def _wait_ready(gateway: Gateway) -> Iterator[Gateway]:
     with gateway:
         yield gateway.wait_ready()
 
 
 @contextmanager
-def _no_good_workers(settings: Mapping[str, str]) -> Iterator[None]:
-    read = ApiSettings(**{name.removeprefix("MASKMILL_").lower(): value for name, value in settings.items()})
-    with connect(read) as redis:
+def _failing_workers(settings: Mapping[str, str]) -> Iterator[None]:
+    """Fill the queue of FULL, report the workers of STATES, and fail every job of BROKEN."""
+    gateway_settings = ApiSettings(
+        **{name.removeprefix("MASKMILL_").lower(): value for name, value in settings.items()}
+    )
+    with connect(gateway_settings) as redis:
         store = JobStore(
             redis,
-            lease_seconds=read.lease_seconds,
-            max_attempts=read.max_attempts,
-            result_ttl_seconds=read.result_ttl_seconds,
+            lease_seconds=gateway_settings.lease_seconds,
+            max_attempts=gateway_settings.max_attempts,
+            result_ttl_seconds=gateway_settings.result_ttl_seconds,
         )
-        for _ in range(MOST_QUEUED):
+        for _ in range(MAX_QUEUED):
             store.create(jobs.request(model=FULL, priority=Priority.INTERACTIVE))
-        registry, bucket, began = WorkerRegistry(redis), open_bucket(read), time.time()
+        registry, bucket, started_at = WorkerRegistry(redis), open_bucket(gateway_settings), time.time()
 
         def fail_all() -> None:
             for job_id in redis.zrange(f"mm:queued:{queue_name(BROKEN, Priority.INTERACTIVE)}", 0, -1):
@@ -115,21 +118,21 @@ def _no_good_workers(settings: Mapping[str, str]) -> Iterator[None]:
 
         def report_all() -> None:
             for model, state in STATES.items():
-                registry.report(WorkerStatus(f"of-{model}", model, state, device="cpu", since=began))
+                registry.report(WorkerStatus(f"of-{model}", model, state, device="cpu", since=started_at))
 
-        with _repeated(report_all, _HEARTBEAT_SECONDS), _repeated(fail_all, _POLL_SECONDS):
+        with _repeat(report_all, _HEARTBEAT_SECONDS), _repeat(fail_all, _POLL_SECONDS):
             yield
 
 
 @contextmanager
-def _repeated(work: Callable[[], None], pause_seconds: float) -> Iterator[None]:
+def _repeat(action: Callable[[], None], interval_seconds: float) -> Iterator[None]:
     stop = threading.Event()
 
     def run() -> None:
-        while not stop.wait(pause_seconds):
-            work()
+        while not stop.wait(interval_seconds):
+            action()
 
-    work()
+    action()
     thread = threading.Thread(target=run)
     thread.start()
     try:

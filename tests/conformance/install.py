@@ -1,6 +1,6 @@
-"""Install the pinned clients that the conformance tests drive:   python -m tests.conformance.install
+"""Install the pinned clients that the conformance tests run_client:   python -m tests.conformance.install
 
-Each version has an environment of its own under build/conformance/, made again only when its pins have changed.
+Each version has its own environment under build/conformance/, rebuilt only when its pins have changed.
 """
 
 import fcntl
@@ -18,11 +18,11 @@ BUILT = Path(__file__).parents[2] / "build" / "conformance"
 HUB_VERSIONS = ("2.4.0", "0.36.2", "0.31.4", "0.24.7")
 JS_VERSIONS = ("4.13.30", "3.9.2", "2.8.1")
 OLDEST_NODE = 18
-_SECONDS = 170  # for one environment, so that a test that waits for it says why before it is ended
+_TIMEOUT_SECONDS = 170  # for one environment; less than a test's own, so that the test reports the reason
 
 
 class CannotInstall(Exception):
-    """A client cannot be had on this machine; the text is one line and says why."""
+    """A client cannot be installed on this machine; the message is one line with the reason."""
 
 
 def hub_python(version: str) -> Path:
@@ -34,26 +34,26 @@ def hub_python(version: str) -> Path:
     pins = CLIENTS / f"py-{version}.txt"
     folder = BUILT / f"py-{version}"
     python = folder / "bin" / "python"
-    with _made_once(folder, _fingerprint([pins], sys.version)) as is_made:
-        if not is_made:
+    with _build_once(folder, _fingerprint([pins], sys.version)) as is_built:
+        if not is_built:
             venv.create(folder, clear=True, symlinks=True)
-            # The pins are complete, so nothing is resolved: what they lack is noticed when the client is imported.
+            # The pins are complete, so nothing is resolved; a missing one fails the import of the client.
             pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input"]
             _run([*pip, "--disable-pip-version-check", "--no-deps", "-r", str(pins)], folder)
     return python
 
 
 def js_folder() -> Path:
-    """Return the folder whose node_modules hold every version of @huggingface/inference, as inference-<version>.
+    """Return the folder whose node_modules holds every version of @huggingface/inference, as inference-<version>.
 
     Raises:
         CannotInstall: node or npm is missing or too old, or npm failed.
     """
-    _insist_on_node()
+    _require_node()
     folder = BUILT / "js"
     sources = [CLIENTS / "js" / name for name in ("package.json", "package-lock.json")]
-    with _made_once(folder, _fingerprint(sources)) as is_made:
-        if not is_made:
+    with _build_once(folder, _fingerprint(sources)) as is_built:
+        if not is_built:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             for source in sources:
@@ -62,8 +62,8 @@ def js_folder() -> Path:
     return folder
 
 
-def insist_on_curl() -> None:
-    """Do nothing if curl is here.
+def require_curl() -> None:
+    """Check that curl is installed.
 
     Raises:
         CannotInstall: it is not.
@@ -72,7 +72,7 @@ def insist_on_curl() -> None:
         raise CannotInstall("curl is not installed")
 
 
-def _insist_on_node() -> None:
+def _require_node() -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise CannotInstall("node and npm are not installed")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -81,18 +81,18 @@ def _insist_on_node() -> None:
 
 
 @contextmanager
-def _made_once(folder: Path, fingerprint: str) -> Iterator[bool]:
-    """Say whether a folder was made from this before; if not, it counts as made when the block ends without an error.
+def _build_once(folder: Path, fingerprint: str) -> Iterator[bool]:
+    """Yield whether a folder is built from these sources; if not, it is marked as built after the block succeeds.
 
-    Two test runs in one checkout wait for each other here.
+    A lock file serializes two test runs in one checkout.
     """
     BUILT.mkdir(parents=True, exist_ok=True)
     stamp = folder.with_suffix(folder.suffix + ".made")
     with folder.with_suffix(folder.suffix + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        is_made = folder.is_dir() and stamp.exists() and stamp.read_text() == fingerprint
-        yield is_made
-        if not is_made:
+        is_built = folder.is_dir() and stamp.exists() and stamp.read_text() == fingerprint
+        yield is_built
+        if not is_built:
             stamp.write_text(fingerprint)
 
 
@@ -104,13 +104,13 @@ def _fingerprint(files: Sequence[Path], *more: str) -> str:
 def _run(command: Sequence[str], folder: Path) -> None:
     try:
         done = subprocess.run(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_SECONDS
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise CannotInstall(f"{folder.name} was not installed within {_SECONDS} s") from None
+        raise CannotInstall(f"{folder.name} was not installed within {_TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
-        words = [line for line in done.stdout.splitlines() if "error" in line.lower()] or done.stdout.splitlines()
-        raise CannotInstall(f"{folder.name} could not be installed: {words[0] if words else 'no reason given'}")
+        reasons = [line for line in done.stdout.splitlines() if "error" in line.lower()] or done.stdout.splitlines()
+        raise CannotInstall(f"{folder.name} could not be installed: {reasons[0] if reasons else 'no reason given'}")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What came of a call, the same for every client, and the table of all of them that a test run ends with."""
+"""The outcome of a call, in one form for all clients, and the table of outcomes that is printed after a test run."""
 
 import base64
 import hashlib
@@ -22,8 +22,8 @@ class Segment:
     sha256: str
 
     @classmethod
-    def of_wire(cls, wire: Mapping[str, Any]) -> "Segment":
-        """Decode an element as the gateway writes it: standard base64, no prefix."""
+    def from_wire(cls, wire: Mapping[str, Any]) -> "Segment":
+        """Decode an element of the gateway's array: standard base64, no prefix."""
         mask = Image.open(io.BytesIO(base64.b64decode(wire["mask"], validate=True)))
         values = tuple(sorted(value for _, value in mask.getcolors() or []))
         return cls(
@@ -31,30 +31,30 @@ class Segment:
         )
 
     @classmethod
-    def of_report(cls, wire: Mapping[str, Any]) -> "Segment":
-        """Read what clients/hub.py says of an element whose mask its client has decoded."""
+    def from_report(cls, wire: Mapping[str, Any]) -> "Segment":
+        """Read an element of the report of clients/hub.py, whose mask the client has decoded."""
         return cls(**{**wire, "size": tuple(wire["size"]), "values": tuple(wire["values"])})
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Segments or, if there are none (None), an answer of another kind or an exception of the client's own."""
+    """The segments or, if they are None, another value, or the client's own exception."""
 
     segments: tuple[Segment, ...] | None = None
     value: object = None
     error: str = ""
-    told: str = ""
+    message: str = ""
     status: int | None = None
     request_id: str | None = None
     requests: int = 0
 
     @classmethod
-    def of_report(cls, wire: Mapping[str, Any]) -> "Outcome":
-        """Read what a client's script says of one call."""
+    def from_report(cls, wire: Mapping[str, Any]) -> "Outcome":
+        """Read the report of a client's script on one call."""
         segments = wire.get("segments")
         if segments is None:
             return cls(**wire)
-        decoded = tuple(Segment.of_wire(one) if "mask" in one else Segment.of_report(one) for one in segments)
+        decoded = tuple(Segment.from_wire(one) if "mask" in one else Segment.from_report(one) for one in segments)
         return cls(**{**wire, "segments": decoded})
 
     def __str__(self) -> str:
@@ -62,28 +62,28 @@ class Outcome:
             return f"{len(self.segments)} mask{'s' * (len(self.segments) > 1)}" if self.segments else "[]"
         if self.error:
             return f"{self.status or self.error}"
-        return "told" if isinstance(self.value, dict) else str(self.value)
+        return "object" if isinstance(self.value, dict) else str(self.value)
 
 
 @dataclass
 class Table:
-    """Who sent what, and what came of it."""
+    """The outcomes by client and form."""
 
     cells: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def note(self, client: str, form: str, outcome: object) -> None:
+    def record(self, client: str, form: str, outcome: object) -> None:
         self.cells[client, form] = str(outcome)
 
     def lines(self) -> Sequence[str]:
-        """Return a table for each family of clients: a row for each form, a column for each client."""
+        """Return the lines of one table per family of clients: a row per form, a column per client."""
         families: dict[str, list[str]] = {}
         for client, _ in self.cells:
             of_family = families.setdefault(client.split()[0], [])
             if client not in of_family:
                 of_family.append(client)
-        return [line for clients in families.values() for line in [*self._lines_of(clients), ""]]
+        return [line for clients in families.values() for line in [*self._format_rows(clients), ""]]
 
-    def _lines_of(self, clients: Sequence[str]) -> list[str]:
+    def _format_rows(self, clients: Sequence[str]) -> list[str]:
         forms = list(dict.fromkeys(form for client, form in self.cells if client in clients))
         rows = [
             ["", *clients],

@@ -1,4 +1,4 @@
-"""A thousand bodies that nobody should send: each is answered, in JSON, and none by a fault of ours."""
+"""A thousand malformed bodies: each response is JSON, and none is a 5xx."""
 
 import base64
 import http.client
@@ -15,8 +15,8 @@ from deploy.local.stack import Stack
 from tests.conformance.wire import document
 
 BODIES = 1000
-SECONDS = 60.0
-PATIENCE_SECONDS = 20.0
+MAX_SECONDS = 60.0
+TIMEOUT_SECONDS = 20.0
 PATHS = ["/", "/models/maskmill/embedded", "/predict", "/models/org/none", "/?threshold=nan", "/?subtask=x"]
 TYPES = [
     "",
@@ -29,69 +29,75 @@ TYPES = [
 
 
 def seeds() -> list[bytes]:
-    """Small bodies of every form, all but the last two in order."""
-    images = [encoded(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")]
+    """Return small bodies of every form; all but the last two are valid."""
+    images = [encode_image(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")]
     text = base64.b64encode(images[0]).decode()
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + images[1] + b"\r\n--b--\r\n"
     whole = document(text, parameters={"threshold": 0.5, "subtask": "semantic"}, options={"use_cache": False})
     return [*images, text.encode(), form, whole, b'{"inputs": {"a": [1]}, "parameters": []}', b"--b\r\n\r\n"]
 
 
-def encoded(kind: str) -> bytes:
+def encode_image(kind: str) -> bytes:
     buffer = BytesIO()
     Image.effect_noise((16, 12), 60).convert("RGB").save(buffer, kind)
     return buffer.getvalue()
 
 
-def cut(chance: random.Random, body: bytes) -> bytes:
-    return body[: chance.randrange(len(body))]
+def truncate(rng: random.Random, body: bytes) -> bytes:
+    return body[: rng.randrange(len(body))]
 
 
-def flip(chance: random.Random, body: bytes) -> bytes:
+def flip_bits(rng: random.Random, body: bytes) -> bytes:
     flipped = bytearray(body)
-    for _ in range(chance.randint(1, 16)):
-        flipped[chance.randrange(min(len(flipped), 64))] ^= 1 << chance.randrange(8)
+    for _ in range(rng.randint(1, 16)):
+        flipped[rng.randrange(min(len(flipped), 64))] ^= 1 << rng.randrange(8)
     return bytes(flipped)
 
 
-def splice(chance: random.Random, body: bytes) -> bytes:
-    place = chance.randrange(min(len(body), 64))
-    return body[:place] + chance.randbytes(chance.randint(1, 40)) + body[place:]
+def insert_bytes(rng: random.Random, body: bytes) -> bytes:
+    position = rng.randrange(min(len(body), 64))
+    return body[:position] + rng.randbytes(rng.randint(1, 40)) + body[position:]
 
 
-def retype(chance: random.Random, _: bytes) -> bytes:
+def random_document(rng: random.Random, _: bytes) -> bytes:
     values = [None, True, -1, 1e400, "", "x" * 300, [], {}, [[]], "\ud800", "http://127.0.0.1:1/", "\u0000"]
     names = ["inputs", "image", "parameters", "model", "options", "threshold", "\u0000"]
-    return json.dumps({name: chance.choice(values) for name in chance.sample(names, 3)}).encode()
+    return json.dumps({name: rng.choice(values) for name in rng.sample(names, 3)}).encode()
 
 
-def noise(chance: random.Random, _: bytes) -> bytes:
-    return chance.randbytes(chance.randrange(400))
+def random_bytes(rng: random.Random, _: bytes) -> bytes:
+    return rng.randbytes(rng.randrange(400))
 
 
-MUTATIONS: list[Callable[[random.Random, bytes], bytes]] = [cut, flip, splice, retype, noise]
+MUTATIONS: list[Callable[[random.Random, bytes], bytes]] = [
+    truncate,
+    flip_bits,
+    insert_bytes,
+    random_document,
+    random_bytes,
+]
 
 
 def test_a_thousand_malformed_bodies_get_json_and_no_5xx(stack: Stack) -> None:
-    chance = random.Random(20240229)
-    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=PATIENCE_SECONDS)
+    rng = random.Random(20240229)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=TIMEOUT_SECONDS)
     statuses: Counter[int] = Counter()
-    models = seeds()
+    valid_bodies = seeds()
     started = time.monotonic()
 
     for number in range(BODIES):
-        body = chance.choice(MUTATIONS)(chance, chance.choice(models))
-        kind = chance.choice(TYPES)
-        connection.request("POST", chance.choice(PATHS), body, {"Content-Type": kind} if kind else {})
+        body = rng.choice(MUTATIONS)(rng, rng.choice(valid_bodies))
+        content_type = rng.choice(TYPES)
+        connection.request("POST", rng.choice(PATHS), body, {"Content-Type": content_type} if content_type else {})
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        content = json.loads(response.read())
         statuses[response.status] += 1
 
-        assert response.status < 500, (number, body, answer)
+        assert response.status < 500, (number, body, content)
         assert response.headers.get_content_type() == "application/json"
-        assert isinstance(answer, list if response.status == 200 else dict)
+        assert isinstance(content, list if response.status == 200 else dict)
 
     connection.close()
-    assert time.monotonic() - started < SECONDS
+    assert time.monotonic() - started < MAX_SECONDS
     assert set(statuses) <= {200, 400, 404, 413}
     assert statuses[400] > BODIES / 2

@@ -1,4 +1,4 @@
-"""The rules of the wire that no client shows: bytes, headers, what must be refused, and what must not be touched."""
+"""The parts of the wire contract that no client library shows: bytes, headers, errors, and no outgoing requests."""
 
 import base64
 import gzip
@@ -18,32 +18,32 @@ from tests.conformance.gateways import ABSENT, BROKEN, COLD_START_SECONDS, FULL,
 from tests.conformance.wire import document, post, send
 
 BROWSER = {"Origin": "https://example.org"}
-ASKED = "authorization, content-type, user-agent, x-hf-bill-to, x-use-cache, x-wait-for-model"
-EXPOSED = {"x-request-id", "x-compute-time", "x-compute-type", "x-maskmill-job-id"}
+REQUEST_HEADERS = "authorization, content-type, user-agent, x-hf-bill-to, x-use-cache, x-wait-for-model"
+EXPOSED_HEADERS = {"x-request-id", "x-compute-time", "x-compute-type", "x-maskmill-job-id"}
 
 
 @pytest.fixture(scope="module")
-def encoded(photo: bytes) -> str:
-    return base64.b64encode(photo).decode()
+def image_base64(image: bytes) -> str:
+    return base64.b64encode(image).decode()
 
 
 @pytest.fixture
-def canary() -> Iterator[socket.socket]:
-    """A listener on loopback that nobody has any business to connect to."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        yield listener
+def listener() -> Iterator[socket.socket]:
+    """A listener on loopback to which the gateway must never connect."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
 
 
-def test_the_array_has_the_shape_of_the_reference_pipeline(stack: Stack, photo: bytes) -> None:
-    answer = post(stack.url, "/?threshold=0.3", photo)
+def test_the_array_has_the_shape_of_the_reference_pipeline(stack: Stack, image: bytes) -> None:
+    response = post(stack.url, "/?threshold=0.3", image)
 
-    assert answer.status == 200
-    assert answer.headers["content-type"] == "application/json"
-    array = answer.json()
+    assert response.status == 200
+    assert response.headers["content-type"] == "application/json"
+    array = response.json()
     assert len(array) >= 2
     assert [list(element) for element in array] == [["score", "label", "mask"]] * len(array)
-    for segment in answer.segments:
+    for segment in response.segments:
         assert isinstance(segment.score, float) and 0.3 < segment.score <= 1
         assert (segment.mode, segment.size) == ("L", (256, 256))
         assert set(segment.values) <= {0, 255} and 255 in segment.values
@@ -64,37 +64,39 @@ def test_semantic_segments_have_a_numeric_score(reference: Reference) -> None:
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"threshold": None, "mask_threshold": None, "subtask": None}])
-def test_null_parameters_are_the_defaults(stack: Stack, encoded: str, parameters: Any, reference: Reference) -> None:
-    answer = post(stack.url, "/", document(encoded, parameters=parameters))
+def test_null_parameters_are_the_defaults(
+    stack: Stack, image_base64: str, parameters: Any, reference: Reference
+) -> None:
+    response = post(stack.url, "/", document(image_base64, parameters=parameters))
 
     expected = reference("photo.jpg", {"threshold": 0.9, "mask_threshold": 0.5, "overlap_mask_area_threshold": 0.5})
-    assert answer.segments == expected
+    assert response.segments == expected
     assert expected
 
 
-def test_no_segment_above_the_threshold_gives_an_empty_array(stack: Stack, encoded: str) -> None:
-    answer = post(stack.url, "/", document(encoded, parameters={"threshold": 1.0}))
+def test_no_segment_above_the_threshold_gives_an_empty_array(stack: Stack, image_base64: str) -> None:
+    response = post(stack.url, "/", document(image_base64, parameters={"threshold": 1.0}))
 
-    assert (answer.status, answer.body.strip()) == (200, b"[]")
+    assert (response.status, response.body.strip()) == (200, b"[]")
 
 
-def test_the_response_is_compressed_if_the_client_accepts_gzip(stack: Stack, photo: bytes) -> None:
-    plain = post(stack.url, "/?subtask=semantic", photo)
-    shrunk = post(stack.url, "/?subtask=semantic", photo, {"Accept-Encoding": "gzip, deflate"})
+def test_the_response_is_compressed_if_the_client_accepts_gzip(stack: Stack, image: bytes) -> None:
+    plain = post(stack.url, "/?subtask=semantic", image)
+    compressed = post(stack.url, "/?subtask=semantic", image, {"Accept-Encoding": "gzip, deflate"})
 
     assert "content-encoding" not in plain.headers
-    assert shrunk.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(shrunk.body) == plain.body
-    assert len(shrunk.body) < len(plain.body)
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(compressed.body) == plain.body
+    assert len(compressed.body) < len(plain.body)
 
 
-def test_the_headers_give_request_id_job_id_and_compute_time(stack: Stack, photo: bytes) -> None:
-    answer = post(stack.url, "/", photo, {"X-Request-ID": "mine.1"})
+def test_the_headers_give_request_id_job_id_and_compute_time(stack: Stack, image: bytes) -> None:
+    response = post(stack.url, "/", image, {"X-Request-ID": "mine.1"})
 
-    assert answer.headers["x-request-id"] == "mine.1"
-    assert float(answer.headers["x-compute-time"]) >= 0
-    assert answer.headers["x-compute-type"] in ("cpu", "gpu")
-    job = send(stack.url, "GET", f"/v1/jobs/{answer.headers['x-maskmill-job-id']}").json()
+    assert response.headers["x-request-id"] == "mine.1"
+    assert float(response.headers["x-compute-time"]) >= 0
+    assert response.headers["x-compute-type"] in ("cpu", "gpu")
+    job = send(stack.url, "GET", f"/v1/jobs/{response.headers['x-maskmill-job-id']}").json()
     assert job["state"] == "succeeded"
 
 
@@ -118,21 +120,21 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("body", "code"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_a_body_without_an_image_is_rejected(stack: Stack, body: bytes, code: str) -> None:
-    answer = post(stack.url, "/", body)
+    response = post(stack.url, "/", body)
 
-    assert answer.insist_on_refusal(400)
-    assert answer.json()["error_type"] == code
+    assert response.check_error(400)
+    assert response.json()["error_type"] == code
 
 
-@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
-def test_a_truncated_image_is_rejected_raw_and_in_json(stack: Stack, photo: bytes, share: float) -> None:
-    cut = photo[: int(share * len(photo))]
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.99])
+def test_a_truncated_image_is_rejected_raw_and_in_json(stack: Stack, image: bytes, fraction: float) -> None:
+    cut = image[: int(fraction * len(image))]
 
     raw = post(stack.url, "/", cut)
     packed = post(stack.url, "/", document(base64.b64encode(cut).decode()))
 
-    assert raw.insist_on_refusal(400)
-    assert packed.insist_on_refusal(400)
+    assert raw.check_error(400)
+    assert packed.check_error(400)
 
 
 @pytest.mark.parametrize(
@@ -148,31 +150,31 @@ def test_a_truncated_image_is_rejected_raw_and_in_json(stack: Stack, photo: byte
     ],
     ids=str,
 )
-def test_bad_parameters_are_rejected(stack: Stack, encoded: str, parameters: Any, code: str) -> None:
-    answer = post(stack.url, "/", document(encoded, parameters=parameters))
+def test_bad_parameters_are_rejected(stack: Stack, image_base64: str, parameters: Any, code: str) -> None:
+    response = post(stack.url, "/", document(image_base64, parameters=parameters))
 
-    assert answer.insist_on_refusal(400)
-    assert answer.json()["error_type"] == code
+    assert response.check_error(400)
+    assert response.json()["error_type"] == code
 
 
-def test_no_url_in_a_body_is_fetched(stack: Stack, canary: socket.socket) -> None:
-    url = f"http://127.0.0.1:{canary.getsockname()[1]}/cats.jpg"
+def test_no_url_in_a_body_is_fetched(stack: Stack, listener: socket.socket) -> None:
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/cats.jpg"
     bodies = [document(url), document([url]), document({"url": url}), json.dumps({"image": url}).encode(), url.encode()]
 
-    answers = [post(stack.url, path, body) for path in ("/", "/v1/jobs") for body in bodies]
+    responses = [post(stack.url, path, body) for path in ("/", "/v1/jobs") for body in bodies]
 
-    assert {answer.status for answer in answers} == {400}
+    assert {response.status for response in responses} == {400}
     with pytest.raises(BlockingIOError):
-        canary.accept()
+        listener.accept()
 
 
-def test_no_path_in_a_body_is_opened(stack: Stack, album: Path) -> None:
-    file = album / "photo.jpg"
+def test_no_path_in_a_body_is_opened(stack: Stack, image_folder: Path) -> None:
+    file = image_folder / "photo.jpg"
     names = [str(file), file.as_uri(), str(file).removeprefix("/")]
 
-    answers = [post(stack.url, "/", body) for name in names for body in (document(name), name.encode())]
+    responses = [post(stack.url, "/", body) for name in names for body in (document(name), name.encode())]
 
-    assert {answer.status for answer in answers} == {400}
+    assert {response.status for response in responses} == {400}
 
 
 @pytest.mark.parametrize(
@@ -188,52 +190,52 @@ def test_no_path_in_a_body_is_opened(stack: Stack, album: Path) -> None:
         ("POST", "/healthz", 405),
     ],
 )
-def test_an_unknown_route_is_rejected_in_json(stack: Stack, photo: bytes, method: str, path: str, status: int) -> None:
-    body = photo if method != "GET" else None
+def test_an_unknown_route_is_rejected_in_json(stack: Stack, image: bytes, method: str, path: str, status: int) -> None:
+    body = image if method != "GET" else None
 
-    answer = send(stack.url, method, path, body)
+    response = send(stack.url, method, path, body)
 
-    assert answer.insist_on_refusal(status)
+    assert response.check_error(status)
 
 
 @pytest.mark.parametrize(
     ("model", "status"), [(BROKEN, 500), (FULL, 429), (SLOW, 504), ("org/none", 404)], ids=lambda value: str(value)
 )
-def test_a_failing_model_is_reported_in_json(grim: Gateway, photo: bytes, model: str, status: int) -> None:
-    answer = post(grim.url, f"/models/{model}", photo, {"Authorization": f"Bearer {TOKEN}"})
+def test_a_failing_model_is_reported_in_json(failing_gateway: Gateway, image: bytes, model: str, status: int) -> None:
+    response = post(failing_gateway.url, f"/models/{model}", image, {"Authorization": f"Bearer {TOKEN}"})
 
-    assert answer.insist_on_refusal(status)
+    assert response.check_error(status)
 
 
-@pytest.mark.parametrize(("model", "told"), [(ABSENT, "has no worker"), (LOADING, "is currently loading")])
+@pytest.mark.parametrize(("model", "message"), [(ABSENT, "has no worker"), (LOADING, "is currently loading")])
 def test_a_cold_start_is_reported_after_a_delay_with_an_estimate(
-    grim: Gateway, photo: bytes, model: str, told: str
+    failing_gateway: Gateway, image: bytes, model: str, message: str
 ) -> None:
     started = time.monotonic()
 
-    answer = post(grim.url, f"/models/{model}", photo, {"Authorization": f"Bearer {TOKEN}"})
+    response = post(failing_gateway.url, f"/models/{model}", image, {"Authorization": f"Bearer {TOKEN}"})
 
-    assert told in answer.insist_on_refusal(503)
-    assert answer.json()["estimated_time"] > 0
+    assert message in response.check_error(503)
+    assert response.json()["estimated_time"] > 0
     assert time.monotonic() - started >= COLD_START_SECONDS
 
 
 @pytest.mark.parametrize("model", [ABSENT, LOADING])
-def test_wait_for_model_waits_until_the_deadline(grim: Gateway, photo: bytes, model: str) -> None:
-    waiting = {"Authorization": f"Bearer {TOKEN}", "X-Wait-For-Model": "true"}
+def test_wait_for_model_waits_until_the_deadline(failing_gateway: Gateway, image: bytes, model: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "X-Wait-For-Model": "true"}
 
-    answer = post(grim.url, f"/models/{model}", photo, waiting)
+    response = post(failing_gateway.url, f"/models/{model}", image, headers)
 
-    assert answer.insist_on_refusal(504)
+    assert response.check_error(504)
 
 
-def test_a_full_queue_tells_when_to_retry(grim: Gateway, photo: bytes) -> None:
-    answer = post(grim.url, f"/models/{FULL}", photo, {"Authorization": f"Bearer {TOKEN}"})
+def test_a_full_queue_tells_when_to_retry(failing_gateway: Gateway, image: bytes) -> None:
+    response = post(failing_gateway.url, f"/models/{FULL}", image, {"Authorization": f"Bearer {TOKEN}"})
 
-    seconds = int(answer.headers["retry-after"])
+    seconds = int(response.headers["retry-after"])
     assert seconds > 0
-    assert answer.headers["ratelimit"] == f'"queue";r=0;t={seconds}'
-    assert answer.headers["ratelimit-policy"].startswith('"fixed window";"queue";q=')
+    assert response.headers["ratelimit"] == f'"queue";r=0;t={seconds}'
+    assert response.headers["ratelimit-policy"].startswith('"fixed window";"queue";q=')
 
 
 @pytest.mark.parametrize(
@@ -241,11 +243,11 @@ def test_a_full_queue_tells_when_to_retry(grim: Gateway, photo: bytes) -> None:
     [("/", "", 100, 401), ("/", "wrong", 100, 401), ("/", TOKEN, 30_000_000, 413), ("/none", TOKEN, 30_000_000, 404)],
 )
 def test_the_error_of_a_rejected_upload_is_readable(
-    grim: Gateway, path: str, token: str, size: int, status: int
+    failing_gateway: Gateway, path: str, token: str, size: int, status: int
 ) -> None:
-    answer = post(grim.url, path, bytes(size), {"Authorization": f"Bearer {token}"} if token else {})
+    response = post(failing_gateway.url, path, bytes(size), {"Authorization": f"Bearer {token}"} if token else {})
 
-    assert answer.insist_on_refusal(status)
+    assert response.check_error(status)
 
 
 MALFORMED: dict[str, bytes] = {
@@ -264,49 +266,49 @@ def test_malformed_http_is_rejected_in_json(stack: Stack, request_bytes: bytes) 
     with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        response = b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     assert 400 <= int(head.split()[1]) < 500
     assert b"content-type: application/json" in head.lower()
     assert isinstance(json.loads(body)["error"], str)
 
 
 @pytest.mark.parametrize("path", ["/", f"/models/{EMBEDDED}", "/v1/jobs", "/none"])
-def test_a_preflight_is_answered_on_every_path(grim: Gateway, path: str) -> None:
-    asked = {**BROWSER, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ASKED}
+def test_a_preflight_is_answered_on_every_path(failing_gateway: Gateway, path: str) -> None:
+    headers = {**BROWSER, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": REQUEST_HEADERS}
 
-    answer = send(grim.url, "OPTIONS", path, headers=asked)
+    response = send(failing_gateway.url, "OPTIONS", path, headers=headers)
 
-    allowed = {name.strip() for name in answer.headers["access-control-allow-headers"].lower().split(",")}
-    assert answer.status == 204
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "POST" in answer.headers["access-control-allow-methods"]
-    assert allowed >= set(ASKED.split(", "))
+    allowed = {name.strip() for name in response.headers["access-control-allow-headers"].lower().split(",")}
+    assert response.status == 204
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "POST" in response.headers["access-control-allow-methods"]
+    assert allowed >= set(REQUEST_HEADERS.split(", "))
 
 
-def test_an_allowed_origin_may_read_the_response_and_its_headers(stack: Stack, photo: bytes) -> None:
+def test_an_allowed_origin_may_read_the_response_and_its_headers(stack: Stack, image: bytes) -> None:
     origin = "http://localhost:5173"
 
-    answer = post(stack.url, "/", photo, {"Origin": origin})
+    response = post(stack.url, "/", image, {"Origin": origin})
 
-    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].lower().split(",")}
-    assert answer.headers["access-control-allow-origin"] == origin
-    assert exposed >= EXPOSED
+    exposed = {name.strip() for name in response.headers["access-control-expose-headers"].lower().split(",")}
+    assert response.headers["access-control-allow-origin"] == origin
+    assert exposed >= EXPOSED_HEADERS
 
 
-def test_an_allowed_origin_may_read_an_error(grim: Gateway) -> None:
-    answer = post(grim.url, "/", b"", BROWSER)
+def test_an_allowed_origin_may_read_an_error(failing_gateway: Gateway) -> None:
+    response = post(failing_gateway.url, "/", b"", BROWSER)
 
-    assert answer.insist_on_refusal(401)
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "x-request-id" in answer.headers["access-control-expose-headers"].lower()
+    assert response.check_error(401)
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "x-request-id" in response.headers["access-control-expose-headers"].lower()
 
 
 def test_a_request_without_an_origin_gets_no_cors_headers(stack: Stack) -> None:
-    answer = send(stack.url, "GET", "/healthz")
+    response = send(stack.url, "GET", "/healthz")
 
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize("path", ["/health", f"/models/{EMBEDDED}/health"])
@@ -321,9 +323,9 @@ def test_the_info_of_an_endpoint(stack: Stack, path: str) -> None:
     assert (info["model_id"], info["task"], info["state"]) == (EMBEDDED, "image-segmentation", "ready")
 
 
-def test_the_status_of_a_model_has_the_shape_of_the_inference_api(stack: Stack, grim: Gateway) -> None:
+def test_the_status_of_a_model_has_the_shape_of_the_inference_api(stack: Stack, failing_gateway: Gateway) -> None:
     ready = send(stack.url, "GET", f"/status/{EMBEDDED}").json()
-    away = send(grim.url, "GET", f"/status/{ABSENT}", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    absent = send(failing_gateway.url, "GET", f"/status/{ABSENT}", headers={"Authorization": f"Bearer {TOKEN}"}).json()
 
     assert ready == {"loaded": True, "state": "Loaded", "compute_type": "cpu", "framework": "transformers"}
-    assert (away["loaded"], away["state"]) == (False, "Loadable")
+    assert (absent["loaded"], absent["state"]) == (False, "Loadable")

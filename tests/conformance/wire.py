@@ -1,4 +1,4 @@
-"""Plain HTTP, for what no client can be made to send."""
+"""Plain HTTP, for requests that no client library sends."""
 
 import http.client
 import json
@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 from tests.conformance.outcomes import Segment
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """Header names are in lower case."""
 
     status: int
@@ -25,33 +25,33 @@ class Answer:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        return tuple(Segment.of_wire(element) for element in self.json())
+        return tuple(Segment.from_wire(element) for element in self.json())
 
-    def insist_on_refusal(self, status: int) -> str:
-        """Return the sentence of an error that every client can show."""
+    def check_error(self, status: int) -> str:
+        """Check the shape of an error response, and return its message."""
         assert self.status == status, self.body[:300]
         assert self.headers["content-type"].split(";")[0] == "application/json"
         assert self.headers["x-request-id"]
-        sentence = self.json()["error"]
-        assert isinstance(sentence, str) and sentence
-        return sentence
+        message = self.json()["error"]
+        assert isinstance(message, str) and message
+        return message
 
 
 def send(
     url: str, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> Response:
     """Send one request with exactly these headers, besides Host and Content-Length."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_SECONDS)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
     try:
         connection.request(method, path, body=body, headers=dict(headers or {}))
-        response = connection.getresponse()
-        sent = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, response.read(), sent)
+        reply = connection.getresponse()
+        received = {name.lower(): value for name, value in reply.getheaders()}
+        return Response(reply.status, reply.read(), received)
     finally:
         connection.close()
 
 
-def post(url: str, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
+def post(url: str, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     return send(url, "POST", path, body, headers)
 
 

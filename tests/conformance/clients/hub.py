@@ -1,6 +1,6 @@
-"""What one version of huggingface_hub makes of a list of calls; runs in that version's own environment.
+"""Makes a list of calls with one version of huggingface_hub; runs in that version's own environment.
 
-Reads the calls of each flavour (sync, async) as JSON from stdin and writes what came of each to stdout, by name.
+Reads the calls of each flavour (sync, async) as JSON from stdin and writes the outcome of each to stdout, by name.
 """
 
 import asyncio
@@ -14,39 +14,43 @@ from typing import Any
 
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 
-AT_ONCE = 4
+CONCURRENCY = 4
 
 
 def main() -> None:
     calls = json.load(sys.stdin)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        sync = dict(pool.map(make, calls["sync"]))
-    json.dump({"sync": sync, "async": asyncio.run(make_all(calls["async"]))}, sys.stdout)
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        sync = dict(pool.map(make_call, calls["sync"]))
+    json.dump({"sync": sync, "async": asyncio.run(make_calls(calls["async"]))}, sys.stdout)
 
 
-def make(call: dict[str, Any]) -> tuple[str, Any]:
+def make_call(call: dict[str, Any]) -> tuple[str, Any]:
     try:
         client = InferenceClient(**call["client"])
-        return call["name"], shown(getattr(client, call["method"])(*image_of(call), **call["arguments"]))
+        return call["name"], describe_result(
+            getattr(client, call["method"])(*image_arguments(call), **call["arguments"])
+        )
     except Exception as error:
-        return call["name"], refused(error)
+        return call["name"], describe_error(error)
 
 
-async def make_all(calls: list[dict[str, Any]]) -> dict[str, Any]:
-    turn = asyncio.Semaphore(AT_ONCE)
+async def make_calls(calls: list[dict[str, Any]]) -> dict[str, Any]:
+    limit = asyncio.Semaphore(CONCURRENCY)
 
-    async def make_one(call: dict[str, Any]) -> tuple[str, Any]:
-        async with turn:
+    async def make_async_call(call: dict[str, Any]) -> tuple[str, Any]:
+        async with limit:
             try:
                 client = AsyncInferenceClient(**call["client"])
-                return call["name"], shown(await getattr(client, call["method"])(*image_of(call), **call["arguments"]))
+                return call["name"], describe_result(
+                    await getattr(client, call["method"])(*image_arguments(call), **call["arguments"])
+                )
             except Exception as error:
-                return call["name"], refused(error)
+                return call["name"], describe_error(error)
 
-    return dict(await asyncio.gather(*map(make_one, calls)))
+    return dict(await asyncio.gather(*map(make_async_call, calls)))
 
 
-def image_of(call: dict[str, Any]) -> list[Any]:
+def image_arguments(call: dict[str, Any]) -> list[Any]:
     match call["image"]:
         case ["bytes", path]:
             return [Path(path).read_bytes()]
@@ -57,13 +61,13 @@ def image_of(call: dict[str, Any]) -> list[Any]:
     return []
 
 
-def shown(answer: Any) -> dict[str, Any]:
-    if isinstance(answer, list):
-        return {"segments": [segment(element) for element in answer]}
-    return {"value": dataclasses.asdict(answer) if dataclasses.is_dataclass(answer) else answer}
+def describe_result(result: Any) -> dict[str, Any]:
+    if isinstance(result, list):
+        return {"segments": [describe_segment(element) for element in result]}
+    return {"value": dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result}
 
 
-def segment(element: Any) -> dict[str, Any]:
+def describe_segment(element: Any) -> dict[str, Any]:
     mask = element.mask
     return {
         "label": element.label,
@@ -75,14 +79,14 @@ def segment(element: Any) -> dict[str, Any]:
     }
 
 
-def refused(error: Exception) -> dict[str, Any]:
+def describe_error(error: Exception) -> dict[str, Any]:
     response = getattr(error, "response", None)
-    # The asynchronous clients of old hand the body over beside the exception.
-    told = [str(error), getattr(error, "server_message", None), getattr(error, "response_error_payload", None)]
+    # Older asynchronous clients attach the body to the exception.
+    messages = [str(error), getattr(error, "server_message", None), getattr(error, "response_error_payload", None)]
     return {
         "error": type(error).__name__,
         "status": getattr(response, "status_code", None) or getattr(error, "status", None),
-        "told": " | ".join(str(text) for text in told if text),
+        "message": " | ".join(str(text) for text in messages if text),
         "request_id": getattr(error, "request_id", None),
     }
 

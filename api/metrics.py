@@ -62,7 +62,7 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         up = GaugeMetricFamily("maskmill_store_up", "Whether Redis answered this scrape.")
         try:
-            families = [self._backlog(), self._running(), self._workers()]
+            families = [self._backlog(), self._running_jobs(), self._workers()]
         except Unavailable:
             up.add_metric([], 0)
             yield up
@@ -79,7 +79,7 @@ class FleetCollector(Collector):
                 family.add_metric([model, priority], self._jobs.backlog(queue))
         return family
 
-    def _running(self) -> GaugeMetricFamily:
+    def _running_jobs(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("maskmill_running_jobs", "Running jobs.")
         family.add_metric([], self._jobs.running())
         return family

@@ -78,7 +78,7 @@ def info_form(name: str, method: str, value: Any, since: str = "0", until: str =
     return Form(f"{method}() {name}".strip(), Value(value), client, image=None, method=method, since=since, until=until)
 
 
-def failing(path: str = "", token: str = TOKEN) -> dict[str, Any]:
+def at_failing(path: str = "", token: str = TOKEN) -> dict[str, Any]:
     return at(f"$failing{path}", token=token)
 
 
@@ -156,19 +156,19 @@ ERRORS = [
     Form(
         "threshold a string", Rejected(400, "must be a number"), arguments={"threshold": "0.5"}, since=WITH_PARAMETERS
     ),
-    Form("unknown token", Rejected(401, "token"), failing(token="wrong")),
+    Form("unknown token", Rejected(401, "token"), at_failing(token="wrong")),
     Form("unknown model", Rejected(404, "org/none is not served"), at("$stack/models/org/none")),
     Form("unknown address", Rejected(404, "nothing at this address"), at("$stack/v0/none")),
     Form("wrong method", Rejected(405, "does not take this method"), at("$stack/healthz")),
-    Form("too large", Rejected(413, "larger than"), failing(), image=("path", "$folder/large.jpg")),
-    Form("far too large", Rejected(413, "larger than"), failing(), image=("path", "$folder/huge.jpg")),
-    Form("full queue", Rejected(429, "Too many"), failing(f"/models/{FULL}")),
-    Form("broken model", Rejected(500, "model broke"), failing(f"/models/{BROKEN}")),
+    Form("too large", Rejected(413, "larger than"), at_failing(), image=("path", "$folder/large.jpg")),
+    Form("far too large", Rejected(413, "larger than"), at_failing(), image=("path", "$folder/huge.jpg")),
+    Form("full queue", Rejected(429, "Too many"), at_failing(f"/models/{FULL}")),
+    Form("broken model", Rejected(500, "model broke"), at_failing(f"/models/{BROKEN}")),
     # Older versions retry every second until their timeout; one of them crashes on it.
     Form("no Redis", Rejected(503, "job store"), at("$no_redis"), since=WITH_PARAMETERS),
-    Form("no worker", Rejected(503, "has no worker"), failing(), since=WITH_PARAMETERS),
-    Form("worker loads", Rejected(503, "currently loading"), failing(f"/models/{LOADING}"), since=WITH_PARAMETERS),
-    Form("past the deadline", Rejected(504, "no result within"), failing(f"/models/{SLOW}")),
+    Form("no worker", Rejected(503, "has no worker"), at_failing(), since=WITH_PARAMETERS),
+    Form("worker loads", Rejected(503, "currently loading"), at_failing(f"/models/{LOADING}"), since=WITH_PARAMETERS),
+    Form("past the deadline", Rejected(504, "no result within"), at_failing(f"/models/{SLOW}")),
 ]
 FORMS = [*INPUTS, *PARAMETERS, *ADDRESSES, *HEADERS, *INFO, *ERRORS]
 CASES = [

@@ -1,7 +1,7 @@
-"""How alike two ways of running one model are:  python -m tests.bench.agreement --model embedded --images DIR
+"""Compare two execution plans of one model:  python -m tests.bench.agreement --model embedded --images DIR
 
-`--a exact --b fast` compares the forward passes, `--dtype-b bfloat16` the types, `--compile-b` what was compiled.
-Prints one JSON line: the share of equal pixels over all images, and of the image that differs most.
+`--a exact --b fast` selects the forward passes, `--dtype-b bfloat16` the dtypes, `--compile-b` compiles one of them.
+Prints one JSON line: the share of equal pixels over all images, and that of the image that differs most.
 """
 
 import argparse
@@ -14,42 +14,48 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
-from tests.bench.measuring import progress, surroundings
+from tests.bench.measurement import describe_environment, print_progress
+from tests.bench.segmentation import equal_label_share, segment_images
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmenter
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-# What a pixel is told to show; a label and not a segment's number, which one segment more or less would shift.
-NOTHING = -1
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Load the model twice and compare; the exit code says whether enough pixels are equal."""
-    chosen = parsed(arguments)
-    files = sorted(path for path in chosen.images.iterdir() if path.suffix.lower() in SUFFIXES)[: chosen.most]
+    """Load the model twice and compare; the exit code is 1 where too few pixels are equal."""
+    chosen = parse_arguments(arguments)
+    files = sorted(path for path in chosen.images.iterdir() if path.suffix.lower() in SUFFIXES)[: chosen.max_images]
     if not files:
         raise SystemExit(f"There are no images in {chosen.images}.")
     options = {side: build_execution_options(chosen, side) for side in "ab"}
-    a, b = (loaded(chosen.model, chosen.device, options[side]) for side in "ab")
-    figures = compared(a, b, files, [Subtask(one) for one in chosen.subtasks], chosen.threshold)
+    a, b = (load(chosen.model, chosen.device, options[side]) for side in "ab")
+    figures = compare(a, b, files, [Subtask(one) for one in chosen.subtasks], chosen.threshold)
     settings = {"model": chosen.model, "threshold": chosen.threshold, "images": len(files), "device": a.device}
-    ways = {side: said(options[side]) for side in "ab"}
-    print(json.dumps({"bench": "agreement", "settings": settings | ways, "figures": figures, **surroundings()}))
-    return 0 if all(one["equal_pixels"] >= chosen.least for one in figures.values()) else 1
+    sides = {side: describe_options(options[side]) for side in "ab"}
+    line = {"bench": "agreement", "settings": settings | sides, "figures": figures, **describe_environment()}
+    print(json.dumps(line))
+    return 0 if all(one["equal_pixels"] >= chosen.min_equal for one in figures.values()) else 1
 
 
-def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.agreement", description=__doc__)
-    parser.add_argument("--model", default="embedded", help="as MASKMILL_MODEL has it")
-    parser.add_argument("--images", type=Path, required=True, help="a folder of photos")
-    parser.add_argument("--most", type=int, default=1000, help="images to look at")
+    parser.add_argument("--model", default="embedded", help="as in MASKMILL_MODEL")
+    parser.add_argument("--images", type=Path, required=True, help="a folder of images")
+    parser.add_argument("--most", dest="max_images", type=int, default=1000, metavar="N", help="use the first N images")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--subtasks", nargs="+", default=[str(one) for one in Subtask], choices=list(Subtask))
     parser.add_argument("--threshold", type=float, default=0.5)
-    parser.add_argument("--least", type=float, default=0.999, help="share of pixels below which the exit code is 1")
+    parser.add_argument(
+        "--least",
+        dest="min_equal",
+        type=float,
+        default=0.999,
+        metavar="SHARE",
+        help="share of equal pixels below which the exit code is 1",
+    )
     for side, forward in (("a", "exact"), ("b", "fast")):
         parser.add_argument(f"--{side}", default=forward, choices=["exact", "fast"])
         parser.add_argument(f"--dtype-{side}", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -59,67 +65,67 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def build_execution_options(chosen: argparse.Namespace, side: str) -> ExecutionOptions:
-    words = vars(chosen)
+    values = vars(chosen)
     return ExecutionOptions(
-        forward=words[side],
-        dtype=words[f"dtype_{side}"],
-        compiles=words[f"compile_{side}"],
+        forward=values[side],
+        dtype=values[f"dtype_{side}"],
+        compiles=values[f"compile_{side}"],
         max_images=1,
     )
 
 
-def said(options: ExecutionOptions) -> str:
+def describe_options(options: ExecutionOptions) -> str:
     return " ".join([options.forward, options.dtype] + ["compiled"] * options.compiles)
 
 
-def loaded(model: str, device: str, options: ExecutionOptions) -> Segmenter:
-    def nothing_to_fetch(source: str, _into: Path) -> None:
+def load(model: str, device: str, options: ExecutionOptions) -> Segmenter:
+    """Load and warm up a model that is on this machine already."""
+
+    def refuse_download(source: str, _into: Path) -> None:
         raise SystemExit(f"Fetch {source} first, and name the folder.")
 
     segmenter = load_segmenter(
-        model, public_id=model, device=device, cache=Path(), download=nothing_to_fetch, options=options
+        model, public_id=model, device=device, cache=Path(), download=refuse_download, options=options
     )
     segmenter.warm_up()
     return segmenter
 
 
-def compared(
+def compare(
     a: Segmenter, b: Segmenter, files: Sequence[Path], subtasks: Sequence[Subtask], threshold: float
 ) -> dict[str, Any]:
-    """Return, for each subtask, the share of pixels with the same label on both sides, and what else differs."""
+    """Segment each file with both segmenters; return the figures of each subtask.
+
+    Raises:
+        MaskmillError: an image could not be segmented.
+    """
     shares: dict[Subtask, list[float]] = {subtask: [] for subtask in subtasks}
-    segments = dict.fromkeys(subtasks, 0)
+    equal_counts = dict.fromkeys(subtasks, 0)
     for number, file in enumerate(files, start=1):
-        progress(f"agreement: {number} of {len(files)}")
+        print_progress(f"agreement: {number} of {len(files)}")
         with Image.open(file) as opened:
-            photo = opened.convert("RGB")
+            image = opened.convert("RGB")
         for subtask in subtasks:
-            wanted = SegmentParameters(threshold=threshold, subtask=subtask)
-            ours, theirs = segmented(a, photo, wanted), segmented(b, photo, wanted)
-            shares[subtask].append(float((shown(ours) == shown(theirs)).mean()))
-            segments[subtask] += len(ours.segments) == len(theirs.segments)
-    return {str(subtask): figures_of(shares[subtask], segments[subtask]) for subtask in subtasks}
+            parameters = SegmentParameters(threshold=threshold, subtask=subtask)
+            [result_a], [result_b] = (segment_images(segmenter, [image], 1, parameters) for segmenter in (a, b))
+            shares[subtask].append(equal_label_share(result_a, result_b))
+            equal_counts[subtask] += len(result_a.segments) == len(result_b.segments)
+    return {str(subtask): summarize(shares[subtask], equal_counts[subtask]) for subtask in subtasks}
 
 
-def figures_of(shares: Sequence[float], alike: int) -> dict[str, float]:
+def summarize(shares: Sequence[float], equal_counts: int) -> dict[str, float]:
+    """Return the figures of one subtask.
+
+    Args:
+        shares: share of equal pixels of each image, in [0, 1].
+        equal_counts: images for which both sides have the same number of segments.
+    """
     return {
         "equal_pixels": round(float(np.mean(shares)), 6),
         "worst_image": round(min(shares), 6),
         "images_without_a_difference": sum(share == 1 for share in shares),
-        "images_with_as_many_segments": alike,
+        "images_with_as_many_segments": equal_counts,
     }
-
-
-def segmented(segmenter: Segmenter, photo: Image.Image, wanted: SegmentParameters) -> Segmentation:
-    [result] = segmenter.segment([segmenter.prepare(photo, wanted)])
-    if isinstance(result, MaskmillError):
-        raise result
-    return result
-
-
-def shown(result: Segmentation) -> np.ndarray:
-    """Return the label of each pixel, (H, W)."""
-    return np.array([NOTHING, *(segment.label_id for segment in result.segments)])[result.label_map]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Everything that a GPU decides, in one script of ten minutes:  python -m tests.bench.gpu
+"""All measurements that need a GPU, in one script of ten minutes:  python -m tests.bench.gpu
 
-Mask2Former with Swin-L and made-up weights (no download): the forward pass in each plan and batch size and how
-close it comes to the chip's own matrix products, then whole photos beside transformers' pipeline.  Prints JSON lines.
-It needs torch and transformers beside this repository's worker; --device cpu --tiny only shows that it runs.
+Uses Mask2Former with Swin-L and random weights, so it downloads nothing.  Measures the forward pass of each execution
+plan and batch size relative to the device's matrix products, then whole images beside transformers' pipeline.
+Prints JSON lines.  Needs torch, transformers and the worker; --device cpu --tiny is a smoke test.
 """
 
 import argparse
@@ -16,38 +16,44 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.errors import MaskmillError
-from tests.bench.engine import LENIENT, PHOTO_SIZE
-from tests.bench.measuring import Measurement, device_name, progress
-from tests.bench.reference import SWIN_LARGE, SWIN_TOY, Untrained, four_photos, untrained
+from tests.bench.engine import IMAGE_SIZE, LENIENT
+from tests.bench.measurement import Measurement, device_name, print_progress
+from tests.bench.reference import SWIN_LARGE, SWIN_TOY, RandomModel, build_random_model, sample_images
+from tests.bench.segmentation import equal_label_share, segment_batch
 from worker.engine.execution_plan import BAND_MEGABYTES, MEGABYTE, ExecutionPlan
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.formats.render import labels_png, masks_zip
 from worker.segmenter import Prepared, Segmentation
 
 GPU_BUDGET = BAND_MEGABYTES["cuda"] * MEGABYTE
+WARM_UP_CALLS = 3
+MIN_CALLS = 3
+# The pipeline is slow, and this many images give as precise a rate.
+MAX_PIPELINE_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured.
+class GpuWorkload:
+    """What to measure on which device.
 
-    seconds: of each series.  matrix: side of the square matrices whose product sets the pace.
-    compiled_batches: in the order of their weight, for each costs a compilation.
-    deadline: by time.monotonic(); what has not begun by then is left out, and said so.
+    compiled_batches: batch sizes to compile for, the most important first, because each needs a compilation.
+    images: segmented at most for one figure.
+    seconds: duration of each series of calls.
+    matrix: rows and columns of the square matrices of gpu.matmul.
+    threads: that prepare and render images.
+    deadline: on the clock of time.monotonic(); a measurement not begun by then is reported as gpu.left_out.
     """
 
     device: str
     is_tiny: bool
     batches: tuple[int, ...]
     compiled_batches: tuple[int, ...]
-    photos: int
+    images: int
     seconds: float
     matrix: int
     threads: int
@@ -59,319 +65,310 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """What every way is held against.
-
-    pixels: one prepared image.  flops: of the reference's forward pass on it.  paces: TFLOP/s of matrix products.
-    """
-
-    exact: Mask2FormerSegmenter
-    pixels: torch.Tensor
-    flops: float
-    paces: dict[torch.dtype, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One plan of ours."""
+class Variant:
+    """An execution plan under test, and its name in the output."""
 
     name: str
     plan: ExecutionPlan
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What each variant is compared with.
+
+    exact: the segmenter with the reference's forward pass in float32.
+    pixels: one prepared image, (1, 3, h, w) float32.
+    flops: floating-point operations of the reference's forward pass on `pixels`.
+    matmul_rates: TFLOP/s of large matrix products, by dtype.
+    """
+
+    exact: Mask2FormerSegmenter
+    pixels: torch.Tensor
+    flops: float
+    matmul_rates: dict[torch.dtype, float]
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Print a line as soon as it is measured, so that what was measured before a fault is kept."""
+    """Print each line as soon as it is measured, so that an error loses no earlier line."""
+    for measurement in run(parse_workload(arguments)):
+        print(measurement.to_json(), flush=True)
+    return 0
+
+
+def parse_workload(arguments: Sequence[str]) -> GpuWorkload:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu", description=__doc__)
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--tiny", action="store_true", help="only see whether it runs; the figures mean nothing")
-    parser.add_argument("--minutes", type=float, default=9.0, help="begin nothing new after this time")
-    parser.add_argument("--threads", type=int, default=14, help="that prepare and render photos")
+    parser.add_argument("--tiny", action="store_true", help="smoke test; the figures mean nothing")
+    parser.add_argument("--minutes", type=float, default=9.0, help="begin no measurement after this time")
+    parser.add_argument("--threads", type=int, default=14, help="threads that prepare and render images")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--compiled-batches", type=int, nargs="*", default=[16, 1, 8, 32, 4])
     chosen = parser.parse_args(arguments)
-    plan = Plan(
+    return GpuWorkload(
         device=chosen.device,
         is_tiny=chosen.tiny,
         batches=(1, 2) if chosen.tiny else tuple(chosen.batches),
         compiled_batches=() if chosen.tiny else tuple(chosen.compiled_batches),
-        photos=4 if chosen.tiny else 512,
+        images=4 if chosen.tiny else 512,
         seconds=0.05 if chosen.tiny else 4.0,
         matrix=256 if chosen.tiny else 8192,
         threads=2 if chosen.tiny else chosen.threads,
         deadline=time.monotonic() + 60 * chosen.minutes,
     )
-    for measurement in measurements(plan):
-        print(measurement.to_json(), flush=True)
-    return 0
 
 
-def measurements(plan: Plan) -> Iterator[Measurement]:
-    """Measure what needs no compiling first."""
-    progress("gpu: building the model")
-    made = untrained(SWIN_TOY if plan.is_tiny else SWIN_LARGE)
-    paces = {dtype: matmul_rate(plan, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    yield said(plan, "gpu.matmul", {"side": plan.matrix}, {named(dtype): round(t, 2) for dtype, t in paces.items()})
-    pixels = made.processor(images=[four_photos()[0]], return_tensors="pt")["pixel_values"]
-    exact = Way("exact, float32", ExecutionPlan(band_bytes=GPU_BUDGET))
-    fast = Way("fast, float32", ExecutionPlan(is_fast=True, band_bytes=GPU_BUDGET))
-    short = Way("fast, bfloat16", ExecutionPlan(is_fast=True, dtype=torch.bfloat16, band_bytes=GPU_BUDGET))
-    reference = made.segmenter(plan.device, exact.plan)
-    yardstick = Yardstick(reference, pixels, counted_flops(made, pixels), paces)
-    for way in (exact, fast, short):
-        segmenter = made.segmenter(plan.device, way.plan) if way.plan.is_fast else reference
-        yield from _one_way(plan, way, segmenter, yardstick)
-    yield from _pipeline(plan, made)
-    for batch in plan.compiled_batches:
-        if plan.is_over:
-            yield said(plan, "gpu.left_out", {"compiled batch": batch}, {"minutes were over": True})
-            continue
-        way = Way("fast, bfloat16, compiled", ExecutionPlan(True, torch.bfloat16, (batch,), GPU_BUDGET))
-        yield from _compiled(plan, way, made, yardstick, batch)
+def run(workload: GpuWorkload) -> Iterator[Measurement]:
+    """Measure all variants, those that need a compilation last."""
+    print_progress("gpu: building the model")
+    model = build_random_model(SWIN_TOY if workload.is_tiny else SWIN_LARGE)
+    rates = {dtype: matmul_rate(workload, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    rounded = {dtype_name(dtype): round(rate, 2) for dtype, rate in rates.items()}
+    yield build_measurement(workload, "gpu.matmul", {"side": workload.matrix}, rounded)
+    pixels = model.processor(images=[sample_images()[0]], return_tensors="pt")["pixel_values"]
+    exact = Variant("exact, float32", ExecutionPlan(band_bytes=GPU_BUDGET))
+    fast = Variant("fast, float32", ExecutionPlan(is_fast=True, band_bytes=GPU_BUDGET))
+    bfloat16 = Variant("fast, bfloat16", ExecutionPlan(is_fast=True, dtype=torch.bfloat16, band_bytes=GPU_BUDGET))
+    reference = model.segmenter(workload.device, exact.plan)
+    baseline = Baseline(reference, pixels, count_flops(model, pixels), rates)
+    for variant in (exact, fast, bfloat16):
+        segmenter = model.segmenter(workload.device, variant.plan) if variant.plan.is_fast else reference
+        yield from _measure_variant(workload, variant, segmenter, baseline)
+    yield from _measure_pipeline(workload, model)
+    for batch in workload.compiled_batches:
+        yield from _measure_compiled(workload, model, baseline, batch)
 
 
-def _one_way(
-    plan: Plan,
-    way: Way,
-    segmenter: Mask2FormerSegmenter,
-    yardstick: Yardstick,
+def _measure_variant(
+    workload: GpuWorkload, variant: Variant, segmenter: Mask2FormerSegmenter, baseline: Baseline
 ) -> Iterator[Measurement]:
-    for batch in plan.batches:
-        if plan.is_over:
-            yield said(plan, "gpu.left_out", {"way": way.name, "batch": batch}, {"minutes were over": True})
+    for batch in workload.batches:
+        if workload.is_over:
+            yield _report_left_out(workload, {"way": variant.name, "batch": batch})
             continue
-        yield _forward(plan, way, segmenter, yardstick, batch)
-        yield _whole(plan, way, segmenter, batch)
-    if way.plan.is_fast:
-        yield _agreement(plan, way, segmenter, yardstick.exact)
+        yield _measure_forward(workload, variant, segmenter, baseline, batch)
+        yield _measure_whole(workload, variant, segmenter, batch)
+    if variant.plan.is_fast:
+        yield _measure_agreement(workload, variant, segmenter, baseline.exact)
 
 
-def _compiled(
-    plan: Plan,
-    way: Way,
-    made: Untrained,
-    yardstick: Yardstick,
-    batch: int,
+def _measure_compiled(
+    workload: GpuWorkload, model: RandomModel, baseline: Baseline, batch: int
 ) -> Iterator[Measurement]:
-    progress(f"gpu: compiling for batches of {batch}")
-    segmenter = made.segmenter(plan.device, way.plan)
+    if workload.is_over:
+        yield _report_left_out(workload, {"compiled batch": batch})
+        return
+    variant = Variant("fast, bfloat16, compiled", ExecutionPlan(True, torch.bfloat16, (batch,), GPU_BUDGET))
+    print_progress(f"gpu: compiling for batches of {batch}")
+    segmenter = model.segmenter(workload.device, variant.plan)
     start = time.perf_counter()
     segmenter.warm_up()
-    seconds = time.perf_counter() - start
-    yield said(plan, "gpu.compile", {"way": way.name, "batch": batch}, {"seconds": round(seconds, 1)})
-    yield _forward(plan, way, segmenter, yardstick, batch)
-    yield _whole(plan, way, segmenter, batch)
-    if batch == plan.compiled_batches[0]:
-        yield _agreement(plan, way, segmenter, yardstick.exact)
+    figures = {"seconds": round(time.perf_counter() - start, 1)}
+    yield build_measurement(workload, "gpu.compile", {"way": variant.name, "batch": batch}, figures)
+    yield _measure_forward(workload, variant, segmenter, baseline, batch)
+    yield _measure_whole(workload, variant, segmenter, batch)
+    if batch == workload.compiled_batches[0]:
+        yield _measure_agreement(workload, variant, segmenter, baseline.exact)
 
 
-def _forward(
-    plan: Plan,
-    way: Way,
-    segmenter: Mask2FormerSegmenter,
-    yardstick: Yardstick,
-    batch: int,
+def _measure_forward(
+    workload: GpuWorkload, variant: Variant, segmenter: Mask2FormerSegmenter, baseline: Baseline, batch: int
 ) -> Measurement:
-    """Time the forward pass alone, its input on the device."""
-    progress(f"gpu: forward, {way.name}, batches of {batch}")
-    images = yardstick.pixels.expand(batch, -1, -1, -1).contiguous().to(plan.device)
-    forget_peak(plan.device)
+    """Time the forward pass alone, with its input on the device."""
+    print_progress(f"gpu: forward, {variant.name}, batches of {batch}")
+    pixels = baseline.pixels.expand(batch, -1, -1, -1).contiguous().to(workload.device)  # (B, 3, h, w)
+    reset_peak_memory(workload.device)
     with torch.inference_mode():
-        seconds = median_seconds(plan, lambda: segmenter._output(images))
-    teraflops = yardstick.flops * batch / seconds / 1e12
+        seconds = median_seconds(workload, lambda: segmenter._output(pixels))
+    # Counts the operations of the reference's forward pass; those that the fast pass avoids count as well.
+    teraflops = baseline.flops * batch / seconds / 1e12
     figures = {
         "median_ms": round(1e3 * seconds, 2),
         "images_per_second": round(batch / seconds, 1),
-        # Of the reference's plan: what the fast pass leaves out still counts as done.
         "teraflops": round(teraflops, 2),
-        "share_of_matmul_rate": round(teraflops / yardstick.paces[way.plan.dtype], 3),
-        "peak_gb": peak_gb(plan.device),
+        "share_of_matmul_rate": round(teraflops / baseline.matmul_rates[variant.plan.dtype], 3),
+        "peak_gb": peak_memory_gb(workload.device),
     }
-    return said(plan, "gpu.forward", {"way": way.name, "batch": batch}, figures)
+    return build_measurement(workload, "gpu.forward", {"way": variant.name, "batch": batch}, figures)
 
 
-def _whole(plan: Plan, way: Way, segmenter: Mask2FormerSegmenter, batch: int) -> Measurement:
-    """Time photos from pixels in memory to rendered files, prepared and rendered in threads beside the device."""
-    progress(f"gpu: whole photos, {way.name}, batches of {batch}")
-    photos = photos_for(plan, batch)
-    through(segmenter, photos[: 2 * batch], batch, plan.threads)
-    forget_peak(plan.device)
-    run = through(segmenter, photos, batch, plan.threads)
+def _measure_whole(workload: GpuWorkload, variant: Variant, segmenter: Mask2FormerSegmenter, batch: int) -> Measurement:
+    """Time images from pixels in memory to rendered files; threads prepare and render while the device works."""
+    print_progress(f"gpu: whole images, {variant.name}, batches of {batch}")
+    images = build_images(workload, batch)
+    process_images(segmenter, images[: 2 * batch], batch, workload.threads)
+    reset_peak_memory(workload.device)
+    totals = process_images(segmenter, images, batch, workload.threads)
     figures = {
-        "images_per_second": round(len(photos) / run.seconds, 2),
-        "device_thread_busy": round(run.device_seconds / run.seconds, 3),
-        "gpu_busy": busy_share(plan, segmenter, photos[: 4 * batch], batch),
-        "segments": run.segments,
-        "peak_gb": peak_gb(plan.device),
+        "images_per_second": round(len(images) / totals.seconds, 2),
+        "device_thread_busy": round(totals.device_seconds / totals.seconds, 3),
+        "gpu_busy": gpu_busy_share(workload, segmenter, images[: 4 * batch], batch),
+        "segments": totals.segments,
+        "peak_gb": peak_memory_gb(workload.device),
     }
-    return said(plan, "gpu.whole", {"way": way.name, "batch": batch, "photos": len(photos), **_photo()}, figures)
+    return build_measurement(workload, "gpu.whole", _whole_settings(variant.name, batch, len(images)), figures)
 
 
-def _pipeline(plan: Plan, made: Untrained) -> Iterator[Measurement]:
-    """Time transformers' own pipeline, which does everything in one thread."""
-    pipeline = made.pipeline(plan.device)
-    for batch in plan.batches:
-        if plan.is_over:
-            yield said(plan, "gpu.left_out", {"way": "pipeline", "batch": batch}, {"minutes were over": True})
+def _measure_pipeline(workload: GpuWorkload, model: RandomModel) -> Iterator[Measurement]:
+    """Time transformers' pipeline, which prepares, segments and post-processes in one thread."""
+    pipeline = model.pipeline(workload.device)
+    parameters = {"threshold": LENIENT.threshold, "overlap_mask_area_threshold": LENIENT.overlap_mask_area_threshold}
+    for batch in workload.batches:
+        if workload.is_over:
+            yield _report_left_out(workload, {"way": "pipeline", "batch": batch})
             continue
-        progress(f"gpu: pipeline, batches of {batch}")
-        # It is slow enough that few photos tell as much.
-        photos = photos_for(plan, batch)[: max(batch, min(64, len(photos_for(plan, batch))))]
-        settings = {"threshold": LENIENT.threshold, "overlap_mask_area_threshold": LENIENT.overlap_mask_area_threshold}
-        list(pipeline(photos[:batch], batch_size=batch, **settings))
+        print_progress(f"gpu: pipeline, batches of {batch}")
+        images = build_images(workload, batch)[: max(batch, MAX_PIPELINE_IMAGES)]
+        list(pipeline(images[:batch], batch_size=batch, **parameters))
         start = time.perf_counter()
-        segments = sum(len(one) for one in pipeline(photos, batch_size=batch, **settings))
-        rate = len(photos) / (time.perf_counter() - start)
+        segments = sum(len(one) for one in pipeline(images, batch_size=batch, **parameters))
+        rate = len(images) / (time.perf_counter() - start)
         figures = {"images_per_second": round(rate, 2), "segments": segments}
-        yield said(
-            plan, "gpu.whole", {"way": "pipeline, float32", "batch": batch, "photos": len(photos), **_photo()}, figures
-        )
+        settings = _whole_settings("pipeline, float32", batch, len(images))
+        yield build_measurement(workload, "gpu.whole", settings, figures)
 
 
-def _agreement(plan: Plan, way: Way, ours: Mask2FormerSegmenter, exact: Mask2FormerSegmenter) -> Measurement:
-    """Compare labels pixel by pixel.  Untrained masks have far more undecided pixels than trained ones."""
+def _measure_agreement(
+    workload: GpuWorkload, variant: Variant, ours: Mask2FormerSegmenter, exact: Mask2FormerSegmenter
+) -> Measurement:
+    """Compare labels with those of the exact pass.  Random masks have more undecided pixels than trained ones."""
     shares = []
-    for photo in four_photos():
-        one, other = (segmented(way, [way.prepare(photo, LENIENT)])[0] for way in (ours, exact))
-        shares.append(float((shown(one) == shown(other)).mean()))
+    for image in sample_images():
+        [one], [other] = (segment_batch(segmenter, [segmenter.prepare(image, LENIENT)]) for segmenter in (ours, exact))
+        shares.append(equal_label_share(one, other))
     figures = {"equal_pixels": round(statistics.mean(shares), 5), "worst_photo": round(min(shares), 5)}
-    return said(plan, "gpu.agreement", {"way": way.name, "beside": "exact, float32"}, figures)
+    return build_measurement(workload, "gpu.agreement", {"way": variant.name, "beside": "exact, float32"}, figures)
+
+
+def _report_left_out(workload: GpuWorkload, settings: dict[str, Any]) -> Measurement:
+    return build_measurement(workload, "gpu.left_out", settings, {"minutes were over": True})
+
+
+def _whole_settings(variant: str, batch: int, images: int) -> dict[str, Any]:
+    return {"way": variant, "batch": batch, "photos": images, "image": "x".join(map(str, IMAGE_SIZE))}
+
+
+def build_measurement(
+    workload: GpuWorkload, bench: str, settings: dict[str, Any], figures: dict[str, Any]
+) -> Measurement:
+    model = "swin-toy" if workload.is_tiny else "swin-large"
+    return Measurement(bench, {"model": model, **settings}, figures, device_name(workload.device))
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """device_seconds: that the device's thread spent in segment(), waiting for the device included."""
+class Totals:
+    """Sums over all images of one run.
+
+    seconds: wall time.  device_seconds: time in Segmenter.segment(), waiting for the device included.
+    """
 
     seconds: float
     device_seconds: float
     segments: int
 
 
-def through(segmenter: Mask2FormerSegmenter, photos: Sequence[Image.Image], batch: int, threads: int) -> Run:
-    """Bring photos through as a worker does: threads prepare and render, this one alone talks to the device."""
+def process_images(segmenter: Mask2FormerSegmenter, images: Sequence[Image.Image], batch: int, threads: int) -> Totals:
+    """Segment images as a worker does: threads prepare and render, the calling thread alone uses the device."""
     device_seconds, segments = 0.0, 0
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         rendered: deque[Any] = deque()
-        for prepared in batched(ahead(pool, segmenter, photos, 4 * batch + threads), batch):
-            began = time.perf_counter()
-            outcomes = segmented(segmenter, prepared)
-            device_seconds += time.perf_counter() - began
-            segments += sum(len(outcome.segments) for outcome in outcomes)
-            rendered.extend(pool.submit(render, outcome) for outcome in outcomes)
+        prefetched = prefetch(pool, segmenter, images, max_ahead=4 * batch + threads)
+        while prepared := list(islice(prefetched, batch)):
+            batch_start = time.perf_counter()
+            results = segment_batch(segmenter, prepared)
+            device_seconds += time.perf_counter() - batch_start
+            segments += sum(len(result.segments) for result in results)
+            rendered.extend(pool.submit(render, result) for result in results)
         for future in rendered:
             future.result()
-    return Run(time.perf_counter() - start, device_seconds, segments)
+    return Totals(time.perf_counter() - start, device_seconds, segments)
 
 
-def ahead(
-    pool: ThreadPoolExecutor, segmenter: Mask2FormerSegmenter, photos: Sequence[Image.Image], most: int
+def prefetch(
+    pool: ThreadPoolExecutor, segmenter: Mask2FormerSegmenter, images: Sequence[Image.Image], *, max_ahead: int
 ) -> Iterator[Prepared]:
-    """Prepare in threads, at most so many photos ahead, and yield in order."""
-    waiting: deque[Any] = deque()
-    for photo in photos:
-        waiting.append(pool.submit(segmenter.prepare, photo, LENIENT))
-        if len(waiting) >= most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def batched(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
-    while batch := list(islice(items, size)):
-        yield batch
+    """Prepare images in the pool, at most `max_ahead` in advance, and yield them in order."""
+    pending: deque[Any] = deque()
+    for image in images:
+        pending.append(pool.submit(segmenter.prepare, image, LENIENT))
+        if len(pending) >= max_ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def render(result: Segmentation) -> int:
-    """Make the files that a job has by default, but for the overlay; return their size."""
+    """Render the default files of a job except the overlay; return their size in bytes."""
     return len(labels_png(result.label_map)) + len(masks_zip(result)[0])
 
 
-def segmented(segmenter: Mask2FormerSegmenter, batch: Sequence[Prepared]) -> list[Segmentation]:
-    done = []
-    for outcome in segmenter.segment(batch):
-        if isinstance(outcome, MaskmillError):
-            raise outcome
-        done.append(outcome)
-    return done
+def gpu_busy_share(
+    workload: GpuWorkload, segmenter: Mask2FormerSegmenter, images: Sequence[Image.Image], batch: int
+) -> float | None:
+    """Return the share of time, in [0, 1], in which the GPU ran kernels; None without a GPU.
 
-
-def shown(result: Segmentation) -> np.ndarray:
-    """Return the label of each pixel, (H, W); -1 is none."""
-    return np.array([-1, *(segment.label_id for segment in result.segments)])[result.label_map]
-
-
-def busy_share(plan: Plan, segmenter: Mask2FormerSegmenter, photos: Sequence[Image.Image], batch: int) -> float | None:
-    """Return the share of the time in which the GPU ran kernels; None without a GPU.  Profiling slows the host."""
-    if not plan.device.startswith("cuda"):
+    The profiler slows the host down.
+    """
+    if not workload.device.startswith("cuda"):
         return None
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        run = through(segmenter, photos, batch, plan.threads)
-    kernels = sum(event.self_device_time_total for event in profiled.key_averages())
-    return round(kernels / 1e6 / run.seconds, 3)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        totals = process_images(segmenter, images, batch, workload.threads)
+    kernel_us = sum(event.self_device_time_total for event in profiler.key_averages())
+    return round(kernel_us / 1e6 / totals.seconds, 3)
 
 
-def matmul_rate(plan: Plan, dtype: torch.dtype) -> float:
-    """Return how many TFLOP/s the device does on large matrices, the pace that nothing here can beat."""
-    progress(f"gpu: matrix products, {named(dtype)}")
-    a, b = (torch.randn(plan.matrix, plan.matrix, device=plan.device, dtype=dtype) for _ in range(2))
-    return 2 * plan.matrix**3 / median_seconds(plan, lambda: a @ b) / 1e12
+def matmul_rate(workload: GpuWorkload, dtype: torch.dtype) -> float:
+    """Return the TFLOP/s of large matrix products, an upper bound for the forward pass."""
+    print_progress(f"gpu: matrix products, {dtype_name(dtype)}")
+    side = workload.matrix
+    a, b = (torch.randn(side, side, device=workload.device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / median_seconds(workload, lambda: a @ b) / 1e12
 
 
-def counted_flops(made: Untrained, pixels: torch.Tensor) -> float:
-    """Return the floating-point operations of the reference's forward pass on one image."""
+def count_flops(model: RandomModel, pixels: torch.Tensor) -> float:
+    """Return the floating-point operations of the reference's forward pass on `pixels`, (1, 3, h, w)."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        made.network(pixel_values=pixels)
+        model.network(pixel_values=pixels)
     return float(counter.get_total_flops())
 
 
-def median_seconds(plan: Plan, call: Callable[[], object]) -> float:
-    """Time single calls, the device waited for each time; three more go before, unmeasured."""
-    for _ in range(3):
+def median_seconds(workload: GpuWorkload, call: Callable[[], object]) -> float:
+    """Return the median duration of single calls, each synchronized with the device, after WARM_UP_CALLS calls."""
+    for _ in range(WARM_UP_CALLS):
         call()
-    wait_for(plan.device)
-    taken = []
-    until = time.perf_counter() + plan.seconds
-    while len(taken) < 3 or time.perf_counter() < until:
+    synchronize(workload.device)
+    durations: list[float] = []
+    deadline = time.perf_counter() + workload.seconds
+    while len(durations) < MIN_CALLS or time.perf_counter() < deadline:
         start = time.perf_counter()
         call()
-        wait_for(plan.device)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        synchronize(workload.device)
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
 
 
-def wait_for(device: str) -> None:
+def synchronize(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
-def forget_peak(device: str) -> None:
+def reset_peak_memory(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_gb(device: str) -> float | None:
+def peak_memory_gb(device: str) -> float | None:
+    """Return the most memory that torch has allocated since the last reset, in GB; None without a GPU."""
     return round(torch.cuda.max_memory_allocated(device) / 1e9, 2) if device.startswith("cuda") else None
 
 
-def photos_for(plan: Plan, batch: int) -> list[Image.Image]:
-    """Return photos of one usual size; fewer for small batches, which are slower."""
-    count = min(plan.photos, max(64, 16 * batch)) if not plan.is_tiny else plan.photos
-    return list(islice(cycle(photo.resize(PHOTO_SIZE) for photo in four_photos()), count))
+def build_images(workload: GpuWorkload, batch: int) -> list[Image.Image]:
+    """Return images of IMAGE_SIZE; fewer for small batches, because these are slower."""
+    count = workload.images if workload.is_tiny else min(workload.images, max(64, 16 * batch))
+    return list(islice(cycle(image.resize(IMAGE_SIZE) for image in sample_images()), count))
 
 
-def _photo() -> dict[str, str]:
-    return {"image": "x".join(map(str, PHOTO_SIZE))}
-
-
-def said(plan: Plan, bench: str, settings: dict[str, Any], figures: dict[str, Any]) -> Measurement:
-    return Measurement(bench, {"model": "swin-toy" if plan.is_tiny else "swin-large", **settings}, figures, _name(plan))
-
-
-def _name(plan: Plan) -> str:
-    return device_name(plan.device)
-
-
-def named(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

@@ -1,6 +1,6 @@
-"""A worker whose model answers at once:  python -m tests.bench.instant_worker
+"""A worker with a fake segmenter that returns at once:  python -m tests.bench.instant_worker
 
-All else is the real worker's: Celery, leases, batches, rendering, storing.
+Everything else is the real worker's code: Celery, leases, batching, rendering and storing.
 """
 
 import os

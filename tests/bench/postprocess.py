@@ -1,6 +1,6 @@
-"""From logits to a label map: our post-processing beside transformers' own, a fresh process for each measurement.
+"""Post-processing, from logits to a label map, compared with that of transformers; each measurement in a new process.
 
-The logits are what Mask2Former gives for 133 classes: 200 queries, 20 of them confident, masks of blobs.
+The logits have the shapes of Mask2Former's for 133 classes: 200 queries, 20 of them confident, with blobs as masks.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 from transformers import Mask2FormerImageProcessorPil
 
 from shared.jobs.parameters import SegmentParameters, Subtask
-from tests.bench.measuring import Effort, Measurement, in_turn, progress
+from tests.bench.measurement import Measurement, Workload, print_progress, time_interleaved
 from worker.engine import postprocessing as postprocess
 from worker.engine.loader import quieten
 from worker.engine.postprocessing import Logits, painting
@@ -32,40 +32,40 @@ T = TypeVar("T")
 
 QUERIES, CONFIDENT, CLASSES = 200, 20, 133
 SIDE = 96
-LEAST_SIDE = 64
+WARM_UP_SIDE = 64
 PARAMETERS = SegmentParameters()
-# (label ids and scores, label map) as both sides can be brought to.
+# Label id and score of each segment, and the label map, (H, W) uint16: a form common to both sides.
 Canonical = tuple[list[tuple[int, float | None]], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """size: (height, width)."""
+class Case:
+    """One subtask at one size, (height, width) in pixels."""
 
     subtask: Subtask
     size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """extra_mb: what memory grew by at its highest.  sha256: of the result."""
+class CallProfile:
+    """extra_mb: peak growth of the process's resident memory.  sha256: digest of the result."""
 
     extra_mb: float
     sha256: str
 
 
-def run(effort: Effort) -> Iterator[Measurement]:
+def run(workload: Workload) -> Iterator[Measurement]:
     """Measure each subtask at each size."""
-    for width, height in effort.sizes:
+    for width, height in workload.postprocess_sizes:
         for subtask in Subtask:
-            progress(f"postprocess: {subtask} {width}x{height}")
-            yield _beside(Task(subtask, (height, width)), effort)
+            print_progress(f"postprocess: {subtask} {width}x{height}")
+            yield _compare_with_transformers(Case(subtask, (height, width)), workload)
 
 
-def _beside(task: Task, effort: Effort) -> Measurement:
-    ours, reference = in_fresh_process(once, "ours", task), in_fresh_process(once, "reference", task)
-    median_ms = in_fresh_process(repeatedly, task, effort)
-    settings = {"subtask": str(task.subtask), "image": f"{task.size[1]}x{task.size[0]}"}
+def _compare_with_transformers(case: Case, workload: Workload) -> Measurement:
+    ours, reference = (run_in_new_process(profile_call, side, case) for side in ("ours", "reference"))
+    median_ms = run_in_new_process(median_times_ms, case, workload)
+    settings = {"subtask": str(case.subtask), "image": f"{case.size[1]}x{case.size[0]}"}
     figures = {
         "median_ms": round(median_ms["ours"], 1),
         "transformers_ms": round(median_ms["reference"], 1),
@@ -77,68 +77,71 @@ def _beside(task: Task, effort: Effort) -> Measurement:
     return Measurement("postprocess", settings, figures)
 
 
-def in_fresh_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call where nobody has allocated anything before."""
-    # Forked from a process that has imported this module and run nothing: no second import, and no pool of threads.
+def run_in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in a process without earlier allocations."""
+    # The fork server has imported this module and run nothing, so a fork needs no second import and has no thread pool.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context) as processes:
         return processes.submit(function, *args, **kwargs).result()
 
 
-def once(side: str, task: Task) -> Outcome:
+def profile_call(side: str, case: Case) -> CallProfile:
     """Measure the memory of one call in this process."""
-    logits = _warmed_up(side)
-    forget_peak()
+    logits = blob_logits()
+    warm_up(logits, side)
+    reset_peak_memory()
     before = memory_mb("VmRSS")
-    answer = SIDES[side](logits, task.size, task.subtask)
+    output = SIDES[side](logits, case.size, case.subtask)
     extra_mb = memory_mb("VmHWM") - before
-    return Outcome(max(0.0, extra_mb), fingerprint(CANONICAL[side](answer, task.subtask)))
+    return CallProfile(max(0.0, extra_mb), digest(CANONICALIZERS[side](output, case.subtask)))
 
 
-def repeatedly(task: Task, effort: Effort) -> dict[str, float]:
-    """Return the median milliseconds of both sides, called in turn."""
-    logits = _warmed_up(*SIDES)
-    calls = {side: partial(call, logits, task.size, task.subtask) for side, call in SIDES.items()}
-    taken = in_turn(calls, replace(effort, seconds=effort.seconds / 2, least=min(2, effort.least)))
-    return {side: statistics.median(rounds) for side, rounds in taken.items()}
+def median_times_ms(case: Case, workload: Workload) -> dict[str, float]:
+    """Return the median milliseconds of each side, with interleaved calls."""
+    logits = blob_logits()
+    warm_up(logits, *SIDES)
+    calls = {side: partial(call, logits, case.size, case.subtask) for side, call in SIDES.items()}
+    half = replace(workload, seconds=workload.seconds / 2, min_calls=min(2, workload.min_calls))
+    return {side: statistics.median(rounds) for side, rounds in time_interleaved(calls, half).items()}
 
 
-def _warmed_up(*sides: str) -> Logits:
-    """Call sides for images small enough to leave no memory behind that a measurement could use."""
+def warm_up(logits: Logits, *sides: str) -> None:
+    """Call each side for a small image, which leaves too little free memory behind to affect a measurement."""
     quieten()
-    logits = blobs()
     few = Logits(logits.classes[:CONFIDENT], logits.masks[:CONFIDENT])
     for side, subtask in product(sides, Subtask):
-        SIDES[side](few, (LEAST_SIDE, LEAST_SIDE), subtask)
-    return logits
+        SIDES[side](few, (WARM_UP_SIDE, WARM_UP_SIDE), subtask)
 
 
-def blobs(*, seed: int = 0) -> Logits:
-    """Discs of any place and size with uneven edges: noise would show nothing, and skip the work that costs."""
-    draw = torch.Generator().manual_seed(seed)
+def blob_logits(*, seed: int = 0) -> Logits:
+    """Return logits whose masks are discs of random position and size with uneven edges.
+
+    With noise instead, no segment would remain, and the expensive part of the post-processing would not run.
+    """
+    generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.linspace(0, 1, SIDE), torch.linspace(0, 1, SIDE), indexing="ij")
-    centre_y, centre_x, size = torch.rand(3, QUERIES, 1, 1, generator=draw)
+    centre_y, centre_x, size = torch.rand(3, QUERIES, 1, 1, generator=generator)
     distance = ((y - centre_y) ** 2 + (x - centre_x) ** 2).sqrt()  # (Q, 96, 96)
-    rough = interpolate(torch.randn(1, QUERIES, 12, 12, generator=draw), size=(SIDE, SIDE), mode="bilinear")[0]
-    masks = (12 * (1 - distance / (0.05 + 0.2 * size))).clamp(min=-12) + rough
-    classes = torch.randn(QUERIES, CLASSES + 1, generator=draw)  # (Q, C + 1)
+    noise = interpolate(torch.randn(1, QUERIES, 12, 12, generator=generator), size=(SIDE, SIDE), mode="bilinear")[0]
+    masks = (12 * (1 - distance / (0.05 + 0.2 * size))).clamp(min=-12) + noise
+    classes = torch.randn(QUERIES, CLASSES + 1, generator=generator)  # (Q, C + 1)
     classes[:, CLASSES] += 12
-    sure = torch.arange(0, QUERIES, QUERIES // CONFIDENT)
-    classes[sure, CLASSES] -= 24
-    classes[sure, (sure * 7) % CLASSES] += 14
+    confident = torch.arange(0, QUERIES, QUERIES // CONFIDENT)
+    classes[confident, CLASSES] -= 24
+    classes[confident, (confident * 7) % CLASSES] += 14
     return Logits(classes, masks)
 
 
-def ours(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:
-    """Return (label map (H, W), what was found)."""
+def run_ours(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:
+    """Return the label map, (H, W), and the segments found."""
     with torch.inference_mode():
         painted = painting(logits, subtask, postprocess.Task(size, PARAMETERS))
     return painted.label_map.numpy(), painted.found
 
 
-def transformers_own(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:
-    """Return what the image processor answers for one image."""
+def run_transformers(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:
+    """Return the result of the image processor for one image."""
     output = SimpleNamespace(class_queries_logits=logits.classes[None], masks_queries_logits=logits.masks[None])
     processor = Mask2FormerImageProcessorPil()
     process = getattr(processor, f"post_process_{subtask}_segmentation")
@@ -149,44 +152,50 @@ def transformers_own(logits: Logits, size: tuple[int, int], subtask: Subtask) ->
         return process(output, target_sizes=[size], **({} if subtask is Subtask.SEMANTIC else thresholds))[0]
 
 
-def canonical_ours(answer: Any, _subtask: Subtask) -> Canonical:
-    label_map, found = answer
+def canonicalize_ours(output: Any, _subtask: Subtask) -> Canonical:
+    label_map, found = output
     return [(one.label_id, one.score) for one in found], label_map.astype(np.uint16)
 
 
-def canonical_reference(answer: Any, subtask: Subtask) -> Canonical:
+def canonicalize_reference(output: Any, subtask: Subtask) -> Canonical:
     """Number the segments from 1 in their order."""
     if subtask is Subtask.SEMANTIC:
-        numbers, label_map = np.unique(answer.numpy(), return_inverse=True)
-        return [(int(number), None) for number in numbers], (label_map.reshape(answer.shape) + 1).astype(np.uint16)
-    plane = answer["segmentation"].numpy()
-    label_map = np.zeros(plane.shape, np.uint16)
-    for number, segment in enumerate(answer["segments_info"], start=1):
-        label_map[plane == segment["id"]] = number
-    return [(segment["label_id"], segment["score"]) for segment in answer["segments_info"]], label_map
+        label_ids, label_map = np.unique(output.numpy(), return_inverse=True)
+        label_map = label_map.reshape(output.shape) + 1
+        return [(int(label_id), None) for label_id in label_ids], label_map.astype(np.uint16)
+    segment_ids = output["segmentation"].numpy()  # (H, W)
+    label_map = np.zeros(segment_ids.shape, np.uint16)
+    for number, segment in enumerate(output["segments_info"], start=1):
+        label_map[segment_ids == segment["id"]] = number
+    return [(segment["label_id"], segment["score"]) for segment in output["segments_info"]], label_map
 
 
-SIDES: dict[str, Callable[[Logits, tuple[int, int], Subtask], Any]] = {"ours": ours, "reference": transformers_own}
-CANONICAL: dict[str, Callable[[Any, Subtask], Canonical]] = {
-    "ours": canonical_ours,
-    "reference": canonical_reference,
+SIDES: dict[str, Callable[[Logits, tuple[int, int], Subtask], Any]] = {"ours": run_ours, "reference": run_transformers}
+CANONICALIZERS: dict[str, Callable[[Any, Subtask], Canonical]] = {
+    "ours": canonicalize_ours,
+    "reference": canonicalize_reference,
 }
 
 
-def fingerprint(result: Canonical) -> str:
-    found, label_map = result
-    return hashlib.sha256(repr(found).encode() + label_map.tobytes()).hexdigest()
+def digest(result: Canonical) -> str:
+    """Return the SHA-256 of a result, in hex."""
+    segments, label_map = result
+    return hashlib.sha256(repr(segments).encode() + label_map.tobytes()).hexdigest()
 
 
-def forget_peak() -> None:
-    """Let the kernel's high-water mark of this process's memory begin anew, where it can."""
+def reset_peak_memory() -> None:
+    """Reset the kernel's peak of this process's resident memory (VmHWM), where permitted; see proc(5), clear_refs."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory_mb(name: str) -> float:
-    """Return VmRSS, what the process has now, or VmHWM, the most it had, in MB."""
+    """Return the resident memory of this process in MB: VmRSS is the present value, VmHWM the peak.
+
+    Raises:
+        RuntimeError: the system does not report it.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"this system does not tell {name}")
+    raise RuntimeError(f"this system does not report {name}")

@@ -1,8 +1,8 @@
-"""The queue path without a model: a real Valkey, a real object store and one real worker that has nothing to compute.
+"""The queue path without a model: a real Valkey, a real object store and one real worker with nothing to compute.
 
-transport: a job is recorded, published, claimed and ended in the job store; no image, no objects.
-interactive: a small image is checked in, and the reply is waited for as the gateway waits for it.
-batch: photos lie in the bucket, and label map, masks, overlay and result go there.
+transport: a job is recorded, published, claimed and completed in the job store; no image and no objects.
+interactive: a small image is submitted, and the reply is waited for as in the gateway.
+batch: images are stored in the bucket; label map, masks, overlay and result are stored there as well.
 """
 
 import os
@@ -27,7 +27,15 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
-from tests.bench.measuring import ROOT, Effort, Measurement, median_stages, one_by_one, progress, spread
+from tests.bench.measurement import (
+    ROOT,
+    Measurement,
+    Workload,
+    latency_summary,
+    print_progress,
+    stage_medians,
+    time_sequential,
+)
 from tests.support.images import coffee, jpeg
 from tests.support.jobs import png, request
 
@@ -40,7 +48,7 @@ DEADLINE_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The gateway's side of the queue."""
+    """Submits jobs and waits for them as the gateway does."""
 
     jobs: JobStore
     events: JobEvents
@@ -48,115 +56,124 @@ class Sender:
     bucket: Bucket
 
     def send(self, job: JobRequest, image: bytes = b"") -> None:
-        """Hand in a job in the gateway's order; without an image there is nothing to store."""
+        """Submit a job in the gateway's order: first the object, if there is an image, then the job and its message."""
         if image and job.priority is Priority.NORMAL:
             self.bucket.put(inbox_key(job.id), image, content_type="image/jpeg", metadata={"request": job.to_json()})
         kept = image if job.priority is Priority.INTERACTIVE else b""
         self.jobs.create(job, handover=Handover(SegmentMessage.about(job), kept, DEADLINE_SECONDS))
 
-    def end_of(self, job: JobRequest) -> Job:
-        """Wait for the job store to know how a job ended."""
+    def wait_for_completion(self, job: JobRequest) -> Job:
+        """Wait until a job is in a final state, and return it.
 
-        def look() -> Job | None:
+        Raises:
+            TimeoutError: it was not within DEADLINE_SECONDS.
+        """
+
+        def find_final() -> Job | None:
             found = self.jobs.get(job.id)
             return found if found.state.is_final else None
 
-        return _in_time(self.events.wait_until(job.id, look, seconds=DEADLINE_SECONDS))
+        return _require(self.events.wait_until(job.id, find_final, seconds=DEADLINE_SECONDS))
 
-    def reply_to(self, job: JobRequest) -> bytes:
-        """Wait for what a synchronous caller is answered."""
+    def wait_for_reply(self, job: JobRequest) -> bytes:
+        """Wait for the reply to a synchronous request, and return it.
+
+        Raises:
+            TimeoutError: there was none within DEADLINE_SECONDS.
+        """
         found = self.events.wait_until(job.id, lambda: self.payloads.get_reply(job.id), seconds=DEADLINE_SECONDS)
-        return _in_time(found)
+        return _require(found)
 
 
-def run(effort: Effort) -> Iterator[Measurement]:
-    """Measure the three ways through the queue."""
+def run(workload: Workload) -> Iterator[Measurement]:
+    """Measure transport, interactive jobs and batch jobs."""
     with servers() as settings:
-        sender = _sender(settings)
+        sender = _build_sender(settings)
         with _worker("transport_worker", settings):
-            progress("queue: transport")
-            _round_trip(sender)
-            yield _transport(sender, effort)
+            print_progress("queue: transport")
+            _run_job(sender)
+            yield _measure_transport(sender, workload)
         with _worker("instant_worker", settings):
-            progress("queue: interactive")
-            _ask(sender)
-            yield _interactive(sender, effort)
-            progress("queue: batch")
-            yield _batch(sender, effort)
+            print_progress("queue: interactive")
+            _run_interactive_job(sender)
+            yield _measure_interactive(sender, workload)
+            print_progress("queue: batch")
+            yield _measure_batch(sender, workload)
 
 
-def _transport(sender: Sender, effort: Effort) -> Measurement:
-    figures = spread(one_by_one(lambda: _round_trip(sender), effort))
-    _, rate = _burst(sender, effort.burst)
-    return Measurement("queue.transport", {"burst": effort.burst}, {"jobs_per_second": round(rate, 1), **figures})
+def _measure_transport(sender: Sender, workload: Workload) -> Measurement:
+    latencies = latency_summary(time_sequential(lambda: _run_job(sender), workload))
+    _, rate = _run_burst(sender, workload.burst_jobs)
+    figures = {"jobs_per_second": round(rate, 1), **latencies}
+    return Measurement("queue.transport", {"burst": workload.burst_jobs}, figures)
 
 
-def _interactive(sender: Sender, effort: Effort) -> Measurement:
-    asked: list[JobRequest] = []
-    figures = spread(one_by_one(lambda: asked.append(_ask(sender)), effort))
-    return Measurement("queue.interactive", {"image": "6x4"}, {**figures, "stages_ms": _stages(sender, asked)})
+def _measure_interactive(sender: Sender, workload: Workload) -> Measurement:
+    jobs: list[JobRequest] = []
+    figures = latency_summary(time_sequential(lambda: jobs.append(_run_interactive_job(sender)), workload))
+    return Measurement("queue.interactive", {"image": "6x4"}, {**figures, "stages_ms": _stage_medians(sender, jobs)})
 
 
-def _batch(sender: Sender, effort: Effort) -> Measurement:
-    photo = coffee()
-    jobs, rate = _burst(sender, max(1, effort.burst // 4), jpeg(photo))
-    settings = {"burst": len(jobs), "image": f"{photo.width}x{photo.height}"}
-    figures = {"jobs_per_second": round(rate, 1), "stages_ms": _stages(sender, jobs)}
+def _measure_batch(sender: Sender, workload: Workload) -> Measurement:
+    image = coffee()
+    jobs, rate = _run_burst(sender, max(1, workload.burst_jobs // 4), jpeg(image))
+    settings = {"burst": len(jobs), "image": f"{image.width}x{image.height}"}
+    figures = {"jobs_per_second": round(rate, 1), "stages_ms": _stage_medians(sender, jobs)}
     return Measurement("queue.batch", settings, figures)
 
 
-def _round_trip(sender: Sender) -> None:
+def _run_job(sender: Sender) -> None:
     job = request(priority=Priority.NORMAL)
     sender.send(job)
-    sender.end_of(job)
+    sender.wait_for_completion(job)
 
 
-def _ask(sender: Sender) -> JobRequest:
+def _run_interactive_job(sender: Sender) -> JobRequest:
     job = request(priority=Priority.INTERACTIVE, deadline_at=time.time() + DEADLINE_SECONDS)
     sender.send(job, png())
-    sender.reply_to(job)
+    sender.wait_for_reply(job)
     return job
 
 
-def _burst(sender: Sender, count: int, image: bytes = b"") -> tuple[Sequence[JobRequest], float]:
-    """Return jobs and how many a second came through, from the first that is handed in to the last that ends."""
+def _run_burst(sender: Sender, count: int, image: bytes = b"") -> tuple[Sequence[JobRequest], float]:
+    """Submit `count` jobs; return them and the jobs per second from the first submission to the last completion."""
     facts = ImageFacts("jpeg", 0, 0, len(image), "00" * 32)
     jobs = [request(priority=Priority.NORMAL, image=facts) for _ in range(count)]
     start = time.perf_counter()
     with ThreadPoolExecutor(PUBLISHERS) as threads:
         list(threads.map(lambda job: sender.send(job, image), jobs))
-    _wait(lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running())
+    _poll(lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running())
     elapsed_seconds = time.perf_counter() - start
-    _insist_succeeded(sender, jobs)
+    _require_success(sender, jobs)
     return jobs, count / elapsed_seconds
 
 
-def _stages(sender: Sender, jobs: Sequence[JobRequest]) -> dict[str, float]:
-    # The last synchronous job is still being stored when its reply is there.
-    return median_stages(sender.end_of(job).timings_ms for job in jobs)
+def _stage_medians(sender: Sender, jobs: Sequence[JobRequest]) -> dict[str, float]:
+    # A synchronous job is still being stored when its reply arrives.
+    return stage_medians(sender.wait_for_completion(job).timings_ms for job in jobs)
 
 
-def _insist_succeeded(sender: Sender, jobs: Sequence[JobRequest]) -> None:
+def _require_success(sender: Sender, jobs: Sequence[JobRequest]) -> None:
     lost = [job.id for job in jobs if sender.jobs.get(job.id).state is not JobState.SUCCEEDED]
     if lost:
         raise RuntimeError(f"{len(lost)} of {len(jobs)} jobs did not succeed")
 
 
-def _wait(is_done: Callable[[], bool]) -> None:
+def _poll(is_done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not is_done():
         if time.monotonic() > deadline:
-            raise TimeoutError("the jobs did not end in time")
+            raise TimeoutError("the jobs were not completed in time")
         time.sleep(0.005)
 
 
-def _in_time(found: T | None) -> T:
+def _require(found: T | None) -> T:
     if found is None:
-        raise TimeoutError("the worker did not answer in time")
+        raise TimeoutError("the worker did not respond in time")
     return found
 
 
-def _sender(settings: Settings) -> Sender:
+def _build_sender(settings: Settings) -> Sender:
     client = connect(settings)
     jobs = JobStore(
         client,
@@ -174,8 +191,8 @@ def _sender(settings: Settings) -> Sender:
 
 @contextmanager
 def servers() -> Iterator[Settings]:
-    """Run both servers, and say how to reach them."""
-    progress("queue: starting the servers")
+    """Run Valkey and the object store; yield settings that point to them."""
+    print_progress("queue: starting the servers")
     with tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder:
         valkey = ValkeyServer(Path(folder) / "valkey", *free_ports(1))
         objects = ObjectServer(Path(folder) / "objects", ObjectPorts.free(), "bench-access", "bench-secret")
@@ -190,15 +207,15 @@ def servers() -> Iterator[Settings]:
                 storage_access_key=objects.access_key,
                 storage_secret_key=objects.secret_key,
             )
-            # Nothing of it needs to survive, and the store is slow to end in order.
+            # No data needs to survive, and an orderly shutdown of the object store is slow.
             objects.kill()
 
 
 @contextmanager
 def _worker(module: str, settings: Settings) -> Iterator[Process]:
-    """Run one worker; whether it is ready, a first job tells."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
-    env = plain | {
+    """Run one worker process.  It may not be ready yet; the first job waits for it."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    env = environ | {
         "MASKMILL_REDIS_URL": settings.redis_url,
         "MASKMILL_STORAGE_ENDPOINT": settings.storage_endpoint,
         "MASKMILL_STORAGE_BUCKET": settings.storage_bucket,

@@ -1,4 +1,4 @@
-"""What the service is measured against: transformers' own pipeline on the same weights, and photos for both."""
+"""The reference of the comparisons, transformers' pipeline on the same weights, and the models and images for both."""
 
 import copy
 import warnings
@@ -24,18 +24,22 @@ from worker.embedded_model.backbone import register
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan
 from worker.engine.loader import load_segmenter, quieten
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmenter
 
-# Lower than the default, so that there is more to find.
+# Below the service's default of 0.9, so that more segments are rendered.
 THRESHOLD = 0.5
-AS_THE_WORKER = ExecutionOptions()
-# Of the untrained model's queries, how many are sure of something.
-SURE_QUERIES = 15
+WORKER_DEFAULTS = ExecutionOptions()
+# Queries of a random model that predict a class with a high score.
+CONFIDENT_QUERIES = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """An architecture without its weights.  size: height and width of the network's input."""
+class Architecture:
+    """A Mask2Former architecture without weights.
+
+    size: height and width of the network's input in pixels.
+    backbone, network: arguments of SwinConfig and of Mask2FormerConfig.
+    """
 
     name: str
     size: int
@@ -45,8 +49,8 @@ class Shape:
     network: Mapping[str, Any] = field(default_factory=dict)
 
 
-SWIN_LARGE = Shape(
-    # That of facebook/mask2former-swin-large-coco-panoptic.
+# The architecture of facebook/mask2former-swin-large-coco-panoptic.
+SWIN_LARGE = Architecture(
     "swin-large",
     size=384,
     queries=200,
@@ -59,7 +63,7 @@ SWIN_LARGE = Shape(
         "window_size": 12,
     },
 )
-SWIN_TOY = Shape(
+SWIN_TOY = Architecture(
     "swin-toy",
     size=64,
     queries=20,
@@ -70,97 +74,105 @@ SWIN_TOY = Shape(
 
 
 @dataclass(frozen=True, slots=True)
-class Untrained:
-    """A network of some shape with weights out of a seed, and what prepares images for it."""
+class RandomModel:
+    """A network with random weights and its image processor."""
 
-    shape: Shape
+    architecture: Architecture
     network: Mask2FormerForUniversalSegmentation
     processor: Mask2FormerImageProcessorPil
 
     def pipeline(self, device: str) -> Any:
+        """Return transformers' pipeline with a copy of the network."""
         return transformers.ImageSegmentationPipeline(
             model=copy.deepcopy(self.network), image_processor=self.processor, device=torch.device(device)
         )
 
     def segmenter(self, device: str, plan: ExecutionPlan) -> Mask2FormerSegmenter:
-        # A copy, for shorter types and folded norms change the weights.
-        network = copy.deepcopy(self.network)
+        """Return our segmenter with a copy of the network; casting and folding of norms change the weights."""
         return Mask2FormerSegmenter(
-            network, self.processor, model=self.shape.name, revision="0", device=device, plan=plan
+            copy.deepcopy(self.network),
+            self.processor,
+            model=self.architecture.name,
+            revision="0",
+            device=device,
+            plan=plan,
         )
 
 
-def untrained(shape: Shape, *, seed: int = 0) -> Untrained:
-    """Build a network whose masks mean nothing, but that costs what a trained one costs, post-processing included."""
+def build_random_model(architecture: Architecture, *, seed: int = 0) -> RandomModel:
+    """Build a network with random weights that costs as much as a trained one, post-processing included."""
     quieten()
     torch.manual_seed(seed)
-    backbone = SwinConfig(**shape.backbone, out_features=["stage1", "stage2", "stage3", "stage4"])
-    names = {number: f"class {number}" for number in range(shape.classes)}
-    config = Mask2FormerConfig(backbone_config=backbone, num_queries=shape.queries, id2label=names, **shape.network)
-    size = {"height": shape.size, "width": shape.size}
-    made = Untrained(shape, Mask2FormerForUniversalSegmentation(config).eval(), Mask2FormerImageProcessorPil(size=size))
-    _make_sure(made)
-    return made
+    backbone = SwinConfig(**architecture.backbone, out_features=["stage1", "stage2", "stage3", "stage4"])
+    config = Mask2FormerConfig(
+        backbone_config=backbone,
+        num_queries=architecture.queries,
+        id2label={number: f"class {number}" for number in range(architecture.classes)},
+        **architecture.network,
+    )
+    size = {"height": architecture.size, "width": architecture.size}
+    network = Mask2FormerForUniversalSegmentation(config).eval()
+    model = RandomModel(architecture, network, Mask2FormerImageProcessorPil(size=size))
+    _make_confident(model)
+    return model
 
 
 @torch.inference_mode()
-def _make_sure(made: Untrained) -> None:
-    """Turn the class head so that some of the queries are sure of a class and all others of nothing."""
-    decoder, head = made.network.model.transformer_module.decoder, made.network.class_predictor
+def _make_confident(model: RandomModel) -> None:
+    """Set the class head so that CONFIDENT_QUERIES queries predict a class and all others predict no object."""
+    decoder, head = model.network.model.transformer_module.decoder, model.network.class_predictor
     for layer in decoder.layers:
-        # So that a query stays what it is, whatever the photo: untrained attention would blur them all into one.
+        # Random attention would make all queries alike; scaled down, each keeps its embedding for any image.
         for part in (layer.cross_attn.out_proj, layer.self_attn.out_proj, layer.fc2):
             part.weight.mul_(0.02)
-    seen: list[torch.Tensor] = []
-    hook = head.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0][0]))
-    made.network(pixel_values=made.processor(images=[astronaut()], return_tensors="pt")["pixel_values"])
-    hook.remove()
-    queries = seen[-1]  # (Q, hidden)
-    direction = torch.linalg.svd(queries - queries.mean(0), full_matrices=False)[2][0]
-    along = (queries @ direction).sort(descending=True).values
-    bar = along[SURE_QUERIES - 1 : SURE_QUERIES + 1].mean()
-    steepness = 2000 / along.std()
+    queries = _final_queries(model)  # (Q, hidden)
+    # Split the queries along their first principal component.
+    direction = torch.linalg.svd(queries - queries.mean(0), full_matrices=False)[2][0]  # (hidden,)
+    projections = (queries @ direction).sort(descending=True).values  # (Q,)
+    cut = projections[CONFIDENT_QUERIES - 1 : CONFIDENT_QUERIES + 1].mean()
+    steepness = 2000 / projections.std()
     head.weight.normal_()
     head.weight[-1] = -steepness * direction
     head.bias.zero_()
-    head.bias[-1] = steepness * bar
-    # Logits of a trained model's size: with smaller ones hardly a pixel would be sure.
+    head.bias[-1] = steepness * cut
+    # Mask logits as large as those of a trained model; with smaller ones hardly any pixel would reach the threshold.
     last = decoder.mask_predictor.mask_embedder.layers[-1].layers[0]
     last.weight.mul_(10)
     last.bias.mul_(10)
 
 
-def four_photos() -> list[Image.Image]:
+def _final_queries(model: RandomModel) -> torch.Tensor:
+    """Return (Q, hidden), the input of the class head after the last decoder layer, for one image."""
+    inputs_seen: list[torch.Tensor] = []
+    hook = model.network.class_predictor.register_forward_hook(
+        lambda _module, inputs, _output: inputs_seen.append(inputs[0][0])
+    )
+    model.network(pixel_values=model.processor(images=[astronaut()], return_tensors="pt")["pixel_values"])
+    hook.remove()
+    return inputs_seen[-1]
+
+
+def sample_images() -> list[Image.Image]:
+    """Return four RGB images of different sizes."""
     return [astronaut(), cat(), coffee(), grey().convert("RGB")]
 
 
-def embedded_segmenter(options: ExecutionOptions = AS_THE_WORKER) -> Segmenter:
+def load_embedded_segmenter(options: ExecutionOptions = WORKER_DEFAULTS) -> Segmenter:
     """Load the embedded model as the worker does."""
 
-    def nothing_to_fetch(source: str, _into: Path) -> None:
+    def refuse_download(source: str, _into: Path) -> None:
         raise AssertionError(f"{source} is not embedded")
 
     return load_segmenter(
-        "embedded", public_id=EMBEDDED, device="auto", cache=Path(), download=nothing_to_fetch, options=options
+        "embedded", public_id=EMBEDDED, device="auto", cache=Path(), download=refuse_download, options=options
     )
 
 
-def reference_pipeline(device: str) -> Any:
-    """Load the embedded model as anybody would who has transformers alone."""
+def load_reference_pipeline(device: str) -> Any:
+    """Load the embedded model into transformers' own pipeline, without any of the worker's engine."""
     quieten()
     register()
     with warnings.catch_warnings():
-        # Advice on the speed of a CUDA kernel that is not used.
+        # transformers advises on the speed of a CUDA kernel that this model does not use.
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
         return transformers.pipeline("image-segmentation", model=str(embedded_model.FOLDER), device=device)
-
-
-def is_same(ours: Segmentation, reference: list[dict[str, Any]]) -> bool:
-    """Tell whether labels, scores, order and every pixel are those of the pipeline."""
-    import numpy as np
-
-    labels = [(segment.label, segment.score) for segment in ours.segments]
-    return labels == [(one["label"], one["score"]) for one in reference] and all(
-        np.array_equal(ours.label_map == number, np.asarray(one["mask"]) > 0)
-        for number, one in enumerate(reference, start=1)
-    )

@@ -1,6 +1,7 @@
-"""The whole service as real processes, gateway included, beside transformers' pipeline called directly.
+"""The whole service as real processes, gateway included, compared with transformers' pipeline called in process.
 
-The first line compares one client with calls in process, in turn; the others load the gateway with clients.
+The first line compares one client of the gateway with calls in process, interleaved; the others measure the gateway
+under the load of concurrent clients.
 """
 
 import http.client
@@ -19,9 +20,19 @@ from PIL import Image
 
 from deploy.local.servers import LOOPBACK
 from deploy.local.stack import Stack
-from tests.bench.engine import segmented
-from tests.bench.measuring import Effort, Measurement, at_once, device_name, in_turn, median_stages, progress, spread
-from tests.bench.reference import THRESHOLD, embedded_segmenter, reference_pipeline
+from tests.bench.engine import PARAMETERS
+from tests.bench.measurement import (
+    Measurement,
+    Workload,
+    device_name,
+    latency_summary,
+    print_progress,
+    stage_medians,
+    time_concurrent,
+    time_interleaved,
+)
+from tests.bench.reference import THRESHOLD, load_embedded_segmenter, load_reference_pipeline
+from tests.bench.segmentation import segment_images
 from tests.support.images import coffee, jpeg
 from worker.pipeline.decode import decode
 
@@ -29,116 +40,123 @@ SYNC = f"/models/maskmill/embedded?threshold={THRESHOLD}"
 JOBS = f"/v1/jobs?threshold={THRESHOLD}"
 TIMEOUT_SECONDS = 120
 MAX_PIXELS = 10**8
-# What calling the engine in process takes as well.
+# Stages that a call of the engine in process goes through as well.
 ENGINE_STAGES = ("decode", "prepare", "device")
 
 
 class Client:
-    """One caller with one connection that stays open, as a session of any HTTP library has it.  Not thread-safe."""
+    """A client of the gateway with one persistent connection, like a session of an HTTP library.  Not thread-safe."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_SECONDS)
 
-    def ask(
+    def request(
         self, method: str, path: str, body: bytes | None = None, *, use_cache: bool = True
     ) -> tuple[Mapping[str, str], Any]:
-        """Return headers and parsed body.
+        """Send one request; return the response's headers and its parsed JSON body.
 
         Raises:
-            RuntimeError: the gateway answered with an error.
+            RuntimeError: the gateway responded with an error.
         """
         headers = {"x-use-cache": str(use_cache).lower()} | ({"Content-Type": "image/jpeg"} if body else {})
         self._connection.request(method, path, body, headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status >= 300:
-            raise RuntimeError(f"the gateway answered {answer.status}: {content[:200].decode(errors='replace')}")
-        return dict(answer.headers), json.loads(content)
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status >= 300:
+            raise RuntimeError(f"the gateway responded {response.status}: {content[:200].decode(errors='replace')}")
+        return dict(response.headers), json.loads(content)
 
-    def segment(self, photo: bytes, *, use_cache: bool = False) -> str:
-        """Wait for the masks of a photo; return the id of its job."""
-        headers, _ = self.ask("POST", SYNC, photo, use_cache=use_cache)
+    def segment(self, image: bytes, *, use_cache: bool = False) -> str:
+        """Segment an image synchronously; return the id of its job."""
+        headers, _ = self.request("POST", SYNC, image, use_cache=use_cache)
         return headers["x-maskmill-job-id"]
 
-    def run_job(self, photo: bytes) -> str:
-        """Submit a photo as a job and wait for its end; return its id."""
-        _, job = self.ask("POST", JOBS, photo)
-        return str(self.end_of(job["id"])["id"])
+    def run_job(self, image: bytes) -> str:
+        """Submit an image as a job and wait until it has succeeded; return its id."""
+        _, job = self.request("POST", JOBS, image)
+        return str(self.wait_for_job(job["id"])["id"])
 
-    def end_of(self, job_id: str) -> dict[str, Any]:
-        """Wait until a job has succeeded, and return it."""
+    def wait_for_job(self, job_id: str) -> dict[str, Any]:
+        """Wait until a job has succeeded, and return it.
+
+        Raises:
+            RuntimeError: it ended in another state, or the gateway responded with an error.
+        """
         job = {"state": "queued"}
         while job["state"] in ("queued", "running"):
-            _, job = self.ask("GET", f"/v1/jobs/{job_id}?wait=20")
+            _, job = self.request("GET", f"/v1/jobs/{job_id}?wait=20")
         if job["state"] != "succeeded":
             raise RuntimeError(f"the job {job_id} {job['state']}")
         return job
 
 
-WAYS: Mapping[str, Callable[[Client, bytes], str]] = {
+# By the value of the setting `way` in the output.
+MODES: Mapping[str, Callable[[Client, bytes], str]] = {
     "sync": Client.segment,
     "sync, answered before": partial(Client.segment, use_cache=True),
     "job": Client.run_job,
 }
 
 
-def run(effort: Effort) -> Iterator[Measurement]:
-    """Start a stack of our own and measure both ways in."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
-    photo = jpeg(coffee())
-    progress("service: starting the stack")
+def run(workload: Workload) -> Iterator[Measurement]:
+    """Start a stack with default settings; measure synchronous requests and jobs."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    image = jpeg(coffee())
+    print_progress("service: starting the stack")
     with (
         tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder,
-        Stack(Path(folder), environ=plain) as stack,
+        Stack(Path(folder), environ=environ) as stack,
     ):
         stack.start()
-        progress("service: one client beside calls in process")
-        yield _beside(stack.port, photo, effort)
-        for way in WAYS:
-            for clients in effort.clients:
-                progress(f"service: {way}, clients: {clients}")
-                yield _loaded(stack.port, photo, way, clients, effort)
+        print_progress("service: one client beside calls in process")
+        yield _compare_in_process(stack.port, image, workload)
+        for mode in MODES:
+            for clients in workload.clients:
+                print_progress(f"service: {mode}, clients: {clients}")
+                yield _measure_load(stack.port, image, mode, clients, workload)
 
 
-def _beside(port: int, photo: bytes, effort: Effort) -> Measurement:
-    segmenter = embedded_segmenter()
-    pipeline = reference_pipeline(segmenter.device)
+def _compare_in_process(port: int, image: bytes, workload: Workload) -> Measurement:
+    """Compare synchronous requests and jobs of one client with the pipeline and the engine in this process."""
+    segmenter = load_embedded_segmenter()
+    pipeline = load_reference_pipeline(segmenter.device)
     client = Client(port)
-    sent: dict[str, list[str]] = defaultdict(list)
+    job_ids: dict[str, list[str]] = defaultdict(list)
     calls: dict[str, Callable[[], object]] = {
-        "pipeline": lambda: pipeline(Image.open(BytesIO(photo)), threshold=THRESHOLD),
-        "engine": lambda: segmented(segmenter, [decode(photo, max_pixels=MAX_PIXELS)], 1),
-        "sync": lambda: sent["sync"].append(client.segment(photo)),
-        "job": lambda: sent["job"].append(client.run_job(photo)),
+        "pipeline": lambda: pipeline(Image.open(BytesIO(image)), threshold=THRESHOLD),
+        "engine": lambda: segment_images(segmenter, [decode(image, max_pixels=MAX_PIXELS)], 1, PARAMETERS),
+        "sync": lambda: job_ids["sync"].append(client.segment(image)),
+        "job": lambda: job_ids["job"].append(client.run_job(image)),
     }
     for call in calls.values():
         call()
-    sent.clear()
-    taken = in_turn(calls, effort)
-    medians = {f"{name}_ms": round(statistics.median(rounds), 1) for name, rounds in taken.items()}
+    job_ids.clear()
+    times_ms = time_interleaved(calls, workload)
+    medians = {f"{name}_ms": round(statistics.median(rounds), 1) for name, rounds in times_ms.items()}
     figures = medians | {"pipeline_images_per_second": round(1000 / medians["pipeline_ms"], 2)}
     stages: dict[str, Any] = {}
-    for way, job_ids in sent.items():
-        noted = [client.end_of(job_id)["timings_ms"] for job_id in job_ids]
-        figures[f"{way}_added_ms"] = round(statistics.median(map(_added_ms, taken[way], noted)), 1)
-        stages[f"{way}_stages_ms"] = median_stages(noted)
-    return Measurement("service.beside", _settings(), figures | stages, device_name(segmenter.device))
+    for mode, ids in job_ids.items():
+        timings = [client.wait_for_job(job_id)["timings_ms"] for job_id in ids]
+        figures[f"{mode}_added_ms"] = round(statistics.median(map(_added_ms, times_ms[mode], timings)), 1)
+        stages[f"{mode}_stages_ms"] = stage_medians(timings)
+    return Measurement("service.beside", _image_setting(), figures | stages, device_name(segmenter.device))
 
 
-def _added_ms(elapsed_ms: float, stages: Mapping[str, float]) -> float:
-    """Return what the caller waited beyond the engine's own work on this very photo."""
-    return elapsed_ms - sum(stages[stage] for stage in ENGINE_STAGES)
+def _added_ms(elapsed_ms: float, timings_ms: Mapping[str, float]) -> float:
+    """Return the time that the client waited beyond the engine's own work on the same image."""
+    return elapsed_ms - sum(timings_ms[stage] for stage in ENGINE_STAGES)
 
 
-def _loaded(port: int, photo: bytes, way: str, clients: int, effort: Effort) -> Measurement:
-    callers = [Client(port) for _ in range(clients)]
-    WAYS[way](callers[0], photo)
-    taken, rate = at_once(clients, lambda number: WAYS[way](callers[number], photo), effort)
-    settings = {"way": way, "clients": clients, **_settings()}
-    figures = {"images_per_second": round(rate, 2), **spread(taken), "images": len(taken)}
+def _measure_load(port: int, image: bytes, mode: str, clients: int, workload: Workload) -> Measurement:
+    connections = [Client(port) for _ in range(clients)]
+    call = MODES[mode]
+    call(connections[0], image)
+    times_ms, rate = time_concurrent(clients, lambda number: call(connections[number], image), workload)
+    settings = {"way": mode, "clients": clients, **_image_setting()}
+    figures = {"images_per_second": round(rate, 2), **latency_summary(times_ms), "images": len(times_ms)}
     return Measurement("service.load", settings, figures)
 
 
-def _settings() -> dict[str, str]:
-    photo = coffee()
-    return {"image": f"{photo.width}x{photo.height}"}
+def _image_setting() -> dict[str, str]:
+    image = coffee()
+    return {"image": f"{image.width}x{image.height}"}

@@ -1,4 +1,4 @@
-"""A worker that payloads each job and ends it in the job store:  python -m tests.bench.transport_worker"""
+"""A worker that only claims and completes jobs in the job store:  python -m tests.bench.transport_worker"""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def main() -> int:
     app = make_celery(settings)
 
     @app.task(name=SEGMENT_TASK)  # type: ignore[untyped-decorator]
-    def claim_and_end(wire: dict[str, str]) -> None:
+    def claim_and_complete(wire: dict[str, str]) -> None:
         claim = jobs.claim(SegmentMessage.from_wire(wire).job_id, worker=name)
         if not isinstance(claim, str):
             complete_in_store(JobResult(claim.request, JobState.SUCCEEDED, claim.attempt), jobs=jobs)

@@ -15,7 +15,7 @@ from typing import Final
 
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
-from tests.bench.measuring import Measurement, device_name
+from tests.bench.measurement import Measurement, device_name
 from tests.evaluation.panoptic_quality import Task, labels_of, measured, nothing_to_fetch, thresholds
 from tests.evaluation.quality import PanopticMap, Tally
 from tests.evaluation.quality_data import BadDataset, read_dataset, vocabulary

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from shared.errors import MaskmillError, ModelUnusable
 from shared.jobs.parameters import SegmentParameters
-from tests.bench.measuring import Measurement, device_name, progress
+from tests.bench.measurement import Measurement, device_name, print_progress
 from tests.evaluation.quality import (
     Bools,
     Figure,
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = described(chosen, segmenter, task)
     print(Measurement("panoptic_quality", settings, figures, device_name(segmenter.device)).to_json(), flush=True)
     if not chosen.json:
-        progress(table(figures))
+        print_progress(table(figures))
     return 0
 
 
@@ -132,7 +132,7 @@ def prepared(chosen: argparse.Namespace) -> tuple[Segmenter, Task]:
     )
     words = vocabulary(labels_of(chosen.model), dataset.names, renamed)
     if words.unmatched:
-        progress(f"The dataset has no class named {', '.join(words.unmatched)}; see --names.")
+        print_progress(f"The dataset has no class named {', '.join(words.unmatched)}; see --names.")
     settings = tuple(
         SegmentParameters(threshold=one, overlap_mask_area_threshold=chosen.overlap) for one in chosen.threshold
     )
@@ -173,7 +173,7 @@ def measured(
             found = found_in(result, task.words, task.dataset.is_thing, merges_stuff=task.merges_stuff)
             counted.append(tally(truth, found, len(task.dataset.names)))
         if done % 10 == 0 or done == len(task.dataset.photos):
-            progress(f"panoptic_quality: {done} of {len(task.dataset.photos)}")
+            print_progress(f"panoptic_quality: {done} of {len(task.dataset.photos)}")
     return tallies
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from shared.errors import MaskmillError, ModelUnusable
 from shared.jobs.parameters import SegmentParameters
-from tests.bench.measuring import progress
+from tests.bench.measurement import print_progress
 from tests.support.images import astronaut, cat, coffee, grey
 from worker.engine.loader import load_segmenter
 from worker.formats.drawing import draw_overlay
@@ -75,7 +75,7 @@ def tiles_of(segmenter: Segmenter, images: Photos, threshold: float) -> Iterator
         [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=threshold))])
         if isinstance(result, MaskmillError):
             raise result
-        progress(f"{name}: " + ", ".join(f"{one.label} {one.score or 0:.2f}" for one in result.segments))
+        print_progress(f"{name}: " + ", ".join(f"{one.label} {one.score or 0:.2f}" for one in result.segments))
         yield tile(name, image, Image.fromarray(np.asarray(draw_overlay(image, result))))
 
 

@@ -7,7 +7,7 @@ import torch
 
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
-from tests.bench.agreement import shown
+from tests.bench.segmentation import label_ids
 from tests.support.images import photos
 from worker.engine.execution_plan import ExecutionOptions, plan_execution
 from worker.engine.loader import load_segmenter
@@ -42,7 +42,7 @@ def segmented(segmenter: Segmenter, wanted: SegmentParameters) -> list[Segmentat
 
 def assert_alike(ours: list[Segmentation], theirs: list[Segmentation], least: float) -> None:
     pairs = list(zip(ours, theirs, strict=True))
-    equal = sum(int((shown(one) == shown(other)).sum()) for one, other in pairs)
+    equal = sum(int((label_ids(one) == label_ids(other)).sum()) for one, other in pairs)
     assert equal / sum(one.label_map.size for one in ours) >= least
 
 

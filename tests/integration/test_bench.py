@@ -1,31 +1,31 @@
-"""The benchmarks that need real servers, as small as they can be."""
+"""Smoke tests of the benchmarks that need real servers."""
 
 import json
 import subprocess
 import sys
 
-from tests.bench.measuring import ROOT
+from tests.bench.measurement import ROOT
 
 
-def test_the_queue_is_measured_on_all_three_ways_through_it() -> None:
+def test_the_queue_bench_measures_transport_interactive_and_batch_jobs() -> None:
     command = [sys.executable, "-m", "tests.bench", "queue", "--tiny"]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
 
     assert done.returncode == 0, done.stderr
-    measured = {one["bench"]: one["figures"] for one in map(json.loads, done.stdout.splitlines())}
-    assert measured["queue.transport"]["jobs_per_second"] > 0
-    assert measured["queue.interactive"]["stages_ms"].keys() >= {"reply", "store"}
-    assert measured["queue.batch"]["stages_ms"].keys() >= {"overlay", "store"}
+    figures = {row["bench"]: row["figures"] for row in map(json.loads, done.stdout.splitlines())}
+    assert figures["queue.transport"]["jobs_per_second"] > 0
+    assert figures["queue.interactive"]["stages_ms"].keys() >= {"reply", "store"}
+    assert figures["queue.batch"]["stages_ms"].keys() >= {"overlay", "store"}
 
 
-def test_the_host_side_is_measured_with_a_bucket_in_memory_and_a_real_one() -> None:
+def test_the_host_bench_measures_a_bucket_in_memory_and_a_real_one() -> None:
     command = [sys.executable, "-m", "tests.bench", "host", "--tiny"]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
 
     assert done.returncode == 0, done.stderr
-    measured = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {one["settings"]["store"] for one in measured} == {"memory", "server"}
-    assert all(one["figures"]["cpu_ms_per_job"] > 0 for one in measured)
-    assert all(one["figures"]["stages_ms"].keys() >= {"decode", "prepare", "overlay", "store"} for one in measured)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["settings"]["store"] for row in rows} == {"memory", "server"}
+    assert all(row["figures"]["cpu_ms_per_job"] > 0 for row in rows)
+    assert all(row["figures"]["stages_ms"].keys() >= {"decode", "prepare", "overlay", "store"} for row in rows)

@@ -2,17 +2,17 @@
 
 import bentoml
 
-from tests.bench.peers.pipeline import MOST_IN_A_BATCH, Answer, answers, load
+from tests.bench.peers.pipeline import MAX_BATCH_IMAGES, Segments, load, segment_images
 
 
 @bentoml.service(workers=1, traffic={"timeout": 300})
 class Segmentation:
-    """One process with one model; requests are batched as the server finds best."""
+    """One process with one model; BentoML's adaptive batching decides the batch sizes."""
 
     def __init__(self) -> None:
         self.pipeline = load()
 
-    # Not a bound on the answer's time but what a request is refused beyond.
-    @bentoml.api(batchable=True, max_batch_size=MOST_IN_A_BATCH, max_latency_ms=300_000)
-    def segment(self, inputs: list[str]) -> list[Answer]:
-        return answers(self.pipeline, inputs)
+    # BentoML refuses requests that it expects to take longer than max_latency_ms.
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_IMAGES, max_latency_ms=300_000)
+    def segment(self, inputs: list[str]) -> list[Segments]:
+        return segment_images(self.pipeline, inputs)

@@ -1,4 +1,4 @@
-"""Loads each side with the same photos and the same clients, all servers up, one side at a time and twice in turn."""
+"""Loads each server with the same images from the same number of clients; all run, one is loaded at a time, twice."""
 
 import base64
 import http.client
@@ -8,7 +8,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from PIL import Image
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
 from deploy.local.stack import Stack
-from tests.bench.measuring import ROOT, Effort, Measurement, at_once, progress, spread
+from tests.bench.measurement import ROOT, Measurement, Workload, latency_summary, print_progress, time_concurrent
 from tests.bench.peers import environment
 from tests.bench.peers.pipeline import THRESHOLD
-from tests.bench.reference import four_photos
+from tests.bench.reference import sample_images
 from tests.support.images import jpeg
 from tests.support.polling import wait_until
 
@@ -30,130 +30,143 @@ SIZE = (640, 480)
 VARIANTS = 8
 ROUNDS = 2
 TIMEOUT_SECONDS = 300
-PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
 
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """A process: whose child it is, and what it took of the cores."""
+    """A process's parent and the CPU time that it has used, from /proc."""
 
     parent: int
     cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One server: where it is asked, how it wants a photo (base64), and the processes that it consists of."""
+class Server:
+    """A server under test: its address, the form of its requests, and its processes.
+
+    is_batched: whether a request and its response are lists with an item per image.
+    """
 
     port: int
     path: str
     headers: Mapping[str, str]
     processes: Sequence[Process]
-    is_in_batch: bool = False
+    is_batched: bool = False
 
     @property
     def cpu_seconds(self) -> float:
-        """What all its living processes have taken of the cores so far."""
-        stats = {int(folder.name): _stat(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()}
-        found = {process.pid for process in self.processes}
-        while more := {pid for pid, stat in stats.items() if stat.parent in found} - found:
-            found |= more
-        return sum(stats[pid].cpu_seconds for pid in found if pid in stats)
+        """CPU time that the processes and their living descendants have used so far."""
+        stats = {int(folder.name): _read_stat(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()}
+        pids = {process.pid for process in self.processes}
+        while children := {pid for pid, stat in stats.items() if stat.parent in pids} - pids:
+            pids |= children
+        return sum(stats[pid].cpu_seconds for pid in pids if pid in stats)
 
-    def body(self, photo: str) -> bytes:
-        wanted: dict[str, Any] = {"inputs": [photo] if self.is_in_batch else photo}
-        return json.dumps(wanted).encode()
+    def body(self, image: str) -> bytes:
+        """Return the body of a request for one image (base64)."""
+        inputs: dict[str, Any] = {"inputs": [image] if self.is_batched else image}
+        return json.dumps(inputs).encode()
 
-    def segments(self, answer: bytes) -> list[dict[str, Any]]:
-        found = json.loads(answer)
-        return list(found[0] if self.is_in_batch else found)
+    def segments(self, content: bytes) -> list[dict[str, Any]]:
+        """Return the segments in the body of a response."""
+        results = json.loads(content)
+        return list(results[0] if self.is_batched else results)
 
 
-class Caller:
-    """One connection that stays open; it sends each photo once before it sends one again."""
+class Client:
+    """A client with one persistent connection; it sends all images in turn, starting at the one numbered `first`."""
 
-    def __init__(self, side: Side, photos: Sequence[str], number: int) -> None:
-        self._connection = http.client.HTTPConnection(LOOPBACK, side.port, timeout=TIMEOUT_SECONDS)
-        self._side = side
-        self._bodies = [side.body(photo) for photo in photos]
-        self._next = number
+    def __init__(self, server: Server, images: Sequence[str], first: int) -> None:
+        self._connection = http.client.HTTPConnection(LOOPBACK, server.port, timeout=TIMEOUT_SECONDS)
+        self._server = server
+        self._bodies = [server.body(image) for image in images]
+        self._next = first
 
-    def ask(self) -> bytes:
-        """Return the answer for the next photo.
+    def send_next(self) -> bytes:
+        """Send the next image; return the body of the response.
 
         Raises:
-            RuntimeError: the server answered with an error.
+            RuntimeError: the server responded with an error.
         """
         body = self._bodies[self._next % len(self._bodies)]
         self._next += 1
-        headers = {"Content-Type": "application/json", **self._side.headers}
-        self._connection.request("POST", self._side.path, body, headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"{self._side.path} answered {answer.status}: {content[:200]!r}")
+        headers = {"Content-Type": "application/json", **self._server.headers}
+        self._connection.request("POST", self._server.path, body, headers)
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status != http.HTTPStatus.OK:
+            raise RuntimeError(f"{self._server.path} responded {response.status}: {content[:200]!r}")
         return content
 
 
-def run(effort: Effort) -> Iterator[Measurement]:
-    """Start all sides, see that they answer the same, and load them."""
-    photos = [base64.b64encode(jpeg(photo)).decode() for photo in crops()]
-    with tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as up:
-        sides = started(Path(folder), up)
-        alike = agreeing(sides, photos[::VARIANTS])
-        for clients in effort.crowds:
-            yield from loaded(sides, photos, clients, alike, effort)
+def run(workload: Workload) -> Iterator[Measurement]:
+    """Start all servers, compare their results, and measure them under load."""
+    images = [base64.b64encode(jpeg(image)).decode() for image in crops()]
+    with (
+        tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as resources,
+    ):
+        servers = start_servers(Path(folder), resources)
+        is_equal = compare_results(servers, images[::VARIANTS])
+        for clients in workload.peer_clients:
+            yield from measure_load(servers, images, clients, is_equal, workload)
 
 
 def crops() -> Iterator[Image.Image]:
-    """Yield photos of one size, no two alike."""
-    for photo in four_photos():
+    """Yield different images of one size."""
+    for image in sample_images():
         for step in range(VARIANTS):
-            box = (step, step, photo.width - VARIANTS + step, photo.height - VARIANTS + step)
-            yield photo.resize(SIZE, Image.Resampling.BICUBIC, box)
+            box = (step, step, image.width - VARIANTS + step, image.height - VARIANTS + step)
+            yield image.resize(SIZE, Image.Resampling.BICUBIC, box)
 
 
-def started(folder: Path, up: ExitStack) -> dict[str, Side]:
-    """Start every side; all of them end with `up`."""
-    programs = environment.ready()
-    lit, bento = free_ports(2)
-    env = PLAIN | {
+def start_servers(folder: Path, resources: ExitStack) -> dict[str, Server]:
+    """Start every server; all of them are stopped when `resources` is closed."""
+    programs = environment.install()
+    print_progress("peers: starting all servers")
+    peers = start_peers(programs, folder, resources)
+    exact = resources.enter_context(Stack(folder / "exact", environ=ENVIRON)).start()
+    fast = resources.enter_context(Stack(folder / "fast", environ=ENVIRON | {"MASKMILL_FORWARD": "fast"})).start()
+    health = [(peers["litserve"].port, "/health"), (peers["bentoml"].port, "/readyz")]
+    wait_until(lambda: all(is_ready(port, path) for port, path in health), "the peers' start", seconds=120)
+    return {"maskmill": describe_stack(exact), "maskmill, fast forward": describe_stack(fast), **peers}
+
+
+def start_peers(programs: Path, folder: Path, resources: ExitStack) -> dict[str, Server]:
+    """Start LitServe and BentoML; they may not be ready yet."""
+    litserve_port, bentoml_port = free_ports(2)
+    env = ENVIRON | {
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
     python = str(programs / "python")
-    bento_command = [python, "-m", "bentoml", "serve", "tests.bench.peers.bentoml_server:Segmentation"]
+    bentoml = [python, "-m", "bentoml", "serve", "tests.bench.peers.bentoml_server:Segmentation"]
     commands = {
-        "litserve": [python, "-m", "tests.bench.peers.litserve_server", str(lit)],
-        "bentoml": [*bento_command, "--host", LOOPBACK, "--port", str(bento), "--working-dir", str(ROOT)],
+        "litserve": [python, "-m", "tests.bench.peers.litserve_server", str(litserve_port)],
+        "bentoml": [*bentoml, "--host", LOOPBACK, "--port", str(bentoml_port), "--working-dir", str(ROOT)],
     }
-    progress("peers: starting all sides")
-    running = {
-        name: up.enter_context(Process(name, command, log=folder / f"{name}.log", env=env))
+    processes = {
+        name: resources.enter_context(Process(name, command, log=folder / f"{name}.log", env=env))
         for name, command in commands.items()
     }
-    exact = up.enter_context(Stack(folder / "exact", environ=PLAIN)).start()
-    fast = up.enter_context(Stack(folder / "fast", environ=PLAIN | {"MASKMILL_FORWARD": "fast"})).start()
-    wait_until(lambda: all(map(listens, ((lit, "/health"), (bento, "/readyz")))), "the peers' start", seconds=120)
     return {
-        "maskmill": ours(exact),
-        "maskmill, fast forward": ours(fast),
-        "litserve": Side(lit, "/predict", {}, [running["litserve"]]),
-        "bentoml": Side(bento, "/segment", {}, [running["bentoml"]], is_in_batch=True),
+        "litserve": Server(litserve_port, "/predict", {}, [processes["litserve"]]),
+        "bentoml": Server(bentoml_port, "/segment", {}, [processes["bentoml"]], is_batched=True),
     }
 
 
-def ours(stack: Stack) -> Side:
+def describe_stack(stack: Stack) -> Server:
     path = f"/models/maskmill/embedded?threshold={THRESHOLD}"
-    return Side(stack.port, path, {"x-use-cache": "false"}, stack.processes)
+    return Server(stack.port, path, {"x-use-cache": "false"}, stack.processes)
 
 
-def listens(address: tuple[int, str]) -> bool:
-    connection = http.client.HTTPConnection(LOOPBACK, address[0], timeout=5)
+def is_ready(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
     try:
-        connection.request("GET", address[1])
+        connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK
     except OSError:
         return False
@@ -161,58 +174,79 @@ def listens(address: tuple[int, str]) -> bool:
         connection.close()
 
 
-def agreeing(sides: Mapping[str, Side], photos: Sequence[str]) -> dict[str, bool]:
-    """Tell which sides answer like the last one: labels, scores, pixels and order.  It warms them, too."""
-    answers: dict[str, list[Any]] = defaultdict(list)
-    for name, side in sides.items():
-        caller = Caller(side, photos, 0)
-        for _ in photos:
-            answers[name].append([canonical(segment) for segment in side.segments(caller.ask())])
-    *_, reference = answers.values()
-    return {name: any(found) and found == reference for name, found in answers.items()}
+def compare_results(servers: Mapping[str, Server], images: Sequence[str]) -> dict[str, bool]:
+    """Return which servers give the results of the last one: labels, scores, pixels and order.
+
+    The requests warm the servers up as well.
+    """
+    results: dict[str, list[Any]] = defaultdict(list)
+    for name, server in servers.items():
+        client = Client(server, images, 0)
+        for _ in images:
+            results[name].append([canonical(segment) for segment in server.segments(client.send_next())])
+    *_, reference = results.values()
+    return {name: any(found) and found == reference for name, found in results.items()}
 
 
 def canonical(segment: Mapping[str, Any]) -> tuple[str, float, bytes]:
-    mask = np.asarray(Image.open(BytesIO(base64.b64decode(segment["mask"]))))
+    """Return label, score and packed mask of a segment, in a form that is equal for equal masks."""
+    mask = np.asarray(Image.open(BytesIO(base64.b64decode(segment["mask"]))))  # (H, W)
     return segment["label"], segment["score"], np.packbits(mask > 0).tobytes()
 
 
-def loaded(
-    sides: Mapping[str, Side], photos: Sequence[str], clients: int, alike: Mapping[str, bool], effort: Effort
+@dataclass(slots=True)
+class Load:
+    """Measurements of one server under load, over all rounds."""
+
+    times_ms: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def figures(self) -> dict[str, float]:
+        return {
+            "images_per_second": round(len(self.times_ms) / self.seconds, 2),
+            **latency_summary(self.times_ms),
+            "p99_ms": round(float(np.percentile(self.times_ms, 99, method="higher")), 1),
+            "cpu_ms_per_image": round(1000 * self.cpu_seconds / len(self.times_ms)),
+            "images": len(self.times_ms),
+        }
+
+
+def measure_load(
+    servers: Mapping[str, Server],
+    images: Sequence[str],
+    clients: int,
+    is_equal: Mapping[str, bool],
+    workload: Workload,
 ) -> Iterator[Measurement]:
-    """Load one side after the other, then again the other way round."""
-    milliseconds: dict[str, list[float]] = defaultdict(list)
-    seconds: dict[str, float] = defaultdict(float)
-    cpu_seconds: dict[str, float] = defaultdict(float)
-    names = list(sides)
-    share = replace(effort, seconds=effort.seconds / ROUNDS, least=-(-effort.least // ROUNDS))
+    """Load one server after the other, every second round in reverse order."""
+    loads = {name: Load() for name in servers}
+    names = list(servers)
+    part = replace(workload, seconds=workload.seconds / ROUNDS, min_calls=-(-workload.min_calls // ROUNDS))
     for _ in range(ROUNDS):
         for name in names:
-            progress(f"peers: {name}, clients: {clients}")
-            callers = [Caller(sides[name], photos, number) for number in range(clients)]
-            before = sides[name].cpu_seconds
-            taken, rate = at_once(clients, lambda number, callers=callers: callers[number].ask(), share)
-            milliseconds[name] += taken
-            seconds[name] += len(taken) / rate
-            cpu_seconds[name] += sides[name].cpu_seconds - before
+            print_progress(f"peers: {name}, clients: {clients}")
+            add_round(loads[name], servers[name], images, clients, part)
         names.reverse()
-    for name in sides:
-        figures = {
-            "images_per_second": round(len(milliseconds[name]) / seconds[name], 2),
-            **spread(milliseconds[name]),
-            "p99_ms": round(float(np.percentile(milliseconds[name], 99, method="higher")), 1),
-            "cpu_ms_per_image": round(1000 * cpu_seconds[name] / len(milliseconds[name])),
-            "images": len(milliseconds[name]),
-            "equal": alike[name],
-        }
+    for name, load in loads.items():
         settings = {"server": name, "clients": clients, "image": "{}x{}".format(*SIZE)}
-        yield Measurement("peers", settings, figures)
+        yield Measurement("peers", settings, {**load.figures(), "equal": is_equal[name]})
 
 
-def _stat(folder: Path) -> _Stat:
+def add_round(load: Load, server: Server, images: Sequence[str], clients: int, workload: Workload) -> None:
+    """Load one server once, and add what was measured to `load`."""
+    connections = [Client(server, images, first) for first in range(clients)]
+    cpu_start = server.cpu_seconds
+    times_ms, rate = time_concurrent(clients, lambda number: connections[number].send_next(), workload)
+    load.times_ms += times_ms
+    load.seconds += len(times_ms) / rate
+    load.cpu_seconds += server.cpu_seconds - cpu_start
+
+
+def _read_stat(folder: Path) -> _Stat:
     try:
-        # Behind the name, which may contain anything: state, parent, ..., utime and stime in ticks.
+        # After the name, which may contain any character: state, parent, ..., utime and stime in clock ticks.
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended
         return _Stat(0, 0.0)
     return _Stat(int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))

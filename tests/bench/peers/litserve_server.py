@@ -5,7 +5,7 @@ from typing import Any
 
 import litserve
 
-from tests.bench.peers.pipeline import COMPANY_SECONDS, MOST_IN_A_BATCH, Answer, answers, load
+from tests.bench.peers.pipeline import MAX_BATCH_IMAGES, MAX_BATCH_WAIT_SECONDS, Segments, load, segment_images
 
 
 class Segmentation(litserve.LitAPI):
@@ -17,14 +17,14 @@ class Segmentation(litserve.LitAPI):
     def decode_request(self, request: dict[str, Any]) -> str:
         return str(request["inputs"])
 
-    def predict(self, photos: list[str]) -> list[Answer]:
-        return answers(self.pipeline, photos)
+    def predict(self, images: list[str]) -> list[Segments]:
+        return segment_images(self.pipeline, images)
 
-    def encode_response(self, answer: Answer) -> Answer:
-        return answer
+    def encode_response(self, segments: Segments) -> Segments:
+        return segments
 
 
 if __name__ == "__main__":
-    api = Segmentation(max_batch_size=MOST_IN_A_BATCH, batch_timeout=COMPANY_SECONDS)
+    api = Segmentation(max_batch_size=MAX_BATCH_IMAGES, batch_timeout=MAX_BATCH_WAIT_SECONDS)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=300)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

@@ -1,4 +1,4 @@
-"""What both peers serve: transformers' own pipeline with the embedded model, its masks as the same JSON as ours."""
+"""What both peers serve: transformers' pipeline with the embedded model, its masks in the same JSON form as ours."""
 
 import warnings
 from base64 import b64decode, b64encode
@@ -13,31 +13,31 @@ from worker import embedded_model
 from worker.embedded_model.backbone import register
 
 THRESHOLD = 0.5
-# The worker under test has as many jobs in hand, so no side can make larger batches than the other.
-MOST_IN_A_BATCH = 8
-# How long the first image waits for company.
-COMPANY_SECONDS = 0.01
+# The worker of the comparison runs as many jobs at a time, so no server can form larger batches than another.
+MAX_BATCH_IMAGES = 8
+# How long the first image of a batch waits for others.
+MAX_BATCH_WAIT_SECONDS = 0.01
 
-Answer = list[dict[str, Any]]
+Segments = list[dict[str, Any]]
 
 
 def load() -> Any:
     """Return the pipeline on the CPU."""
     register()
     with warnings.catch_warnings():
-        # Advice on the speed of a CUDA kernel that is not used.
+        # transformers advises on the speed of a CUDA kernel that this model does not use.
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
         return transformers.pipeline("image-segmentation", model=str(embedded_model.FOLDER), device="cpu")
 
 
-def answers(pipeline: Any, photos: Sequence[str]) -> list[Answer]:
-    """Segment photos (base64) in one batch; the masks of each come back as base64 of an 8-bit PNG."""
-    images = [Image.open(BytesIO(b64decode(photo))).convert("RGB") for photo in photos]
-    found = pipeline(images, batch_size=len(images), threshold=THRESHOLD)
-    return [[{**segment, "mask": _encoded(segment["mask"])} for segment in segments] for segments in found]
+def segment_images(pipeline: Any, images: Sequence[str]) -> list[Segments]:
+    """Segment images (base64) in one batch; each mask is returned as base64 of an 8-bit PNG."""
+    decoded = [Image.open(BytesIO(b64decode(image))).convert("RGB") for image in images]
+    results = pipeline(decoded, batch_size=len(decoded), threshold=THRESHOLD)
+    return [[{**segment, "mask": _encode_png(segment["mask"])} for segment in segments] for segments in results]
 
 
-def _encoded(mask: Image.Image) -> str:
+def _encode_png(mask: Image.Image) -> str:
     buffer = BytesIO()
     mask.save(buffer, "PNG")
     return b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""The benchmark for GPUs, on the CPU and with a toy, so that it does not break unseen."""
+"""A smoke test of the GPU benchmark, on the CPU with a toy model."""
 
 import json
 
@@ -7,20 +7,20 @@ import pytest
 from tests.bench import gpu
 
 
-def test_every_kind_of_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kind_of_measurement_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["--device", "cpu", "--tiny"]) == 0
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    kinds = {line["bench"] for line in lines}
-    assert kinds == {"gpu.matmul", "gpu.forward", "gpu.whole", "gpu.agreement"}
-    ways = {line["settings"]["way"] for line in lines if line["bench"] == "gpu.whole"}
-    assert ways == {"exact, float32", "fast, float32", "fast, bfloat16", "pipeline, float32"}
+    benches = {line["bench"] for line in lines}
+    assert benches == {"gpu.matmul", "gpu.forward", "gpu.whole", "gpu.agreement"}
+    variants = {line["settings"]["way"] for line in lines if line["bench"] == "gpu.whole"}
+    assert variants == {"exact, float32", "fast, float32", "fast, bfloat16", "pipeline, float32"}
     assert all(line["figures"]["images_per_second"] > 0 for line in lines if line["bench"] == "gpu.whole")
     fast = next(line for line in lines if line["bench"] == "gpu.agreement")
     assert fast["figures"]["equal_pixels"] > 0.99
 
 
-def test_what_there_is_no_time_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_measurements_left_out_for_lack_of_time_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main(["--device", "cpu", "--tiny", "--minutes", "0"])
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

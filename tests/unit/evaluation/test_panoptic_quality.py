@@ -15,7 +15,7 @@ from PIL import Image
 
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
-from tests.bench.reference import embedded_segmenter
+from tests.bench.reference import load_embedded_segmenter
 from tests.evaluation import panoptic_quality
 from tests.evaluation.quality import PanopticMap, Region, Tally, averages, by_class, drawn, intervals, tally, total
 from tests.evaluation.quality_data import BadDataset, found_in, read_dataset, read_names, truth_of, vocabulary
@@ -310,7 +310,7 @@ def test_stuff_is_one_region_things_are_not_and_strange_labels_are_void() -> Non
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return embedded_segmenter()
+    return load_embedded_segmenter()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from shared.jobs.parameters import SegmentParameters
-from tests.bench.reference import embedded_segmenter
+from tests.bench.reference import load_embedded_segmenter
 from tests.support.images import admiral, astronaut, cat
 from worker.embedded_model import FOLDER
 from worker.embedded_model.backbone import EfficientNetLiteBackbone, EfficientNetLiteConfig
@@ -26,7 +26,7 @@ THRESHOLD = 0.5
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return embedded_segmenter()
+    return load_embedded_segmenter()
 
 
 def test_the_backbone_has_maps_at_the_strides_that_mask2former_expects() -> None:

@@ -6,7 +6,7 @@ queries are confident.
 """
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +92,25 @@ def _compare_with_pipeline(
 
         pairs = list(zip(run_ours(), run_reference(), strict=True))
         times_ms = time_interleaved({"ours": run_ours, "reference": run_reference}, workload)
-        rates = {name: 1000 * len(images) / statistics.median(rounds) for name, rounds in times_ms.items()}
-        figures = {
-            "images_per_second": round(rates["ours"], 2),
-            "pipeline_images_per_second": round(rates["reference"], 2),
-            "ratio": round(rates["ours"] / rates["reference"], 2),
-            "equal": all(is_same(*pair) for pair in pairs),
-            "equal_pixels": round(statistics.mean(equal_name_share(*pair) for pair in pairs), 6),
-            "rounds": len(times_ms["ours"]),
-        }
         settings = {"model": subject.model, "forward": plan, "batch": batch, "photos": len(images)}
-        yield Measurement("engine", settings, figures, device_name(segmenter.device))
+        yield Measurement("engine", settings, _figures(times_ms, pairs), device_name(segmenter.device))
+
+
+def _figures(
+    times_ms: Mapping[str, Sequence[float]], pairs: Sequence[tuple[Segmentation, list[Mapping[str, Any]]]]
+) -> dict[str, Any]:
+    """Return the figures of one comparison.
+
+    Args:
+        times_ms: of each round over all images, of `ours` and of the `reference`.
+        pairs: both results for each image.
+    """
+    rates = {name: 1000 * len(pairs) / statistics.median(rounds) for name, rounds in times_ms.items()}
+    return {
+        "images_per_second": round(rates["ours"], 2),
+        "pipeline_images_per_second": round(rates["reference"], 2),
+        "ratio": round(rates["ours"] / rates["reference"], 2),
+        "equal": all(is_same(*pair) for pair in pairs),
+        "equal_pixels": round(statistics.mean(equal_name_share(*pair) for pair in pairs), 6),
+        "rounds": len(times_ms["ours"]),
+    }

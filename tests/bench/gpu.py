@@ -1,8 +1,9 @@
 """All measurements that need a GPU, in one script of ten minutes:  python -m tests.bench.gpu
 
 Uses Mask2Former with Swin-L and random weights, so it downloads nothing.  Measures the forward pass of each execution
-plan and batch size relative to the device's matrix products, then whole images beside transformers' pipeline.
-Prints JSON lines.  Needs torch, transformers and the worker; --device cpu --tiny is a smoke test.
+plan and batch size, relative to the device's matrix products, and the path from decoded images to rendered files, also
+that of transformers' pipeline.  Prints JSON lines.  Needs torch, transformers and the worker.
+--device cpu --tiny is a smoke test.
 """
 
 import argparse

@@ -110,16 +110,26 @@ def measure_throughput(
         cpu_start = time.process_time()
         half = replace(workload, seconds=workload.seconds / 2, min_calls=1)
         times_ms, rate = time_concurrent(threads, lambda _: timings.append(run_one_job(services, image)), half)
-        cpu_ms = 1000 * (time.process_time() - cpu_start) / len(times_ms)
-    figures = {
+        cpu_ms = 1000 * (time.process_time() - cpu_start)
+    settings = {"image": f"{size[0]}x{size[1]}", "segments": SEGMENTS, "store": store, "threads": threads}
+    return Measurement("host", settings, _figures(len(times_ms), rate, cpu_ms, timings))
+
+
+def _figures(jobs: int, rate: float, cpu_ms: float, timings: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return the figures of one series of jobs.
+
+    Args:
+        rate: jobs per second.
+        cpu_ms: CPU time of all jobs.
+        timings: milliseconds of each stage, by job.
+    """
+    return {
         "jobs_per_second": round(rate, 2),
-        "cpu_ms_per_job": round(cpu_ms, 1),
-        "jobs_per_core_second": round(1000 / cpu_ms, 2),
-        "jobs": len(times_ms),
+        "cpu_ms_per_job": round(cpu_ms / jobs, 1),
+        "jobs_per_core_second": round(1000 * jobs / cpu_ms, 2),
+        "jobs": jobs,
         "stages_ms": {name: median for name, median in stage_medians(timings).items() if name != "queue"},
     }
-    settings = {"image": f"{size[0]}x{size[1]}", "segments": SEGMENTS, "store": store, "threads": threads}
-    return Measurement("host", settings, figures)
 
 
 def run_one_job(services: Services, image: bytes) -> dict[str, float]:

@@ -108,7 +108,7 @@ def run(workload: Workload) -> Iterator[Measurement]:
         Stack(Path(folder), environ=environ) as stack,
     ):
         stack.start()
-        print_progress("service: one client beside calls in process")
+        print_progress("service: one client, interleaved with calls in process")
         yield _compare_in_process(stack.port, image, workload)
         for mode in MODES:
             for clients in workload.clients:

@@ -1,4 +1,4 @@
-"""README.md agrees with the code."""
+"""README.md agrees with the code: settings, links, make targets."""
 
 import re
 from enum import StrEnum
@@ -39,7 +39,7 @@ class Parameters(BaseModel):
     note: str = Field(default="none", description="any text")
 
 
-def test_the_table_of_settings_is_that_of_the_code() -> None:
+def test_the_table_of_settings_is_generated_from_the_code() -> None:
     assert read_table(SETTINGS) == settings_table(), "run: python -m tests.support.readme"
 
 

@@ -1,4 +1,4 @@
-"""The embedded model's files fit together, and it finds what a photo is of."""
+"""The embedded model's files are consistent, and it segments the main subject of an image."""
 
 from collections.abc import Callable
 
@@ -19,8 +19,8 @@ from worker.training.classes import QUERIES_PER_CLASS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MOST_BYTES = 30 * 2**20
-# It is less sure than large models are; see its card.
+MAX_BYTES = 30 * 2**20
+# Its scores are lower than those of large models; see its card.
 THRESHOLD = 0.5
 
 
@@ -39,20 +39,22 @@ def test_the_backbone_has_maps_at_the_strides_that_mask2former_expects() -> None
     assert backbone.channels == [24, 48, 120, 352]
 
 
-def test_the_maps_can_tell_where_a_place_is() -> None:
-    silent, telling = (EfficientNetLiteBackbone(EfficientNetLiteConfig(place_waves=waves)).eval() for waves in (0, 2))
-    telling.load_state_dict(silent.state_dict())
-    photos = torch.rand(2, 3, 64, 96)
+def test_the_maps_can_encode_positions() -> None:
+    without, with_positions = (
+        EfficientNetLiteBackbone(EfficientNetLiteConfig(place_waves=waves)).eval() for waves in (0, 2)
+    )
+    with_positions.load_state_dict(without.state_dict())
+    pixels = torch.rand(2, 3, 64, 96)
 
     with torch.inference_mode():
-        plain, told = (backbone(photos).feature_maps for backbone in (silent, telling))
+        plain, encoded = (backbone(pixels).feature_maps for backbone in (without, with_positions))
 
-    assert telling.channels == [24 + 8, 48 + 8, 120 + 8, 352 + 8]
-    for one, other in zip(plain, told, strict=True):
+    assert with_positions.channels == [24 + 8, 48 + 8, 120 + 8, 352 + 8]
+    for one, other in zip(plain, encoded, strict=True):
         assert torch.equal(other[:, :-8], one)
-        where = other[:, -8:]
-        assert torch.equal(where[0], where[1])
-        assert len(torch.unique(where[0].flatten(1), dim=1).T) == one.shape[2] * one.shape[3]
+        positions = other[:, -8:]
+        assert torch.equal(positions[0], positions[1])
+        assert len(torch.unique(positions[0].flatten(1), dim=1).T) == one.shape[2] * one.shape[3]
 
 
 def test_the_weights_are_small_and_in_half_precision() -> None:
@@ -61,32 +63,32 @@ def test_the_weights_are_small_and_in_half_precision() -> None:
     with safe_open(file, "pt") as weights:
         kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
 
-    assert file.stat().st_size <= MOST_BYTES
+    assert file.stat().st_size <= MAX_BYTES
     assert kinds == {"F16", "I64"}
 
 
-def test_what_the_recipe_teaches_are_classes_of_coco() -> None:
+def test_the_trained_classes_are_classes_of_coco() -> None:
     assert set(QUERIES_PER_CLASS) <= THINGS | STUFF
     assert all(count == 1 for name, count in QUERIES_PER_CLASS.items() if name in STUFF)
     assert all(count > 1 for name, count in QUERIES_PER_CLASS.items() if name in THINGS)
 
 
 @pytest.mark.parametrize(
-    ("photo", "subject", "middle"),
+    ("image", "subject", "middle"),
     [
         pytest.param(astronaut(), "person", (slice(150, 500), slice(150, 320)), id="astronaut"),
         pytest.param(admiral(), "person", (slice(100, 600), slice(130, 400)), id="admiral"),
         pytest.param(cat(), "cat", (slice(60, 240), slice(100, 350)), id="cat"),
     ],
 )
-def test_the_subject_of_a_photo_is_found(
-    segmenter: Segmenter, photo: Image.Image, subject: str, middle: tuple[slice, slice]
+def test_the_subject_of_an_image_is_one_segment(
+    segmenter: Segmenter, image: Image.Image, subject: str, middle: tuple[slice, slice]
 ) -> None:
-    [result] = segmenter.segment([segmenter.prepare(photo, SegmentParameters(threshold=THRESHOLD))])
+    [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=THRESHOLD))])
 
     assert isinstance(result, Segmentation)
     shares = [(result.label_map[middle] == one.id).mean() for one in result.segments if one.label == subject]
-    # One segment alone: pieces that cover the subject together would not do.
+    # A single segment: several that cover the subject together are not enough.
     assert max(shares, default=0) > 0.8
 
 
@@ -104,10 +106,10 @@ def test_two_people_side_by_side_are_two_segments(
     [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=THRESHOLD))])
 
     assert isinstance(result, Segmentation)
-    found = [segment.id for segment in result.segments if segment.label == "person"]
+    people_ids = [segment.id for segment in result.segments if segment.label == "person"]
     for half, middle in zip(halves, middles, strict=True):
-        areas = [(result.label_map[:, half] == one).sum() for one in found]
-        largest = found[int(np.argmax(areas))]
+        areas = [(result.label_map[:, half] == one).sum() for one in people_ids]
+        largest = people_ids[int(np.argmax(areas))]
         shown = result.label_map == largest
         assert shown[middle].mean() > 0.5
         assert shown[:, half].sum() > 0.8 * shown.sum()

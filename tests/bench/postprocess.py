@@ -23,9 +23,9 @@ from transformers import Mask2FormerImageProcessorPil
 
 from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench.measurement import Measurement, Workload, print_progress, time_interleaved
-from worker.engine import postprocessing as postprocess
 from worker.engine.loader import quieten
-from worker.engine.postprocessing import Logits, painting
+from worker.engine.postprocessing.postprocess import postprocess
+from worker.engine.postprocessing.types import Logits, PostprocessOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,8 +136,8 @@ def blob_logits(*, seed: int = 0) -> Logits:
 def run_ours(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:
     """Return the label map, (H, W), and the segments found."""
     with torch.inference_mode():
-        painted = painting(logits, subtask, postprocess.Task(size, PARAMETERS))
-    return painted.label_map.numpy(), painted.found
+        result = postprocess(logits, subtask, PostprocessOptions(size, PARAMETERS))
+    return result.label_map.numpy(), result.labels
 
 
 def run_transformers(logits: Logits, size: tuple[int, int], subtask: Subtask) -> Any:

@@ -15,7 +15,8 @@ from transformers import ImageSegmentationPipeline
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
 from worker.engine.mask2former.segmenter import class_names, failure_of, try_out
-from worker.engine.postprocessing import Found, segmentation
+from worker.engine.postprocessing.segments import measure_segments
+from worker.engine.postprocessing.types import ScoredLabel
 from worker.segmenter import Prepared, Segmentation
 
 
@@ -67,8 +68,8 @@ class TransformersSegmenter:
         label_map = np.zeros((item.height, item.width), np.uint8 if len(answer) < 256 else np.uint16)
         for number, annotation in enumerate(answer, start=1):
             label_map[np.asarray(annotation["mask"]) > 0] = number
-        found = [Found(self._label_ids[annotation["label"]], annotation["score"]) for annotation in answer]
-        return segmentation(label_map, found, self._names)
+        labels = [ScoredLabel(self._label_ids[one["label"]], one["score"]) for one in answer]
+        return measure_segments(label_map, labels, self._names)
 
 
 def subtasks_of(processor: object) -> tuple[Subtask, ...]:

@@ -15,7 +15,9 @@ from shared.jobs.parameters import SegmentParameters, Subtask
 from worker.engine.coco_classes import stuff_among
 from worker.engine.execution_plan import ExecutionPlan
 from worker.engine.mask2former.fast_forward import cast_weights, optimize_forward
-from worker.engine.postprocessing import Budget, Logits, Task, painting, segmentation
+from worker.engine.postprocessing.postprocess import postprocess
+from worker.engine.postprocessing.segments import measure_segments
+from worker.engine.postprocessing.types import Budget, Logits, PostprocessOptions
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 WARM_UP_SIZE: Final = (640, 480)
@@ -127,9 +129,10 @@ class Mask2FormerSegmenter:
     def _finish(self, logits: Logits, item: Prepared) -> Segmentation | MaskmillError:
         subtask = item.parameters.subtask or Subtask.PANOPTIC
         try:
-            task = Task((item.height, item.width), item.parameters, self._budget, self._stuff or frozenset())
-            painted = painting(logits, subtask, task)
-            return segmentation(painted.label_map.cpu().numpy(), painted.found, self._names)
+            size = item.height, item.width
+            options = PostprocessOptions(size, item.parameters, self._budget, self._stuff or frozenset())
+            result = postprocess(logits, subtask, options)
+            return measure_segments(result.label_map.cpu().numpy(), result.labels, self._names)
         except Exception as error:
             return failure_of(error)
 

@@ -147,7 +147,7 @@ def build_execution_options(settings: WorkerSettings) -> ExecutionOptions:
     return ExecutionOptions(
         forward=settings.forward,
         dtype=settings.dtype,
-        compiles=settings.compile == "on",
+        is_compiled=settings.compile == "on",
         max_images=settings.max_batch_images,
         band_megabytes=settings.band_megabytes,
     )

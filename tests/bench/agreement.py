@@ -69,13 +69,13 @@ def build_execution_options(chosen: argparse.Namespace, side: str) -> ExecutionO
     return ExecutionOptions(
         forward=values[side],
         dtype=values[f"dtype_{side}"],
-        compiles=values[f"compile_{side}"],
+        is_compiled=values[f"compile_{side}"],
         max_images=1,
     )
 
 
 def describe_options(options: ExecutionOptions) -> str:
-    return " ".join([options.forward, options.dtype] + ["compiled"] * options.compiles)
+    return " ".join([options.forward, options.dtype] + ["compiled"] * options.is_compiled)
 
 
 def load(model: str, device: str, options: ExecutionOptions) -> Segmenter:

@@ -179,7 +179,7 @@ def _measure_forward(
     pixels = baseline.pixels.expand(batch, -1, -1, -1).contiguous().to(workload.device)  # (B, 3, h, w)
     reset_peak_memory(workload.device)
     with torch.inference_mode():
-        seconds = median_seconds(workload, lambda: segmenter._output(pixels))
+        seconds = median_seconds(workload, lambda: segmenter._run_network(pixels))
     # Counts the operations of the reference's forward pass; those that the fast pass avoids count as well.
     teraflops = baseline.flops * batch / seconds / 1e12
     figures = {

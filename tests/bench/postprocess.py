@@ -23,7 +23,7 @@ from transformers import Mask2FormerImageProcessorPil
 
 from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench.measurement import Measurement, Workload, print_progress, time_interleaved
-from worker.engine.loader import quieten
+from worker.engine.loader import silence_transformers
 from worker.engine.postprocessing.postprocess import postprocess
 from worker.engine.postprocessing.types import Logits, PostprocessOptions
 
@@ -108,7 +108,7 @@ def median_times_ms(case: Case, workload: Workload) -> dict[str, float]:
 
 def warm_up(logits: Logits, *sides: str) -> None:
     """Call each side for a small image, which leaves too little free memory behind to affect a measurement."""
-    quieten()
+    silence_transformers()
     few = Logits(logits.classes[:CONFIDENT], logits.masks[:CONFIDENT])
     for side, subtask in product(sides, Subtask):
         SIDES[side](few, (WARM_UP_SIDE, WARM_UP_SIDE), subtask)

@@ -22,7 +22,7 @@ from tests.support.images import astronaut, cat, coffee, grey
 from worker import embedded_model
 from worker.embedded_model.backbone import register
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan
-from worker.engine.loader import load_segmenter, quieten
+from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.segmenter import Segmenter
 
@@ -101,7 +101,7 @@ class RandomModel:
 
 def build_random_model(architecture: Architecture, *, seed: int = 0) -> RandomModel:
     """Build a network with random weights that costs as much as a trained one, post-processing included."""
-    quieten()
+    silence_transformers()
     torch.manual_seed(seed)
     backbone = SwinConfig(**architecture.backbone, out_features=["stage1", "stage2", "stage3", "stage4"])
     config = Mask2FormerConfig(
@@ -170,7 +170,7 @@ def load_embedded_segmenter(options: ExecutionOptions = WORKER_DEFAULTS) -> Segm
 
 def load_reference_pipeline(device: str) -> Any:
     """Load the embedded model into transformers' own pipeline, without any of the worker's engine."""
-    quieten()
+    silence_transformers()
     register()
     with warnings.catch_warnings():
         # transformers advises on the speed of a CUDA kernel that this model does not use.

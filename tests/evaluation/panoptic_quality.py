@@ -41,9 +41,10 @@ from tests.evaluation.quality_data import (
     truth_of,
     vocabulary,
 )
+from worker.engine.classes import get_class_names
 from worker.engine.execution_plan import Dtype, ExecutionOptions, Forward
-from worker.engine.loader import find, load_segmenter
-from worker.engine.mask2former.segmenter import class_names
+from worker.engine.loader import load_segmenter
+from worker.engine.model_files import find_model_files
 from worker.pipeline.decode import decode
 from worker.segmenter import Segmentation, Segmenter
 
@@ -141,8 +142,8 @@ def prepared(chosen: argparse.Namespace) -> tuple[Segmenter, Task]:
 
 def labels_of(model: str) -> dict[int, str]:
     """Return the names of a model that was loaded, by number."""
-    source = find(model, cache=Path(), download=nothing_to_fetch)
-    return class_names(AutoConfig.from_pretrained(source.folder, local_files_only=True))
+    files = find_model_files(model, cache=Path(), download=nothing_to_fetch)
+    return get_class_names(AutoConfig.from_pretrained(files.folder, local_files_only=True))
 
 
 def nothing_to_fetch(source: str, _into: Path) -> None:

@@ -1,4 +1,4 @@
-"""The quick forward pass beside the exact one: on real photos hardly a pixel may differ."""
+"""The quick forward pass beside the exact one: on real sample_images hardly a pixel may differ."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench import agreement
-from tests.support.images import cat, photos
+from tests.support.images import cat, sample_images
 from worker.engine.execution_plan import ExecutionOptions
-from worker.engine.loader import load_segmenter, quieten
+from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.fast_forward import (
     FusedForward,
     FusedSwinLayer,
@@ -63,7 +63,7 @@ def one(result: Segmentation | MaskmillError) -> Segmentation:
 @pytest.mark.parametrize("subtask", Subtask)
 def test_the_fast_pass_gives_the_pixels_of_the_exact_one(exact: Segmenter, fast: Segmenter, subtask: Subtask) -> None:
     wanted = SegmentParameters(threshold=0.5, subtask=subtask)
-    batch = [exact.prepare(photo, wanted) for photo in photos().values()]
+    batch = [exact.prepare(photo, wanted) for photo in sample_images().values()]
 
     pairs = [(one(ours), one(exact.segment([item])[0])) for ours, item in zip(fast.segment(batch), batch, strict=True)]
 
@@ -90,7 +90,7 @@ def test_bfloat16_gives_much_the_same_segments(tmp_path: Path, exact: Segmenter)
 
 def small_network(**changes: Any) -> Mask2FormerForUniversalSegmentation:
     """Build an untrained Mask2Former with a transformer for its backbone, a thousandth of the usual size."""
-    quieten()
+    silence_transformers()
     torch.manual_seed(0)
     backbone = SwinConfig(
         image_size=64,
@@ -235,7 +235,7 @@ def test_agreement_is_measured_by_a_command(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_a_compiled_pass_serves_the_sizes_that_it_was_compiled_for(tmp_path: Path, exact: Segmenter) -> None:
-    compiled = embedded(tmp_path, ExecutionOptions("fast", dtype="float32", compiles=True, max_images=2))
+    compiled = embedded(tmp_path, ExecutionOptions("fast", dtype="float32", is_compiled=True, max_images=2))
     # The same bookkeeping without minutes of compiling.
     compiled._compiled = CountedCalls(compiled._network)
     compiled.warm_up()

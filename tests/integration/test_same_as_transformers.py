@@ -1,4 +1,4 @@
-"""The engine and transformers' own pipeline, side by side on real photos: nothing may differ."""
+"""The engine compared with transformers' own pipeline on real images: the results are equal, bit for bit."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,37 +13,37 @@ import transformers
 
 from shared.errors import BadParameter, EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs.parameters import SegmentParameters, Subtask
-from tests.support.images import photos, sideways_cat
+from tests.support.images import sample_images, sideways_cat
 from worker.embedded_model import FOLDER
 from worker.embedded_model.backbone import register
 from worker.engine.coco_classes import STUFF
-from worker.engine.loader import load_segmenter, quieten
+from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.pipeline.decode import decode
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 Pipeline = Callable[..., Sequence[Mapping[str, Any]]]
 
-PHOTOS = sorted(photos())
-# The defaults; a model that is less sure; and everything that it thinks of, where much overlaps.
+IMAGE_NAMES = sorted(sample_images())
+# The defaults; a lower threshold; and no threshold, so that all masks are kept and many overlap.
 THRESHOLDS = [(0.9, 0.5, 0.5), (0.5, 0.5, 0.5), (0.0, 0.3, 0.8)]
-SHARE_IN_BATCHES = 0.9999
+MIN_EQUAL_SHARE_IN_BATCHES = 0.9999
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return loaded("embedded", tmp_path_factory.mktemp("cache"))
+    return load("embedded", tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
     register()
-    return reference(FOLDER)
+    return load_reference(FOLDER)
 
 
-def loaded(model: str, cache: Path) -> Segmenter:
+def load(model: str, cache: Path) -> Segmenter:
     return load_segmenter(model, public_id="maskmill/test", device="cpu", cache=cache, download=refuse)
 
 
@@ -51,21 +51,22 @@ def refuse(source: str, into: Path) -> None:
     raise AssertionError(f"{source} should not be fetched")
 
 
-def reference(folder: Path) -> Pipeline:
-    quieten()
+def load_reference(folder: Path) -> Pipeline:
+    silence_transformers()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
         pipeline: Pipeline = transformers.pipeline("image-segmentation", model=str(folder), device="cpu")
     return pipeline
 
 
-def keywords(wanted: SegmentParameters) -> dict[str, Any]:
-    """Spell parameters as a caller of the pipeline does."""
-    own = {"fuse_stuff", "strict_instance_thresholds"}
-    return {name: value for name, value in asdict(wanted).items() if value is not None and name not in own}
+def pipeline_arguments(parameters: SegmentParameters) -> dict[str, Any]:
+    """Return the keyword arguments of the pipeline for these parameters."""
+    extensions = {"fuse_stuff", "strict_instance_thresholds"}
+    return {name: value for name, value in asdict(parameters).items() if value is not None and name not in extensions}
 
 
-def one(result: Segmentation | MaskmillError) -> Segmentation:
+def unwrap(result: Segmentation | MaskmillError) -> Segmentation:
+    """Return the result, or raise the error that takes its place."""
     if isinstance(result, MaskmillError):
         raise result
     return result
@@ -75,140 +76,140 @@ def assert_same(result: Segmentation, expected: Sequence[Mapping[str, Any]]) -> 
     assert [(segment.label, segment.score) for segment in result.segments] == [
         (segment["label"], segment["score"]) for segment in expected
     ]
-    for segment, wanted in zip(result.segments, expected, strict=True):
-        mask = np.asarray(wanted["mask"]) == 255
+    for segment, reference in zip(result.segments, expected, strict=True):
+        mask = np.asarray(reference["mask"]) == 255
         assert np.array_equal(result.label_map == segment.id, mask)
         assert segment.area == mask.sum()
 
 
-@pytest.mark.parametrize("name", PHOTOS)
-def test_a_photo_alone_is_answered_exactly_alike(segmenter: Segmenter, pipeline: Any, name: str) -> None:
-    photo = photos()[name]
+@pytest.mark.parametrize("name", IMAGE_NAMES)
+def test_a_single_image_gives_the_results_of_the_pipeline(segmenter: Segmenter, pipeline: Any, name: str) -> None:
+    image = sample_images()[name]
     # The pipeline's forward pass is the same for all parameters, so it is run once.
-    output = pipeline.forward(pipeline.preprocess(photo))
-    for wanted in all_parameters():
-        [result] = segmenter.segment([segmenter.prepare(photo, wanted)])
+    output = pipeline.forward(pipeline.preprocess(image))
+    for parameters in all_parameters():
+        [result] = segmenter.segment([segmenter.prepare(image, parameters)])
 
-        assert_same(one(result), pipeline.postprocess(output, **keywords(wanted)))
+        assert_same(unwrap(result), pipeline.postprocess(output, **pipeline_arguments(parameters)))
 
 
 def all_parameters() -> Iterator[SegmentParameters]:
-    yield SegmentParameters(subtask=Subtask.SEMANTIC)  # no threshold matters to it
+    yield SegmentParameters(subtask=Subtask.SEMANTIC)  # it has no thresholds
     for subtask in (Subtask.PANOPTIC, Subtask.INSTANCE):
-        for levels in THRESHOLDS:
-            yield SegmentParameters(*levels, subtask=subtask)
+        for thresholds in THRESHOLDS:
+            yield SegmentParameters(*thresholds, subtask=subtask)
 
 
-def test_without_a_subtask_it_is_the_pipelines_own_first_choice(segmenter: Segmenter, pipeline: Pipeline) -> None:
-    photo = photos()["astronaut"]
+def test_the_default_subtask_is_the_pipelines(segmenter: Segmenter, pipeline: Pipeline) -> None:
+    image = sample_images()["astronaut"]
 
-    [result] = segmenter.segment([segmenter.prepare(photo, SegmentParameters())])
+    [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters())])
 
-    assert_same(one(result), pipeline(photo))
+    assert_same(unwrap(result), pipeline(image))
 
 
-def test_a_photo_that_lies_on_its_side_is_answered_alike(
+def test_a_rotated_jpeg_gives_the_results_of_the_pipeline(
     segmenter: Segmenter, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     (tmp_path / "cat.jpg").write_bytes(sideways_cat())
-    wanted = SegmentParameters(threshold=0.5)
+    parameters = SegmentParameters(threshold=0.5)
 
-    [result] = segmenter.segment([segmenter.prepare(decode(sideways_cat(), max_pixels=10**6), wanted)])
+    [result] = segmenter.segment([segmenter.prepare(decode(sideways_cat(), max_pixels=10**6), parameters)])
 
-    assert one(result).label_map.shape == (300, 451)
-    assert_same(one(result), pipeline(str(tmp_path / "cat.jpg"), **keywords(wanted)))
-
-
-def test_preparing_an_image_gives_the_bits_of_the_pipeline(segmenter: Segmenter, pipeline: Any) -> None:
-    for photo in photos().values():
-        expected = pipeline.preprocess(photo)["pixel_values"][0]
-
-        assert torch.equal(segmenter.prepare(photo, SegmentParameters()).pixels, expected)
+    assert unwrap(result).label_map.shape == (300, 451)
+    assert_same(unwrap(result), pipeline(str(tmp_path / "cat.jpg"), **pipeline_arguments(parameters)))
 
 
-def test_a_batch_of_many_sizes_and_parameters_is_answered_alike(segmenter: Segmenter) -> None:
+def test_a_prepared_image_has_the_bits_of_the_pipeline(segmenter: Segmenter, pipeline: Any) -> None:
+    for image in sample_images().values():
+        expected = pipeline.preprocess(image)["pixel_values"][0]
+
+        assert torch.equal(segmenter.prepare(image, SegmentParameters()).pixels, expected)
+
+
+def test_a_mixed_batch_gives_the_results_of_single_images(segmenter: Segmenter) -> None:
     jobs = [
-        (photo, SegmentParameters(threshold=0.3, subtask=subtask))
-        for photo, subtask in zip(photos().values(), [*Subtask] * 3, strict=True)
+        (image, SegmentParameters(threshold=0.3, subtask=subtask))
+        for image, subtask in zip(sample_images().values(), [*Subtask] * 3, strict=True)
     ]
-    alone = [one(segmenter.segment([segmenter.prepare(*job)])[0]) for job in jobs]
+    alone = [unwrap(segmenter.segment([segmenter.prepare(*job)])[0]) for job in jobs]
 
-    together = [one(result) for result in segmenter.segment([segmenter.prepare(*job) for job in jobs])]
+    together = [unwrap(result) for result in segmenter.segment([segmenter.prepare(*job) for job in jobs])]
 
-    pixels = [(got.label_map == wanted.label_map).mean() for got, wanted in zip(together, alone, strict=True)]
-    assert min(pixels) >= SHARE_IN_BATCHES
+    pixels = [(ours.label_map == expected.label_map).mean() for ours, expected in zip(together, alone, strict=True)]
+    assert min(pixels) >= MIN_EQUAL_SHARE_IN_BATCHES
     labels = [[segment.label for segment in result.segments] for result in together]
     assert labels == [[segment.label for segment in result.segments] for result in alone]
 
 
-class TightMemory(torch.nn.Module):
-    """A device on which only so many images fit, and on which a white one breaks the model."""
+class LimitedMemory(torch.nn.Module):
+    """A network that fails if a batch has more than max_images images, or if it holds a white one."""
 
-    def __init__(self, network: Any, room: int) -> None:
+    def __init__(self, network: Any, max_images: int) -> None:
         super().__init__()
-        self.network, self.config, self.room = network, network.config, room
+        self.network, self.config, self.max_images = network, network.config, max_images
 
     def forward(self, pixel_values: torch.Tensor) -> Any:
-        if len(pixel_values) > self.room:
-            raise torch.OutOfMemoryError("no room")
+        if len(pixel_values) > self.max_images:
+            raise torch.OutOfMemoryError("out of memory")
         if any(float(image.min()) > 2 for image in pixel_values):
             raise ValueError("too white")
         return self.network(pixel_values=pixel_values)
 
 
-def tight(segmenter: Segmenter, room: int) -> Mask2FormerSegmenter:
+def limit_memory(segmenter: Segmenter, max_images: int) -> Mask2FormerSegmenter:
     assert isinstance(segmenter, Mask2FormerSegmenter)
-    network = TightMemory(segmenter._network, room)
-    return Mask2FormerSegmenter(network, segmenter._processor, model="tight", revision="0", device="cpu")
+    network = LimitedMemory(segmenter._network, max_images)
+    return Mask2FormerSegmenter(network, segmenter._processor, model="limited", revision="0", device="cpu")
 
 
-def prepared(segmenter: Segmenter, *names: str) -> list[Prepared]:
-    return [segmenter.prepare(photos()[name], SegmentParameters(threshold=0.5)) for name in names]
+def prepare(segmenter: Segmenter, *names: str) -> list[Prepared]:
+    return [segmenter.prepare(sample_images()[name], SegmentParameters(threshold=0.5)) for name in names]
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(segmenter: Segmenter) -> None:
-    batch = prepared(segmenter, "cat", "coffee", "tiny", "odd", "grey")
+    batch = prepare(segmenter, "cat", "coffee", "tiny", "odd", "grey")
 
-    results = tight(segmenter, room=2).segment(batch)
+    results = limit_memory(segmenter, max_images=2).segment(batch)
 
-    # In the same company as after halving: in another, sums are rounded otherwise, which can move a pixel.
+    # In the batches that halving produces: in others sums are rounded differently, which can change a pixel.
     halves = batch[:2], batch[2:3], batch[3:]
-    expected = [one(result) for half in halves for result in segmenter.segment(half)]
-    assert [one(result).segments for result in results] == [result.segments for result in expected]
+    expected = [unwrap(result) for half in halves for result in segmenter.segment(half)]
+    assert [unwrap(result).segments for result in results] == [result.segments for result in expected]
 
 
-def test_an_image_that_does_not_fit_alone_says_so(segmenter: Segmenter) -> None:
-    [result] = tight(segmenter, room=0).segment(prepared(segmenter, "cat"))
+def test_an_image_that_does_not_fit_into_memory_is_out_of_memory(segmenter: Segmenter) -> None:
+    [result] = limit_memory(segmenter, max_images=0).segment(prepare(segmenter, "cat"))
 
     assert isinstance(result, OutOfMemory)
 
 
-def test_a_model_that_cannot_even_do_a_blank_image_is_unusable(segmenter: Segmenter) -> None:
-    with pytest.raises(ModelUnusable, match="tight fails on a blank image on cpu"):
-        tight(segmenter, room=0).warm_up()
+def test_a_model_that_fails_on_a_blank_image_is_unusable(segmenter: Segmenter) -> None:
+    with pytest.raises(ModelUnusable, match="limited fails on a blank image on cpu"):
+        limit_memory(segmenter, max_images=0).warm_up()
 
 
-def test_an_image_that_breaks_the_model_harms_no_other(segmenter: Segmenter) -> None:
-    batch = prepared(segmenter, "cat", "tiny", "coffee")
+def test_an_image_that_fails_in_the_model_does_not_affect_the_others(segmenter: Segmenter) -> None:
+    batch = prepare(segmenter, "cat", "tiny", "coffee")
     white = Prepared(torch.full_like(batch[0].pixels, 3.0), 10, 10, SegmentParameters())
 
-    results = tight(segmenter, room=9).segment([*batch, white])
+    results = limit_memory(segmenter, max_images=9).segment([*batch, white])
 
     assert [type(result) for result in results] == [Segmentation, Segmentation, Segmentation, EngineFailed]
-    assert one(results[0]).segments == one(segmenter.segment(batch[:1])[0]).segments
+    assert unwrap(results[0]).segments == unwrap(segmenter.segment(batch[:1])[0]).segments
 
 
-def test_an_image_that_breaks_the_post_processing_harms_no_other(segmenter: Segmenter) -> None:
-    [cat] = prepared(segmenter, "cat")
+def test_an_image_that_fails_in_post_processing_does_not_affect_the_others(segmenter: Segmenter) -> None:
+    [cat] = prepare(segmenter, "cat")
     impossible = Prepared(cat.pixels, 0, 10, cat.parameters)
 
     results = segmenter.segment([impossible, cat])
 
     assert isinstance(results[0], EngineFailed)
-    assert one(results[1]).segments
+    assert unwrap(results[1]).segments
 
 
-def small_segformer(folder: Path) -> None:
+def save_small_segformer(folder: Path) -> None:
     config = transformers.SegformerConfig(
         num_encoder_blocks=2,
         depths=[1, 1],
@@ -225,7 +226,7 @@ def small_segformer(folder: Path) -> None:
     transformers.SegformerImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
 
 
-def small_maskformer(folder: Path) -> None:
+def save_small_maskformer(folder: Path) -> None:
     backbone = transformers.SwinConfig(
         image_size=64,
         embed_dim=16,
@@ -249,40 +250,41 @@ def small_maskformer(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "subtasks"),
-    [(small_segformer, [None, Subtask.SEMANTIC]), (small_maskformer, [None, *Subtask])],
+    ("save", "subtasks"),
+    [(save_small_segformer, [None, Subtask.SEMANTIC]), (save_small_maskformer, [None, *Subtask])],
     ids=["segformer", "maskformer"],
 )
-def test_a_model_of_another_family_is_answered_exactly_alike(
-    tmp_path: Path, make: Callable[[Path], None], subtasks: Sequence[Subtask | None]
+def test_a_model_of_another_family_gives_the_results_of_the_pipeline(
+    tmp_path: Path, save: Callable[[Path], None], subtasks: Sequence[Subtask | None]
 ) -> None:
     torch.manual_seed(0)
-    quieten()
-    make(tmp_path)
-    segmenter, pipeline = loaded(str(tmp_path), tmp_path), reference(tmp_path)
+    silence_transformers()
+    save(tmp_path)
+    segmenter, pipeline = load(str(tmp_path), tmp_path), load_reference(tmp_path)
     segmenter.warm_up()
     for subtask in subtasks:
-        wanted = SegmentParameters(0.0, 0.1, 0.1, subtask)
+        parameters = SegmentParameters(0.0, 0.1, 0.1, subtask)
         for name in ("cat", "tall"):
-            [result] = segmenter.segment([segmenter.prepare(photos()[name], wanted)])
+            [result] = segmenter.segment([segmenter.prepare(sample_images()[name], parameters)])
 
-            assert one(result).segments
-            assert_same(one(result), pipeline(photos()[name], **keywords(wanted)))
+            assert unwrap(result).segments
+            assert_same(unwrap(result), pipeline(sample_images()[name], **pipeline_arguments(parameters)))
 
 
 @pytest.mark.parametrize("name", ["fuse_stuff", "strict_instance_thresholds"])
-def test_what_the_pipeline_does_not_know_is_refused_where_it_does_the_work(tmp_path: Path, name: str) -> None:
-    small_segformer(tmp_path)
-    segmenter = loaded(str(tmp_path), tmp_path)
+def test_parameters_that_the_pipeline_lacks_are_rejected(tmp_path: Path, name: str) -> None:
+    save_small_segformer(tmp_path)
+    segmenter = load(str(tmp_path), tmp_path)
 
     with pytest.raises(BadParameter, match=name):
-        segmenter.prepare(photos()["tiny"], SegmentParameters(**{name: True}))
+        segmenter.prepare(sample_images()["tiny"], SegmentParameters(**{name: True}))
 
 
-def test_stuff_can_be_fused_where_the_classes_are_cocos(segmenter: Segmenter) -> None:
-    wanted = SegmentParameters(threshold=0.0, overlap_mask_area_threshold=0.0)
+def test_stuff_is_fused_if_the_classes_are_those_of_coco(segmenter: Segmenter) -> None:
+    parameters = SegmentParameters(threshold=0.0, overlap_mask_area_threshold=0.0)
+    image = sample_images()["astronaut"]
     apart, together = (
-        one(segmenter.segment([segmenter.prepare(photos()["astronaut"], replace(wanted, fuse_stuff=fuse))])[0])
+        unwrap(segmenter.segment([segmenter.prepare(image, replace(parameters, fuse_stuff=fuse))])[0])
         for fuse in (False, True)
     )
 
@@ -292,9 +294,9 @@ def test_stuff_can_be_fused_where_the_classes_are_cocos(segmenter: Segmenter) ->
     assert (apart.label_map > 0).sum() == (together.label_map > 0).sum()
 
 
-def test_a_subtask_that_a_model_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
-    small_segformer(tmp_path)
-    segmenter = loaded(str(tmp_path), tmp_path)
+def test_an_unknown_subtask_is_rejected_with_the_known_ones(tmp_path: Path) -> None:
+    save_small_segformer(tmp_path)
+    segmenter = load(str(tmp_path), tmp_path)
 
     with pytest.raises(BadParameter, match="no subtask instance; it has: semantic"):
-        segmenter.prepare(photos()["tiny"], SegmentParameters(subtask=Subtask.INSTANCE))
+        segmenter.prepare(sample_images()["tiny"], SegmentParameters(subtask=Subtask.INSTANCE))

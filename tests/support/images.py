@@ -1,4 +1,4 @@
-"""Real photos for tests: public domain or CC0, out of the wheels of scikit-image and matplotlib; nothing is fetched."""
+"""Real images for tests, public domain or CC0, from the wheels of scikit-image and matplotlib: no downloads."""
 
 from importlib import resources
 from io import BytesIO
@@ -36,8 +36,8 @@ def admiral() -> Image.Image:
         return Image.open(file).convert("RGB")
 
 
-def photos() -> dict[str, Image.Image]:
-    """Upright RGB photos by name, of sizes that catch out a resize: odd, narrow, tiny, large."""
+def sample_images() -> dict[str, Image.Image]:
+    """Return upright RGB images by name, of sizes that are edge cases of a resize: odd, narrow, tiny, large."""
     return {
         "astronaut": astronaut(),
         "cat": cat(),
@@ -52,7 +52,7 @@ def photos() -> dict[str, Image.Image]:
 
 
 def jpeg(image: Image.Image, *, orientation: int | None = None) -> bytes:
-    """Encode an image; with an orientation a viewer has to turn it, as phones have it."""
+    """Encode an image as JPEG, with an EXIF orientation if given."""
     exif = Image.Exif()
     if orientation is not None:
         exif[EXIF_ORIENTATION] = orientation
@@ -62,5 +62,5 @@ def jpeg(image: Image.Image, *, orientation: int | None = None) -> bytes:
 
 
 def sideways_cat() -> bytes:
-    """The cat as a phone stores it: lying on its side, with a note that says how to turn it."""
+    """The cat as a phone stores it: rotated by 90 degrees, with an EXIF orientation that says so."""
     return jpeg(cat().rotate(90, expand=True), orientation=ROTATED_LEFT)

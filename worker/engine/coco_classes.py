@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-# In models whose classes have no names the things come first.
+# COCO's order, in models whose classes have no names: things first.
 THING_COUNT: Final = 80
 LABEL_COUNT: Final = 133
 # fmt: off
@@ -34,8 +34,12 @@ STUFF: Final = frozenset(
 # fmt: on
 
 
-def stuff_among(names: Mapping[int, str]) -> frozenset[int] | None:
-    """Return the numbers of the stuff classes, if the names are COCO's, or as many as COCO's; None otherwise."""
+def find_stuff(names: Mapping[int, str]) -> frozenset[int] | None:
+    """Return the label ids of stuff; None if the classes are not COCO's.
+
+    Args:
+        names: the name of each label id: names of COCO, or LABEL_0 to LABEL_132, which are taken in COCO's order.
+    """
     if set(names.values()) <= THINGS | STUFF:
         return frozenset(number for number, name in names.items() if name in STUFF)
     if len(names) == LABEL_COUNT and all(name == f"LABEL_{number}" for number, name in names.items()):

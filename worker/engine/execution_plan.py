@@ -1,4 +1,4 @@
-"""Which plan the forward pass uses: from the settings' words and the device to one decision."""
+"""The execution plan of a model: from an operator's options and the device to dtype, compilation and memory."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,35 +10,47 @@ from shared.errors import ModelUnusable
 Forward = Literal["auto", "exact", "fast"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-# The first GPUs that multiply bfloat16 quickly.
-AMPERE: Final = (8, 0)
-CPU_CAPABILITIES: Final = ("amx_bf16", "avx512_bf16")
+# Compute capability of Ampere, the first GPUs that multiply bfloat16 faster than float32.
+MIN_BFLOAT16_CAPABILITY: Final = (8, 0)
+# Instruction sets with which a CPU multiplies bfloat16 faster than float32.
+BFLOAT16_CPU_CAPABILITIES: Final = ("amx_bf16", "avx512_bf16")
 MEGABYTE: Final = 2**20
+# Default memory for post-processing one image, by device type.
 BAND_MEGABYTES: Final = {"cpu": 256, "cuda": 2048}
+DTYPES: Final[dict[Dtype, torch.dtype]] = {
+    # A 16-bit dtype is never a default: its effect on a model's results has to be measured first.
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionOptions:
-    """What somebody set.
+    """The operator's options.
 
-    compiles: whether the forward pass is compiled, for batches of up to max_images.
-    band_megabytes: what post-processing one image may take; 0 leaves it to the device.
+    forward: exact, fast, or chosen by device and dtype.
+    dtype: of the fast path.
+    is_compiled: whether the forward pass is compiled, for batches of up to max_images.
+    band_megabytes: memory for post-processing one image; 0 means the device's default.
     """
 
     forward: Forward = "auto"
     dtype: Dtype = "auto"
-    compiles: bool = False
+    is_compiled: bool = False
     max_images: int = 16
     band_megabytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionPlan:
-    """What is done.
+    """How a model is run.
 
-    is_fast: the quicker forward pass; otherwise the reference's own, in float32.
-    compiled_sizes: the batch sizes that it is compiled for, smallest first; none of them means not compiled.
-    band_bytes: what post-processing one image may take.
+    is_fast: whether the fast path is used; otherwise the forward pass of transformers, in float32.
+    dtype: in which autocast multiplies.
+    compiled_sizes: the batch sizes that the forward pass is compiled for, ascending; empty means not compiled.
+    band_bytes: memory for post-processing one image.
     """
 
     is_fast: bool = False
@@ -46,51 +58,47 @@ class ExecutionPlan:
     compiled_sizes: tuple[int, ...] = ()
     band_bytes: int = BAND_MEGABYTES["cpu"] * MEGABYTE
 
-    def revision_of(self, weights: str) -> str:
-        """Return what tells these weights under this plan from any other whose results may differ."""
+    def tag_revision(self, weights_revision: str) -> str:
+        """Return a revision that differs wherever the weights or the results of this plan may differ."""
         if not self.is_fast:
-            return weights
-        return f"{weights}-fast-{str(self.dtype).removeprefix('torch.')}{'-compiled' if self.compiled_sizes else ''}"
+            return weights_revision
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{weights_revision}-fast-{dtype}{'-compiled' if self.compiled_sizes else ''}"
 
 
 def plan_execution(options: ExecutionOptions, device: str) -> ExecutionPlan:
-    """Weigh the options against the device.
+    """Decide how a model is run on a device.
 
     Raises:
-        ModelUnusable: they contradict each other.
+        ModelUnusable: the options contradict each other.
     """
-    kind = torch.device(device).type
-    is_shortened = options.dtype in ("bfloat16", "float16")
-    if options.forward == "exact" and (is_shortened or options.compiles):
+    device_type = torch.device(device).type
+    is_16_bit = options.dtype in ("bfloat16", "float16")
+    if options.forward == "exact" and (is_16_bit or options.is_compiled):
         raise ModelUnusable("The exact forward pass is float32 and not compiled: set MASKMILL_FORWARD=fast.")
-    is_fast = options.forward == "fast" or (options.forward == "auto" and (kind == "cuda" or is_shortened))
-    is_fast = is_fast or options.compiles
+    is_fast = options.forward == "fast" or (options.forward == "auto" and (device_type == "cuda" or is_16_bit))
+    is_fast = is_fast or options.is_compiled
     return ExecutionPlan(
         is_fast=is_fast,
-        dtype=_dtype(options.dtype) if is_fast else torch.float32,
-        compiled_sizes=batch_sizes(options.max_images) if options.compiles else (),
-        band_bytes=(options.band_megabytes or BAND_MEGABYTES.get(kind, BAND_MEGABYTES["cpu"])) * MEGABYTE,
+        dtype=DTYPES[options.dtype] if is_fast else torch.float32,
+        compiled_sizes=batch_sizes(options.max_images) if options.is_compiled else (),
+        band_bytes=(options.band_megabytes or BAND_MEGABYTES.get(device_type, BAND_MEGABYTES["cpu"])) * MEGABYTE,
     )
 
 
-def batch_sizes(most: int) -> tuple[int, ...]:
-    """Return the powers of two below `most`, and `most`: 1, 2, 4, ..., so that padding at most doubles a batch."""
-    return (*(2**power for power in range(most.bit_length()) if 2**power < most), most)
+def batch_sizes(max_images: int) -> tuple[int, ...]:
+    """Return the powers of two below `max_images`, and `max_images`, so that padding at most doubles a batch.
+
+    >>> batch_sizes(6)
+    (1, 2, 4, 6)
+    """
+    powers = (2**exponent for exponent in range(max_images.bit_length()))
+    return (*(power for power in powers if power < max_images), max_images)
 
 
 def has_fast_bfloat16(device: str) -> bool:
     """Tell whether the device multiplies bfloat16 faster than float32."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_capability(device) >= AMPERE
+        return torch.cuda.get_device_capability(device) >= MIN_BFLOAT16_CAPABILITY
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in CPU_CAPABILITIES)
-
-
-def _dtype(wish: Dtype) -> torch.dtype:
-    """Return what was asked for.  Shorter numbers are never a default: whether a model bears them is to be measured."""
-    return {
-        "auto": torch.float32,
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }[wish]
+    return any(capabilities.get(name) for name in BFLOAT16_CPU_CAPABILITIES)

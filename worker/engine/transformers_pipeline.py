@@ -1,6 +1,6 @@
-"""Any other model of transformers' task `image-segmentation`, through the reference pipeline's own steps.
+"""Any other model of transformers' task `image-segmentation`, through the steps of transformers' own pipeline.
 
-One image at a time and no shortcuts: what the pipeline answers is the result.
+One image at a time and without optimizations: the result is what the pipeline returns.
 """
 
 import logging
@@ -14,24 +14,26 @@ from transformers import ImageSegmentationPipeline
 
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
-from worker.engine.mask2former.segmenter import class_names, failure_of, try_out
+from worker.engine.classes import get_class_names
+from worker.engine.errors import translate_error
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
+from worker.engine.warm_up import segment_blank_image
 from worker.segmenter import Prepared, Segmentation
 
 
 class TransformersSegmenter:
-    """Fills `Segmenter` with a pipeline that was built for the device."""
+    """Implements `Segmenter` with a pipeline that was built for the device."""
 
     def __init__(self, pipeline: ImageSegmentationPipeline, *, model: str, revision: str, device: str) -> None:
         self.model = model
         self.revision = revision
         self.device = device
         self._pipeline: Any = pipeline
-        self._names = class_names(pipeline.model.config)
+        self._names = get_class_names(pipeline.model.config)
         self._label_ids = {name: number for number, name in self._names.items()}
-        self._subtasks = subtasks_of(pipeline.image_processor)
-        # It warns of label_ids_to_fuse, which the pipeline offers no way to set, with every image.
+        self._subtasks = list_subtasks(pipeline.image_processor)
+        # For every image it warns of label_ids_to_fuse, which the pipeline offers no way to set.
         logging.getLogger(type(pipeline.image_processor).__module__).setLevel(logging.ERROR)
 
     def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
@@ -40,42 +42,43 @@ class TransformersSegmenter:
             raise BadParameter(f"{self.model} has no subtask {parameters.subtask}; it has: {known}.")
         if parameters.fuse_stuff or parameters.strict_instance_thresholds:
             raise BadParameter(f"{self.model} has neither fuse_stuff nor strict_instance_thresholds: Mask2Former has.")
-        pixels = self._pipeline.preprocess(image, subtask=name_of(parameters.subtask))
+        pixels = self._pipeline.preprocess(image, subtask=get_subtask_name(parameters.subtask))
         return Prepared(pixels, image.height, image.width, parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         return [self._segment_one(item) for item in batch]
 
     def warm_up(self) -> None:
-        try_out(self, SegmentParameters())
+        segment_blank_image(self, SegmentParameters())
 
     @torch.inference_mode()
     def _segment_one(self, item: Prepared) -> Segmentation | MaskmillError:
-        wanted = item.parameters
+        parameters = item.parameters
         try:
-            answer = self._pipeline.postprocess(
+            annotations = self._pipeline.postprocess(
                 self._pipeline.forward(item.pixels),
-                subtask=name_of(wanted.subtask),
-                threshold=wanted.threshold,
-                mask_threshold=wanted.mask_threshold,
-                overlap_mask_area_threshold=wanted.overlap_mask_area_threshold,
+                subtask=get_subtask_name(parameters.subtask),
+                threshold=parameters.threshold,
+                mask_threshold=parameters.mask_threshold,
+                overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
             )
-            return self._canonical(answer, item)
+            return self._merge_masks(annotations, item)
         except Exception as error:
-            return failure_of(error)
+            return translate_error(error)
 
-    def _canonical(self, answer: Sequence[Mapping[str, Any]], item: Prepared) -> Segmentation:
-        label_map = np.zeros((item.height, item.width), np.uint8 if len(answer) < 256 else np.uint16)
-        for number, annotation in enumerate(answer, start=1):
+    def _merge_masks(self, annotations: Sequence[Mapping[str, Any]], item: Prepared) -> Segmentation:
+        """Write the pipeline's masks into one label map; where masks overlap, the last one is on top."""
+        label_map = np.zeros((item.height, item.width), np.uint8 if len(annotations) < 256 else np.uint16)
+        for number, annotation in enumerate(annotations, start=1):
             label_map[np.asarray(annotation["mask"]) > 0] = number
-        labels = [ScoredLabel(self._label_ids[one["label"]], one["score"]) for one in answer]
+        labels = [ScoredLabel(self._label_ids[one["label"]], one["score"]) for one in annotations]
         return measure_segments(label_map, labels, self._names)
 
 
-def subtasks_of(processor: object) -> tuple[Subtask, ...]:
-    """Return what the model can be asked for, in the order in which the pipeline prefers them."""
+def list_subtasks(processor: object) -> tuple[Subtask, ...]:
+    """Return the subtasks that an image processor supports, in the pipeline's order of preference."""
     return tuple(subtask for subtask in Subtask if hasattr(processor, f"post_process_{subtask}_segmentation"))
 
 
-def name_of(subtask: Subtask | None) -> str | None:
+def get_subtask_name(subtask: Subtask | None) -> str | None:
     return None if subtask is None else subtask.value

@@ -10,7 +10,7 @@ from tests.bench import __main__ as bench
 from tests.bench import postprocess, table
 from tests.bench.measurement import Workload, latency_summary, stage_medians, time_concurrent, time_interleaved
 from worker.engine.execution_plan import has_fast_bfloat16
-from worker.engine.loader import quieten
+from worker.engine.loader import silence_transformers
 
 THREE_CALLS = Workload(seconds=0.0, min_calls=3)
 ENVIRONMENT = {"device": "cpu", "machine": "m", "python": "3", "torch": "2", "commit": "c"}
@@ -63,7 +63,7 @@ def test_the_median_of_a_stage_is_that_of_the_jobs_that_have_it() -> None:
 
 @pytest.mark.parametrize("subtask", Subtask)
 def test_both_sides_of_the_postprocessing_bench_give_equal_and_non_empty_results(subtask: Subtask) -> None:
-    quieten()
+    silence_transformers()
     logits = postprocess.blob_logits()
 
     results = [

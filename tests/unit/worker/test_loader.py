@@ -1,4 +1,4 @@
-"""What MASKMILL_MODEL may say, and what is said when it cannot be had."""
+"""The values of MASKMILL_MODEL, and the error message if a model cannot be loaded."""
 
 import json
 import shutil
@@ -11,11 +11,11 @@ import transformers
 
 from shared.errors import ModelUnusable
 from worker.embedded_model import FOLDER
-from worker.engine.loader import load_segmenter, quieten
+from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.segmenter import Segmenter
 
-NOBODY_LISTENS = "http://127.0.0.1:9"
+CLOSED_PORT_URL = "http://127.0.0.1:9"
 
 
 def copy_embedded(into: Path) -> Path:
@@ -26,7 +26,7 @@ def copy_embedded(into: Path) -> Path:
 
 
 def download(source: str, into: Path) -> None:
-    """Stand in for the bucket: it holds the embedded model under s3://models/small, and nothing else."""
+    """Fake bucket: it holds the embedded model under s3://models/small, and nothing else."""
     if source == "s3://models/small":
         copy_embedded(into)
 
@@ -63,18 +63,18 @@ def test_the_revision_changes_with_the_configuration(tmp_path: Path) -> None:
     assert load(str(folder), tmp_path).revision != load("embedded", tmp_path).revision
 
 
-def test_auto_takes_the_cpu_where_there_is_nothing_better(tmp_path: Path) -> None:
+def test_the_device_auto_is_cuda_if_available_and_the_cpu_otherwise(tmp_path: Path) -> None:
     segmenter = load("embedded", tmp_path, device="auto")
 
     assert segmenter.device == ("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda:77", "abacus"])
-def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str) -> None:
-    assert f"The device {device} cannot be used: " in refusal("embedded", tmp_path, device=device)
+def test_an_unknown_device_is_named_in_the_error(tmp_path: Path, device: str) -> None:
+    assert f"The device {device} cannot be used: " in load_error("embedded", tmp_path, device=device)
 
 
-def refusal(model: str, cache: Path, **options: Any) -> str:
+def load_error(model: str, cache: Path, **options: Any) -> str:
     with pytest.raises(ModelUnusable) as caught:
         load(model, cache, **options)
     message = str(caught.value)
@@ -83,63 +83,63 @@ def refusal(model: str, cache: Path, **options: Any) -> str:
     return message
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    assert refusal(f"{tmp_path}/none", tmp_path) == f"There is no folder {tmp_path}/none."
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path) -> None:
+    assert load_error(f"{tmp_path}/none", tmp_path) == f"There is no folder {tmp_path}/none."
 
 
-def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
-    assert refusal(str(tmp_path), tmp_path) == f"The folder {tmp_path} holds no config.json."
+def test_a_folder_without_a_configuration_is_named_in_the_error(tmp_path: Path) -> None:
+    assert load_error(str(tmp_path), tmp_path) == f"The folder {tmp_path} holds no config.json."
 
 
 def test_only_safetensors_are_read(tmp_path: Path) -> None:
     folder = copy_embedded(tmp_path / "mine")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
-    assert "holds no safetensors" in refusal(str(folder), tmp_path)
+    assert "holds no safetensors" in load_error(str(folder), tmp_path)
 
 
-def test_an_empty_prefix_is_named(tmp_path: Path) -> None:
-    assert refusal("s3://models/none", tmp_path) == "There is nothing under s3://models/none."
+def test_an_empty_prefix_is_named_in_the_error(tmp_path: Path) -> None:
+    assert load_error("s3://models/none", tmp_path) == "There is nothing under s3://models/none."
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_set_instead(tmp_path: Path) -> None:
-    message = refusal("nobody/no-such-model", tmp_path, hub_endpoint=NOBODY_LISTENS)
+def test_an_unreachable_hub_is_reported_with_the_alternatives(tmp_path: Path) -> None:
+    message = load_error("nowhere/no-such-model", tmp_path, hub_endpoint=CLOSED_PORT_URL)
 
-    assert message.startswith("The Hub could not be reached to fetch nobody/no-such-model.")
+    assert message.startswith("The Hub could not be reached to fetch nowhere/no-such-model.")
     assert "Set MASKMILL_MODEL to a local folder or to `embedded`." in message
 
 
-def test_a_model_for_something_else_says_what_it_is(tmp_path: Path) -> None:
-    quieten()
+def test_a_model_for_another_task_is_rejected_with_its_architecture(tmp_path: Path) -> None:
+    silence_transformers()
     config = transformers.ViTConfig(
         image_size=16, patch_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
 
-    message = refusal(str(tmp_path), tmp_path)
+    message = load_error(str(tmp_path), tmp_path)
 
     assert message == "us/small is not an image-segmentation model, it is: ViTForImageClassification."
 
 
-def test_a_configuration_that_nothing_knows_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_an_unknown_model_type_is_rejected_in_one_line(tmp_path: Path) -> None:
     folder = copy_embedded(tmp_path / "mine")
     (folder / "config.json").write_text('{"model_type": "abacus"}')
 
-    assert refusal(str(folder), tmp_path).startswith(f"The model {folder} could not be loaded: ")
+    assert load_error(str(folder), tmp_path).startswith(f"The model {folder} could not be loaded: ")
 
 
-def test_weights_that_are_cut_short_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_truncated_weights_are_rejected_in_one_line(tmp_path: Path) -> None:
     folder = copy_embedded(tmp_path / "mine")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
 
-    assert refusal(str(folder), tmp_path).startswith(f"The model {folder} could not be loaded: ")
+    assert load_error(str(folder), tmp_path).startswith(f"The model {folder} could not be loaded: ")
 
 
 @pytest.mark.parametrize(("setting", "value"), [("decoder_layers", 9), ("hidden_dim", 96)])
-def test_weights_that_do_not_belong_to_the_configuration_are_refused(tmp_path: Path, setting: str, value: int) -> None:
+def test_weights_that_do_not_match_the_configuration_are_rejected(tmp_path: Path, setting: str, value: int) -> None:
     folder = copy_embedded(tmp_path / "mine")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, setting: value}))
 
-    refusal(str(folder), tmp_path)
+    load_error(str(folder), tmp_path)

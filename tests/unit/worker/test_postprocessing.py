@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from transformers import Mask2FormerImageProcessorPil
 
 from shared.jobs.parameters import SegmentParameters, Subtask
-from worker.engine.loader import quieten
+from worker.engine.loader import silence_transformers
 from worker.engine.postprocessing.argmax import argmax_resized
 from worker.engine.postprocessing.candidates import find_candidates
 from worker.engine.postprocessing.instance import logit, mask_scores
@@ -32,7 +32,7 @@ PROBABILITIES = st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]) | st.floats(0, 1, wid
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> None:
-    quieten()
+    silence_transformers()
 
 
 @pytest.fixture(params=[1, 2], ids=["one_thread", "two_threads"], autouse=True, scope="module")

@@ -1,1 +1,4 @@
-"""Mask2Former behind the port worker/segmenter.py, in exact and in fast mode."""
+"""Mask2Former behind the port worker/segmenter.py, with the exact forward pass or the fast path.
+
+Imports no loader: it is given a loaded network.
+"""

@@ -1,4 +1,4 @@
-"""The quick forward pass beside the exact one: on real sample_images hardly a pixel may differ."""
+"""The fast path compared with the exact forward pass: on real images at least 99.9 % of pixels are equal."""
 
 from pathlib import Path
 from typing import Any
@@ -15,35 +15,33 @@ from tests.bench import agreement
 from tests.support.images import cat, sample_images
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, silence_transformers
-from worker.engine.mask2former.fast_forward import (
-    FusedForward,
-    FusedSwinLayer,
-    Grid,
-    fold_norms,
-    fuse_backbone,
-    optimize_forward,
-    sampled_by_level,
-    sampled_in_bags,
+from worker.engine.mask2former.fast_forward.backbone import fold_norms, fuse_backbone
+from worker.engine.mask2former.fast_forward.optimize import FusedForward, optimize_forward
+from worker.engine.mask2former.fast_forward.sampling import (
+    SamplingGrid,
+    sample_with_embedding_bag,
+    sample_with_grid_sample,
 )
+from worker.engine.mask2former.fast_forward.swin import FusedSwinLayer
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.segmenter import Segmentation, Segmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LEAST_EQUAL = 0.999
+MIN_EQUAL_SHARE = 0.999
 
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return embedded(tmp_path_factory.mktemp("cache"), ExecutionOptions("exact"))
+    return load_embedded(tmp_path_factory.mktemp("cache"), ExecutionOptions("exact"))
 
 
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return embedded(tmp_path_factory.mktemp("cache"), ExecutionOptions("fast", dtype="float32"))
+    return load_embedded(tmp_path_factory.mktemp("cache"), ExecutionOptions("fast", dtype="float32"))
 
 
-def embedded(cache: Path, options: ExecutionOptions) -> Mask2FormerSegmenter:
+def load_embedded(cache: Path, options: ExecutionOptions) -> Mask2FormerSegmenter:
     def refuse(source: str, _into: Path) -> None:
         raise AssertionError(f"{source} should not be fetched")
 
@@ -54,41 +52,46 @@ def embedded(cache: Path, options: ExecutionOptions) -> Mask2FormerSegmenter:
     return segmenter
 
 
-def one(result: Segmentation | MaskmillError) -> Segmentation:
+def unwrap(result: Segmentation | MaskmillError) -> Segmentation:
+    """Return the result, or raise the error that takes its place."""
     if isinstance(result, MaskmillError):
         raise result
     return result
 
 
 @pytest.mark.parametrize("subtask", Subtask)
-def test_the_fast_pass_gives_the_pixels_of_the_exact_one(exact: Segmenter, fast: Segmenter, subtask: Subtask) -> None:
-    wanted = SegmentParameters(threshold=0.5, subtask=subtask)
-    batch = [exact.prepare(photo, wanted) for photo in sample_images().values()]
+def test_the_fast_path_gives_the_pixels_of_the_exact_forward_pass(
+    exact: Segmenter, fast: Segmenter, subtask: Subtask
+) -> None:
+    parameters = SegmentParameters(threshold=0.5, subtask=subtask)
+    batch = [exact.prepare(image, parameters) for image in sample_images().values()]
 
-    pairs = [(one(ours), one(exact.segment([item])[0])) for ours, item in zip(fast.segment(batch), batch, strict=True)]
+    pairs = [
+        (unwrap(ours), unwrap(exact.segment([item])[0])) for ours, item in zip(fast.segment(batch), batch, strict=True)
+    ]
 
     equal = np.concatenate([(ours.label_map == theirs.label_map).ravel() for ours, theirs in pairs])
-    assert equal.mean() >= LEAST_EQUAL
+    assert equal.mean() >= MIN_EQUAL_SHARE
     for ours, theirs in pairs:
         assert [segment.label for segment in ours.segments] == [segment.label for segment in theirs.segments]
 
 
-def test_the_embedded_model_has_the_quick_pass_and_its_norms_folded(fast: Mask2FormerSegmenter) -> None:
+def test_the_embedded_model_has_the_fast_path_and_folded_norms(fast: Mask2FormerSegmenter) -> None:
     assert isinstance(fast._network, FusedForward)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast._network.modules())
 
 
-def test_bfloat16_gives_much_the_same_segments(tmp_path: Path, exact: Segmenter) -> None:
-    short = embedded(tmp_path, ExecutionOptions("fast", dtype="bfloat16"))
+def test_bfloat16_gives_the_same_segments_and_nearly_the_same_pixels(tmp_path: Path, exact: Segmenter) -> None:
+    bfloat16 = load_embedded(tmp_path, ExecutionOptions("fast", dtype="bfloat16"))
     item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
 
-    ours, theirs = one(short.segment([item])[0]), one(exact.segment([item])[0])
+    ours, theirs = unwrap(bfloat16.segment([item])[0]), unwrap(exact.segment([item])[0])
 
     assert [segment.label for segment in ours.segments] == [segment.label for segment in theirs.segments]
     assert (ours.label_map == theirs.label_map).mean() > 0.99
 
 
-def small_network(**changes: Any) -> Mask2FormerForUniversalSegmentation:
+def new_small_network(**changes: Any) -> Mask2FormerForUniversalSegmentation:
     """Build an untrained Mask2Former with a transformer for its backbone, a thousandth of the usual size."""
     silence_transformers()
     torch.manual_seed(0)
@@ -107,111 +110,111 @@ def small_network(**changes: Any) -> Mask2FormerForUniversalSegmentation:
     return Mask2FormerForUniversalSegmentation(config).eval()
 
 
-def jittered(network: Any) -> Any:
-    """Give every weight a value of its own: some are zero before training, and would hide what is left out."""
+def add_noise(network: Any) -> Any:
+    """Add noise to all weights: some are zero before training, which would hide an operation that is missing."""
     with torch.no_grad():
         for weights in network.parameters():
             weights.add_(torch.randn_like(weights) * 0.1)
     return network
 
 
-def test_any_weights_give_the_logits_of_the_original() -> None:
-    network = jittered(small_network())
+def test_the_fast_path_gives_the_logits_of_the_original_for_random_weights() -> None:
+    network = add_noise(new_small_network())
     pixels = torch.randn(3, 3, 128, 160, generator=torch.Generator().manual_seed(1))
 
-    quick = optimize_forward(network)
+    fused = optimize_forward(network)
     with torch.inference_mode():
-        ours, theirs = quick(pixels), network(pixel_values=pixels)
+        ours, theirs = fused(pixels), network(pixel_values=pixels)
 
-    assert isinstance(quick, FusedForward)
+    assert isinstance(fused, FusedForward)
     torch.testing.assert_close(ours.class_queries_logits, theirs.class_queries_logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.masks_queries_logits, theirs.masks_queries_logits, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 212)])
-def test_windows_that_are_gathered_give_the_maps_of_the_original(size: tuple[int, int]) -> None:
-    backbone = jittered(small_network()).model.pixel_level_module.encoder
+def test_a_fused_swin_gives_the_feature_maps_of_the_original(size: tuple[int, int]) -> None:
+    backbone = add_noise(new_small_network()).model.pixel_level_module.encoder
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
-    quick = fuse_backbone(backbone)
+    fused = fuse_backbone(backbone)
     with torch.inference_mode():
-        pairs = list(zip(quick(pixels).feature_maps, backbone(pixels).feature_maps, strict=True))
+        pairs = list(zip(fused(pixels).feature_maps, backbone(pixels).feature_maps, strict=True))
 
-    assert sum(isinstance(module, FusedSwinLayer) for module in quick.modules()) == 5
+    assert sum(isinstance(module, FusedSwinLayer) for module in fused.modules()) == 5
     assert not any(isinstance(module, FusedSwinLayer) for module in backbone.modules())
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_backbone_that_does_something_else_stays_as_it_is_and_the_log_says_so() -> None:
-    backbone = jittered(small_network()).model.pixel_level_module.encoder
-    # As if a newer version meant something else by the end of a layer.
+def test_backbone_fusion_is_disabled_and_logged_if_the_results_differ() -> None:
+    backbone = add_noise(new_small_network()).model.pixel_level_module.encoder
+    # As if a newer version changed the output of a layer.
     for stage in backbone.swin.encoder.layers:
         stage.blocks[-1].register_forward_hook(lambda _module, _input, output: (output[0].flip(1), *output[1:]))
 
     with capture_logs() as lines:
-        quick = fuse_backbone(backbone)
+        fused = fuse_backbone(backbone)
 
-    assert quick is backbone
-    assert [line["event"] for line in lines] == ["backbone_unpatched"]
+    assert fused is backbone
+    assert [line["event"] for line in lines] == ["backbone_fusion_disabled"]
 
 
-def test_a_backbone_that_is_built_otherwise_stays_as_it_is_and_the_log_says_so() -> None:
-    backbone = small_network().model.pixel_level_module.encoder
+def test_backbone_fusion_is_disabled_and_logged_if_the_modules_differ() -> None:
+    backbone = new_small_network().model.pixel_level_module.encoder
     for stage in backbone.swin.encoder.layers:
         for layer in stage.blocks:
             layer.attention.q_proj.bias = None
 
     with capture_logs() as lines:
-        quick = fuse_backbone(backbone)
+        fused = fuse_backbone(backbone)
 
-    assert quick is backbone
-    assert [line["event"] for line in lines] == ["backbone_unpatched"]
-
-
-def test_a_network_that_is_built_otherwise_stays_as_it_is_and_the_log_says_so() -> None:
-    network = small_network(pre_norm=True)
-
-    with capture_logs() as lines:
-        quick = optimize_forward(network)
-
-    assert quick is network
-    assert [line["event"] for line in lines] == ["forward_unpatched"]
+    assert fused is backbone
+    assert [line["event"] for line in lines] == ["backbone_fusion_disabled"]
 
 
-def test_a_network_that_does_something_else_stays_as_it_is_and_the_log_says_so() -> None:
-    network = jittered(small_network())
-    # As if a newer version meant something else by its masks.
-    network.model.transformer_module.register_forward_hook(negated_masks)
+def test_the_fast_path_is_disabled_and_logged_if_the_modules_differ() -> None:
+    network = new_small_network(pre_norm=True)
 
     with capture_logs() as lines:
-        quick = optimize_forward(network)
+        fused = optimize_forward(network)
 
-    assert quick is network
-    assert [(line["event"], line["reason"]) for line in lines] == [("forward_unpatched", "the results differ")]
+    assert fused is network
+    assert [line["event"] for line in lines] == ["fast_path_disabled"]
 
 
-def negated_masks(_module: Any, _inputs: Any, output: Any) -> Any:
+def test_the_fast_path_is_disabled_and_logged_if_the_results_differ() -> None:
+    network = add_noise(new_small_network())
+    # As if a newer version changed the sign of its masks.
+    network.model.transformer_module.register_forward_hook(negate_masks)
+
+    with capture_logs() as lines:
+        fused = optimize_forward(network)
+
+    assert fused is network
+    assert [(line["event"], line["reason"]) for line in lines] == [("fast_path_disabled", "the results differ")]
+
+
+def negate_masks(_module: Any, _inputs: Any, output: Any) -> Any:
     output.masks_queries_logits = tuple(-masks for masks in output.masks_queries_logits)
     return output
 
 
-def test_bags_hold_what_grid_sample_finds_outside_of_the_map_too() -> None:
+def test_the_embedding_bag_samples_like_grid_sample_inside_and_outside_the_map() -> None:
     draw = torch.Generator().manual_seed(2)
     shapes = ((3, 5), (6, 10), (11, 4))
-    grid = Grid(shapes, torch.device("cpu"), heads=2, points=3)
-    places = sum(height * width for height, width in shapes)
-    value = torch.randn(2, places, 2 * 8, generator=draw)
-    across, down = (torch.rand(2, 9, 2 * 3 * 3, generator=draw) * 20 - 6 for _ in range(2))
+    grid = SamplingGrid(shapes, torch.device("cpu"), heads=2, points=3)
+    positions = sum(height * width for height, width in shapes)
+    value = torch.randn(2, positions, 2 * 8, generator=draw)
+    x, y = (torch.rand(2, 9, 2 * 3 * 3, generator=draw) * 20 - 6 for _ in range(2))
     weights = torch.rand(2, 9, 2 * 3 * 3, generator=draw)
 
-    by_level = sampled_by_level(value, grid, across.clone(), down.clone(), weights)
-    in_bags = sampled_in_bags(value, grid, across.clone(), down.clone(), weights)
+    expected = sample_with_grid_sample(value, grid, x.clone(), y.clone(), weights)
+    sampled = sample_with_embedding_bag(value, grid, x.clone(), y.clone(), weights)
 
-    torch.testing.assert_close(in_bags, by_level, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sampled, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_folded_norm_does_what_it_did_on_its_own() -> None:
+def test_a_folded_norm_does_not_change_the_output() -> None:
     pair = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4)).eval()
     pair[1].running_mean.uniform_(-1, 1)
     pair[1].running_var.uniform_(0.5, 2)
@@ -224,7 +227,9 @@ def test_a_folded_norm_does_what_it_did_on_its_own() -> None:
     torch.testing.assert_close(folded(pixels), before)
 
 
-def test_agreement_is_measured_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_agreement_command_prints_the_share_of_equal_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cat().save(tmp_path / "cat.png")
 
     code = agreement.main(["--images", str(tmp_path), "--device", "cpu", "--subtasks", "panoptic"])
@@ -234,22 +239,22 @@ def test_agreement_is_measured_by_a_command(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-def test_a_compiled_pass_serves_the_sizes_that_it_was_compiled_for(tmp_path: Path, exact: Segmenter) -> None:
-    compiled = embedded(tmp_path, ExecutionOptions("fast", dtype="float32", is_compiled=True, max_images=2))
-    # The same bookkeeping without minutes of compiling.
-    compiled._compiled = CountedCalls(compiled._network)
+def test_a_compiled_forward_pass_is_used_for_the_sizes_it_was_compiled_for(tmp_path: Path, exact: Segmenter) -> None:
+    compiled = load_embedded(tmp_path, ExecutionOptions("fast", dtype="float32", is_compiled=True, max_images=2))
+    # In place of the compiled function: compilation takes minutes.
+    compiled._compiled = FakeCompiledForward(compiled._network)
     compiled.warm_up()
     compiled._compiled.sizes.clear()
     item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
 
-    outcomes = [one(result) for count in (1, 2, 3) for result in compiled.segment([item] * count)]
+    results = [unwrap(result) for count in (1, 2, 3) for result in compiled.segment([item] * count)]
 
     assert compiled._compiled.sizes == [1, 2]
-    assert len({len(outcome.segments) for outcome in outcomes}) == 1
+    assert len({len(result.segments) for result in results}) == 1
 
 
-class CountedCalls:
-    """Stands in for a compiled pass, and notes how many images it was given each time."""
+class FakeCompiledForward:
+    """Fake compiled forward pass that records the batch size of each call."""
 
     def __init__(self, forward: Any) -> None:
         self.forward = forward

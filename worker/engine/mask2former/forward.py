@@ -6,7 +6,8 @@ from typing import Any, Final, cast
 import torch
 
 from worker.engine.execution_plan import ExecutionPlan
-from worker.engine.mask2former.fast_forward import cast_weights, optimize_forward
+from worker.engine.mask2former.fast_forward.casting import cast_weights
+from worker.engine.mask2former.fast_forward.optimize import optimize_forward
 
 # Recompilations of the same code that torch accepts for each batch size; its default is 8 in all.
 RECOMPILES_PER_SIZE: Final = 4

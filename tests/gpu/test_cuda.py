@@ -8,6 +8,7 @@ import torch
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.bench.segmentation import label_ids
+from tests.support.images import sample_images
 from worker.engine.execution_plan import ExecutionOptions, plan_execution
 from worker.engine.loader import load_segmenter
 from worker.segmenter import Segmentation, Segmenter
@@ -43,7 +44,7 @@ def segment_images(segmenter: Segmenter, parameters: SegmentParameters) -> list[
 def assert_alike(ours: list[Segmentation], theirs: list[Segmentation], min_equal_share: float) -> None:
     pairs = list(zip(ours, theirs, strict=True))
     equal = sum(int((label_ids(one) == label_ids(other)).sum()) for one, other in pairs)
-    assert equal / sum(one.label_map.size for one in ours) >= least
+    assert equal / sum(one.label_map.size for one in ours) >= min_equal_share
 
 
 @pytest.mark.parametrize("subtask", [Subtask.PANOPTIC, Subtask.SEMANTIC])

@@ -73,17 +73,20 @@ def plan_execution(options: ExecutionOptions, device: str) -> ExecutionPlan:
         ModelUnusable: the options contradict each other.
     """
     device_type = torch.device(device).type
-    is_16_bit = options.dtype in ("bfloat16", "float16")
-    if options.forward == "exact" and (is_16_bit or options.is_compiled):
+    if options.forward == "exact" and needs_fast_path(options):
         raise ModelUnusable("The exact forward pass is float32 and not compiled: set MASKMILL_FORWARD=fast.")
-    is_fast = options.forward == "fast" or (options.forward == "auto" and (device_type == "cuda" or is_16_bit))
-    is_fast = is_fast or options.is_compiled
+    is_fast = needs_fast_path(options) or (options.forward == "auto" and device_type == "cuda")
     return ExecutionPlan(
         is_fast=is_fast,
         dtype=DTYPES[options.dtype] if is_fast else torch.float32,
         compiled_sizes=batch_sizes(options.max_images) if options.is_compiled else (),
         band_bytes=(options.band_megabytes or BAND_MEGABYTES.get(device_type, BAND_MEGABYTES["cpu"])) * MEGABYTE,
     )
+
+
+def needs_fast_path(options: ExecutionOptions) -> bool:
+    """Tell whether the options name the fast path, or something that only the fast path can do."""
+    return options.forward == "fast" or options.dtype in ("bfloat16", "float16") or options.is_compiled
 
 
 def batch_sizes(max_images: int) -> tuple[int, ...]:

@@ -1,4 +1,8 @@
-"""Photos for training: cut, stretched, lit and turned at random, with things out of other photos pasted in."""
+"""Training examples: random crops of annotated images with colour jitter, copy-paste of things, and mosaics.
+
+Copy-paste is that of Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation",
+2021; the mosaic is that of Bochkovskiy et al., "YOLOv4", 2020.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,276 +14,313 @@ from PIL import Image, ImageEnhance
 from PIL.Image import Resampling, Transpose
 from scipy.ndimage import find_objects
 
-from worker.training.coco_panoptic import Photo, Scene
+from worker.training.coco_panoptic import ImageRecord, Scene
 
-# Sides of what is cut out, against those of the photo; above 1 there is a margin of nothing around it.
-CROP: Final = (0.45, 1.0)
-ZOOM_OUT: Final = (1.0, 1.6)
-ZOOM_OUT_CHANCE: Final = 0.2
-WHOLE_CHANCE: Final = 0.3
-LIGHT: Final = (0.65, 1.4)
-GREY_CHANCE: Final = 0.04
-MARGIN_COLOUR: Final = (124, 116, 104)
-# Shares of the image between which a thing is worth pasting, and how many are pasted at most.
-PASTED: Final = (0.004, 0.6)
-MOST_PASTED: Final = 3
-SURE_ENOUGH: Final = 0.5
-# A pasted thing is made so many times as wide and high.
-RESIZED: Final = (0.5, 1.25)
-# Photos are drawn fewer times than this to find one that shows the same as the one beside it.
-MOST_DRAWS: Final = 8
-# Columns and rows of photos that are shown together.
-LAYOUTS: Final = ((2, 1), (1, 2), (2, 2))
-# A photo is drawn the more often the rarer the rarest of its classes is, by this power; FEW photos are rare enough.
-# One that shows several things of a class is drawn SEVERAL times as often.
-RARITY: Final = 0.5
-FEW: Final = 4
-SEVERAL: Final = 3.0
+# Sides of a crop relative to those of the image; above 1 the image is padded.
+CROP_SCALE: Final = (0.45, 1.0)
+ZOOM_OUT_SCALE: Final = (1.0, 1.6)
+ZOOM_OUT_PROBABILITY: Final = 0.2
+WHOLE_IMAGE_PROBABILITY: Final = 0.3
+# Range of the factors of brightness, contrast and saturation.
+COLOUR_FACTOR: Final = (0.65, 1.4)
+GREY_PROBABILITY: Final = 0.04
+PADDING_COLOUR: Final = (124, 116, 104)
+# Only things whose share of the example lies in this range are pasted.
+PASTE_AREA: Final = (0.004, 0.6)
+MAX_PASTED: Final = 3
+MIN_PASTE_CONFIDENCE: Final = 0.5
+# Range of the factor by which a pasted thing is resized.
+PASTE_SCALE: Final = (0.5, 1.25)
+# Upper bound (exclusive) of the redraws that look for an image with a thing of the same class.
+MAX_DRAWS: Final = 8
+# (columns, rows) of a mosaic.
+MOSAIC_LAYOUTS: Final = ((2, 1), (1, 2), (2, 2))
+# The weight of an image is that of its rarest class: (images that show it) ** -RARITY_EXPONENT.  A class that fewer
+# than MIN_CLASS_COUNT images show counts as if that many showed it.
+RARITY_EXPONENT: Final = 0.5
+MIN_CLASS_COUNT: Final = 4
+# Multiplies the weight of an image that shows several things of one class.
+SEVERAL_THINGS_FACTOR: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What the network gets to see, and its truth; the rest as in Scene.
+    """One input of the network with its ground truth; the arrays are described in Scene.
 
-    pixels: (H, W, 3) uint8.  regions: (H, W) int16.  sure: (H, W) uint8.
+    pixels: (H, W, 3) uint8, RGB.
+    regions: (H, W) int16, index of the region at each pixel.
+    labels: (R,) int16.
+    is_crowd: (R,) bool.
+    is_exhaustive: (C,) bool.
+    confidence: (H, W) uint8.
     """
 
     pixels: NDArray[np.uint8]
     regions: NDArray[np.int16]
-    kinds: NDArray[np.int16]
-    crowds: NDArray[np.bool_]
-    certain: NDArray[np.bool_]
-    sure: NDArray[np.uint8]
+    labels: NDArray[np.int16]
+    is_crowd: NDArray[np.bool_]
+    is_exhaustive: NDArray[np.bool_]
+    confidence: NDArray[np.uint8]
 
 
-def draw(scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
-    """Cut a part out of a photo at random, and show it as `shown` does."""
-    return shown(scene, random_box(*scene.image.size, rng), sides, rng)
+def draw_crop(scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
+    """Crop a scene at random, then augment the crop as `augment_crop` does.
+
+    Args:
+        sides: (width, height) of the example in pixels.
+    """
+    return augment_crop(scene, draw_crop_box(*scene.image.size, rng), sides, rng)
 
 
-def shown(scene: Scene, box: tuple[int, int, int, int], sides: tuple[int, int], rng: np.random.Generator) -> Example:
-    """Resize a part of a photo to a width and a height, and turn and light it at random."""
-    image, regions, sure = cut(scene, box, sides)
+def augment_crop(
+    scene: Scene, box: tuple[int, int, int, int], sides: tuple[int, int], rng: np.random.Generator
+) -> Example:
+    """Resize a crop to `sides` (width, height), flip it horizontally at random and jitter its colours."""
+    image, regions, confidence = crop_scene(scene, box, sides)
     if rng.random() < 0.5:
-        image, regions, sure = (one.transpose(Transpose.FLIP_LEFT_RIGHT) for one in (image, regions, sure))
+        image, regions, confidence = (
+            layer.transpose(Transpose.FLIP_LEFT_RIGHT) for layer in (image, regions, confidence)
+        )
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhance(image).enhance(rng.uniform(*LIGHT))
-    if rng.random() < GREY_CHANCE:
+        image = enhance(image).enhance(rng.uniform(*COLOUR_FACTOR))
+    if rng.random() < GREY_PROBABILITY:
         image = image.convert("L").convert("RGB")
     return Example(
         pixels=np.asarray(image),
         regions=np.asarray(regions).astype(np.int16),
-        kinds=scene.kinds,
-        crowds=scene.crowds,
-        certain=scene.certain,
-        sure=np.asarray(sure),
+        labels=scene.labels,
+        is_crowd=scene.is_crowd,
+        is_exhaustive=scene.is_exhaustive,
+        confidence=np.asarray(confidence),
     )
 
 
-def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom in pixels; it may reach beyond the photo."""
+def draw_crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom in pixels; the box may reach beyond the image."""
     chance = rng.random()
-    if chance < WHOLE_CHANCE:
+    if chance < WHOLE_IMAGE_PROBABILITY:
         return 0, 0, width, height
-    reach = ZOOM_OUT if chance < WHOLE_CHANCE + ZOOM_OUT_CHANCE else CROP
-    wide, high = round(width * rng.uniform(*reach)), round(height * rng.uniform(*reach))
-    left, top = (int(rng.integers(min(0, gap), max(0, gap) + 1)) for gap in (width - wide, height - high))
-    return left, top, left + wide, top + high
+    scale = ZOOM_OUT_SCALE if chance < WHOLE_IMAGE_PROBABILITY + ZOOM_OUT_PROBABILITY else CROP_SCALE
+    crop_width, crop_height = round(width * rng.uniform(*scale)), round(height * rng.uniform(*scale))
+    left, top = (int(rng.integers(min(0, gap), max(0, gap) + 1)) for gap in (width - crop_width, height - crop_height))
+    return left, top, left + crop_width, top + crop_height
 
 
-def cut(
+def crop_scene(
     scene: Scene, box: tuple[int, int, int, int], sides: tuple[int, int]
 ) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """Return a part of the photo, of its regions and of how sure they are; what lies beyond the photo is void."""
-    layers = scene.image, Image.fromarray(scene.regions.astype(np.int32)), Image.fromarray(scene.sure)
-    if box[0] < 0 or box[1] < 0 or box[2] > scene.image.width or box[3] > scene.image.height:
-        whole = box[2] - box[0], box[3] - box[1]
-        canvases = Image.new("RGB", whole, MARGIN_COLOUR), Image.new("I", whole, 0), Image.new("L", whole, 0)
-        for canvas, layer in zip(canvases, layers, strict=True):
-            canvas.paste(layer, (-box[0], -box[1]))
-        layers, box = canvases, (0, 0, *whole)
-    ways = Resampling.BILINEAR, Resampling.NEAREST, Resampling.BILINEAR
-    image, regions, sure = (layer.resize(sides, way, box=box) for layer, way in zip(layers, ways, strict=True))
-    return image, regions, sure
+    """Crop and resize the image, the regions and the confidence of a scene.
 
-
-def pasted(target: Example, source: Example, things: NDArray[np.bool_], rng: np.random.Generator) -> Example:
-    """Put a few things out of one example into another, anywhere and in another size.
+    Outside of the image the padding is void: region 0 with confidence 0.
 
     Args:
-        things: (C,), the classes that may be pasted.
+        box: left, top, right, bottom in pixels.
+        sides: (width, height) of the results.
+
+    Returns:
+        the image (mode RGB), the regions (I) and the confidence (L).
     """
-    chosen = pasteable(source, things)
+    layers = scene.image, Image.fromarray(scene.regions.astype(np.int32)), Image.fromarray(scene.confidence)
+    if box[0] < 0 or box[1] < 0 or box[2] > scene.image.width or box[3] > scene.image.height:
+        size = box[2] - box[0], box[3] - box[1]
+        canvases = Image.new("RGB", size, PADDING_COLOUR), Image.new("I", size, 0), Image.new("L", size, 0)
+        for canvas, layer in zip(canvases, layers, strict=True):
+            canvas.paste(layer, (-box[0], -box[1]))
+        layers, box = canvases, (0, 0, *size)
+    filters = Resampling.BILINEAR, Resampling.NEAREST, Resampling.BILINEAR
+    image, regions, confidence = (
+        layer.resize(sides, resampling, box=box) for layer, resampling in zip(layers, filters, strict=True)
+    )
+    return image, regions, confidence
+
+
+def paste_things(target: Example, source: Example, is_thing: NDArray[np.bool_], rng: np.random.Generator) -> Example:
+    """Paste up to MAX_PASTED things of one example into another, at random places and scales.
+
+    Args:
+        is_thing: (C,) bool, the classes that may be pasted.
+
+    Returns:
+        a copy of the target, or the target itself where the source has nothing to paste.
+    """
+    chosen = pasteable_regions(source, is_thing)
     rng.shuffle(chosen)
-    chosen = chosen[: rng.integers(1, MOST_PASTED + 1)]
+    chosen = chosen[: rng.integers(1, MAX_PASTED + 1)]
     if not len(chosen):
         return target
-    pixels, regions, sure = target.pixels.copy(), target.regions.copy(), target.sure.copy()
-    for number, region in enumerate(chosen, start=len(target.kinds)):
-        thing = piece_of(source, region, rng)
+    pixels, regions, confidence = target.pixels.copy(), target.regions.copy(), target.confidence.copy()
+    for number, region in enumerate(chosen, start=len(target.labels)):
+        thing = cut_out_region(source, region, rng)
         height, width = thing.mask.shape
         top, left = (int(rng.integers(gap + 1)) for gap in np.subtract(regions.shape, thing.mask.shape))
         window = slice(top, top + height), slice(left, left + width)
         pixels[window][thing.mask] = thing.pixels[thing.mask]
         regions[window][thing.mask] = number
-        sure[window][thing.mask] = thing.sure[thing.mask]
+        confidence[window][thing.mask] = thing.confidence[thing.mask]
     return replace(
         target,
         pixels=pixels,
         regions=regions,
-        sure=sure,
-        kinds=np.concatenate([target.kinds, source.kinds[chosen]]),
-        crowds=np.concatenate([target.crowds, np.zeros(len(chosen), np.bool_)]),
+        confidence=confidence,
+        labels=np.concatenate([target.labels, source.labels[chosen]]),
+        is_crowd=np.concatenate([target.is_crowd, np.zeros(len(chosen), np.bool_)]),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One thing in an image no larger than itself.  pixels: (h, w, 3) uint8, mask: (h, w) bool, sure: (h, w) uint8."""
+class Cutout:
+    """One thing in its bounding box.  pixels: (h, w, 3) uint8, mask: (h, w) bool, confidence: (h, w) uint8."""
 
     pixels: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-    sure: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
 
 
-def piece_of(source: Example, region: int, rng: np.random.Generator) -> Piece:
-    """Cut one region out and resize it at random, but not beyond the example's own sides."""
+def cut_out_region(source: Example, region: int, rng: np.random.Generator) -> Cutout:
+    """Cut one region out and resize it at random, at most to the sides of the example."""
     mask = source.regions == region
     [window] = find_objects(mask.astype(np.uint8))
     height, width = mask[window].shape
-    factor = min(rng.uniform(*RESIZED), mask.shape[0] / height, mask.shape[1] / width)
+    factor = min(rng.uniform(*PASTE_SCALE), mask.shape[0] / height, mask.shape[1] / width)
     sides = max(1, round(width * factor)), max(1, round(height * factor))
-    pixels, inside, sure = (
-        np.asarray(Image.fromarray(np.ascontiguousarray(layer[window])).resize(sides, way))
-        for layer, way in (
+    pixels, inside, confidence = (
+        np.asarray(Image.fromarray(np.ascontiguousarray(layer[window])).resize(sides, resampling))
+        for layer, resampling in (
             (source.pixels, Resampling.BILINEAR),
             (mask, Resampling.NEAREST),
-            (source.sure, Resampling.BILINEAR),
+            (source.confidence, Resampling.BILINEAR),
         )
     )
-    return Piece(pixels, inside, sure)
+    return Cutout(pixels, inside, confidence)
 
 
-def pasteable(source: Example, things: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the regions that are surely one thing of a class in question and neither tiny nor nearly everything."""
-    flat, count = source.regions.ravel(), len(source.kinds)
+def pasteable_regions(source: Example, is_thing: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the indices of the regions that are one confident thing, neither tiny nor nearly the whole example."""
+    flat, count = source.regions.ravel(), len(source.labels)
     areas = np.bincount(flat, minlength=count)
-    surety = np.bincount(flat, source.sure.ravel() / 255, minlength=count) / np.maximum(areas, 1)
+    confidence = np.bincount(flat, source.confidence.ravel() / 255, minlength=count) / np.maximum(areas, 1)
     shares = areas / len(flat)
-    is_thing = (source.kinds >= 0) & things[np.maximum(source.kinds, 0)] & ~source.crowds
-    return np.flatnonzero(is_thing & (shares >= PASTED[0]) & (shares <= PASTED[1]) & (surety >= SURE_ENOUGH))
+    is_candidate = (source.labels >= 0) & is_thing[np.maximum(source.labels, 0)] & ~source.is_crowd
+    is_fitting = (shares >= PASTE_AREA[0]) & (shares <= PASTE_AREA[1])
+    return np.flatnonzero(is_candidate & is_fitting & (confidence >= MIN_PASTE_CONFIDENCE))
 
 
-def laid_out(tiles: Sequence[Example], columns: int, things: NDArray[np.bool_]) -> Example:
-    """Lay examples in rows of so many; stuff of one class becomes one region, things stay what they are.
+def tile_examples(tiles: Sequence[Example], columns: int, is_thing: NDArray[np.bool_]) -> Example:
+    """Join examples into a mosaic; stuff of one class becomes one region, things stay separate.
 
     Args:
-        tiles: all of the same sides.
-        things: (C,), the classes that are things.
+        tiles: in reading order, all of the same sides.
+        is_thing: (C,) bool.
     """
-    firsts = np.cumsum([0, *(len(tile.kinds) for tile in tiles[:-1])])
-    kinds = np.concatenate([tile.kinds for tile in tiles])
-    joined = np.arange(len(kinds))
-    for kind in np.unique(kinds):
-        if kind < 0 or not things[kind]:
-            joined[kinds == kind] = joined[kinds == kind][0]
-    regions = [joined[tile.regions + first].astype(np.int16) for tile, first in zip(tiles, firsts, strict=True)]
+    firsts = np.cumsum([0, *(len(tile.labels) for tile in tiles[:-1])])
+    labels = np.concatenate([tile.labels for tile in tiles])
+    merged = np.arange(len(labels))
+    for label in np.unique(labels):
+        if label < 0 or not is_thing[label]:
+            merged[labels == label] = merged[labels == label][0]
+    regions = [merged[tile.regions + first].astype(np.int16) for tile, first in zip(tiles, firsts, strict=True)]
     return Example(
-        pixels=in_rows([tile.pixels for tile in tiles], columns),
-        regions=in_rows(regions, columns),
-        kinds=kinds,
-        crowds=np.concatenate([tile.crowds for tile in tiles]),
-        certain=np.logical_and.reduce([tile.certain for tile in tiles]),
-        sure=in_rows([tile.sure for tile in tiles], columns),
+        pixels=concatenate_rows([tile.pixels for tile in tiles], columns),
+        regions=concatenate_rows(regions, columns),
+        labels=labels,
+        is_crowd=np.concatenate([tile.is_crowd for tile in tiles]),
+        is_exhaustive=np.logical_and.reduce([tile.is_exhaustive for tile in tiles]),
+        confidence=concatenate_rows([tile.confidence for tile in tiles], columns),
     )
 
 
-def in_rows(tiles: Sequence[NDArray[Any]], columns: int) -> NDArray[Any]:
+def concatenate_rows(tiles: Sequence[NDArray[Any]], columns: int) -> NDArray[Any]:
     return np.concatenate([np.concatenate(tiles[at : at + columns], 1) for at in range(0, len(tiles), columns)])
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
-    """Where examples come from.
+class ExampleSampler:
+    """Draws examples at random.
 
-    annotated, labelled: photos with whole truth, and those with partial truth, which may be none.
-    share: of the annotated ones in a batch.  paste: the chance that things out of another photo are put in.
-    mosaic: the chance that an example is several photos beside and above each other.
-    annotated_odds, labelled_odds: how likely each photo is drawn; None where all are alike.
+    annotated: scenes with exhaustive ground truth.
+    labelled: scenes with partial ground truth; may be empty.
+    is_thing: (C,) bool.
+    annotated_share: of the annotated scenes among those drawn.
+    paste_probability: that things of another scene are pasted in.
+    mosaic_probability: that an example is a mosaic of several scenes.
+    annotated_weights, labelled_weights: (N,) sampling probabilities of the scenes, summing to 1; None is uniform.
     """
 
     annotated: Sequence[Scene]
     labelled: Sequence[Scene]
-    things: NDArray[np.bool_]
-    share: float = 0.5
-    paste: float = 0.4
-    mosaic: float = 0.3
-    annotated_odds: NDArray[np.float64] | None = None
-    labelled_odds: NDArray[np.float64] | None = None
+    is_thing: NDArray[np.bool_]
+    annotated_share: float = 0.5
+    paste_probability: float = 0.4
+    mosaic_probability: float = 0.3
+    annotated_weights: NDArray[np.float64] | None = None
+    labelled_weights: NDArray[np.float64] | None = None
 
-    def example(self, size: int, rng: np.random.Generator) -> Example:
+    def draw_example(self, size: int, rng: np.random.Generator) -> Example:
         """Draw a square example.
 
         Args:
             size: its side in pixels, an even number.
         """
-        if rng.random() >= self.mosaic:
-            return self.part(self.scene(rng), (size, size), rng)
-        columns, rows = LAYOUTS[int(rng.integers(len(LAYOUTS)))]
+        if rng.random() >= self.mosaic_probability:
+            return self.draw_tile(self.draw_scene(rng), (size, size), rng)
+        columns, rows = MOSAIC_LAYOUTS[int(rng.integers(len(MOSAIC_LAYOUTS)))]
         sides = size // columns, size // rows
-        scenes = [self.scene(rng)]
-        scenes += [self.scene_like(scenes[0], rng) for _ in range(columns * rows - 1)]
-        return laid_out([self.part(scene, sides, rng) for scene in scenes], columns, self.things)
+        scenes = [self.draw_scene(rng)]
+        scenes += [self.draw_similar_scene(scenes[0], rng) for _ in range(columns * rows - 1)]
+        return tile_examples([self.draw_tile(scene, sides, rng) for scene in scenes], columns, self.is_thing)
 
-    def part(self, scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
-        """Draw a part of a photo, perhaps with things out of another."""
-        target = draw(scene, sides, rng)
-        if rng.random() >= self.paste:
+    def draw_tile(self, scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Example:
+        """Draw a crop of a scene, with probability `paste_probability` with things of another one."""
+        target = draw_crop(scene, sides, rng)
+        if rng.random() >= self.paste_probability:
             return target
-        other = self.scene_like(scene, rng)
-        # Not a part of it, which would cut things into pieces.
-        source = shown(other, (0, 0, *other.image.size), sides, rng)
-        return pasted(target, source, self.things, rng)
+        other = self.draw_similar_scene(scene, rng)
+        # The whole image: a crop would cut things into pieces.
+        source = augment_crop(other, (0, 0, *other.image.size), sides, rng)
+        return paste_things(target, source, self.is_thing, rng)
 
-    def scene_like(self, other: Scene, rng: np.random.Generator) -> Scene:
-        """Draw a photo, more often than not one that shows things of a class that another photo shows as well."""
-        found = self.scene(rng)
-        for _ in range(int(rng.integers(MOST_DRAWS))):
-            if self.things_in(found) & self.things_in(other):
+    def draw_similar_scene(self, other: Scene, rng: np.random.Generator) -> Scene:
+        """Draw a scene that probably shares a thing class with another one.
+
+        A scene that shares none is redrawn, at most a random number of times below MAX_DRAWS.
+        """
+        scene = self.draw_scene(rng)
+        for _ in range(int(rng.integers(MAX_DRAWS))):
+            if self.thing_classes(scene) & self.thing_classes(other):
                 break
-            found = self.scene(rng)
-        return found
+            scene = self.draw_scene(rng)
+        return scene
 
-    def things_in(self, scene: Scene) -> set[int]:
-        return {int(kind) for kind in scene.kinds if kind >= 0 and self.things[kind]}
+    def thing_classes(self, scene: Scene) -> set[int]:
+        return {int(label) for label in scene.labels if label >= 0 and self.is_thing[label]}
 
-    def scene(self, rng: np.random.Generator) -> Scene:
-        if rng.random() < self.share or not len(self.labelled):
-            return self.annotated[int(rng.choice(len(self.annotated), p=self.annotated_odds))]
-        return self.labelled[int(rng.choice(len(self.labelled), p=self.labelled_odds))]
+    def draw_scene(self, rng: np.random.Generator) -> Scene:
+        if rng.random() < self.annotated_share or not len(self.labelled):
+            return self.annotated[int(rng.choice(len(self.annotated), p=self.annotated_weights))]
+        return self.labelled[int(rng.choice(len(self.labelled), p=self.labelled_weights))]
 
 
-def odds_of(photos: Sequence[Photo], things: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """Return how likely each photo should be drawn, so that rare classes and several things of a class come up.
+def sampling_weights(records: Sequence[ImageRecord], is_thing: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Return (N,) sampling probabilities that favour rare classes and images with several things of one class.
 
     Args:
-        things: (C,), the classes that are things.
+        is_thing: (C,) bool.
 
     Returns:
-        None where there are no photos.
+        None where there are no images.
     """
-    if not photos:
+    if not records:
         return None
-    counts = np.array([counted(photo, len(things)) for photo in photos])
-    shown = counts > 0
-    rarity = np.maximum(shown.sum(0), FEW) ** -RARITY
-    wanted = np.maximum((shown * rarity).max(1), len(photos) ** -RARITY)
-    wanted *= np.where((counts * things > 1).any(1), SEVERAL, 1)
-    odds: NDArray[np.float64] = wanted / wanted.sum()
-    return odds
+    counts = np.array([segment_counts(record, len(is_thing)) for record in records])  # (N, C)
+    is_present = counts > 0
+    rarity = np.maximum(is_present.sum(0), MIN_CLASS_COUNT) ** -RARITY_EXPONENT
+    weights = np.maximum((is_present * rarity).max(1), len(records) ** -RARITY_EXPONENT)
+    weights *= np.where((counts * is_thing > 1).any(1), SEVERAL_THINGS_FACTOR, 1)
+    normalized: NDArray[np.float64] = weights / weights.sum()
+    return normalized
 
 
-def counted(photo: Photo, classes: int) -> NDArray[np.int64]:
-    """Return how many segments of each class a photo has, crowds left aside."""
-    kinds = [kind for segment, kind in photo.kinds.items() if kind >= 0 and segment not in photo.crowds]
-    return np.bincount(kinds, minlength=classes)
+def segment_counts(record: ImageRecord, classes: int) -> NDArray[np.int64]:
+    """Return (C,) the number of segments of each class in an image, without crowds."""
+    labels = [label for segment, label in record.labels.items() if label >= 0 and segment not in record.crowds]
+    return np.bincount(labels, minlength=classes)

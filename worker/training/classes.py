@@ -1,4 +1,4 @@
-"""The classes that the embedded model is taught, under COCO's names, and how many of each it can tell apart at once."""
+"""The trained classes, under COCO's names, and the number of queries of each."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,9 +14,9 @@ QUERIES_PER_CLASS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("mountain-merged", "sea", "snow", "road", "pavement-merged", "building-other-merged"), 1),
     **dict.fromkeys(("wall-other-merged", "ceiling-merged", "floor-wood", "curtain"), 1),
 }
-"""A thing has a query for each one of it that can be found in one photo; stuff has one query."""
+"""A thing class has one query for each instance that can be found in one image; a stuff class has one query."""
 
 
-def query_classes(slots: Mapping[str, int]) -> list[int]:
-    """Return the class number of each query; the queries of a class stand together."""
-    return [number for number, count in enumerate(slots.values()) for _ in range(count)]
+def query_classes(queries_per_class: Mapping[str, int]) -> list[int]:
+    """Return the class index of each query; the queries of a class are contiguous, in the order of the classes."""
+    return [number for number, count in enumerate(queries_per_class.values()) for _ in range(count)]

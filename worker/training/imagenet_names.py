@@ -1,4 +1,4 @@
-"""What the ImageNet class of a photo tells about what is in it: nothing, where the photo is not named WNID_name."""
+"""Priors from the ImageNet class of an image, for images that are named WNID_name; others have none."""
 
 import re
 from collections.abc import Sequence
@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from worker.training.boxes import Box
 
-Odds = NDArray[np.float32]
+# (..., C + 1), a softmax over the trained classes; the last entry is any other class.
+ClassProbs = NDArray[np.float32]
 
 ANIMALS: Final = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep", "elephant", "bear", "zebra", "giraffe"})
 VEHICLES: Final = frozenset({"airplane", "boat", "bus", "car", "train", "truck"})
-# First and last WordNet number of all animals.
-OF_ANIMALS: Final = ("n01440764", "n02655020")
-# First and last WordNet number of the wild relatives of dogs and of cats: neither these, nor clearly something else.
-LOOKALIKES: Final = (("n02114367", "n02117135"), ("n02119022", "n02120505"), ("n02125311", "n02130308"))
+# First and last WordNet offset of all animals.
+ANIMAL_RANGE: Final = ("n01440764", "n02655020")
+# Wild relatives of dogs and of cats: neither these classes nor clearly different ones.
+LOOKALIKE_RANGES: Final = (("n02114367", "n02117135"), ("n02119022", "n02120505"), ("n02125311", "n02130308"))
 
-# First and last WordNet number of runs of ImageNet classes that are one class of COCO.
-RUNS: Final = (
+# First and last WordNet offset of ranges of ImageNet classes that are one class of COCO.
+CLASS_RANGES: Final = (
     ("n01514668", "n01622779", "bird"),
     ("n01795545", "n01860187", "bird"),
     ("n01871265", "n01871265", "elephant"),
@@ -34,7 +35,8 @@ RUNS: Final = (
     ("n02412080", "n02415577", "sheep"),
     ("n02504013", "n02504458", "elephant"),
 )
-NAMES: Final = {
+# COCO's classes by the names of further ImageNet classes.
+IMAGENET_NAMES: Final = {
     "airplane": ("airliner", "warplane"),
     "bicycle": ("bicycle-built-for-two", "mountain_bike"),
     "boat": (
@@ -64,71 +66,79 @@ NAMES: Final = {
     "bowl": ("mixing_bowl", "soup_bowl"),
     "dining table": ("dining_table",),
 }
-# First and last WordNet number of those that are easily taken for people.
-APES: Final = ("n02480495", "n02500267")
-WORDNET: Final = re.compile(r"(?P<number>n\d{8})_(?P<name>.+)")
-# The name of a photo makes what it names so many times likelier.
-NAMED: Final = 4.0
+# Apes and monkeys, which a detector easily takes for people.
+APE_RANGE: Final = ("n02480495", "n02500267")
+WORDNET_STEM: Final = re.compile(r"(?P<number>n\d{8})_(?P<name>.+)")
+# Multiplies the probability of the class that the file name gives.
+SUBJECT_FACTOR: Final = 4.0
 
 
-def subject_of(stem: str) -> str | None:
-    """Return the COCO class that a photo is of, as far as its ImageNet class tells."""
-    known = WORDNET.fullmatch(stem)
-    if known is None:
+def find_subject(stem: str) -> str | None:
+    """Return the COCO class of an image's subject; None where its ImageNet class is unknown or corresponds to none."""
+    matched = WORDNET_STEM.fullmatch(stem)
+    if matched is None:
         return None
-    for first, last, subject in RUNS:
-        if first <= known["number"] <= last:
+    for first, last, subject in CLASS_RANGES:
+        if first <= matched["number"] <= last:
             return subject
-    return next((subject for subject, names in NAMES.items() if known["name"] in names), None)
+    return next((subject for subject, names in IMAGENET_NAMES.items() if matched["name"] in names), None)
 
 
-def is_within(stem: str, first: str, last: str) -> bool:
-    """Return whether the ImageNet class of a photo is known to lie in a run."""
-    known = WORDNET.fullmatch(stem)
-    return known is not None and first <= known["number"] <= last
+def is_in_range(stem: str, first: str, last: str) -> bool:
+    """Return whether the ImageNet class of an image is known and lies in a range of WordNet offsets, ends included."""
+    matched = WORDNET_STEM.fullmatch(stem)
+    return matched is not None and first <= matched["number"] <= last
 
 
 def is_lookalike(stem: str) -> bool:
-    return any(is_within(stem, first, last) for first, last in LOOKALIKES)
+    return any(is_in_range(stem, first, last) for first, last in LOOKALIKE_RANGES)
 
 
-def is_of_animal(stem: str) -> bool:
-    return subject_of(stem) in ANIMALS or is_within(stem, *OF_ANIMALS)
+def has_animal_subject(stem: str) -> bool:
+    return find_subject(stem) in ANIMALS or is_in_range(stem, *ANIMAL_RANGE)
 
 
-def told_by_name(seen: Odds, stem: str, names: Sequence[str]) -> Odds:
-    """Correct what was seen by what the photo is of.
+def correct_probs_by_name(probs: ClassProbs, stem: str, names: Sequence[str]) -> ClassProbs:
+    """Correct class probabilities by the subject of the image.
 
-    In a photo of an animal all animals are that one; where it is none that is taught, they are something else.  The
-    same goes for vehicles in a photo of one.
+    In an image of an animal, the probabilities of all animal classes go to that animal, or to "any other" where it is
+    not a trained class.  The same holds for vehicles in an image of a vehicle.
+
+    Args:
+        probs: (..., C + 1) float32.
+        stem: file name of the image without its suffix.
+        names: of the C trained classes.
+
+    Returns:
+        a copy, normalized over the last axis.
     """
-    subject, told = subject_of(stem), seen.copy()
+    subject, corrected = find_subject(stem), probs.copy()
     own = names.index(subject) if subject in names else len(names)
-    if is_of_animal(stem):
-        moved(told, ANIMALS, own, names)
+    if has_animal_subject(stem):
+        move_probs(corrected, ANIMALS, own, names)
     elif subject in VEHICLES:
-        moved(told, VEHICLES, own, names)
+        move_probs(corrected, VEHICLES, own, names)
     if subject in names:
-        told[..., own] *= NAMED
-    total: Odds = told / told.sum(-1, keepdims=True)
-    return total
+        corrected[..., own] *= SUBJECT_FACTOR
+    normalized: ClassProbs = corrected / corrected.sum(-1, keepdims=True)
+    return normalized
 
 
-def moved(odds: Odds, group: frozenset[str], own: int, names: Sequence[str]) -> None:
-    """Give what is likely of a group to one class, in place."""
+def move_probs(probs: ClassProbs, group: frozenset[str], own: int, names: Sequence[str]) -> None:
+    """Move the probabilities of a group of classes to the class with index `own`, in place."""
     others = [number for number, name in enumerate(names) if name in group and number != own]
-    odds[..., own] += odds[..., others].sum(-1)
-    odds[..., others] = 0
+    probs[..., own] += probs[..., others].sum(-1)
+    probs[..., others] = 0
 
 
-def named(boxes: Sequence[Box], stem: str) -> list[Box]:
-    """Correct what boxes are said to hold in the same way; those that must be wrong are left out."""
-    subject, of_animal = subject_of(stem), is_of_animal(stem)
-    found = []
+def correct_boxes_by_name(boxes: Sequence[Box], stem: str) -> list[Box]:
+    """Correct the classes of boxes in the same way; boxes that contradict the subject are dropped."""
+    subject, of_animal = find_subject(stem), has_animal_subject(stem)
+    corrected = []
     for box in boxes:
         is_corrected = (of_animal and box.name in ANIMALS) or (subject in VEHICLES and box.name in VEHICLES)
-        if not is_corrected and not (box.name == "person" and is_within(stem, *APES)):
-            found.append(box)
+        if not is_corrected and not (box.name == "person" and is_in_range(stem, *APE_RANGE)):
+            corrected.append(box)
         elif is_corrected and subject is not None:
-            found.append(replace(box, name=subject))
-    return found
+            corrected.append(replace(box, name=subject))
+    return corrected

@@ -1,6 +1,10 @@
-"""What the embedded model is trained on: classes and masks of its queries, and which of them each pixel belongs to.
+"""The training loss: class and mask losses of the matched queries, and a cross-entropy of the queries at each pixel.
 
-What is unknown of a photo costs nothing: pixels that nobody labelled, and queries whose class may or may not be there.
+The first two are those of MaskFormer (Cheng et al., 2021) and Mask2Former (Cheng et al., 2022), with a fixed class for
+each query; the third is added here.  What the ground truth leaves unknown has no loss: unlabelled pixels, and queries
+of classes that are not annotated exhaustively.
+
+Shapes: B images, Q queries, C classes, n regions of one image, masks of h x w.
 """
 
 from collections.abc import Sequence
@@ -13,22 +17,25 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from worker.training.matching import Match, Queries, Truth
 
-# Most queries have nothing to show in most photos; at full weight their silence would drown the others.
-SILENT_WEIGHT: Final = 0.15
-# Where others of their class have something to show, they should know better.
-SIBLING_WEIGHT: Final = 0.3
+# Weight of an unmatched query, whose target is no object.  Most queries are unmatched in most images; at full weight
+# they would dominate the class loss.
+NO_OBJECT_WEIGHT: Final = 0.15
+# The same where the image shows the query's class, so that another query of the class is matched.
+SIBLING_NO_OBJECT_WEIGHT: Final = 0.3
 CLASS_WEIGHT: Final = 1.0
 MASK_WEIGHT: Final = 1.5
 PIXEL_WEIGHT: Final = 1.0
-# To show a place of another thing of one's own class is so many times worse, besides, than to show any other place.
-SIBLING_PLACES: Final = 4.0
-# Of a query that takes no part in the contest for a pixel.
-OUT: Final = -1e4
-NOT_JUDGED: Final = -100
+# Added to the weight 1 of a mask's pixel that belongs to another thing of the same class.
+SIBLING_PIXEL_WEIGHT: Final = 4.0
+# Logit that excludes a query from the softmax over the queries at a pixel.
+EXCLUDED_LOGIT: Final = -1e4
+IGNORE_INDEX: Final = -100
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
+    """Scalars, unweighted."""
+
     classes: Tensor
     masks: Tensor
     pixels: Tensor
@@ -38,97 +45,106 @@ class Loss:
         return CLASS_WEIGHT * self.classes + MASK_WEIGHT * self.masks + PIXEL_WEIGHT * self.pixels
 
 
-def loss_of(output: Any, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries, stuff: Tensor) -> Loss:
-    """Sum the losses of the last prediction layers of a Mask2Former.
+def compute_loss(
+    output: Any, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries, stuff: Tensor
+) -> Loss:
+    """Compute the loss of a Mask2Former's output; class and mask losses are summed over its prediction layers.
 
     Args:
-        stuff: (C,) bool, the classes that are no things.
+        output: with `output_auxiliary_logits`; class logits (B, Q, C + 1), mask logits (B, Q, h, w).
+        stuff: (C,) bool, the stuff classes.
     """
-    early = output.auxiliary_logits
-    layers = [(layer["class_queries_logits"], layer["masks_queries_logits"]) for layer in early]
+    auxiliary = output.auxiliary_logits
+    layers = [(layer["class_queries_logits"], layer["masks_queries_logits"]) for layer in auxiliary]
     layers.append((output.class_queries_logits, output.masks_queries_logits))
-    wanted, weights = wanted_classes(truths, matches, queries)
+    targets, weights = class_targets(truths, matches, queries)
     return Loss(
-        classes=torch.stack([class_loss(classes.float(), wanted, weights) for classes, _ in layers]).sum(),
+        classes=torch.stack([class_loss(classes.float(), targets, weights) for classes, _ in layers]).sum(),
         masks=torch.stack([mask_loss(masks.float(), truths, matches, stuff) for _, masks in layers]).sum(),
         pixels=pixel_loss(output.masks_queries_logits.float(), truths, matches, queries),
     )
 
 
-def wanted_classes(truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> tuple[Tensor, Tensor]:
-    """(B, Q) the class that each query should name, and how much it matters: not at all where nobody knows."""
-    wanted, weights = [], []
-    for truth, matched in zip(truths, matches, strict=True):
-        named = torch.full_like(queries.classes, len(truth.certain))
-        named[matched.queries] = queries.classes[matched.queries]
-        silent = torch.where(present_in(truth), SIBLING_WEIGHT, SILENT_WEIGHT) * truth.certain
-        weight = silent[queries.classes]
-        weight[matched.queries] = truth.surety[matched.regions]
-        wanted.append(named)
+def class_targets(truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> tuple[Tensor, Tensor]:
+    """Return (B, Q) int64 the target class of each query, C for no object, and (B, Q) float32 its weight.
+
+    An unmatched query has weight 0 where its class is not annotated exhaustively; a matched one has the confidence of
+    its region.
+    """
+    targets, weights = [], []
+    for truth, match in zip(truths, matches, strict=True):
+        target = torch.full_like(queries.classes, len(truth.is_exhaustive))
+        target[match.queries] = queries.classes[match.queries]
+        no_object = torch.where(present_classes(truth), SIBLING_NO_OBJECT_WEIGHT, NO_OBJECT_WEIGHT)
+        weight = (no_object * truth.is_exhaustive)[queries.classes]
+        weight[match.queries] = truth.region_confidence[match.regions]
+        targets.append(target)
         weights.append(weight)
-    return torch.stack(wanted), torch.stack(weights)
+    return torch.stack(targets), torch.stack(weights)
 
 
-def present_in(truth: Truth) -> Tensor:
-    """(C,) bool, the classes of which something is shown."""
-    present = torch.zeros_like(truth.certain)
-    present[truth.classes] = True
-    return present
+def present_classes(truth: Truth) -> Tensor:
+    """Return (C,) bool, the classes with at least one region."""
+    is_present = torch.zeros_like(truth.is_exhaustive)
+    is_present[truth.classes] = True
+    return is_present
 
 
-def class_loss(logits: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-    """Compare (B, Q, C + 1) with the wanted classes (B, Q); the last class is nothing."""
-    each = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-    return (each * weights.flatten()).sum() / weights.sum().clamp(min=1e-6)
+def class_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean cross-entropy of logits (B, Q, C + 1) with targets and weights of shape (B, Q)."""
+    losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1e-6)
 
 
 def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], stuff: Tensor) -> Tensor:
-    """Compare the matched masks of (B, Q, h, w) where their pixels are known: cross-entropy, and dice.
+    """Return the binary cross-entropy plus dice loss of the matched masks of (B, Q, h, w), over known pixels.
 
-    Places of other things of the same class weigh more: they are few, and look as if they belonged to the thing.
+    Pixels of other things of the same class have a higher weight: they are few, and look like pixels of the thing.
+    Dice loss: Milletari et al., "V-Net", 2016.
     """
     pairs = list(zip(truths, matches, strict=True))
-    guess = torch.cat([one[matched.queries] for one, (_, matched) in zip(logits, pairs, strict=True)]).flatten(1)
-    if not len(guess):
+    matched = torch.cat([image[match.queries] for image, (_, match) in zip(logits, pairs, strict=True)]).flatten(1)
+    if not len(matched):
         return logits.sum() * 0
-    wanted = torch.cat([truth.masks[matched.regions] for truth, matched in pairs]).flatten(1)
-    known = torch.cat(
-        [truth.known[1 - stuff[truth.classes[matched.regions]].long()] for truth, matched in pairs]
-    ).flatten(1)
-    weight = known * (1 + SIBLING_PLACES * torch.cat([siblings(truth)[matched.regions] for truth, matched in pairs]))
-    each = binary_cross_entropy_with_logits(guess, wanted, weight=weight, reduction="none")
-    cross = each.sum(1) / known.sum(1).clamp(min=1)
-    odds = guess.sigmoid() * weight
-    dice = 1 - (2 * (odds * wanted).sum(1) + 1) / (odds.sum(1) + wanted.sum(1) + 1)
-    surety = torch.cat([truth.surety[matched.regions] for truth, matched in pairs])
-    return ((cross + dice) * surety).sum() / surety.sum().clamp(min=1e-6)
+    targets = torch.cat([truth.masks[match.regions] for truth, match in pairs]).flatten(1)
+    known = torch.cat([truth.known[1 - stuff[truth.classes[match.regions]].long()] for truth, match in pairs]).flatten(
+        1
+    )
+    siblings = torch.cat([sibling_shares(truth)[match.regions] for truth, match in pairs])
+    weight = known * (1 + SIBLING_PIXEL_WEIGHT * siblings)
+    losses = binary_cross_entropy_with_logits(matched, targets, weight=weight, reduction="none")
+    cross = losses.sum(1) / known.sum(1).clamp(min=1)
+    probs = matched.sigmoid() * weight
+    dice = 1 - (2 * (probs * targets).sum(1) + 1) / (probs.sum(1) + targets.sum(1) + 1)
+    confidence = torch.cat([truth.region_confidence[match.regions] for truth, match in pairs])
+    return ((cross + dice) * confidence).sum() / confidence.sum().clamp(min=1e-6)
 
 
-def siblings(truth: Truth) -> Tensor:
-    """(n, h * w), the share of each cell that belongs to other regions of the same class."""
+def sibling_shares(truth: Truth) -> Tensor:
+    """Return (n, h * w) float32, the share of each cell that belongs to other regions of the same class."""
     is_sibling = (truth.classes[:, None] == truth.classes).float().fill_diagonal_(0.0)
     return is_sibling @ truth.masks.flatten(1)
 
 
 def pixel_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries) -> Tensor:
-    """Let queries compete for each pixel, as they do when the map is painted; a query at 0 is as good as none.
+    """Return the cross-entropy of a softmax over the queries of (B, Q, h, w) at each pixel; logit 0 is "no query".
 
-    Those take part that were matched, and those of classes of which the truth shows all there is: where one query shows
-    a thing, no other of its class may show it too.
+    Post-processing assigns each pixel to one query as well.  The softmax is over the matched queries and those of
+    exhaustively annotated classes, so that a second query of a class is penalized for showing a thing twice.
     """
     batch, count, height, width = logits.shape
-    takes_part = torch.zeros(batch, count, dtype=torch.bool, device=logits.device)
-    owners = torch.full((batch, height, width), NOT_JUDGED, device=logits.device)
-    for place, (truth, matched) in enumerate(zip(truths, matches, strict=True)):
-        takes_part[place] = truth.certain[queries.classes]
-        takes_part[place, matched.queries] = True
+    is_included = torch.zeros(batch, count, dtype=torch.bool, device=logits.device)
+    targets = torch.full((batch, height, width), IGNORE_INDEX, device=logits.device)
+    for place, (truth, match) in enumerate(zip(truths, matches, strict=True)):
+        is_included[place] = truth.is_exhaustive[queries.classes]
+        is_included[place, match.queries] = True
         regions = len(truth.classes)
-        table = torch.full((regions + 2,), NOT_JUDGED, device=logits.device)
+        table = torch.full((regions + 2,), IGNORE_INDEX, device=logits.device)
         table[regions] = count
-        table[matched.regions] = matched.queries
-        owners[place] = table[truth.owners]
-    contest = logits.masked_fill(~takes_part[..., None, None], OUT)
-    contest = torch.cat([contest, contest.new_zeros(batch, 1, height, width)], 1)
-    each = cross_entropy(contest, owners, ignore_index=NOT_JUDGED, reduction="none")
-    sure = torch.stack([truth.sure for truth in truths]) * (owners != NOT_JUDGED)
-    return (each * sure).sum() / sure.sum().clamp(min=1)
+        table[match.regions] = match.queries
+        targets[place] = table[truth.region_index]
+    included = logits.masked_fill(~is_included[..., None, None], EXCLUDED_LOGIT)
+    included = torch.cat([included, included.new_zeros(batch, 1, height, width)], 1)
+    losses = cross_entropy(included, targets, ignore_index=IGNORE_INDEX, reduction="none")
+    confidence = torch.stack([truth.confidence for truth in truths]) * (targets != IGNORE_INDEX)
+    return (losses * confidence).sum() / confidence.sum().clamp(min=1)

@@ -1,7 +1,8 @@
-"""Which query is to show which thing.
+"""Matching of queries and ground-truth regions.
 
-A query answers for one class for good, so a thing is given to one of its own class's queries alone: the one that
-already is closest to it, in the sense of the smallest sum of costs over the things of that class.
+A query predicts a single class, so a region is matched to a query of its own class only.  Within a class the matching
+has the smallest sum of costs (Hungarian algorithm), as in DETR (Carion et al., 2020) and Mask2Former (Cheng et al.,
+2022).  In training an additional cost keeps queries near their anchors.
 """
 
 from collections.abc import Sequence
@@ -19,42 +20,44 @@ from torch.nn.functional import avg_pool2d, one_hot
 from worker.training.augmentation import Example
 from worker.training.coco_panoptic import NO_THING, OTHER, VOID
 
-# Fewer pixels than this at the network's input are nothing that its masks could show.
-LEAST_PIXELS: Final = 24
-# Things with a smaller side than this share of the image's do not tell where queries should be at home.
-LARGE: Final = 0.15
-# Where things may be even if none was seen there: x, y and side.
-ALONE: Final = (0.5, 0.5, 0.6)
-AMONG: Final = tuple((x / 8, y / 8, 0.25) for x in range(1, 8, 2) for y in range(1, 8, 2))
-# Masks are compared at a quarter of their sides; that tells things apart well enough.
-COARSER: Final = 2
+# Regions with fewer pixels at the network's input are too small for its masks.
+MIN_PIXELS: Final = 24
+# Things with a smaller side, as a share of the image's, have no influence on the anchors.
+MIN_ANCHOR_SIDE: Final = 0.15
+# Locations (x, y, side) that are added to those of the surveyed things, for classes without any.
+DEFAULT_SINGLE: Final = (0.5, 0.5, 0.6)
+DEFAULT_MULTIPLE: Final = tuple((x / 8, y / 8, 0.25) for x in range(1, 8, 2) for y in range(1, 8, 2))
+# Costs are computed on masks that are pooled by this factor, which is precise enough to tell things apart.
+COST_STRIDE: Final = 2
 MASK_COST: Final = 2.0
 DICE_COST: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What one example shows.
+    """Ground truth of one example at the stride of the masks: n regions, h x w cells.
 
-    classes: (n,) int64, masks: (n, h, w) the share of each cell that belongs to the region.
-    known: (2, h, w), the share of each cell that may be judged: for stuff, and for things.
-    certain: (C,) bool, whether the regions are all there is of a class.
-    owners: (h, w) int64, the region in the middle of each cell, n for something else, n + 1 for not to be judged.
-    sure: (h, w), how sure all this is in each cell.  surety: (n,), the same on average over each region.
+    classes: (n,) int64.
+    masks: (n, h, w) float32, the share of each cell that belongs to the region.
+    known: (2, h, w) float32, the share of each cell with known ground truth: for stuff, and for things.
+    is_exhaustive: (C,) bool, whether the regions are all instances of a class.
+    region_index: (h, w) int64, the region at the centre of each cell; n for another class, n + 1 for unknown.
+    confidence: (h, w) float32, in [0, 1].
+    region_confidence: (n,) float32, mean confidence of each region.
     """
 
     classes: Tensor
     masks: Tensor
     known: Tensor
-    certain: Tensor
-    owners: Tensor
-    sure: Tensor
-    surety: Tensor
+    is_exhaustive: Tensor
+    region_index: Tensor
+    confidence: Tensor
+    region_confidence: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Pairs of one image: (m,) queries and (m,) regions."""
+    """Matched pairs of one image.  queries, regions: (m,) int64, indices."""
 
     queries: Tensor
     regions: Tensor
@@ -62,7 +65,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """classes: (Q,) the class that each query answers for.  anchors: (Q, 3), see anchors_of."""
+    """classes: (Q,) int64, the class of each query.  anchors: (Q, 3) float32, see compute_anchors."""
 
     classes: Tensor
     anchors: Tensor
@@ -71,125 +74,137 @@ class Queries:
         return Queries(self.classes.to(device), self.anchors.to(device))
 
 
-def truth_of(example: Example, *, stride: int) -> Truth:
-    """Turn an example's regions into masks at the network's own stride."""
-    kinds, regions = example.kinds, torch.from_numpy(example.regions.astype(np.int64))
-    areas = np.bincount(example.regions.ravel(), minlength=len(kinds))
-    is_shown = (kinds >= 0) & ~example.crowds & (areas >= LEAST_PIXELS)
-    is_unclear = (kinds >= 0) & ~is_shown & (areas > 0)
-    certain = example.certain.copy()
-    certain[kinds[is_unclear]] = False
-    shares = avg_pool2d(one_hot(regions, len(kinds)).permute(2, 0, 1).float(), stride)  # (R, h, w)
-    is_void = (kinds == VOID) | is_unclear
-    unknown = torch.stack([shares[is_void | (kinds == NO_THING)].sum(0), shares[is_void].sum(0)])
-    middles = regions[stride // 2 :: stride, stride // 2 :: stride]
-    sure = avg_pool2d(torch.from_numpy(example.sure.astype(np.float32))[None] / 255, stride)[0]
-    masks = shares[is_shown]
+def build_truth(example: Example, *, stride: int) -> Truth:
+    """Turn the regions of an example into masks at the stride of the network's masks.
+
+    Crowds and regions below MIN_PIXELS become unknown, and their classes not exhaustive.
+    """
+    labels, regions = example.labels, torch.from_numpy(example.regions.astype(np.int64))
+    areas = np.bincount(example.regions.ravel(), minlength=len(labels))
+    is_used = (labels >= 0) & ~example.is_crowd & (areas >= MIN_PIXELS)
+    is_unclear = (labels >= 0) & ~is_used & (areas > 0)
+    is_exhaustive = example.is_exhaustive.copy()
+    is_exhaustive[labels[is_unclear]] = False
+    shares = avg_pool2d(one_hot(regions, len(labels)).permute(2, 0, 1).float(), stride)  # (R, h, w)
+    is_void = (labels == VOID) | is_unclear
+    unknown = torch.stack([shares[is_void | (labels == NO_THING)].sum(0), shares[is_void].sum(0)])
+    centres = regions[stride // 2 :: stride, stride // 2 :: stride]
+    confidence = avg_pool2d(torch.from_numpy(example.confidence.astype(np.float32))[None] / 255, stride)[0]
+    masks = shares[is_used]
     return Truth(
-        classes=torch.from_numpy(kinds[is_shown].astype(np.int64)),
+        classes=torch.from_numpy(labels[is_used].astype(np.int64)),
         masks=masks,
-        known=(1 - unknown) * sure,
-        certain=torch.from_numpy(certain),
-        owners=torch.from_numpy(owner_table(kinds, is_shown))[middles],
-        sure=sure,
-        surety=(masks * sure).sum((1, 2)) / masks.sum((1, 2)),
+        known=(1 - unknown) * confidence,
+        is_exhaustive=torch.from_numpy(is_exhaustive),
+        region_index=torch.from_numpy(renumber_regions(labels, is_used))[centres],
+        confidence=confidence,
+        region_confidence=(masks * confidence).sum((1, 2)) / masks.sum((1, 2)),
     )
 
 
-def owner_table(kinds: NDArray[np.int16], is_shown: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return for each region its place among those shown, or what stands for something else and for no judgement."""
-    count = int(is_shown.sum())
-    table = np.where(kinds == OTHER, count, count + 1).astype(np.int64)
-    table[is_shown] = np.arange(count)
+def renumber_regions(labels: NDArray[np.int16], is_used: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return (R,) the index of each region among the n used ones; n for another class, n + 1 for unknown."""
+    count = int(is_used.sum())
+    table = np.where(labels == OTHER, count, count + 1).astype(np.int64)
+    table[is_used] = np.arange(count)
     return table
 
 
-def anchors_of(classes: Sequence[int], alone: NDArray[np.float64], among: NDArray[np.float64]) -> Tensor:
-    """(Q, 3): where in the image each query is at home, x and y in [0, 1], and the side of what it looks for.
+def compute_anchors(classes: Sequence[int], single: NDArray[np.float64], multiple: NDArray[np.float64]) -> Tensor:
+    """Return (Q, 3) float32, the anchor of each query: x and y in [0, 1], and the side of the things it looks for.
 
-    The first query of a class is at home where things are that are alone of their class.  The others share out where
-    things are that are not: they stand in the middles of as many clusters (k-means).  Without a rule of who is to show
-    what, one query learns to show all that is of its class.
+    The anchor of a class's first query is the mean location of things that are the only one of their class in an
+    image.  The anchors of its other queries are the centres of clusters (k-means) of the things that are not.  Without
+    anchors, one query learns to show all things of its class.
 
     Args:
-        classes: of the queries; those of one class stand together, in the order of the classes.
-        alone, among: (n, 3), places of things in images as the network gets to see them; see places_of.
+        classes: of the queries; those of one class are contiguous, in the order of the classes.
+        single, multiple: (n, 3), locations of things in training examples; see mask_locations.
     """
     counts = np.bincount(classes)
-    found = [np.concatenate([alone.mean(0, keepdims=True), clusters(among, count - 1)]) for count in counts[counts > 0]]
-    return torch.from_numpy(np.concatenate(found)).float()
+    anchors = [
+        np.concatenate([single.mean(0, keepdims=True), cluster_centres(multiple, count - 1)])
+        for count in counts[counts > 0]
+    ]
+    return torch.from_numpy(np.concatenate(anchors)).float()
 
 
-def clusters(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """(n, 3) -> (count, 3), the largest things first."""
+def cluster_centres(locations: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Cluster (n, 3) locations by k-means and return (count, 3) the centres, sorted by side, the largest first."""
     if not count:
-        return places[:0]
-    means, _ = kmeans2(places, count, minit="++", rng=np.random.default_rng(0))
-    sorted_: NDArray[np.float64] = means[np.argsort(-means[:, 2])]
-    return sorted_
+        return locations[:0]
+    means, _ = kmeans2(locations, count, minit="++", rng=np.random.default_rng(0))
+    centres: NDArray[np.float64] = means[np.argsort(-means[:, 2])]
+    return centres
 
 
-def things_in(truths: Sequence[Truth], stuff: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the places of things that are alone of their class in their image, and of those that are not.
+def thing_locations(truths: Sequence[Truth], stuff: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (n, 3) the locations of things that are the only one of their class in an image, and of all others.
 
     Args:
-        stuff: (C,) bool, the classes that are no things.
+        stuff: (C,) bool, the stuff classes.
     """
-    places = np.concatenate([places_of(truth.masks).numpy() for truth in truths])
+    locations = np.concatenate([mask_locations(truth.masks).numpy() for truth in truths])
     counts = [torch.bincount(truth.classes, minlength=len(stuff))[truth.classes] for truth in truths]
     is_thing = torch.cat([~stuff[truth.classes] for truth in truths]).numpy()
-    is_alone = (torch.cat(counts) == 1).numpy()
-    is_large = places[:, 2] >= LARGE
-    alone, among = (places[is_thing & is_large & one] for one in (is_alone, ~is_alone))
-    return np.concatenate([[ALONE], alone]), np.concatenate([AMONG, among])
+    is_single = (torch.cat(counts) == 1).numpy()
+    is_large = locations[:, 2] >= MIN_ANCHOR_SIDE
+    single, multiple = (locations[is_thing & is_large & chosen] for chosen in (is_single, ~is_single))
+    return np.concatenate([[DEFAULT_SINGLE], single]), np.concatenate([DEFAULT_MULTIPLE, multiple])
 
 
-def match(
+def match_queries(
     class_logits: Tensor, mask_logits: Tensor, truth: Truth, queries: Queries, *, anchoring: float = 0.0
 ) -> Match:
-    """Give each region of one image to a query of its class; where there are more than queries, some go without.
+    """Match each region of one image to a query of its class; regions beyond the number of queries stay unmatched.
 
     Args:
         class_logits: (Q, C + 1).
         mask_logits: (Q, h, w).
-        anchoring: how much it costs to be far from the query's anchor.
+        anchoring: cost of a unit of distance between a region's location and the query's anchor.
     """
     if not len(truth.classes):
-        nobody = torch.zeros(0, dtype=torch.int64, device=class_logits.device)
-        return Match(nobody, nobody)
-    costs = costs_of(class_logits, mask_logits, truth) + anchoring * torch.cdist(
-        queries.anchors, places_of(truth.masks)
+        empty = torch.zeros(0, dtype=torch.int64, device=class_logits.device)
+        return Match(empty, empty)
+    costs = matching_costs(class_logits, mask_logits, truth) + anchoring * torch.cdist(
+        queries.anchors, mask_locations(truth.masks)
     )
-    table, own = costs.cpu().double().numpy(), queries.classes.cpu().numpy()
-    wanted = truth.classes.cpu().numpy()
-    pairs = [assigned(table, np.flatnonzero(own == one), np.flatnonzero(wanted == one)) for one in np.unique(wanted)]
+    table, query_classes = costs.cpu().double().numpy(), queries.classes.cpu().numpy()
+    targets = truth.classes.cpu().numpy()
+    pairs = [
+        assign(table, np.flatnonzero(query_classes == one), np.flatnonzero(targets == one))
+        for one in np.unique(targets)
+    ]
     chosen = torch.from_numpy(np.concatenate(pairs)).to(class_logits.device)
     return Match(chosen[:, 0], chosen[:, 1])
 
 
-def assigned(costs: NDArray[np.float64], queries: NDArray[np.intp], regions: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Return pairs (m, 2) of query and region with the least sum of costs."""
+def assign(costs: NDArray[np.float64], queries: NDArray[np.intp], regions: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Return (m, 2) pairs of a query and a region with the smallest sum of costs (Q, n)."""
     rows, columns = linear_sum_assignment(costs[np.ix_(queries, regions)])
     return np.stack([queries[rows], regions[columns]], 1).astype(np.int64)
 
 
-def costs_of(class_logits: Tensor, mask_logits: Tensor, truth: Truth) -> Tensor:
-    """(Q, n): how badly each query would do as each region."""
-    guess = avg_pool2d(mask_logits.float(), COARSER).flatten(1)  # (Q, p)
-    wanted = avg_pool2d(truth.masks, COARSER).flatten(1)  # (n, p)
-    known = avg_pool2d(truth.known, COARSER).flatten(1)[1]  # (p,)
-    likely = class_logits.float().softmax(-1)[:, truth.classes]
-    # Cross-entropy of sigmoids is softplus(x) - x * y, so all pairs come from one product.
-    cross = ((torch.nn.functional.softplus(guess) * known).sum(1, keepdim=True) - (guess * known) @ wanted.T) / (
+def matching_costs(class_logits: Tensor, mask_logits: Tensor, truth: Truth) -> Tensor:
+    """Return (Q, n) costs of each pair of a query and a region: mask cross-entropy, dice, and class probability."""
+    logits = avg_pool2d(mask_logits.float(), COST_STRIDE).flatten(1)  # (Q, p)
+    targets = avg_pool2d(truth.masks, COST_STRIDE).flatten(1)  # (n, p)
+    known = avg_pool2d(truth.known, COST_STRIDE).flatten(1)[1]  # (p,)
+    class_probs = class_logits.float().softmax(-1)[:, truth.classes]
+    # Cross-entropy of sigmoids is softplus(x) - x * y, so one product gives it for all pairs.
+    cross = ((torch.nn.functional.softplus(logits) * known).sum(1, keepdim=True) - (logits * known) @ targets.T) / (
         known.sum().clamp(min=1)
     )
-    odds = guess.sigmoid() * known
-    dice = 1 - (2 * odds @ wanted.T + 1) / (odds.sum(1, keepdim=True) + wanted.sum(1) + 1)
-    return MASK_COST * cross + DICE_COST * dice - likely
+    probs = logits.sigmoid() * known
+    dice = 1 - (2 * probs @ targets.T + 1) / (probs.sum(1, keepdim=True) + targets.sum(1) + 1)
+    return MASK_COST * cross + DICE_COST * dice - class_probs
 
 
-def places_of(masks: Tensor) -> Tensor:
-    """(n, h, w) -> (n, 3): the middle of each mask, x and y in [0, 1], and the side of a square of its area."""
+def mask_locations(masks: Tensor) -> Tensor:
+    """(n, h, w) -> (n, 3): the centroid of each mask, x and y in [0, 1], and the side of a square of equal area.
+
+    The side is a share of that of the image.
+    """
     height, width = masks.shape[1:]
     areas = masks.sum((1, 2)).clamp(min=1e-3)
     x = (masks.sum(1) @ ((torch.arange(width, device=masks.device) + 0.5) / width)) / areas
@@ -197,11 +212,11 @@ def places_of(masks: Tensor) -> Tensor:
     return torch.stack([x, y, (areas / (height * width)).sqrt()], 1)
 
 
-def matches_of(output: Any, truths: Sequence[Truth], queries: Queries, *, anchoring: float) -> list[Match]:
-    """Match every image of a batch by the network's last layer."""
+def match_batch(output: Any, truths: Sequence[Truth], queries: Queries, *, anchoring: float) -> list[Match]:
+    """Match every image of a batch by the predictions of the network's last layer."""
     with torch.no_grad():
         return [
-            match(classes, masks, truth, queries, anchoring=anchoring)
+            match_queries(classes, masks, truth, queries, anchoring=anchoring)
             for classes, masks, truth in zip(
                 output.class_queries_logits, output.masks_queries_logits, truths, strict=True
             )

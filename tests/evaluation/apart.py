@@ -1,9 +1,9 @@
-"""Whether a model tells things of one kind apart:
+"""Instance separation: how many things of one class have a segment of their own.
 
     python -m tests.evaluation.apart --model embedded --coco-panoptic DIR --category person
 
-Counts the things of a class that cover a share of their photo, how many of them have a segment of their own (by COCO's
-rule: they overlap by more than half of their union), and in how many of the photos that show several, two or more have.
+Counts the things of a class that cover a minimum share of their image, how many of them match a segment (by COCO's
+rule: an intersection over union above one half), and how many images with several such things have two or more matches.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from typing import Final
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
 from tests.bench.measurement import Measurement, device_name
-from tests.evaluation.panoptic_quality import Task, labels_of, measured, nothing_to_fetch, thresholds
+from tests.evaluation.panoptic_quality import Task, read_model_labels, refuse_download, tally_images, thresholds
 from tests.evaluation.quality import PanopticMap, Tally
-from tests.evaluation.quality_data import BadDataset, read_dataset, vocabulary
+from tests.evaluation.quality_data import BadDataset, match_vocabulary, read_dataset
 from worker.engine.loader import load_segmenter
 
 SEVERAL: Final = 2
@@ -26,10 +26,13 @@ SEVERAL: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of one class in all photos.
+    """Counts of one class over all images.
 
-    things: large enough ones.  found: of these.  wrong: segments that match nothing, nor lie on smaller things.
-    several: photos with two things or more.  two_found: those of them in which two or more were found.
+    things: those of at least the minimum share of their image.
+    found: things that match a segment.
+    wrong: segments that neither match a thing nor lie on smaller things.
+    several: images with at least two things.
+    two_found: images with at least two things found.
     """
 
     things: int
@@ -40,32 +43,40 @@ class Counts:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Count in one folder with one model; what cannot be loaded ends it with a sentence."""
-    chosen = parsed(arguments)
+    """Evaluate one model on one folder and return the exit status.
+
+    Raises:
+        SystemExit: the model or the images cannot be used; with the reason.
+    """
+    chosen = parse_arguments(arguments)
     try:
         return measure(chosen)
     except (MaskmillError, BadDataset) as error:
         raise SystemExit(str(error)) from error
 
 
-def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.evaluation.apart", description="Count things one by one.")
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.evaluation.apart", description="Measure instance separation."
+    )
     parser.add_argument("--model", default="embedded", help="as MASKMILL_MODEL has it")
-    parser.add_argument("--coco-panoptic", type=Path, required=True, metavar="DIR", help="photos with their truth")
-    parser.add_argument("--category", required=True, metavar="NAME", help="as the photos' truth has it")
+    parser.add_argument(
+        "--coco-panoptic", type=Path, required=True, metavar="DIR", help="images with their ground truth"
+    )
+    parser.add_argument("--category", required=True, metavar="NAME", help="as the ground truth has it")
     parser.add_argument(
         "--least",
         type=float,
         default=0.02,
         metavar="SHARE",
-        help="of its photo that a thing covers (default: %(default)s)",
+        help="minimum share of its image that a thing covers (default: %(default)s)",
     )
     parser.add_argument(
         "--threshold",
         type=thresholds,
         default="0.5",
         metavar="T[,T...]",
-        help="least score of a segment (default: %(default)s)",
+        help="minimum score of a segment (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
@@ -75,25 +86,27 @@ def measure(chosen: argparse.Namespace) -> int:
     dataset = read_dataset(chosen.coco_panoptic)
     if chosen.category not in dataset.names:
         raise BadDataset(f"{chosen.coco_panoptic} has no category {chosen.category}.")
-    wanted = dataset.names.index(chosen.category)
+    label = dataset.names.index(chosen.category)
     segmenter = load_segmenter(
-        chosen.model, public_id=chosen.model, device=chosen.device, cache=Path(), download=nothing_to_fetch
+        chosen.model, public_id=chosen.model, device=chosen.device, cache=Path(), download=refuse_download
     )
     task = Task(
         dataset=dataset,
-        words=vocabulary(labels_of(chosen.model), dataset.names, {}),
+        vocabulary=match_vocabulary(read_model_labels(chosen.model), dataset.names, {}),
         settings=tuple(SegmentParameters(threshold=one) for one in chosen.threshold),
     )
-    by_setting = measured(segmenter, task, asked=lambda truth: large_only(truth, wanted, chosen.least))
+    by_setting = tally_images(
+        segmenter, task, transform_truth=lambda truth: mark_small_as_crowd(truth, label, chosen.least)
+    )
     figures = {
-        f"{one.threshold:g}": asdict(counts(tallies, wanted))
+        f"{one.threshold:g}": asdict(count_things(tallies, label))
         for one, tallies in zip(task.settings, by_setting, strict=True)
     }
     settings = {
         "model": segmenter.model,
         "revision": segmenter.revision,
         "dataset": chosen.coco_panoptic.resolve().name,
-        "images": len(dataset.photos),
+        "images": len(dataset.images),
         "category": chosen.category,
         "least": chosen.least,
     }
@@ -101,18 +114,18 @@ def measure(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def large_only(truth: PanopticMap, wanted: int, least: float) -> PanopticMap:
-    """Make crowds of the things of one class that are smaller than a share of the photo: they are not asked for."""
+def mark_small_as_crowd(truth: PanopticMap, label: int, min_share: float) -> PanopticMap:
+    """Mark the things of one class below a share of the image as crowds, which are neither found nor missed."""
     regions = tuple(
-        replace(one, is_crowd=True) if one.label == wanted and (truth.ids == one.id).mean() < least else one
+        replace(one, is_crowd=True) if one.label == label and (truth.ids == one.id).mean() < min_share else one
         for one in truth.regions
     )
     return PanopticMap(truth.ids, regions)
 
 
-def counts(tallies: Iterable[Tally], wanted: int) -> Counts:
-    """Add up what was found of one class in the photos."""
-    rows = [tuple(int(kind[wanted]) for kind in (one.hits, one.missed, one.wrong)) for one in tallies]
+def count_things(tallies: Iterable[Tally], label: int) -> Counts:
+    """Sum the counts of one class over the images."""
+    rows = [tuple(int(counts[label]) for counts in (one.hits, one.missed, one.wrong)) for one in tallies]
     several = [hits for hits, missed, _ in rows if hits + missed >= SEVERAL]
     return Counts(
         things=sum(hits + missed for hits, missed, _ in rows),

@@ -1,7 +1,7 @@
-"""How good a model's masks are:  python -m tests.evaluation.panoptic_quality --model embedded --coco-panoptic DIR
+"""Panoptic quality of a model:  python -m tests.evaluation.panoptic_quality --model embedded --coco-panoptic DIR
 
-Segments photos through the worker's engine and compares with COCO's panoptic truth.  Prints one JSON line with every
-figure in [0, 1], and the middle 95 % of it when the photos are drawn anew.
+Segments images with the worker's engine and compares the results with COCO's panoptic ground truth.  Prints one JSON
+line with every figure in [0, 1] and its 95 % bootstrap interval over the images.
 """
 
 import argparse
@@ -25,21 +25,21 @@ from tests.evaluation.quality import (
     PanopticMap,
     Tally,
     averages,
-    by_class,
-    intervals,
+    bootstrap_intervals,
+    class_figures,
     tally,
     total,
 )
 from tests.evaluation.quality_data import (
     BadDataset,
     Dataset,
-    Photo,
+    ImageRecord,
     Vocabulary,
-    found_in,
+    convert_segmentation,
+    match_vocabulary,
     read_dataset,
     read_names,
-    truth_of,
-    vocabulary,
+    read_truth,
 )
 from worker.engine.classes import get_class_names
 from worker.engine.execution_plan import Dtype, ExecutionOptions, Forward
@@ -55,172 +55,191 @@ DIGITS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to segment, and how its results are read."""
+    """An evaluation: images, parameters, and how results are converted.
+
+    settings: one pass over the images for each of them.
+    batch: images of a batch.
+    merges_stuff: see convert_segmentation.
+    """
 
     dataset: Dataset
-    words: Vocabulary
+    vocabulary: Vocabulary
     settings: tuple[SegmentParameters, ...]
     batch: int = 4
     merges_stuff: bool = True
 
     @property
     def is_known(self) -> Bools:
-        return self.words.known(len(self.dataset.names))
+        """(C,) bool, the dataset's classes that the model has."""
+        return self.vocabulary.known_classes(len(self.dataset.names))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure one model on one folder; what cannot be loaded ends it with a sentence."""
-    chosen = parsed(arguments)
+    """Evaluate one model on one folder and return the exit status.
+
+    Raises:
+        SystemExit: the model or the images cannot be used; with the reason.
+    """
+    chosen = parse_arguments(arguments)
     try:
-        segmenter, task = prepared(chosen)
-        tallies = measured(segmenter, task)
+        segmenter, task = prepare(chosen)
+        tallies = tally_images(segmenter, task)
     except (MaskmillError, BadDataset) as error:
         raise SystemExit(str(error)) from error
     figures = {
-        f"{one.threshold:g}": figures_of(counted, task, per_class=chosen.per_class)
+        f"{one.threshold:g}": compute_figures(counted, task, per_class=chosen.per_class)
         for one, counted in zip(task.settings, tallies, strict=True)
     }
-    settings = described(chosen, segmenter, task)
+    settings = describe_settings(chosen, segmenter, task)
     print(Measurement("panoptic_quality", settings, figures, device_name(segmenter.device)).to_json(), flush=True)
     if not chosen.json:
-        print_progress(table(figures))
+        print_progress(format_table(figures))
     return 0
 
 
-def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    usual = SegmentParameters()
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    defaults = SegmentParameters()
     parser = argparse.ArgumentParser(prog="python -m tests.evaluation.panoptic_quality", description=__doc__)
     parser.add_argument("--model", default="embedded", help="as MASKMILL_MODEL has it")
-    parser.add_argument("--coco-panoptic", type=Path, required=True, metavar="DIR", help="photos with their truth")
-    parser.add_argument("--images", type=at_least_one, metavar="N", help="only the first N photos")
+    parser.add_argument(
+        "--coco-panoptic", type=Path, required=True, metavar="DIR", help="images with their ground truth"
+    )
+    parser.add_argument("--images", type=positive_integer, metavar="N", help="only the first N images")
     parser.add_argument(
         "--threshold",
         type=thresholds,
-        default=str(usual.threshold),
+        default=str(defaults.threshold),
         metavar="T[,T...]",
-        help="least score of a segment; each one more is a pass of the network more (default: %(default)s)",
+        help="minimum score of a segment; each value is a pass of the network (default: %(default)s)",
     )
-    parser.add_argument("--overlap", type=float, default=usual.overlap_mask_area_threshold, help="default: %(default)s")
-    parser.add_argument("--names", type=Path, metavar="FILE", help="JSON: a name of the model to one of the dataset")
-    parser.add_argument("--stuff-apart", action="store_true", help="leave several segments of one kind of stuff apart")
-    parser.add_argument("--batch", type=at_least_one, default=4)
+    parser.add_argument(
+        "--overlap", type=float, default=defaults.overlap_mask_area_threshold, help="default: %(default)s"
+    )
+    parser.add_argument("--names", type=Path, metavar="FILE", help="JSON: the dataset's names by the model's")
+    parser.add_argument("--stuff-apart", action="store_true", help="do not merge the segments of a stuff class")
+    parser.add_argument("--batch", type=positive_integer, default=4)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--forward", default="auto", choices=get_args(Forward))
     parser.add_argument("--dtype", default="auto", choices=get_args(Dtype))
-    parser.add_argument("--per-class", action="store_true", help="the figures of each class as well")
-    parser.add_argument("--json", action="store_true", help="only the JSON line, and no table on stderr")
+    parser.add_argument("--per-class", action="store_true", help="also print the figures of each class")
+    parser.add_argument("--json", action="store_true", help="no table on stderr")
     return parser.parse_args(arguments)
 
 
-def prepared(chosen: argparse.Namespace) -> tuple[Segmenter, Task]:
-    """Load what was chosen.
+def prepare(chosen: argparse.Namespace) -> tuple[Segmenter, Task]:
+    """Load the model, the dataset and the names.
 
     Raises:
-        ModelUnusable: not the model.
-        BadDataset: not the photos, or not the names.
+        ModelUnusable: the model cannot be loaded.
+        BadDataset: the dataset or the file of names cannot be read.
     """
     dataset = read_dataset(chosen.coco_panoptic)
-    dataset = replace(dataset, photos=dataset.photos[: chosen.images])
-    renamed = read_names(chosen.names) if chosen.names else {}
+    dataset = replace(dataset, images=dataset.images[: chosen.images])
+    aliases = read_names(chosen.names) if chosen.names else {}
     options = ExecutionOptions(forward=chosen.forward, dtype=chosen.dtype, max_images=chosen.batch)
     segmenter = load_segmenter(
         chosen.model,
         public_id=chosen.model,
         device=chosen.device,
         cache=Path(),
-        download=nothing_to_fetch,
+        download=refuse_download,
         options=options,
     )
-    words = vocabulary(labels_of(chosen.model), dataset.names, renamed)
-    if words.unmatched:
-        print_progress(f"The dataset has no class named {', '.join(words.unmatched)}; see --names.")
+    vocabulary = match_vocabulary(read_model_labels(chosen.model), dataset.names, aliases)
+    if vocabulary.unmatched:
+        print_progress(f"The dataset has no class named {', '.join(vocabulary.unmatched)}; see --names.")
     settings = tuple(
         SegmentParameters(threshold=one, overlap_mask_area_threshold=chosen.overlap) for one in chosen.threshold
     )
-    return segmenter, Task(dataset, words, settings, batch=chosen.batch, merges_stuff=not chosen.stuff_apart)
+    return segmenter, Task(dataset, vocabulary, settings, batch=chosen.batch, merges_stuff=not chosen.stuff_apart)
 
 
-def labels_of(model: str) -> dict[int, str]:
-    """Return the names of a model that was loaded, by number."""
-    files = find_model_files(model, cache=Path(), download=nothing_to_fetch)
-    return get_class_names(AutoConfig.from_pretrained(files.folder, local_files_only=True))
+def read_model_labels(model: str) -> dict[int, str]:
+    """Return the names of a model's classes by label id; the model must be in the cache or a folder."""
+    source = find_model_files(model, cache=Path(), download=refuse_download)
+    return get_class_names(AutoConfig.from_pretrained(source.folder, local_files_only=True))
 
 
-def nothing_to_fetch(source: str, _into: Path) -> None:
+def refuse_download(source: str, _into: Path) -> None:
+    """Stand in for the downloader: an evaluation does not download models."""
     raise ModelUnusable(f"Fetch {source} first, and name the folder.")
 
 
-def measured(
-    segmenter: Segmenter, task: Task, asked: Callable[[PanopticMap], PanopticMap] = lambda truth: truth
+def tally_images(
+    segmenter: Segmenter, task: Task, transform_truth: Callable[[PanopticMap], PanopticMap] = lambda truth: truth
 ) -> list[list[Tally]]:
-    """Compare every photo's result with its truth.
+    """Compare the result of every image with its ground truth.
 
     Args:
-        asked: makes of a truth what is asked for.
+        transform_truth: applied to each ground truth before the comparison.
 
     Returns:
-        for each of the task's settings the tallies of its photos.
+        for each of the task's settings the tallies of the images.
 
     Raises:
-        MaskmillError: a photo could not be segmented.
-        BadDataset: a photo and its truth are not of one size.
+        MaskmillError: an image could not be segmented.
+        BadDataset: an image and its ground truth differ in size.
     """
     tallies: list[list[Tally]] = [[] for _ in task.settings]
-    for done, (photo, results) in enumerate(segmented(segmenter, task), start=1):
-        truth = asked(truth_of(photo))
+    for done, (record, results) in enumerate(segment_images(segmenter, task), start=1):
+        truth = transform_truth(read_truth(record))
         for counted, result in zip(tallies, results, strict=True):
             if result.label_map.shape != truth.ids.shape:
-                raise BadDataset(f"{photo.image.name} is not of the size of its truth.")
-            found = found_in(result, task.words, task.dataset.is_thing, merges_stuff=task.merges_stuff)
+                raise BadDataset(f"{record.image.name} is not of the size of its truth.")
+            found = convert_segmentation(result, task.vocabulary, task.dataset.is_thing, merges_stuff=task.merges_stuff)
             counted.append(tally(truth, found, len(task.dataset.names)))
-        if done % 10 == 0 or done == len(task.dataset.photos):
-            print_progress(f"panoptic_quality: {done} of {len(task.dataset.photos)}")
+        if done % 10 == 0 or done == len(task.dataset.images):
+            print_progress(f"panoptic_quality: {done} of {len(task.dataset.images)}")
     return tallies
 
 
-def segmented(segmenter: Segmenter, task: Task) -> Iterator[tuple[Photo, list[Segmentation]]]:
-    """Yield each photo with its result for each of the settings, from batches of one setting."""
-    photos = task.dataset.photos
-    for first in range(0, len(photos), task.batch):
-        part = photos[first : first + task.batch]
-        images = [decode(photo.image.read_bytes(), max_pixels=MAX_PIXELS) for photo in part]
+def segment_images(segmenter: Segmenter, task: Task) -> Iterator[tuple[ImageRecord, list[Segmentation]]]:
+    """Yield each image with its result for each of the settings; a batch has one setting."""
+    records = task.dataset.images
+    for first in range(0, len(records), task.batch):
+        part = records[first : first + task.batch]
+        images = [decode(record.image.read_bytes(), max_pixels=MAX_PIXELS) for record in part]
         ready = [segmenter.prepare(image, task.settings[0]) for image in images]
         by_setting = [
             segmenter.segment([replace(item, parameters=wanted) for item in ready]) for wanted in task.settings
         ]
-        for photo, *results in zip(part, *by_setting, strict=True):
-            yield photo, [sound(result) for result in results]
+        for record, *results in zip(part, *by_setting, strict=True):
+            yield record, [require_segmentation(result) for result in results]
 
 
-def sound(result: Segmentation | MaskmillError) -> Segmentation:
+def require_segmentation(result: Segmentation | MaskmillError) -> Segmentation:
+    """Return a result, or raise it if it is an error."""
     if isinstance(result, MaskmillError):
         raise result
     return result
 
 
-def figures_of(tallies: Sequence[Tally], task: Task, *, per_class: bool) -> dict[str, Any]:
-    """Return the figures of one setting, `NAME_95` beside each that the choice of photos moves."""
+def compute_figures(tallies: Sequence[Tally], task: Task, *, per_class: bool) -> dict[str, Any]:
+    """Return the figures of one setting, each with its 95 % interval over the images as `NAME_95`."""
 
-    def averaged(counted: Tally) -> Mapping[Figure, Floats]:
+    def compute_averages(counted: Tally) -> Mapping[Figure, Floats]:
         return averages(counted, is_known=task.is_known, is_thing=task.dataset.is_thing)
 
-    spread = intervals(tallies, averaged, draws=DRAWS)
+    intervals = bootstrap_intervals(tallies, compute_averages, draws=DRAWS)
     counted = total(tallies)
     figures: dict[str, Any] = {}
-    for (way, part, name), value in averaged(counted).items():
-        place = figures.setdefault(way, {}).setdefault(part, {})
+    for (subset, part, name), value in compute_averages(counted).items():
+        place = figures.setdefault(subset, {}).setdefault(part, {})
         if name == "classes":
             place[name] = int(value)
         else:
-            place |= {name: said(float(value)), f"{name}_95": [said(one) for one in spread[way, part, name]]}
-    return figures | ({"by_class": classes_of(counted, task)} if per_class else {})
+            place |= {
+                name: round_figure(float(value)),
+                f"{name}_95": [round_figure(one) for one in intervals[subset, part, name]],
+            }
+    return figures | ({"by_class": compute_class_figures(counted, task)} if per_class else {})
 
 
-def classes_of(counted: Tally, task: Task) -> dict[str, dict[str, Any]]:
-    """Return the figures of each class that is in the truth or was found."""
-    figures, is_known = by_class(counted), task.is_known
+def compute_class_figures(counted: Tally, task: Task) -> dict[str, dict[str, Any]]:
+    """Return the figures of each class that is in the ground truth or the prediction."""
+    figures, is_known = class_figures(counted), task.is_known
     return {
-        name: {figure: said(float(values[number])) for figure, values in figures.items()}
+        name: {figure: round_figure(float(values[number])) for figure, values in figures.items()}
         | {count: int(getattr(counted, count)[number]) for count in ("hits", "wrong", "missed")}
         | {"known": bool(is_known[number])}
         for number, name in enumerate(task.dataset.names)
@@ -228,20 +247,20 @@ def classes_of(counted: Tally, task: Task) -> dict[str, dict[str, Any]]:
     }
 
 
-def said(value: float) -> float | None:
-    """Round a figure; what could not be measured is null."""
+def round_figure(value: float) -> float | None:
+    """Round a figure; NaN becomes None, JSON's null."""
     return None if math.isnan(value) else round(value, DIGITS)
 
 
-def described(chosen: argparse.Namespace, segmenter: Segmenter, task: Task) -> dict[str, Any]:
-    """Say under which settings the figures came out."""
+def describe_settings(chosen: argparse.Namespace, segmenter: Segmenter, task: Task) -> dict[str, Any]:
+    """Return the settings under which the figures were computed."""
     return {
         "model": segmenter.model,
         "revision": segmenter.revision,
         "dataset": chosen.coco_panoptic.resolve().name,
-        "images": len(task.dataset.photos),
+        "images": len(task.dataset.images),
         "known_classes": int(np.count_nonzero(task.is_known)),
-        "unmatched_names": list(task.words.unmatched),
+        "unmatched_names": list(task.vocabulary.unmatched),
         "overlap": chosen.overlap,
         "stuff": "merged" if task.merges_stuff else "apart",
         "batch": task.batch,
@@ -250,46 +269,50 @@ def described(chosen: argparse.Namespace, segmenter: Segmenter, task: Task) -> d
     }
 
 
-def table(figures: Mapping[str, Any]) -> str:
-    """Lay the figures out for somebody who reads them, in per cent as COCO's are."""
+def format_table(figures: Mapping[str, Any]) -> str:
+    """Format the figures as a table, in per cent like COCO's."""
     lines = []
-    for threshold, ways in figures.items():
-        pixels = ways["pixels"]
+    for threshold, subsets in figures.items():
+        pixels = subsets["pixels"]
         lines.append(
-            f"threshold {threshold}: pixel accuracy {percent(pixels['all']['accuracy'])},"
-            f" of known classes {percent(pixels['known']['accuracy'])}"
+            f"threshold {threshold}: pixel accuracy {format_percent(pixels['all']['accuracy'])},"
+            f" of known classes {format_percent(pixels['known']['accuracy'])}"
         )
         lines.append(f"{'classes':<18}{'PQ':>6}{'95 %':>14}{'SQ':>7}{'RQ':>7}{'mIoU':>7}{'n':>5}")
-        for way in ("seen", "in_truth", "known"):
-            lines += [row(f"{way} {part}", measures) for part, measures in ways[way].items()]
-        lines += [class_row(name, one) for name, one in ways.get("by_class", {}).items()]
+        for subset in ("seen", "in_truth", "known"):
+            lines += [format_row(f"{subset} {part}", measures) for part, measures in subsets[subset].items()]
+        lines += [format_class_row(name, one) for name, one in subsets.get("by_class", {}).items()]
     return "\n".join(lines)
 
 
-def row(name: str, measures: Mapping[str, Any]) -> str:
-    low, high = (percent(one) for one in measures["pq_95"])
-    tail = "".join(f"{percent(measures[one]):>7}" for one in ("sq", "rq", "miou"))
-    return f"{name:<18}{percent(measures['pq']):>6}{f'{low} to {high}':>14}{tail}{measures['classes']:>5}"
+def format_row(name: str, measures: Mapping[str, Any]) -> str:
+    low, high = (format_percent(one) for one in measures["pq_95"])
+    tail = "".join(f"{format_percent(measures[one]):>7}" for one in ("sq", "rq", "miou"))
+    return f"{name:<18}{format_percent(measures['pq']):>6}{f'{low} to {high}':>14}{tail}{measures['classes']:>5}"
 
 
-def class_row(name: str, measures: Mapping[str, Any]) -> str:
+def format_class_row(name: str, measures: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{measures[one]} {one}" for one in ("hits", "wrong", "missed"))
-    return f"  {name:<24}PQ {percent(measures['pq']):>5}  {counts}"
+    return f"  {name:<24}PQ {format_percent(measures['pq']):>5}  {counts}"
 
 
-def percent(value: float | None) -> str:
+def format_percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def thresholds(text: str) -> tuple[float, ...]:
-    """Read numbers in [0, 1] with commas between them."""
+    """Parse numbers in [0, 1], separated by commas; duplicates are dropped.
+
+    Raises:
+        ValueError: one is not a number in [0, 1].
+    """
     numbers = tuple(dict.fromkeys(float(one) for one in text.split(",")))
     if not all(0 <= one <= 1 for one in numbers):
         raise ValueError(text)
     return numbers
 
 
-def at_least_one(text: str) -> int:
+def positive_integer(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""Photos with COCO's panoptic truth as they lie on disk, and which of a model's classes are which of theirs.
+"""Images with COCO's panoptic ground truth on disk, and the mapping of a model's classes to those of the dataset.
 
 The folder has `images/`, `panoptic/` (PNG, segment id = R + 256 G + 65536 B) and `panoptic.json`.
 """
@@ -17,12 +17,12 @@ from worker.segmenter import Segmentation
 
 
 class BadDataset(Exception):
-    """The photos, their truth, or the names that go with them are not what they should be."""
+    """The index, the ground truth or the file of names is missing or malformed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """One photo on disk, its truth, and what its truth shows."""
+class ImageRecord:
+    """One image on disk: its file, that of its ground truth, and the regions of that."""
 
     image: Path
     truth: Path
@@ -31,22 +31,22 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """names, is_thing: of each class, by its number.  The photos are in the order of their ids."""
+    """names, is_thing: (C,), by class index.  images: sorted by image id."""
 
     names: tuple[str, ...]
     is_thing: Bools
-    photos: tuple[Photo, ...]
+    images: tuple[ImageRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """classes: the dataset's number for each label of the model that it has; `unmatched` are names it does not have."""
+    """classes: the dataset's class index by label of the model.  unmatched: names of the model's other labels."""
 
     classes: Mapping[int, int]
     unmatched: tuple[str, ...]
 
-    def known(self, classes: int) -> Bools:
-        """Return which of the dataset's classes the model can name, (C,)."""
+    def known_classes(self, classes: int) -> Bools:
+        """Return (C,) bool, the dataset's classes that the model has; `classes` is C."""
         return np.isin(np.arange(classes), list(self.classes.values()))
 
 
@@ -54,22 +54,22 @@ def read_dataset(folder: Path) -> Dataset:
     """Read a folder's index.
 
     Raises:
-        BadDataset: there is none, it is not COCO's, or it lists nothing.
+        BadDataset: it is missing, not in COCO's format, or empty.
     """
     try:
-        dataset = _dataset(folder, json.loads((folder / "panoptic.json").read_text()))
+        dataset = _parse_dataset(folder, json.loads((folder / "panoptic.json").read_text()))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadDataset(f"{folder / 'panoptic.json'} cannot be read: {type(error).__name__}, {error}.") from error
-    if not dataset.photos:
-        raise BadDataset(f"There are no photos in {folder / 'panoptic.json'}.")
+    if not dataset.images:
+        raise BadDataset(f"There are no images in {folder / 'panoptic.json'}.")
     return dataset
 
 
 def read_names(file: Path) -> dict[str, str]:
-    """Read what to call a model's classes.
+    """Read a JSON file with the dataset's names by the model's names.
 
     Raises:
-        BadDataset: it is not a JSON object of strings.
+        BadDataset: the file is unreadable or not a JSON object of strings.
     """
     try:
         names = json.loads(file.read_text())
@@ -80,56 +80,61 @@ def read_names(file: Path) -> dict[str, str]:
     return names
 
 
-def truth_of(photo: Photo) -> PanopticMap:
-    colours = np.asarray(Image.open(photo.truth).convert("RGB")).astype(np.int64)
-    return PanopticMap(colours @ (1, 256, 65536), photo.regions)
+def read_truth(record: ImageRecord) -> PanopticMap:
+    """Read the ground truth of an image."""
+    colours = np.asarray(Image.open(record.truth).convert("RGB")).astype(np.int64)
+    return PanopticMap(colours @ (1, 256, 65536), record.regions)
 
 
-def vocabulary(labels: Mapping[int, str], names: Sequence[str], renamed: Mapping[str, str]) -> Vocabulary:
-    """Find each of a model's labels among the dataset's names; case and punctuation do not matter.
+def match_vocabulary(labels: Mapping[int, str], names: Sequence[str], aliases: Mapping[str, str]) -> Vocabulary:
+    """Match a model's labels to the dataset's names, ignoring case and punctuation.
 
     Args:
-        labels: the model's names by number.
-        renamed: the dataset's name for a name of the model, where the two differ.
+        labels: the model's names by label id.
+        names: of the dataset's classes.
+        aliases: the dataset's name for a name of the model, where the two differ.
 
     Raises:
-        BadDataset: `renamed` names a class that the dataset does not have.
+        BadDataset: `aliases` has a class that the dataset lacks.
     """
-    numbers = {_folded(name): number for number, name in enumerate(names)}
-    if strange := sorted(name for name in renamed.values() if _folded(name) not in numbers):
-        raise BadDataset(f"The dataset has no class named {', '.join(strange)}.")
-    places = {label: numbers.get(_folded(renamed.get(name, name))) for label, name in labels.items()}
+    numbers = {_fold_name(name): number for number, name in enumerate(names)}
+    if unknown := sorted(name for name in aliases.values() if _fold_name(name) not in numbers):
+        raise BadDataset(f"The dataset has no class named {', '.join(unknown)}.")
+    matched = {label: numbers.get(_fold_name(aliases.get(name, name))) for label, name in labels.items()}
     return Vocabulary(
-        classes={label: number for label, number in places.items() if number is not None},
-        unmatched=tuple(labels[label] for label, number in places.items() if number is None),
+        classes={label: number for label, number in matched.items() if number is not None},
+        unmatched=tuple(labels[label] for label, number in matched.items() if number is None),
     )
 
 
-def found_in(result: Segmentation, words: Vocabulary, is_thing: Bools, *, merges_stuff: bool) -> PanopticMap:
-    """Read a result as COCO has it: in the dataset's classes, and without segments of any other.
+def convert_segmentation(
+    result: Segmentation, vocabulary: Vocabulary, is_thing: Bools, *, merges_stuff: bool
+) -> PanopticMap:
+    """Convert a result to the dataset's classes; segments of other classes become void.
 
     Args:
-        merges_stuff: make one region of all segments of a class that has no instances, as COCO asks of a result.
+        is_thing: (C,) bool.
+        merges_stuff: merge all segments of a stuff class into one region, as COCO requires of a result.
     """
     table = np.zeros(len(result.segments) + 1, np.int64)
     regions: dict[int, Region] = {}
     stuff: dict[int, int] = {}
     for segment in result.segments:
-        label = words.classes.get(segment.label_id)
+        label = vocabulary.classes.get(segment.label_id)
         if label is None or not segment.area:
             continue
-        is_whole = is_thing[label] or not merges_stuff
-        table[segment.id] = segment.id if is_whole else stuff.setdefault(label, segment.id)
+        is_separate = is_thing[label] or not merges_stuff
+        table[segment.id] = segment.id if is_separate else stuff.setdefault(label, segment.id)
         regions.setdefault(int(table[segment.id]), Region(int(table[segment.id]), label))
     return PanopticMap(table[result.label_map], tuple(regions.values()))
 
 
-def _dataset(folder: Path, index: Mapping[str, list[dict[str, object]]]) -> Dataset:
+def _parse_dataset(folder: Path, index: Mapping[str, list[dict[str, object]]]) -> Dataset:
     categories = index["categories"]
     numbers = {entry["id"]: number for number, entry in enumerate(categories)}
     files = {entry["id"]: str(entry["file_name"]) for entry in index["images"]}
-    photos = [
-        Photo(
+    images = [
+        ImageRecord(
             image=folder / "images" / files[entry["image_id"]],
             truth=folder / "panoptic" / str(entry["file_name"]),
             regions=tuple(
@@ -140,8 +145,8 @@ def _dataset(folder: Path, index: Mapping[str, list[dict[str, object]]]) -> Data
         for entry in sorted(index["annotations"], key=lambda entry: int(str(entry["image_id"])))
     ]
     is_thing = np.array([bool(entry["isthing"]) for entry in categories])
-    return Dataset(tuple(str(entry["name"]) for entry in categories), is_thing, tuple(photos))
+    return Dataset(tuple(str(entry["name"]) for entry in categories), is_thing, tuple(images))
 
 
-def _folded(name: str) -> str:
+def _fold_name(name: str) -> str:
     return re.sub(r"[\W_]+", " ", name).strip().casefold()

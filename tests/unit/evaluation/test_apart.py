@@ -1,4 +1,4 @@
-"""Things of one kind are counted one by one: large ones, those with a segment of their own, and what is wrong."""
+"""Instance separation counts large things, those with a segment of their own, and wrong segments."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.evaluation import apart
-from tests.evaluation.apart import Counts, counts, large_only
+from tests.evaluation.apart import Counts, count_things, mark_small_as_crowd
 from tests.evaluation.quality import PanopticMap, Region, tally
 from tests.support.images import admiral, astronaut
 
@@ -16,7 +16,7 @@ CAR, ROAD = 0, 1
 
 
 def street(*cars: tuple[int, int]) -> PanopticMap:
-    """Cars in a row of 100 pixels of road, from a column to another."""
+    """Return a map of 1 x 100 pixels: cars from column to column, on road."""
     ids = np.full((1, 100), 100)
     for number, (left, right) in enumerate(cars, start=1):
         ids[:, left:right] = number
@@ -24,40 +24,40 @@ def street(*cars: tuple[int, int]) -> PanopticMap:
     return PanopticMap(ids, (*regions, Region(100, ROAD)))
 
 
-def counted(*pairs: tuple[PanopticMap, PanopticMap]) -> Counts:
-    return counts([tally(large_only(truth, CAR, 0.05), found, 2) for truth, found in pairs], CAR)
+def evaluate(*pairs: tuple[PanopticMap, PanopticMap]) -> Counts:
+    return count_things([tally(mark_small_as_crowd(truth, CAR, 0.05), found, 2) for truth, found in pairs], CAR)
 
 
-def test_two_cars_in_one_segment_are_not_told_apart() -> None:
+def test_two_cars_in_one_segment_are_not_separated() -> None:
     truth = street((0, 20), (20, 40))
 
-    assert counted((truth, street((0, 40)))) == Counts(things=2, found=0, wrong=1, several=1, two_found=0)
-    assert counted((truth, street((0, 21), (21, 40)))) == Counts(things=2, found=2, wrong=0, several=1, two_found=1)
+    assert evaluate((truth, street((0, 40)))) == Counts(things=2, found=0, wrong=1, several=1, two_found=0)
+    assert evaluate((truth, street((0, 21), (21, 40)))) == Counts(things=2, found=2, wrong=0, several=1, two_found=1)
 
 
 def test_a_car_in_pieces_is_found_once_at_most() -> None:
-    assert counted((street((0, 20)), street((0, 12), (12, 20)))) == Counts(1, found=1, wrong=1, several=0, two_found=0)
-    assert counted((street((0, 20)), street((0, 10), (10, 20)))) == Counts(1, found=0, wrong=2, several=0, two_found=0)
+    assert evaluate((street((0, 20)), street((0, 12), (12, 20)))) == Counts(1, found=1, wrong=1, several=0, two_found=0)
+    assert evaluate((street((0, 20)), street((0, 10), (10, 20)))) == Counts(1, found=0, wrong=2, several=0, two_found=0)
 
 
-def test_small_cars_are_neither_asked_for_nor_wrong() -> None:
+def test_small_cars_are_neither_missed_nor_wrong() -> None:
     small = street((0, 20), (60, 64))
 
-    assert counted((small, street((0, 20), (60, 64)))) == Counts(1, found=1, wrong=0, several=0, two_found=0)
-    assert counted((small, street((0, 20)))) == Counts(1, found=1, wrong=0, several=0, two_found=0)
+    assert evaluate((small, street((0, 20), (60, 64)))) == Counts(1, found=1, wrong=0, several=0, two_found=0)
+    assert evaluate((small, street((0, 20)))) == Counts(1, found=1, wrong=0, several=0, two_found=0)
 
 
-def test_photos_add_up() -> None:
+def test_counts_are_summed_over_the_images() -> None:
     two, one = street((0, 20), (30, 50)), street((0, 20))
 
-    assert counted((two, two), (two, one), (one, two)) == Counts(things=5, found=4, wrong=1, several=2, two_found=1)
+    assert evaluate((two, two), (two, one), (one, two)) == Counts(things=5, found=4, wrong=1, several=2, two_found=1)
 
 
 @pytest.fixture
 def portraits(tmp_path: Path) -> Path:
-    """Two portraits side by side, each half a person."""
-    for kind in ("images", "panoptic"):
-        (tmp_path / kind).mkdir()
+    """A dataset of one image: two portraits side by side, each half a person."""
+    for name in ("images", "panoptic"):
+        (tmp_path / name).mkdir()
     halves = [portrait.resize((300, 400)) for portrait in (astronaut(), admiral())]
     image, truth = Image.new("RGB", (600, 400)), np.zeros((400, 600, 3), np.uint8)
     for number, half in enumerate(halves):
@@ -76,7 +76,7 @@ def portraits(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_counts_what_a_model_finds_in_a_folder(portraits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_evaluated_on_a_folder(portraits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--coco-panoptic", str(portraits), "--category", "person", "--threshold", "0.5,0.9"]
 
     assert apart.main(arguments) == 0
@@ -93,6 +93,6 @@ def test_it_counts_what_a_model_finds_in_a_folder(portraits: Path, capsys: pytes
     }
 
 
-def test_a_category_that_there_is_not_is_refused_in_a_sentence(portraits: Path) -> None:
+def test_an_unknown_category_is_refused(portraits: Path) -> None:
     with pytest.raises(SystemExit, match="has no category zebra"):
         apart.main(["--coco-panoptic", str(portraits), "--category", "zebra"])

@@ -1,4 +1,4 @@
-"""Photos in pairs: both halves keep their things, and what fills both is one."""
+"""Pairs of images: both halves keep their things, and stuff of both halves is merged."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 
 from tests.evaluation import pairs
-from tests.evaluation.quality_data import read_dataset, truth_of
+from tests.evaluation.quality_data import read_dataset, read_truth
 
 COLOURS = {7: (200, 30, 30), 8: (30, 200, 30), 300: (30, 30, 200)}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three photos with a person on the left half and grass on the right; in the last the person is one of a crowd."""
-    folder = tmp_path / "photos"
-    for kind in ("images", "panoptic"):
-        (folder / kind).mkdir(parents=True)
+    """Three images with a person in the left half and grass in the right; in the last one the person is a crowd."""
+    folder = tmp_path / "dataset"
+    for name in ("images", "panoptic"):
+        (folder / name).mkdir(parents=True)
     index: dict[str, list[Any]] = {
         "images": [],
         "annotations": [],
@@ -38,14 +38,14 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_half_keeps_its_person_and_the_grass_of_both_is_one(folder: Path, tmp_path: Path) -> None:
+def test_each_half_keeps_its_person_and_their_grass_is_merged(folder: Path, tmp_path: Path) -> None:
     code = pairs.main(["--coco-panoptic", str(folder), "--category", "person", "--out", str(tmp_path / "pairs")])
 
     assert code == 0
     dataset = read_dataset(tmp_path / "pairs")
-    [photo] = dataset.photos  # the crowd is no person that could be told apart
-    truth = truth_of(photo)
-    image = np.asarray(Image.open(photo.image))
+    [record] = dataset.images  # a crowd is no single person
+    truth = read_truth(record)
+    image = np.asarray(Image.open(record.image))
     assert image.shape[:2] == truth.ids.shape == (pairs.HEIGHT, 2 * pairs.HEIGHT * 80 // 60)
     labels = {region.id: dataset.names[region.label] for region in truth.regions}
     assert sorted(labels.values()) == ["grass-merged", "person", "person"]
@@ -59,9 +59,9 @@ def test_each_half_keeps_its_person_and_the_grass_of_both_is_one(folder: Path, t
 
 
 @pytest.mark.parametrize(
-    ("category", "reason"), [("zebra", "has no category zebra"), ("grass-merged", "Fewer than two photos")]
+    ("category", "reason"), [("zebra", "has no category zebra"), ("grass-merged", "Fewer than two images")]
 )
-def test_what_is_not_shown_twice_is_refused_in_a_sentence(
+def test_a_category_that_two_images_do_not_show_is_refused(
     folder: Path, tmp_path: Path, category: str, reason: str
 ) -> None:
     arguments = ["--coco-panoptic", str(folder), "--category", category, "--least", "0.7", "--out", str(tmp_path)]

@@ -1,6 +1,6 @@
-"""Panoptic quality by drawn examples and against two other ways to count it: pixel sets here, and COCO's own script.
+"""Panoptic quality on small maps, and against two other implementations: sets of pixels, and COCO's own script.
 
-The script is compared where it is installed:  pip install --no-deps panopticapi-lite
+The comparison with the script needs it installed:  pip install --no-deps panopticapi-lite
 """
 
 import json
@@ -17,8 +17,25 @@ from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from tests.bench.reference import load_embedded_segmenter
 from tests.evaluation import panoptic_quality
-from tests.evaluation.quality import PanopticMap, Region, Tally, averages, by_class, drawn, intervals, tally, total
-from tests.evaluation.quality_data import BadDataset, found_in, read_dataset, read_names, truth_of, vocabulary
+from tests.evaluation.quality import (
+    PanopticMap,
+    Region,
+    Tally,
+    averages,
+    bootstrap_intervals,
+    class_figures,
+    tally,
+    total,
+    weighted_total,
+)
+from tests.evaluation.quality_data import (
+    BadDataset,
+    convert_segmentation,
+    match_vocabulary,
+    read_dataset,
+    read_names,
+    read_truth,
+)
 from tests.support.images import astronaut, cat
 from worker.segmenter import Segmentation, Segmenter
 from worker.training.classes import QUERIES_PER_CLASS
@@ -28,13 +45,13 @@ EVERYTHING = np.ones(CLASSES, bool)
 Counts = tuple[float, int, int, int]
 
 
-def drawing(rows: str, **labels: int) -> PanopticMap:
-    """Draw a map: one letter a region, of the class that is given for it, a capital one a crowd; '.' is void."""
+def draw_map(rows: str, **labels: int) -> PanopticMap:
+    """Return a map from rows of letters: each letter is a region of the given class, a capital a crowd, '.' void."""
     ids = np.array([[ord(letter) for letter in row] for row in rows.split()])
     return PanopticMap(ids, tuple(Region(ord(name), label, name.isupper()) for name, label in labels.items()))
 
 
-def counts(compared: Tally, label: int = 0) -> Counts:
+def get_counts(compared: Tally, label: int = 0) -> Counts:
     return (
         float(compared.iou[label]),
         int(compared.hits[label]),
@@ -49,8 +66,8 @@ def pixel_sets(mapped: PanopticMap) -> dict[Region, set[tuple[int, int]]]:
     return {region: {place for place in places if mapped.ids[place] == region.id} for region in mapped.regions}
 
 
-def counted_by_hand(truth: PanopticMap, found: PanopticMap, label: int) -> Counts:
-    """Count one class in sets of pixels, pair by pair."""
+def count_pixel_sets(truth: PanopticMap, found: PanopticMap, label: int) -> Counts:
+    """Count one class with sets of pixels, pair by pair."""
     true, seen = pixel_sets(truth), pixel_sets(found)
     listed = set().union(*true.values()) if true else set()
     wanted = [pixels for region, pixels in true.items() if region.label == label and not region.is_crowd]
@@ -70,13 +87,13 @@ def counted_by_hand(truth: PanopticMap, found: PanopticMap, label: int) -> Count
 
 @st.composite
 def maps(draw: st.DrawFn, shape: tuple[int, int], *, with_crowds: bool) -> PanopticMap:
-    """A few rectangles over each other, so that regions overlap a lot, a little, and not at all."""
+    """A few rectangles on top of each other, so that regions overlap much, little, or not at all."""
     ids = np.zeros(shape, np.int64)
     labels = draw(st.lists(st.integers(0, CLASSES - 1), max_size=5))
     for number in range(1, len(labels) + 1):
         top, left = (draw(st.integers(0, side - 1)) for side in shape)
         ids[top : top + draw(st.integers(1, shape[0])), left : left + draw(st.integers(1, shape[1]))] = 1000 * number
-    # COCO has at most one crowd of a class in a photo.
+    # COCO has at most one crowd of a class in an image.
     crowds = {labels.index(label) for label in set(labels) if with_crowds and draw(st.booleans())}
     regions = tuple(Region(1000 * place, label, place - 1 in crowds) for place, label in enumerate(labels, start=1))
     return PanopticMap(ids, tuple(region for region in regions if (ids == region.id).any()))
@@ -90,23 +107,23 @@ def pairs_of_maps(draw: st.DrawFn) -> tuple[PanopticMap, PanopticMap]:
 
 @given(pairs_of_maps())
 @settings(max_examples=300, deadline=None)
-def test_counts_are_those_of_pixel_sets(pair: tuple[PanopticMap, PanopticMap]) -> None:
+def test_counts_equal_those_of_pixel_sets(pair: tuple[PanopticMap, PanopticMap]) -> None:
     compared = tally(*pair, CLASSES)
 
     for label in range(CLASSES):
-        assert counts(compared, label) == pytest.approx(counted_by_hand(*pair, label))
+        assert get_counts(compared, label) == pytest.approx(count_pixel_sets(*pair, label))
 
 
 @given(pairs_of_maps())
 @settings(max_examples=100, deadline=None)
-def test_counts_are_those_of_the_script_of_coco(
+def test_counts_equal_those_of_the_script_of_coco(
     tmp_path_factory: pytest.TempPathFactory, pair: tuple[PanopticMap, PanopticMap]
 ) -> None:
     reason = "COCO's own script is not installed: pip install --no-deps panopticapi-lite"
     evaluation = pytest.importorskip("panopticapi.evaluation", reason=reason)
     truth, found = pair
     folder = tmp_path_factory.mktemp("pair")
-    annotations = tuple(annotation(folder, name, one) for name, one in (("truth", truth), ("found", found)))
+    annotations = tuple(write_annotation(folder, name, one) for name, one in (("truth", truth), ("found", found)))
     categories = {label: {"id": label, "isthing": 1} for label in range(CLASSES)}
 
     theirs = evaluation.pq_compute_single_core(0, [annotations], str(folder), str(folder), categories)
@@ -114,17 +131,17 @@ def test_counts_are_those_of_the_script_of_coco(
     ours = tally(truth, found, CLASSES)
     for label in range(CLASSES):
         one = theirs[label]
-        assert counts(ours, label) == pytest.approx((one.iou, one.tp, one.fp, one.fn))
-    if theirs_seen := [label for label in range(CLASSES) if theirs[label].tp + theirs[label].fp + theirs[label].fn]:
+        assert get_counts(ours, label) == pytest.approx((one.iou, one.tp, one.fp, one.fn))
+    if seen := [label for label in range(CLASSES) if theirs[label].tp + theirs[label].fp + theirs[label].fn]:
         average, _ = theirs.pq_average(categories, None)
         mean = averages(ours, is_known=EVERYTHING, is_thing=EVERYTHING)
         for name in ("pq", "sq", "rq"):
             assert mean["seen", "all", name] == pytest.approx(average[name])
-        assert mean["seen", "all", "classes"] == len(theirs_seen)
+        assert mean["seen", "all", "classes"] == len(seen)
 
 
-def annotation(folder: Path, name: str, mapped: PanopticMap) -> dict[str, object]:
-    """Write a map as COCO has it, and return its entry of the index."""
+def write_annotation(folder: Path, name: str, mapped: PanopticMap) -> dict[str, object]:
+    """Write a map in COCO's format and return its annotation."""
     bytes_of_ids = np.stack([mapped.ids >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8)
     Image.fromarray(bytes_of_ids).save(folder / f"{name}.png")
     segments = [
@@ -141,28 +158,28 @@ def annotation(folder: Path, name: str, mapped: PanopticMap) -> dict[str, object
 
 @given(pairs_of_maps())
 @settings(max_examples=50, deadline=None)
-def test_what_equals_the_truth_is_perfect(pair: tuple[PanopticMap, PanopticMap]) -> None:
+def test_a_prediction_equal_to_the_truth_is_perfect(pair: tuple[PanopticMap, PanopticMap]) -> None:
     compared = tally(pair[1], pair[1], CLASSES)
 
-    figures = by_class(compared)
-    is_there = np.isin(np.arange(CLASSES), [region.label for region in pair[1].regions])
+    figures = class_figures(compared)
+    is_present = np.isin(np.arange(CLASSES), [region.label for region in pair[1].regions])
     for name in ("pq", "sq", "rq", "iou"):
-        assert np.array_equal(figures[name], np.where(is_there, 1.0, np.nan), equal_nan=True)
+        assert np.array_equal(figures[name], np.where(is_present, 1.0, np.nan), equal_nan=True)
 
 
 @given(pairs_of_maps())
 @settings(max_examples=50, deadline=None)
-def test_a_finer_picture_of_the_same_changes_no_count(pair: tuple[PanopticMap, PanopticMap]) -> None:
+def test_upscaled_maps_have_the_same_counts(pair: tuple[PanopticMap, PanopticMap]) -> None:
     finer = [PanopticMap(one.ids.repeat(3, 0).repeat(2, 1), one.regions) for one in pair]
 
     coarse, fine = tally(*pair, CLASSES), tally(finer[0], finer[1], CLASSES)
 
-    assert all(counts(fine, label) == pytest.approx(counts(coarse, label)) for label in range(CLASSES))
-    assert np.array_equal(fine.right, 6 * coarse.right)
+    assert all(get_counts(fine, label) == pytest.approx(get_counts(coarse, label)) for label in range(CLASSES))
+    assert np.array_equal(fine.correct_pixels, 6 * coarse.correct_pixels)
 
 
-def test_nothing_found_is_nothing_earned() -> None:
-    compared = tally(drawing("aab", a=0, b=1), drawing("..."), CLASSES)
+def test_an_empty_prediction_scores_zero() -> None:
+    compared = tally(draw_map("aab", a=0, b=1), draw_map("..."), CLASSES)
 
     figures = averages(compared, is_known=EVERYTHING, is_thing=np.array([True, False, False]))
 
@@ -171,22 +188,22 @@ def test_nothing_found_is_nothing_earned() -> None:
     assert figures["pixels", "all", "accuracy"] == 0
 
 
-def test_half_of_the_union_is_no_match() -> None:
-    truth = drawing("aaaa....", a=0, b=1)
+def test_an_iou_of_one_half_is_no_match() -> None:
+    truth = draw_map("aaaa....", a=0, b=1)
 
-    assert counts(tally(truth, drawing("xx......", x=0), CLASSES)) == (0, 0, 1, 1)
-    assert counts(tally(truth, drawing("xxx.....", x=0), CLASSES)) == (0.75, 1, 0, 0)
-
-
-def test_the_same_pixels_in_another_class_are_one_wrong_and_one_missed() -> None:
-    compared = tally(drawing("aa", a=0), drawing("xx", x=1), CLASSES)
-
-    assert counts(compared, 0) == (0, 0, 0, 1)
-    assert counts(compared, 1) == (0, 0, 1, 0)
+    assert get_counts(tally(truth, draw_map("xx......", x=0), CLASSES)) == (0, 0, 1, 1)
+    assert get_counts(tally(truth, draw_map("xxx.....", x=0), CLASSES)) == (0.75, 1, 0, 0)
 
 
-def test_what_was_found_on_void_does_not_lessen_a_match() -> None:
-    assert counts(tally(drawing("aa....", a=0), drawing("xxxxxx", x=0), CLASSES)) == (1, 1, 0, 0)
+def test_a_segment_of_the_wrong_class_is_one_wrong_and_one_missed() -> None:
+    compared = tally(draw_map("aa", a=0), draw_map("xx", x=1), CLASSES)
+
+    assert get_counts(compared, 0) == (0, 0, 0, 1)
+    assert get_counts(compared, 1) == (0, 0, 1, 0)
+
+
+def test_void_pixels_do_not_lower_the_iou_of_a_match() -> None:
+    assert get_counts(tally(draw_map("aa....", a=0), draw_map("xxxxxx", x=0), CLASSES)) == (1, 1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -200,28 +217,28 @@ def test_what_was_found_on_void_does_not_lessen_a_match() -> None:
         ("bDDD", 1),  # on a crowd of another class
     ],
 )
-def test_what_lies_mostly_on_void_or_its_own_crowd_is_forgiven(truth: str, wrong: int) -> None:
-    compared = tally(drawing(truth, b=1, C=0, D=1), drawing("xxxx", x=0), CLASSES)
+def test_a_segment_mostly_on_void_or_a_crowd_of_its_class_is_ignored(truth: str, wrong: int) -> None:
+    compared = tally(draw_map(truth, b=1, C=0, D=1), draw_map("xxxx", x=0), CLASSES)
 
-    assert counts(compared, 0) == (0, 0, wrong, 0)
-
-
-def test_a_crowd_is_neither_to_be_found_nor_missed() -> None:
-    truth = drawing("CCCC", C=0)
-
-    assert counts(tally(truth, drawing("...."), CLASSES)) == (0, 0, 0, 0)
-    assert counts(tally(truth, drawing("xxxx", x=0), CLASSES)) == (0, 0, 0, 0)
+    assert get_counts(compared, 0) == (0, 0, wrong, 0)
 
 
-def test_pixels_of_a_crowd_are_pixels_of_its_class() -> None:
-    compared = tally(drawing("aaCC....", a=0, C=0), drawing("xxx.x...", x=0), CLASSES)
+def test_a_crowd_is_neither_a_hit_nor_missed() -> None:
+    truth = draw_map("CCCC", C=0)
 
-    assert (compared.right[0], compared.true[0], compared.found[0]) == (3, 4, 3)
+    assert get_counts(tally(truth, draw_map("...."), CLASSES)) == (0, 0, 0, 0)
+    assert get_counts(tally(truth, draw_map("xxxx", x=0), CLASSES)) == (0, 0, 0, 0)
 
 
-def test_classes_are_averaged_in_three_ways() -> None:
-    # Class 0 is right, class 1 missed and unknown to the model, class 2 only found.
-    truth, found = drawing("aabbee", a=0, b=1, e=0), drawing("xx..zz", x=0, z=2)
+def test_pixels_of_a_crowd_count_for_its_class() -> None:
+    compared = tally(draw_map("aaCC....", a=0, C=0), draw_map("xxx.x...", x=0), CLASSES)
+
+    assert (compared.correct_pixels[0], compared.truth_pixels[0], compared.found_pixels[0]) == (3, 4, 3)
+
+
+def test_figures_are_averaged_over_three_sets_of_classes() -> None:
+    # Class 0 is found, class 1 missed and unknown to the model, class 2 in the prediction only.
+    truth, found = draw_map("aabbee", a=0, b=1, e=0), draw_map("xx..zz", x=0, z=2)
     compared = tally(truth, found, CLASSES)
 
     figures = averages(compared, is_known=np.array([True, False, True]), is_thing=np.array([True, False, False]))
@@ -229,14 +246,14 @@ def test_classes_are_averaged_in_three_ways() -> None:
     assert figures["seen", "all", "pq"] == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert figures["in_truth", "all", "pq"] == pytest.approx((2 / 3 + 0) / 2)
     assert figures["known", "all", "pq"] == pytest.approx((2 / 3 + 0) / 2)
-    assert [figures[way, "all", "classes"] for way in ("seen", "in_truth", "known")] == [3, 2, 2]
+    assert [figures[subset, "all", "classes"] for subset in ("seen", "in_truth", "known")] == [3, 2, 2]
     assert figures["known", "things", "pq"] == pytest.approx(2 / 3)
     assert figures["pixels", "all", "accuracy"] == pytest.approx(2 / 6)
     assert figures["pixels", "known", "accuracy"] == pytest.approx(2 / 4)
 
 
-def test_a_figure_of_no_classes_is_not_a_number() -> None:
-    compared = tally(drawing("aa", a=0), drawing("xx", x=0), CLASSES)
+def test_an_average_over_no_classes_is_not_a_number() -> None:
+    compared = tally(draw_map("aa", a=0), draw_map("xx", x=0), CLASSES)
 
     figures = averages(compared, is_known=EVERYTHING, is_thing=EVERYTHING)
 
@@ -244,63 +261,63 @@ def test_a_figure_of_no_classes_is_not_a_number() -> None:
     assert figures["seen", "stuff", "classes"] == 0
 
 
-def test_photos_are_drawn_as_often_as_their_weights_say() -> None:
-    right = tally(drawing("aa", a=0), drawing("xx", x=0), CLASSES)
-    missed = tally(drawing("aa", a=0), drawing(".."), CLASSES)
+def test_tallies_are_summed_with_weights() -> None:
+    right = tally(draw_map("aa", a=0), draw_map("xx", x=0), CLASSES)
+    missed = tally(draw_map("aa", a=0), draw_map(".."), CLASSES)
 
-    ways = drawn([right, missed], np.array([[1.0, 1.0], [3.0, 0.0]]))
+    sums = weighted_total([right, missed], np.array([[1.0, 1.0], [3.0, 0.0]]))
 
-    assert ways.hits[:, 0].tolist() == [1, 3]
-    assert ways.missed[:, 0].tolist() == [1, 0]
-    assert counts(total([right, missed])) == (1, 1, 0, 1)
+    assert sums.hits[:, 0].tolist() == [1, 3]
+    assert sums.missed[:, 0].tolist() == [1, 0]
+    assert get_counts(total([right, missed])) == (1, 1, 0, 1)
 
 
-def test_intervals_are_as_wide_as_photos_differ() -> None:
-    right = tally(drawing("aa", a=0), drawing("xx", x=0), CLASSES)
-    missed = tally(drawing("aa", a=0), drawing(".."), CLASSES)
+def test_intervals_have_zero_width_for_equal_images_only() -> None:
+    right = tally(draw_map("aa", a=0), draw_map("xx", x=0), CLASSES)
+    missed = tally(draw_map("aa", a=0), draw_map(".."), CLASSES)
 
     def pq(counted: Tally) -> dict[tuple[str, str, str], np.ndarray]:
         return {("seen", "all", "pq"): averages(counted, is_known=EVERYTHING, is_thing=EVERYTHING)["seen", "all", "pq"]}
 
-    [alike] = intervals([right] * 20, pq, draws=100).values()
-    [mixed] = intervals([right, missed] * 10, pq, draws=100).values()
+    [equal] = bootstrap_intervals([right] * 20, pq, draws=100).values()
+    [mixed] = bootstrap_intervals([right, missed] * 10, pq, draws=100).values()
 
-    assert alike == (1, 1)
+    assert equal == (1, 1)
     assert 0.2 < mixed[0] < 2 / 3 < mixed[1] < 0.95
 
 
-def test_names_match_whatever_their_case_and_punctuation_and_others_by_the_file() -> None:
+def test_names_match_ignoring_case_and_punctuation_or_by_an_alias() -> None:
     labels = {0: "Tree_merged", 1: "sofa", 2: "unicorn", 3: "couch"}
 
-    words = vocabulary(labels, ["couch", "tree-merged", "dog"], {"sofa": "couch"})
+    vocabulary = match_vocabulary(labels, ["couch", "tree-merged", "dog"], {"sofa": "couch"})
 
-    assert words.classes == {0: 1, 1: 0, 3: 0}
-    assert words.unmatched == ("unicorn",)
-    assert words.known(3).tolist() == [True, True, False]
+    assert vocabulary.classes == {0: 1, 1: 0, 3: 0}
+    assert vocabulary.unmatched == ("unicorn",)
+    assert vocabulary.known_classes(3).tolist() == [True, True, False]
 
 
-def test_a_name_may_not_lead_to_a_class_that_is_not_there() -> None:
+def test_an_alias_of_an_unknown_class_is_refused() -> None:
     with pytest.raises(BadDataset, match="settee"):
-        vocabulary({0: "sofa"}, ["couch"], {"sofa": "settee"})
+        match_vocabulary({0: "sofa"}, ["couch"], {"sofa": "settee"})
 
 
 @pytest.mark.parametrize("content", ["[", '["couch"]', '{"sofa": 3}'])
-def test_a_file_of_names_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_malformed_file_of_names_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "names.json").write_text(content)
 
     with pytest.raises(BadDataset):
         read_names(tmp_path / "names.json")
 
 
-def test_stuff_is_one_region_things_are_not_and_strange_labels_are_void() -> None:
+def test_conversion_merges_stuff_keeps_things_and_voids_unknown_labels() -> None:
     label_map = np.array([[1, 2, 3, 4, 5, 0]], np.uint8)
     labels = (7, 7, 8, 8, 9)
     segments = tuple(Segment(n, "", label, 0.9, 1, (n - 1, 0, 1, 1)) for n, label in enumerate(labels, start=1))
-    words = vocabulary({7: "sky", 8: "dog", 9: "unicorn"}, ["dog", "sky"], {})
+    vocabulary = match_vocabulary({7: "sky", 8: "dog", 9: "unicorn"}, ["dog", "sky"], {})
     result, is_thing = Segmentation(label_map, segments), np.array([True, False])
 
-    merged = found_in(result, words, is_thing, merges_stuff=True)
-    apart = found_in(result, words, is_thing, merges_stuff=False)
+    merged = convert_segmentation(result, vocabulary, is_thing, merges_stuff=True)
+    apart = convert_segmentation(result, vocabulary, is_thing, merges_stuff=False)
 
     assert merged.ids.tolist() == [[1, 1, 3, 4, 0, 0]]
     assert merged.regions == (Region(1, 1), Region(3, 0), Region(4, 0))
@@ -315,11 +332,11 @@ def segmenter() -> Segmenter:
 
 @pytest.fixture
 def own_results(tmp_path: Path, segmenter: Segmenter) -> Path:
-    """A dataset whose truth is what the embedded model finds, beside a class that it does not know."""
-    names = panoptic_quality.labels_of("embedded") | {59: "owl"}
+    """A dataset whose ground truth is the embedded model's own results, with one class that the model lacks."""
+    names = panoptic_quality.read_model_labels("embedded") | {59: "owl"}
     for folder in ("images", "panoptic"):
         (tmp_path / folder).mkdir()
-    entries = list(own_entries(tmp_path, segmenter))
+    entries = list(write_own_results(tmp_path, segmenter))
     index = {
         "categories": [{"id": number + 1, "name": name, "isthing": number < 31} for number, name in names.items()],
         "images": [{"id": entry["image_id"], "file_name": f"{entry['image_id']}.png"} for entry in entries],
@@ -329,28 +346,29 @@ def own_results(tmp_path: Path, segmenter: Segmenter) -> Path:
     return tmp_path
 
 
-def own_entries(folder: Path, segmenter: Segmenter) -> Iterator[dict[str, object]]:
-    for number, photo in enumerate((astronaut(), cat()), start=1):
-        photo.save(folder / "images" / f"{number}.png")
-        [result] = segmenter.segment([segmenter.prepare(photo, SegmentParameters(threshold=0.5))])
+def write_own_results(folder: Path, segmenter: Segmenter) -> Iterator[dict[str, object]]:
+    """Write two images and their results; yields their annotations."""
+    for number, image in enumerate((astronaut(), cat()), start=1):
+        image.save(folder / "images" / f"{number}.png")
+        [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=0.5))])
         assert isinstance(result, Segmentation)
         regions = tuple(Region(segment.id, segment.label_id + 1) for segment in result.segments)
         mapped = PanopticMap(result.label_map.astype(np.int64), regions)
-        yield annotation(folder / "panoptic", f"{number}", mapped) | {"image_id": number}
+        yield write_annotation(folder / "panoptic", f"{number}", mapped) | {"image_id": number}
 
 
-def test_a_model_is_perfect_by_its_own_results(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_perfect_on_its_own_results(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--coco-panoptic", str(own_results), "--threshold", "0.5,1", "--forward", "exact", "--per-class"]
 
     assert panoptic_quality.main(command) == 0
 
     printed = capsys.readouterr()
     [line] = printed.out.splitlines()
-    measured = json.loads(line)
-    assert measured["bench"] == "panoptic_quality"
-    assert measured["settings"]["images"] == 2
-    assert measured["settings"]["known_classes"] == len(QUERIES_PER_CLASS)
-    half, whole = measured["figures"]["0.5"], measured["figures"]["1"]
+    measurement = json.loads(line)
+    assert measurement["bench"] == "panoptic_quality"
+    assert measurement["settings"]["images"] == 2
+    assert measurement["settings"]["known_classes"] == len(QUERIES_PER_CLASS)
+    half, whole = measurement["figures"]["0.5"], measurement["figures"]["1"]
     assert half["seen"]["all"]["pq"] == half["known"]["all"]["miou"] == half["pixels"]["all"]["accuracy"] == 1
     annotations = json.loads((own_results / "panoptic.json").read_text())["annotations"]
     people = [info for entry in annotations for info in entry["segments_info"] if info["category_id"] == 1]
@@ -361,7 +379,7 @@ def test_a_model_is_perfect_by_its_own_results(own_results: Path, capsys: pytest
     assert "threshold 0.5: pixel accuracy 100.0" in printed.err
 
 
-def test_json_alone_leaves_out_the_table(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_omits_the_table(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     panoptic_quality.main(["--coco-panoptic", str(own_results), "--images", "1", "--json"])
 
     printed = capsys.readouterr()
@@ -369,7 +387,7 @@ def test_json_alone_leaves_out_the_table(own_results: Path, capsys: pytest.Captu
     assert "PQ" not in printed.err
 
 
-def test_a_photo_of_another_size_than_its_truth_is_refused(own_results: Path) -> None:
+def test_an_image_of_another_size_than_its_truth_is_refused(own_results: Path) -> None:
     cat().resize((40, 30)).save(own_results / "images" / "2.png")
 
     with pytest.raises(SystemExit, match=r"2\.png is not of the size of its truth"):
@@ -384,13 +402,13 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("extra", [["--threshold", "1.5"], ["--threshold", "half"], ["--images", "0"]])
 def test_numbers_out_of_range_are_refused(extra: list[str]) -> None:
     with pytest.raises(SystemExit):
-        panoptic_quality.parsed(["--coco-panoptic", ".", *extra])
+        panoptic_quality.parse_arguments(["--coco-panoptic", ".", *extra])
 
 
-def test_truth_on_disk_is_read_with_its_crowds_and_void(tmp_path: Path) -> None:
+def test_truth_is_read_with_crowds_and_void(tmp_path: Path) -> None:
     (tmp_path / "panoptic").mkdir()
     mapped = PanopticMap(np.array([[0, 70000, 5]]), (Region(70000, 4, is_crowd=True), Region(5, 9)))
-    entry = annotation(tmp_path / "panoptic", "7", mapped)
+    entry = write_annotation(tmp_path / "panoptic", "7", mapped)
     index = {
         "categories": [{"id": 9, "name": "sky", "isthing": 0}, {"id": 4, "name": "dog", "isthing": 1}],
         "images": [{"id": 1, "file_name": "7.jpg"}],
@@ -402,8 +420,8 @@ def test_truth_on_disk_is_read_with_its_crowds_and_void(tmp_path: Path) -> None:
 
     assert dataset.names == ("sky", "dog")
     assert dataset.is_thing.tolist() == [False, True]
-    [photo] = dataset.photos
-    assert photo.image == tmp_path / "images" / "7.jpg"
-    truth = truth_of(photo)
+    [record] = dataset.images
+    assert record.image == tmp_path / "images" / "7.jpg"
+    truth = read_truth(record)
     assert truth.ids.tolist() == [[0, 70000, 5]]
     assert truth.regions == (Region(70000, 1, is_crowd=True), Region(5, 0))

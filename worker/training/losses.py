@@ -107,9 +107,8 @@ def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match],
     if not len(matched):
         return logits.sum() * 0
     targets = torch.cat([truth.masks[match.regions] for truth, match in pairs]).flatten(1)
-    known = torch.cat([truth.known[1 - stuff[truth.classes[match.regions]].long()] for truth, match in pairs]).flatten(
-        1
-    )
+    known_parts = [truth.known[1 - stuff[truth.classes[match.regions]].long()] for truth, match in pairs]
+    known = torch.cat(known_parts).flatten(1)
     siblings = torch.cat([sibling_shares(truth)[match.regions] for truth, match in pairs])
     weight = known * (1 + SIBLING_PIXEL_WEIGHT * siblings)
     losses = binary_cross_entropy_with_logits(matched, targets, weight=weight, reduction="none")

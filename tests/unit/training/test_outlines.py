@@ -21,7 +21,7 @@ LEFT, RIGHT = [0, 0, 19, 0, 19, 39, 0, 39], [40, 0, 59, 0, 59, 39, 40, 39]
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> Path:
+def labelled_folder(tmp_path: Path) -> Path:
     """A folder of two images with labels: road in the upper half, and below a person of confidence 120."""
     for name in ("images", "panoptic", "confidence"):
         (tmp_path / name).mkdir()
@@ -46,12 +46,12 @@ def labelled(tmp_path: Path) -> Path:
 
 
 def merge(
-    labelled: Path, out: Path, entries: Mapping[str, Any], *, held_out: Sequence[str] = (), part: str = "learned"
+    labelled_folder: Path, out: Path, entries: Mapping[str, Any], *, held_out: Sequence[str] = (), part: str = "learned"
 ) -> dict[str, Scene]:
     """Merge outlines into the labels and return the scenes of one part, by the images' names."""
-    outlines = labelled / "drawn.json"
+    outlines = labelled_folder / "drawn.json"
     outlines.write_text(json.dumps({"groups": {"both": ["person", "car"]}, "kept_back": held_out, "photos": entries}))
-    main(["--labelled", str(labelled), "--outlines", str(outlines), "--out", str(out)])
+    main(["--labelled", str(labelled_folder), "--outlines", str(outlines), "--out", str(out)])
     return {record.image.stem: read_scene(record) for record in read_index(out / part, NAMES)}
 
 
@@ -68,10 +68,10 @@ def pixel_labels(scene: Scene) -> NDArray[np.int16]:
     return scene.labels[scene.regions]
 
 
-def test_outlines_replace_the_labels_of_their_categories(labelled: Path, tmp_path: Path) -> None:
+def test_outlines_replace_the_labels_of_their_categories(labelled_folder: Path, tmp_path: Path) -> None:
     drawn = make_entry(make_outline("car", LEFT), make_outline("car", RIGHT, crowd=True))
 
-    scene = merge(labelled, tmp_path / "out", {"street": drawn})["street"]
+    scene = merge(labelled_folder, tmp_path / "out", {"street": drawn})["street"]
 
     assert (pixel_labels(scene)[:, :20] == CAR).all()
     assert (pixel_labels(scene)[:, 40:60] == CAR).all()
@@ -84,20 +84,22 @@ def test_outlines_replace_the_labels_of_their_categories(labelled: Path, tmp_pat
     assert scene.is_exhaustive.tolist() == [True, True, True]
 
 
-def test_outlines_in_front_cover_those_behind(labelled: Path, tmp_path: Path) -> None:
+def test_outlines_in_front_cover_those_behind(labelled_folder: Path, tmp_path: Path) -> None:
     wide = [0, 0, 59, 0, 59, 39, 0, 39]
     hidden = [44, 4, 50, 4, 50, 20]
     outlines = make_outline("person", hidden), make_outline("car", wide), make_outline("person", LEFT, RIGHT)
 
-    scene = merge(labelled, tmp_path / "out", {"street": make_entry(*outlines)})["street"]
+    scene = merge(labelled_folder, tmp_path / "out", {"street": make_entry(*outlines)})["street"]
 
     assert (pixel_labels(scene)[:, 22:38] == CAR).all()
     assert scene.regions[20, 10] == scene.regions[20, 50] != scene.regions[20, 30], "two parts are one thing"
     assert (scene.labels == PERSON).sum() == 1, "the hidden person has no pixel left"
 
 
-def test_labels_of_other_categories_stay(labelled: Path, tmp_path: Path) -> None:
-    scenes = merge(labelled, tmp_path / "out", {"street": make_entry(make_outline("car", LEFT), complete=["car"])})
+def test_labels_of_other_categories_stay(labelled_folder: Path, tmp_path: Path) -> None:
+    entry = make_entry(make_outline("car", LEFT), complete=["car"])
+
+    scenes = merge(labelled_folder, tmp_path / "out", {"street": entry})
 
     assert (pixel_labels(scenes["street"])[22:, 22:] == PERSON).all()
     assert (scenes["street"].confidence[24:, 24:] == 120).all()
@@ -106,11 +108,11 @@ def test_labels_of_other_categories_stay(labelled: Path, tmp_path: Path) -> None
     assert scenes["yard"].is_exhaustive.tolist() == [False, False, True]
 
 
-def test_held_out_images_are_not_among_those_to_train_on(labelled: Path, tmp_path: Path) -> None:
+def test_held_out_images_are_not_among_those_to_train_on(labelled_folder: Path, tmp_path: Path) -> None:
     entries = {"street": make_entry(make_outline("car", LEFT))}
 
-    learned = merge(labelled, tmp_path / "out", entries, held_out=["street"])
-    held_out = merge(labelled, tmp_path / "again", entries, held_out=["street"], part="held_out")
+    learned = merge(labelled_folder, tmp_path / "out", entries, held_out=["street"])
+    held_out = merge(labelled_folder, tmp_path / "again", entries, held_out=["street"], part="held_out")
 
     assert list(learned) == ["yard"]
     assert list(held_out) == ["street"]

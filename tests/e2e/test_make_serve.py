@@ -104,10 +104,11 @@ def run(command: str) -> str:
 
 
 def test_it_shows_on_a_photo_that_it_works(served: Launcher) -> None:
-    heading, first, *_ = served.out.partition("\n\n")[2].splitlines()
+    heading, *rows = served.out.partition("\n\n")[2].partition("\n\n")[0].splitlines()
 
     assert heading.split()[:3] == ["segment", "score", "share"]
-    assert "%" in first
+    assert all("%" in row for row in rows)
+    assert {"person", "grass-merged", "sky-other-merged", "building-other-merged"} <= {row.split()[0] for row in rows}
     assert f"at http://127.0.0.1:{served.port} " in served.out
     assert (served.data / "sample-overlay.png").read_bytes().startswith(b"\x89PNG")
     assert str(served.data / "sample-overlay.png") in served.out

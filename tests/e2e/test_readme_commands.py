@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deploy.local.sample_job import PHOTO
 from deploy.local.stack import Stack
 from tests.support.readme import README
-
-PHOTO = README.parent / "deploy" / "sample" / "photo.jpg"
 
 
 def blocks(language: str) -> list[str]:

@@ -77,7 +77,7 @@ def clean_redis(redis_client: "redis.Redis", redis_url: str) -> str:
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A running object store."""
     folder = tmp_path_factory.mktemp("seaweedfs")
-    with ObjectServer(folder, ObjectPorts.free(), "test-access", "test-secret") as server:
+    with ObjectServer(folder, ObjectPorts.allocate(), "test-access", "test-secret") as server:
         server.wait_ready()
         yield Storage(server.url, server.access_key, server.secret_key, REGION, server)
         # Nothing of a test's store needs to survive.

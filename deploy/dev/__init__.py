@@ -1,1 +1,4 @@
-"""Tools of this repository's developers: installation and lock file.  `install` imports only the standard library."""
+"""Tools for developing this repository: installation and lock file.
+
+`install` runs before anything is installed, so it must import only the standard library.
+"""

@@ -1,1 +1,4 @@
-"""The one-machine launcher: `python -m deploy.local`.  Starts the parts as processes and imports none of them."""
+"""The one-machine launcher: `python -m deploy.local`.
+
+Starts gateway, worker and steward as processes and must import none of their packages (`api`, `worker`).
+"""

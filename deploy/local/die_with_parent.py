@@ -1,7 +1,8 @@
-"""Become another program that ends when the process that started this one ends, however that happens.
+"""Exec a program that the kernel kills when the process that started it ends, for any reason.
 
-Called as a script: `python leash.py PARENT_PID PROGRAM [ARGUMENT ...]`.  It imports nothing of the project, so that it
-costs a child only milliseconds.  Where the kernel has no such leash (macOS), the program simply runs.
+Run as a script: `python die_with_parent.py PARENT_PID PROGRAM [ARGUMENT ...]`.  It imports nothing of the project, so
+that it adds only milliseconds to a start.  Only Linux has parent-death signals; elsewhere (macOS) the program runs
+without one.
 """
 
 import ctypes
@@ -13,11 +14,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+    parent_pid, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # The parent may have ended before the leash was on.
-        if os.getppid() != parent:
+        # The parent may have ended before the signal was set.
+        if os.getppid() != parent_pid:
             sys.exit(1)
     os.execvp(command[0], command)
 

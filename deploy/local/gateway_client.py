@@ -1,4 +1,4 @@
-"""The few requests that the launcher makes of its own gateway.  No proxies, no redirects: it is on this machine."""
+"""HTTP client for the requests of the launcher to its own gateway.  It uses no proxy and follows no redirect."""
 
 import http.client
 import json
@@ -9,11 +9,13 @@ from deploy.local.servers import LOOPBACK
 
 
 class GatewayRefused(Exception):
-    """The gateway did not answer, or answered with an error; the text is one line."""
+    """The gateway did not respond, or responded with an error; the text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
+    """An HTTP status and a body."""
+
     status: int
     body: bytes
 
@@ -25,25 +27,43 @@ class Answer:
         """Return the parsed body.
 
         Raises:
-            GatewayRefused: it is no JSON.
+            GatewayRefused: the body is not JSON.
         """
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise GatewayRefused(f"the gateway answered {self.status} with something that is no JSON") from error
+            raise GatewayRefused(f"the gateway answered {self.status} with a body that is not JSON") from error
+
+    def raise_for_status(self) -> "Response":
+        """Return this response if its status is 2xx.
+
+        Raises:
+            GatewayRefused: it is not.
+        """
+        if not self.is_ok:
+            raise GatewayRefused(f"the gateway answered {self.status}: {self._error_message()}")
+        return self
+
+    def _error_message(self) -> str:
+        try:
+            return str(self.json()["error"])
+        except (GatewayRefused, KeyError, TypeError):
+            return self.body[:200].decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayClient:
+    """Sends requests to the gateway on a port of the loopback address; an empty token is not sent."""
+
     port: int
     token: str = ""
     timeout_seconds: float = 60.0
 
-    def ask(self, method: str, path: str, body: bytes | None = None, content_type: str = "image/jpeg") -> Answer:
-        """Send one request and return whatever comes back.
+    def request(self, method: str, path: str, body: bytes | None = None, content_type: str = "image/jpeg") -> Response:
+        """Send one request and return the response, also if its status is an error.
 
         Raises:
-            GatewayRefused: nothing came back.
+            GatewayRefused: there was no response.
         """
         headers = {"Content-Type": content_type} if body is not None else {}
         if self.token:
@@ -52,37 +72,24 @@ class GatewayClient:
         try:
             connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
-            return Answer(response.status, response.read())
+            return Response(response.status, response.read())
         except (OSError, http.client.HTTPException) as error:
             raise GatewayRefused(f"the gateway does not answer: {error}") from error
         finally:
             connection.close()
 
-    def get(self, path: str) -> Answer:
-        """Fetch something that must be there.
+    def get(self, path: str) -> Response:
+        """Send a GET request.
 
         Raises:
-            GatewayRefused: it is not, or nothing came back.
+            GatewayRefused: there was no response, or its status is not 2xx.
         """
-        return _insist(self.ask("GET", path))
+        return self.request("GET", path).raise_for_status()
 
-    def post(self, path: str, body: bytes) -> Answer:
-        """Send an image that must be taken.
+    def post(self, path: str, body: bytes) -> Response:
+        """Send an image in a POST request.
 
         Raises:
-            GatewayRefused: it is not, or nothing came back.
+            GatewayRefused: there was no response, or its status is not 2xx.
         """
-        return _insist(self.ask("POST", path, body))
-
-
-def _insist(answer: Answer) -> Answer:
-    if not answer.is_ok:
-        raise GatewayRefused(f"the gateway answered {answer.status}: {_reason(answer)}")
-    return answer
-
-
-def _reason(answer: Answer) -> str:
-    try:
-        return str(answer.json()["error"])
-    except (GatewayRefused, KeyError, TypeError):
-        return answer.body[:200].decode(errors="replace")
+        return self.request("POST", path, body).raise_for_status()

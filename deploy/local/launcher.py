@@ -1,6 +1,6 @@
 """Run the whole service on this machine:   python -m deploy.local --port 8000 --model embedded --data ./data
 
-Starts everything, shows on a sample photo that it works, and stays until Ctrl-C, starting again whatever dies.
+Starts all processes, segments a sample photo to show that they work, and restarts processes that die, until Ctrl-C.
 """
 
 import argparse
@@ -20,30 +20,30 @@ from typing import IO
 
 from deploy.local.gateway_client import GatewayRefused
 from deploy.local.processes import NotReady
-from deploy.local.sample_job import curl_lines, run_sample, table
+from deploy.local.sample_job import curl_commands, format_segments, run_sample
 from deploy.local.servers import LOOPBACK
 from deploy.local.stack import Stack
-from deploy.local.supervision import GaveUp, Supervisor
+from deploy.local.supervision import RestartLimitReached, Supervisor
 
-LEAST_FREE_BYTES = 1_000_000_000
-_CHECK_SECONDS = 0.2
+MIN_FREE_BYTES = 1_000_000_000
+_CHECK_INTERVAL_SECONDS = 0.2
 
 
 class CannotStart(Exception):
-    """Something that the person at the terminal can put right; the text is one line and says how."""
+    """A condition that the user can correct; the text is one line and says how."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to stop; return the exit code."""
+    """Run until SIGINT or SIGTERM; return the exit code."""
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         check_port(options.port)
         model = resolve_model(options.model)
-        with hold(options.data):
+        with lock_data_folder(options.data):
             check_disk(options.data)
             _serve(Stack(options.data, model=model, port=options.port, environ=os.environ))
-    except (CannotStart, NotReady, GatewayRefused, GaveUp) as problem:
+    except (CannotStart, NotReady, GatewayRefused, RestartLimitReached) as problem:
         print(f"maskmill: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -55,7 +55,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8000, help="where the service answers (default: 8000)")
     parser.add_argument("--model", default="embedded", help="embedded, a Hub id, a folder, or s3://bucket/prefix")
-    parser.add_argument("--data", type=_folder, default=Path("data"), help="folder for everything that is kept")
+    parser.add_argument("--data", type=_folder, default=Path("data"), help="folder for data, logs and keys")
     return parser.parse_args(arguments)
 
 
@@ -65,25 +65,25 @@ def _folder(text: str) -> Path:
 
 def _serve(stack: Stack) -> None:
     try:
-        stack.start(step_on_terminal)
+        stack.start(print_step)
         _show_sample(stack)
         _supervise(stack)
     finally:
-        # From here on there is nothing left to interrupt; a second Ctrl-C must not leave anything behind.
+        # A second Ctrl-C must not interrupt the shutdown: it would leave processes running.
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_IGN)
-        with step_on_terminal("Stopping"):
+        with print_step("Stopping"):
             stack.stop()
 
 
 def _show_sample(stack: Stack) -> None:
     client = stack.client
-    with step_on_terminal("Segmenting a sample photo"):
+    with print_step("Segmenting a sample photo"):
         sample = run_sample(client)
     overlay = stack.data / "sample-overlay.png"
     overlay.write_bytes(sample.overlay)
-    print(f"\n{table(sample.result)}\n\nThe photo with its masks: {overlay}\n\nTry it:\n")
-    for line in curl_lines(stack.url, sample.job_id, token=client.token):
+    print(f"\n{format_segments(sample.result)}\n\nThe photo with its masks: {overlay}\n\nTry it:\n")
+    for line in curl_commands(stack.url, sample.job_id, token=client.token):
         print(f"  {line}")
     print(f"\nMaskmill serves {sample.result['model']} at {stack.url}   (Ctrl-C stops it)", flush=True)
 
@@ -92,7 +92,7 @@ def _supervise(stack: Stack) -> None:
     supervisor = Supervisor(stack.processes, report=_report)
     while True:
         supervisor.check()
-        time.sleep(_CHECK_SECONDS)
+        time.sleep(_CHECK_INTERVAL_SECONDS)
 
 
 def _report(text: str) -> None:
@@ -100,8 +100,8 @@ def _report(text: str) -> None:
 
 
 @contextlib.contextmanager
-def step_on_terminal(title: str) -> Iterator[Callable[[], None]]:
-    """Print a step of the start and how long it took; on a terminal the seconds are counted while it goes on."""
+def print_step(title: str) -> Iterator[Callable[[], None]]:
+    """Print the title of a step and its duration; on a terminal, the yielded function updates the seconds meanwhile."""
     started = time.monotonic()
 
     def tick() -> None:
@@ -119,10 +119,10 @@ def step_on_terminal(title: str) -> Iterator[Callable[[], None]]:
 
 
 def check_port(port: int) -> None:
-    """Make sure that the gateway can listen there.
+    """Check that the gateway can listen on this port of the loopback address.
 
     Raises:
-        CannotStart: it is taken, or not ours to take.
+        CannotStart: the port does not exist, is in use, or must not be used.
     """
     if not 0 < port < 65536:
         raise CannotStart(f"there is no port {port}; choose one below 65536, as in: make serve PORT=8001")
@@ -136,10 +136,10 @@ def check_port(port: int) -> None:
 
 
 def resolve_model(model: str) -> str:
-    """Return the model as the worker shall read it; a folder is made absolute.
+    """Return the worker's `MASKMILL_MODEL`: a folder as an absolute path, any other name unchanged.
 
     Raises:
-        CannotStart: it names a folder that is not there.
+        CannotStart: the folder does not exist or contains no model.
     """
     if not model.startswith((".", "/", "~")):
         return model
@@ -150,22 +150,22 @@ def resolve_model(model: str) -> str:
 
 
 def check_disk(data: Path) -> None:
-    """Make sure that there is room for results.
+    """Check that the disk has space for results.
 
     Raises:
-        CannotStart: there is less than LEAST_FREE_BYTES.
+        CannotStart: less is free than MIN_FREE_BYTES.
     """
     free = shutil.disk_usage(data).free
-    if free < LEAST_FREE_BYTES:
-        raise CannotStart(f"{data} has {free / 1e9:.1f} GB of disk left, less than {LEAST_FREE_BYTES / 1e9:.0f} GB")
+    if free < MIN_FREE_BYTES:
+        raise CannotStart(f"{data} has {free / 1e9:.1f} GB of disk left, less than {MIN_FREE_BYTES / 1e9:.0f} GB")
 
 
 @contextlib.contextmanager
-def hold(data: Path) -> Iterator[None]:
-    """Have a data folder to ourselves, made if need be.  The kernel lets go of it when we end, however we do.
+def lock_data_folder(data: Path) -> Iterator[None]:
+    """Create the data folder if it is missing, and hold its lock; the kernel releases it however the process ends.
 
     Raises:
-        CannotStart: it is in use, or it cannot be written.
+        CannotStart: another process holds the lock, or the folder cannot be written.
     """
     with _open_lock(data) as lock:
         try:

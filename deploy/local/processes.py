@@ -1,4 +1,7 @@
-"""Child processes of the one-machine stack: started on a leash, logged to a file, asked if they are ready, ended."""
+"""Child processes of the one-machine stack: start with a log file, wait for readiness, terminate.
+
+A child dies with this process (die_with_parent.py).
+"""
 
 import contextlib
 import json
@@ -11,19 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
-_LEASH = Path(__file__).with_name("die_with_parent.py")
-_POLL_SECONDS = 0.05
+_DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+_POLL_INTERVAL_SECONDS = 0.05
 _TAIL_BYTES = 16 * 1024
 
 
 class NotReady(Exception):
-    """A process ended, or was not ready in time; the text is one line and says where its log is."""
+    """A process ended, or was not ready in time; the text is one line and names the log file."""
 
 
 class Process:
-    """A program that runs as a child, in a session of its own so that Ctrl-C reaches only us.
+    """A program that runs as a child process, in a session of its own so that Ctrl-C reaches only the parent.
 
-    Start it from a thread that lives as long as the child should: the leash is tied to that thread.
+    Start it from a thread that lives as long as the child should: Linux sends the parent-death signal when the thread
+    that started the child ends (prctl(2), PR_SET_PDEATHSIG).
     """
 
     grace_seconds = 10.0
@@ -36,12 +40,12 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start the program, adding to its log."""
+        """Start the program; its output is appended to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                leash + self.command,
+                launcher + self.command,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -51,7 +55,7 @@ class Process:
         return self
 
     def is_ready(self) -> bool:
-        """Tell whether the program does its work; a subclass knows how to ask."""
+        """Return whether the program can serve; a subclass overrides this with a health check."""
         return self.is_alive
 
     @property
@@ -60,13 +64,13 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id; it stays that of the last start after the program has ended."""
-        return self._started.pid
+        """The process id of the last start, also after the program has ended."""
+        return self._popen.pid
 
     @property
     def exit_code(self) -> int | None:
-        """How the program ended (negative: by that signal), or None while it runs."""
-        return self._started.poll()
+        """The exit code (negative: the signal that killed the program), or None while it runs."""
+        return self._popen.poll()
 
     def wait_ready(self, deadline_seconds: float = 30.0) -> Self:
         """Wait until the program is ready.
@@ -76,29 +80,29 @@ class Process:
         """
         deadline = time.monotonic() + deadline_seconds
         while not self.is_ready():
-            self.insist_alive()
+            self.check_alive()
             if time.monotonic() > deadline:
                 raise NotReady(f"{self.name} was not ready in {deadline_seconds:.0f} s; see {self.log}")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_INTERVAL_SECONDS)
         return self
 
-    def insist_alive(self) -> None:
-        """Do nothing while the program runs.
+    def check_alive(self) -> None:
+        """Raise an error if the program has ended.
 
         Raises:
-            NotReady: it has ended.
+            NotReady: it has ended; the text holds the last line of its log.
         """
         if not self.is_alive:
-            last_words = _plain(next(reversed(self.tail(1)), "its log is empty"))
-            raise NotReady(f"{self.name} ended with exit code {self.exit_code} ({last_words}); see {self.log}")
+            last_line = _log_message(next(reversed(self.tail(1)), "its log is empty"))
+            raise NotReady(f"{self.name} ended with exit code {self.exit_code} ({last_line}); see {self.log}")
 
     def terminate(self) -> None:
-        """Ask the program to end; it may finish what it does."""
+        """Send SIGTERM; the program may finish its current work."""
         if self.is_alive:
-            self._started.send_signal(signal.SIGTERM)
+            self._popen.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the program and whatever it started, at once."""
+        """Send SIGKILL to the program and its children, and wait for the program."""
         if self._child is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -106,13 +110,13 @@ class Process:
         self._child.wait()
 
     def stop(self, grace_seconds: float | None = None) -> None:
-        """Ask the program to end, and end it by force once its grace is over."""
+        """Terminate the program, and kill it after the grace period (default: `self.grace_seconds`)."""
         stop_all([self], grace_seconds=self.grace_seconds if grace_seconds is None else grace_seconds)
 
     def tail(self, lines: int = 10) -> list[str]:
-        """Return the last lines of the log."""
+        """Return the last lines of the log, from at most its last 16 KiB."""
         with self.log.open("rb") as log:
-            _seek_back(log, _TAIL_BYTES)
+            _seek_to_tail(log, _TAIL_BYTES)
             return log.read().decode(errors="replace").splitlines()[-lines:]
 
     def __enter__(self) -> Self:
@@ -122,31 +126,31 @@ class Process:
         self.stop()
 
     @property
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _popen(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._child
 
 
 def stop_all(processes: Sequence[Process], *, grace_seconds: float) -> None:
-    """Ask all of them to end at once, and end by force those that are left when the grace is over."""
+    """Send SIGTERM to all processes, and SIGKILL to those that still run after the grace period."""
     deadline = time.monotonic() + grace_seconds
     for process in processes:
         process.terminate()
     while time.monotonic() < deadline and any(process.is_alive for process in processes):
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_INTERVAL_SECONDS)
     for process in processes:
         process.kill()
 
 
-def _plain(line: str) -> str:
-    """Return what a log line says, without the rest of what it knows if it is one of JSON."""
+def _log_message(line: str) -> str:
+    """Return the event of a JSON log line, or the line itself if it is not one."""
     try:
         return str(json.loads(line)["event"])
     except (ValueError, KeyError, TypeError):
         return line
 
 
-def _seek_back(file: IO[bytes], most_bytes: int) -> None:
+def _seek_to_tail(file: IO[bytes], max_bytes: int) -> None:
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - most_bytes))
+    file.seek(max(0, size - max_bytes))

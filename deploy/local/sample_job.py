@@ -1,4 +1,4 @@
-"""The job that a fresh stack runs to show that it works: a photo from the repository, through the front door."""
+"""The job that the launcher submits to a new stack to show that it works: an image of this repository, over HTTP."""
 
 import shlex
 import time
@@ -9,16 +9,16 @@ from typing import Any
 
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 
-PHOTO = Path(__file__).with_name("sample") / "photo.jpg"
-# Lower than the default, so that there is more to see.
-SUBMIT = "/v1/jobs?threshold=0.5"
-_FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
+SAMPLE_IMAGE = Path(__file__).with_name("sample") / "photo.jpg"
+# Below the default threshold, so that more segments are shown.
+SUBMIT_PATH = "/v1/jobs?threshold=0.5"
+_FINAL_STATES = frozenset({"succeeded", "failed", "canceled", "expired"})
 _HEADINGS = ("segment", "score", "share", "box (x, y, width, height)")
 
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """What came of the photo: the result as the API tells it, the overlay image (PNG), and the wall time."""
+    """The outcome of the sample job: `result` as the API returns it, the overlay as PNG, and the wall time."""
 
     job_id: str
     result: dict[str, Any]
@@ -27,14 +27,14 @@ class SampleResult:
 
 
 def run_sample(client: GatewayClient, *, deadline_seconds: float = 120.0) -> SampleResult:
-    """Submit the photo, wait for its job, and fetch what it made.
+    """Submit the sample image, wait for its job, and fetch result and overlay.
 
     Raises:
-        GatewayRefused: something went wrong on the way, or it took too long.
+        GatewayRefused: a request failed, the job did not succeed, or the deadline passed.
     """
     started = time.monotonic()
-    job = client.post(SUBMIT, PHOTO.read_bytes()).json()
-    while job["state"] not in _FINAL:
+    job = client.post(SUBMIT_PATH, SAMPLE_IMAGE.read_bytes()).json()
+    while job["state"] not in _FINAL_STATES:
         if time.monotonic() - started > deadline_seconds:
             raise GatewayRefused(f"the sample job {job['id']} is still {job['state']} after {deadline_seconds:.0f} s")
         job = client.get(f"/v1/jobs/{job['id']}?wait=10").json()
@@ -46,32 +46,32 @@ def run_sample(client: GatewayClient, *, deadline_seconds: float = 120.0) -> Sam
     return SampleResult(job["id"], result, overlay, seconds)
 
 
-def table(result: dict[str, Any]) -> str:
-    """Lay out the segments of a result, the largest first, in aligned columns."""
+def format_segments(result: dict[str, Any]) -> str:
+    """Format the segments of a result as a table in aligned columns, the largest segment first."""
     pixels = result["image"]["width"] * result["image"]["height"]
     largest_first = sorted(result["segments"], key=lambda segment: -segment["area"])
-    return _aligned([_HEADINGS, *(_row(segment, pixels) for segment in largest_first)])
+    return _align([_HEADINGS, *(_format_row(segment, pixels) for segment in largest_first)])
 
 
-def curl_lines(url: str, job_id: str, *, token: str = "") -> list[str]:
-    """Return three commands to try: submit, poll, and synchronous.  They run as they stand, from any folder."""
-    door = f"-H {shlex.quote(f'Authorization: Bearer {token}')} " if token else ""
-    photo = f"-H 'Content-Type: image/jpeg' --data-binary {shlex.quote(f'@{PHOTO}')}"
+def curl_commands(url: str, job_id: str, *, token: str = "") -> list[str]:
+    """Return three shell commands: submit, poll, and a synchronous request.  They run unchanged in any folder."""
+    authorization = f"-H {shlex.quote(f'Authorization: Bearer {token}')} " if token else ""
+    upload = f"-H 'Content-Type: image/jpeg' --data-binary {shlex.quote(f'@{SAMPLE_IMAGE}')}"
     return [
-        f"curl -s {door}{photo} '{url}{SUBMIT}'",
-        f"curl -s {door}'{url}/v1/jobs/{job_id}?wait=20'",
-        # One line of base64 masks is more than a terminal wants to see.
-        f"curl -s {door}{photo} {url}/ | cut -c 1-300",
+        f"curl -s {authorization}{upload} '{url}{SUBMIT_PATH}'",
+        f"curl -s {authorization}'{url}/v1/jobs/{job_id}?wait=20'",
+        # The response is one long line of base64 masks.
+        f"curl -s {authorization}{upload} {url}/ | cut -c 1-300",
     ]
 
 
-def _row(segment: dict[str, Any], pixels: int) -> tuple[str, str, str, str]:
+def _format_row(segment: dict[str, Any], pixels: int) -> tuple[str, str, str, str]:
     score = "-" if segment["score"] is None else f"{segment['score']:.2f}"
     box = ", ".join(str(side) for side in segment["bbox"])
     return segment["label"], score, f"{segment['area'] / pixels:.1%}", box
 
 
-def _aligned(rows: Sequence[tuple[str, str, str, str]]) -> str:
+def _align(rows: Sequence[tuple[str, str, str, str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         f"  {label:<{widths[0]}}  {score:>{widths[1]}}  {share:>{widths[2]}}  {box}"

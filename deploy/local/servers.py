@@ -1,6 +1,6 @@
-"""The two servers that a stack leans on, as child processes on loopback: Valkey and an S3-compatible object store.
+"""The two servers that a stack needs, as child processes on loopback: Valkey and an S3-compatible object store.
 
-Both come as ordinary Python packages with the server's binary inside, so nothing needs to be installed beside them.
+Both are installed as Python packages that contain the server's binary, so no system package is needed.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ REGION = "us-east-1"
 
 # The object store listens for gRPC this far above each of its ports.
 _GRPC_OFFSET = 10_000
-# Below the ports that Linux hands out to outgoing connections, and the offset keeps within 65535.
+# Below the ephemeral ports of Linux (32768 and up), and with the offset within 65535.
 _PORT_RANGE = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPorts:
-    """Ports of the object store's parts; only `s3` is for others."""
+    """Ports of the object store's components; clients use only `s3`."""
 
     s3: int
     master: int
@@ -43,7 +43,8 @@ class ObjectPorts:
     admin: int
 
     @classmethod
-    def free(cls) -> Self:
+    def allocate(cls) -> Self:
+        """Return ports that are free now."""
         return cls(*free_ports(len(cls.__dataclass_fields__)))
 
     def are_free(self) -> bool:
@@ -51,7 +52,7 @@ class ObjectPorts:
 
 
 class ValkeyServer(Process):
-    """A Valkey that keeps its data over restarts and never evicts."""
+    """A Valkey server that persists its data (append-only file) and never evicts."""
 
     grace_seconds = 3.0
 
@@ -82,17 +83,17 @@ class ValkeyServer(Process):
         return super().start()
 
     def is_ready(self) -> bool:
-        """Tell whether this very server answers, and not another one that has the port."""
+        """Return whether this process answers on the port, and not another server."""
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
             try:
-                facts: dict[str, Any] = client.info("server")
+                info: dict[str, Any] = client.info("server")
             except redis.RedisError:
                 return False
-        return bool(facts["process_id"] == self.pid)
+        return bool(info["process_id"] == self.pid)
 
 
 class ObjectServer(Process):
-    """A SeaweedFS that speaks S3.  It is slow to end when asked, and loses nothing when it is killed."""
+    """A SeaweedFS server with the S3 API.  It is slow to stop on SIGTERM, and a SIGKILL loses no acknowledged write."""
 
     grace_seconds = 1.0
 
@@ -112,7 +113,7 @@ class ObjectServer(Process):
         )
 
     def _command(self) -> list[str]:
-        # What is switched off here is on by default: more open ports, a call home, deleting buckets that are not empty.
+        # These defaults are on: further listening ports, telemetry, deleting buckets that are not empty.
         return [
             str(Path(sysconfig.get_path("scripts")) / "weed"),
             "mini",
@@ -139,7 +140,7 @@ class ObjectServer(Process):
         return super().start()
 
     def is_ready(self) -> bool:
-        """Tell whether the store lists its buckets to us; the first write may have to wait a second longer."""
+        """Return whether the store lists its buckets for our key; the first write may be possible a second later."""
         with self.client() as client:
             try:
                 client.list_buckets()
@@ -148,7 +149,7 @@ class ObjectServer(Process):
         return True
 
     def create_bucket(self, name: str) -> None:
-        """Create the bucket unless it is there."""
+        """Create the bucket unless it exists."""
         with (
             self.client() as client,
             contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists),
@@ -157,7 +158,7 @@ class ObjectServer(Process):
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
-        """Lend an S3 client that asks once and does not wait long."""
+        """Yield an S3 client with short timeouts and no retries."""
         client = boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -182,9 +183,9 @@ class ObjectServer(Process):
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on this port of the loopback address."""
+    """Return whether a server could listen on this port of the loopback address."""
     with socket.socket() as probe:
-        # As servers do: a port whose last connections are still winding down is free.
+        # As servers do: a port that only has connections in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -193,12 +194,12 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_ports(count: int, *, besides: Collection[int] = ()) -> list[int]:
-    """Return ports that are free, and free 10000 above as well.
+def free_ports(count: int, *, exclude: Collection[int] = ()) -> list[int]:
+    """Return ports that are free, and whose gRPC ports (10000 higher) are free too.
 
-    The search begins anywhere, so that two stacks that start at once rarely meet.
+    The search starts at a random port, so that two stacks that start at the same time rarely choose the same one.
     """
     start = secrets.randbelow(len(_PORT_RANGE))
     candidates = [*_PORT_RANGE[start:], *_PORT_RANGE[:start]]
-    free = (port for port in candidates if port not in besides and is_free(port) and is_free(port + _GRPC_OFFSET))
+    free = (port for port in candidates if port not in exclude and is_free(port) and is_free(port + _GRPC_OFFSET))
     return list(itertools.islice(free, count))

@@ -1,7 +1,7 @@
 """The whole service on one machine: two servers, a worker, the steward and the gateway, all on loopback.
 
-Everything that must outlive a run is under one folder: data, logs, the ports last used, and the keys made up on the
-first run.  What is shown to a person, and restarting what has died, is not done here.
+Everything that must outlive a run is in one data folder: data, logs, the ports last used, and the keys generated on the
+first run.  Terminal output belongs to the launcher, restarts to the supervisor.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from shared.errors import StoreUnavailable
 from shared.worker_registry import WorkerRegistry, WorkerState, public_id
 
 BUCKET = "maskmill"
-# The parts that serve requests may finish what they do; together with the servers' own grace this stays below 15 s.
+# For gateway, worker and steward to finish their work; with the grace periods of the two servers it stays below 15 s.
 DRAIN_SECONDS = 9.0
 _ROOT = Path(__file__).resolve().parents[2]
-_LARGEST_LOG_BYTES = 10 * 1024 * 1024
-_POLL_SECONDS = 0.1
+_MAX_LOG_BYTES = 10 * 1024 * 1024
+_POLL_INTERVAL_SECONDS = 0.1
 
 Step = Callable[[str], AbstractContextManager[Callable[[], None]]]
-"""Opens one step of the start for somebody who watches, and lends what says that it still goes on."""
+"""Opens one step of the start by its title, and yields a function to call while the step goes on."""
 
 
 @contextlib.contextmanager
-def unseen(_title: str) -> Iterator[Callable[[], None]]:
-    """Be the step that nobody watches."""
+def silent_step(_title: str) -> Iterator[Callable[[], None]]:
+    """Report nothing."""
     yield lambda: None
 
 
@@ -54,20 +54,21 @@ class InternalPorts:
     objects: ObjectPorts
 
     @classmethod
-    def free(cls) -> Self:
+    def allocate(cls) -> Self:
+        """Return ports that are free now."""
         valkey, probe, *objects = free_ports(2 + len(ObjectPorts.__dataclass_fields__))
         return cls(valkey, probe, ObjectPorts(*objects))
 
     @classmethod
-    def remembered(cls, file: Path) -> Self:
-        """Return the ports of the last run, or new ones if there was none or somebody else has one of them now."""
+    def load_or_create(cls, file: Path) -> Self:
+        """Return the ports in the file, or new ones, written to it, if it is missing or damaged or a port is taken."""
         try:
             wire = json.loads(file.read_text())
             ports = cls(wire["valkey"], wire["probe"], ObjectPorts(**wire["objects"]))
         except (OSError, ValueError, KeyError, TypeError):
-            ports = cls.free()
+            ports = cls.allocate()
         if not ports.are_free():
-            ports = cls.free()
+            ports = cls.allocate()
         file.write_text(json.dumps(asdict(ports)))
         return ports
 
@@ -81,12 +82,14 @@ class InternalPorts:
 
 @dataclass(frozen=True, slots=True)
 class StorageKeys:
+    """The object store's access key and secret key."""
+
     access: str
     secret: str
 
     @classmethod
-    def remembered(cls, file: Path) -> Self:
-        """Return the keys of this folder, made up when it is new.  Only the owner may read the file."""
+    def load_or_create(cls, file: Path) -> Self:
+        """Return the keys in the file, or new ones, written to it with mode 0600, if it is missing or damaged."""
         try:
             wire = json.loads(file.read_text())
             return cls(wire["access"], wire["secret"])
@@ -99,7 +102,7 @@ class StorageKeys:
 
 
 class Stack:
-    """One running service and everything that it needs.  `port` is the gateway's; None takes a free one."""
+    """All processes of one service.  `port` is the gateway's; None chooses a free one."""
 
     def __init__(
         self, data: Path, *, model: str = "embedded", port: int | None = None, environ: Mapping[str, str]
@@ -107,19 +110,19 @@ class Stack:
         self.data = data.resolve()
         self.model = model
         self._environ = dict(environ)
-        self._names = itertools.count(2)
+        self._worker_numbers = itertools.count(2)
         run = self.data / "run"
         run.mkdir(parents=True, exist_ok=True)
-        keys = StorageKeys.remembered(self.data / "keys.json")
-        self.ports = InternalPorts.remembered(run / "ports.json")
-        self.port = port or free_ports(1, besides=self.ports.all)[0]
-        self.valkey = ValkeyServer(self.data / "valkey", self.ports.valkey, log=self._log("valkey"))
+        keys = StorageKeys.load_or_create(self.data / "keys.json")
+        self.ports = InternalPorts.load_or_create(run / "ports.json")
+        self.port = port or free_ports(1, exclude=self.ports.all)[0]
+        self.valkey = ValkeyServer(self.data / "valkey", self.ports.valkey, log=self._log_file("valkey"))
         self.objects = ObjectServer(
-            self.data / "seaweedfs", self.ports.objects, keys.access, keys.secret, log=self._log("seaweedfs")
+            self.data / "seaweedfs", self.ports.objects, keys.access, keys.secret, log=self._log_file("seaweedfs")
         )
-        self.worker = self._python("worker", "worker.main", {"MASKMILL_PROBE_PORT": str(self.ports.probe)})
-        self.steward = self._python("steward", "worker.steward", {"MASKMILL_PROBE_PORT": "0"})
-        self.gateway = self._python("gateway", "api.wsgi", self._gateway_env())
+        self.worker = self._python_process("worker", "worker.main", {"MASKMILL_PROBE_PORT": str(self.ports.probe)})
+        self.steward = self._python_process("steward", "worker.steward", {"MASKMILL_PROBE_PORT": "0"})
+        self.gateway = self._python_process("gateway", "api.wsgi", self._gateway_env())
         self._extra_workers: list[Process] = []
 
     @property
@@ -128,13 +131,13 @@ class Stack:
 
     @property
     def client(self) -> GatewayClient:
-        """What asks the gateway as the first of the configured tokens, if there are any."""
+        """A client of the gateway that uses the first token of `MASKMILL_TOKENS`, if there is one."""
         words = re.split(r"[,\s]+", self._environ.get("MASKMILL_TOKENS", "").strip())
         return GatewayClient(self.port, token=words[0].partition(":")[2] or words[0])
 
     @property
     def env(self) -> dict[str, str]:
-        """The settings that a further process needs to belong to this stack."""
+        """The settings with which another process joins this stack."""
         return {
             "MASKMILL_REDIS_URL": self.valkey.url,
             "MASKMILL_STORAGE_ENDPOINT": self.objects.url,
@@ -147,40 +150,41 @@ class Stack:
 
     @property
     def processes(self) -> list[Process]:
-        """All that keep the service up, in the order in which they start."""
+        """All processes of the service, in the order in which they start."""
         return [self.valkey, self.objects, self.worker, self.steward, self.gateway, *self._extra_workers]
 
-    def start(self, step: Step = unseen) -> Self:
-        """Start everything and return when the default model can be used.
+    def start(self, step: Step = silent_step) -> Self:
+        """Start all processes and return when the default model is ready.
 
         Raises:
-            NotReady: a part did not come up, or the model could not be loaded.
+            NotReady: a process did not become ready, or the model could not be loaded.
         """
         with step("Starting Valkey"):
             self.valkey.start().wait_ready()
         with step("Starting the object store"):
             self.objects.start().wait_ready()
             self.objects.create_bucket(BUCKET)
-        self._forget_old_workers()
+        self._remove_stale_workers()
         self.worker.start()
         self.steward.start()
         self.gateway.start()
         with step("Starting the gateway") as tick:
-            self._wait(self._gateway_is_ready, 120, "The gateway", tick)
+            self._wait(self._is_gateway_ready, 120, "The gateway", tick)
         with step(f"Loading the model {public_id(self.model)}") as tick:
-            # A model may have to be downloaded first, so only its worker can say that it takes too long.
-            self._wait(self._model_is_ready, None, "The model", tick)
+            # No deadline: the model may have to be downloaded first.  The worker reports when loading fails.
+            self._wait(self._is_model_ready, None, "The model", tick)
         return self
 
     def stop(self) -> None:
-        """End everything, the servers last, so that the others can put their work down."""
+        """Stop all processes, the servers last, so that the others can return their jobs."""
         stop_all([self.gateway, self.worker, self.steward, *self._extra_workers], grace_seconds=DRAIN_SECONDS)
         self.valkey.stop()
         self.objects.stop()
 
     def start_worker(self, **settings: str) -> Process:
-        """Start one more worker; `settings` override its environment.  The caller waits for it as it likes."""
-        worker = self._python(f"worker-{next(self._names)}", "worker.main", {"MASKMILL_PROBE_PORT": "0", **settings})
+        """Start one more worker, with `settings` in its environment, and return without waiting until it is ready."""
+        name = f"worker-{next(self._worker_numbers)}"
+        worker = self._python_process(name, "worker.main", {"MASKMILL_PROBE_PORT": "0", **settings})
         self._extra_workers.append(worker)
         return worker.start()
 
@@ -190,76 +194,76 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _python(self, name: str, module: str, settings: Mapping[str, str]) -> Process:
-        # A worker that gives its jobs back itself is better than one that is killed for being slow.
+    def _python_process(self, name: str, module: str, settings: Mapping[str, str]) -> Process:
+        # One second less than the grace period: the worker returns its jobs itself before it is killed.
         defaults = {
             "MASKMILL_DRAIN_SECONDS": str(DRAIN_SECONDS - 1),
             "PYTHONUNBUFFERED": "1",
-            # Threads of torch that spin while they wait take the cores from everything else on this machine.
+            # Threads of torch that wait actively take CPU time from the other processes.
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         env = defaults | self._environ | self.env | dict(settings)
-        # A proxy for the outside world is of no use to parts that talk to each other.
+        # Requests between these processes must not go through a configured proxy.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), env.get("PYTHONPATH")]))
-        return Process(f"The {name}", [sys.executable, "-m", module], log=self._log(name), env=env)
+        return Process(f"The {name}", [sys.executable, "-m", module], log=self._log_file(name), env=env)
 
     def _gateway_env(self) -> dict[str, str]:
         metrics = self.data / "run" / "metrics"
-        # What dead processes counted must not be added to what the new ones count.
+        # Counters of processes of an earlier run would be added to those of the new ones.
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir()
         return {"MASKMILL_BIND": f"{LOOPBACK}:{self.port}", "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
 
-    def _log(self, name: str) -> Path:
+    def _log_file(self, name: str) -> Path:
         log = self.data / "logs" / f"{name}.log"
-        if log.exists() and log.stat().st_size > _LARGEST_LOG_BYTES:
+        if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
         return log
 
     @contextlib.contextmanager
-    def _catalogue(self) -> Iterator[WorkerRegistry]:
+    def _registry(self) -> Iterator[WorkerRegistry]:
         with redis.Redis.from_url(self.valkey.url, decode_responses=True, socket_timeout=2) as client:
             yield WorkerRegistry(client)
 
-    def _forget_old_workers(self) -> None:
-        """Withdraw workers of an earlier run that was cut short, or their model would look ready, or broken, to us."""
-        with self._catalogue() as registry:
+    def _remove_stale_workers(self) -> None:
+        """Deregister the workers of an earlier run that was killed: their states would be taken for this run's."""
+        with self._registry() as registry:
             for worker in registry.read().workers:
                 registry.leave(worker.id)
 
-    def _insist_healthy(self) -> None:
-        with self._catalogue() as registry, contextlib.suppress(StoreUnavailable):
+    def _check_health(self) -> None:
+        with self._registry() as registry, contextlib.suppress(StoreUnavailable):
             for worker in registry.read().workers:
                 if worker.state is WorkerState.SETUP_FAILED:
                     raise NotReady(f"the model {self.model} cannot be used: {worker.reason}")
         for process in self.processes:
-            process.insist_alive()
+            process.check_alive()
 
     def _wait(
-        self, is_done: Callable[[], bool], deadline_seconds: float | None, what: str, tick: Callable[[], None]
+        self, is_done: Callable[[], bool], deadline_seconds: float | None, name: str, tick: Callable[[], None]
     ) -> None:
         deadline = time.monotonic() + deadline_seconds if deadline_seconds else float("inf")
         while not is_done():
-            self._insist_healthy()
+            self._check_health()
             if time.monotonic() > deadline:
-                raise NotReady(f"{what} was not ready in {deadline_seconds:.0f} s; see {self.gateway.log}")
+                raise NotReady(f"{name} was not ready in {deadline_seconds:.0f} s; see {self.gateway.log}")
             tick()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_INTERVAL_SECONDS)
 
-    def _gateway_is_ready(self) -> bool:
+    def _is_gateway_ready(self) -> bool:
         try:
-            return self.client.ask("GET", "/readyz").is_ok
+            return self.client.request("GET", "/readyz").is_ok
         except GatewayRefused:
             return False
 
-    def _model_is_ready(self) -> bool:
+    def _is_model_ready(self) -> bool:
         try:
-            answer = self.client.ask("GET", "/v1/models")
+            response = self.client.request("GET", "/v1/models")
         except GatewayRefused:
             return False
-        if answer.status == HTTPStatus.UNAUTHORIZED:
-            raise NotReady("the gateway asks for a token that is nowhere to be read: give one in MASKMILL_TOKENS")
-        models: dict[str, Any] = answer.json() if answer.is_ok else {"models": [], "default": ""}
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            raise NotReady("the gateway requires a token that the launcher does not know: set MASKMILL_TOKENS")
+        models: dict[str, Any] = response.json() if response.is_ok else {"models": [], "default": ""}
         states = {model["id"]: model["state"] for model in models["models"]}
         return bool(states.get(models["default"]) == "ready")

@@ -1,4 +1,4 @@
-"""Keeps the processes of a stack running: says which one has died, with its last words, and starts it again."""
+"""Keeps the processes of a stack running: reports each exit with the end of the log, and restarts with backoff."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 
 from deploy.local.processes import Process
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
-# A process that lived this long has got over whatever killed it before.
-HEALTHY_SECONDS = 30.0
-MOST_DEATHS_IN_A_ROW = 5
+INITIAL_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 10.0
+# An exit after this long starts a new count of consecutive exits.
+MIN_HEALTHY_SECONDS = 30.0
+MAX_CONSECUTIVE_EXITS = 5
 
 
-class GaveUp(Exception):
-    """A process died again and again as soon as it was started; the text is one line."""
+class RestartLimitReached(Exception):
+    """A process exited MAX_CONSECUTIVE_EXITS times in a row soon after its start; the text is one line."""
 
 
 @dataclass(slots=True)
 class _Watch:
-    """One process under supervision.  `restart_at` is set while it is dead."""
+    """One process under supervision.  `restart_at` is set while it waits for its restart."""
 
     process: Process
     started_at: float
-    deaths_in_a_row: int = 0
+    consecutive_exits: int = 0
     restart_at: float | None = None
 
 
 class Supervisor:
-    """Watches processes that were started already; call `check` a few times a second."""
+    """Watches processes that were started before; call `check` a few times a second."""
 
     def __init__(
         self,
@@ -42,35 +42,37 @@ class Supervisor:
         self._watches = [_Watch(process, clock()) for process in processes]
 
     def check(self) -> None:
-        """Report those that have died since, and start those whose pause is over.
+        """Report the processes that have exited since the last call, and start those whose backoff is over.
 
         Raises:
-            GaveUp: one has died too often in a row.
+            RestartLimitReached: one has exited too often in a row.
         """
         for watch in self._watches:
             if watch.restart_at is None:
                 if not watch.process.is_alive:
-                    self._record_death(watch)
+                    self._record_exit(watch)
             elif self._clock() >= watch.restart_at:
                 self._restart(watch)
 
-    def _record_death(self, watch: _Watch) -> None:
+    def _record_exit(self, watch: _Watch) -> None:
         now = self._clock()
-        was_healthy = now - watch.started_at >= HEALTHY_SECONDS
-        watch.deaths_in_a_row = 1 if was_healthy else watch.deaths_in_a_row + 1
+        was_healthy = now - watch.started_at >= MIN_HEALTHY_SECONDS
+        watch.consecutive_exits = 1 if was_healthy else watch.consecutive_exits + 1
         process = watch.process
-        if watch.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
-            raise GaveUp(f"{process.name} died {watch.deaths_in_a_row} times in a row; see {process.log}")
-        pause = min(FIRST_PAUSE_SECONDS * 2 ** (watch.deaths_in_a_row - 1), LONGEST_PAUSE_SECONDS)
-        watch.restart_at = now + pause
-        last_words = "".join(f"\n    {line}" for line in process.tail())
+        if watch.consecutive_exits >= MAX_CONSECUTIVE_EXITS:
+            raise RestartLimitReached(
+                f"{process.name} died {watch.consecutive_exits} times in a row; see {process.log}"
+            )
+        backoff = min(INITIAL_BACKOFF_SECONDS * 2 ** (watch.consecutive_exits - 1), MAX_BACKOFF_SECONDS)
+        watch.restart_at = now + backoff
+        log_tail = "".join(f"\n    {line}" for line in process.tail())
         self._report(
-            f"{process.name} ended with exit code {process.exit_code}; starting it again in {pause:.1f} s."
-            f"  The end of {process.log}:{last_words}"
+            f"{process.name} ended with exit code {process.exit_code}; starting it again in {backoff:.1f} s."
+            f"  The end of {process.log}:{log_tail}"
         )
 
     def _restart(self, watch: _Watch) -> None:
-        # Children that it left behind would still hold its port.
+        # Children that outlived it would still hold its port.
         watch.process.kill()
         watch.process.start()
         watch.restart_at = None

@@ -195,7 +195,7 @@ def servers() -> Iterator[Settings]:
     print_progress("queue: starting the servers")
     with tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder:
         valkey = ValkeyServer(Path(folder) / "valkey", *free_ports(1))
-        objects = ObjectServer(Path(folder) / "objects", ObjectPorts.free(), "bench-access", "bench-secret")
+        objects = ObjectServer(Path(folder) / "objects", ObjectPorts.allocate(), "bench-access", "bench-secret")
         with valkey, objects:
             valkey.wait_ready()
             objects.wait_ready().create_bucket(BUCKET)

@@ -52,7 +52,7 @@ class Gateway(Process):
 
     def is_ready(self) -> bool:
         try:
-            return self._client.ask("GET", "/healthz").is_ok
+            return self._client.request("GET", "/healthz").is_ok
         except GatewayRefused:
             return False
 

@@ -239,8 +239,8 @@ def test_what_was_promised_outlives_the_containers(stack: Compose, client: Gatew
 def test_tokens_are_all_it_takes_to_shut_the_door(stack: Compose, client: GatewayClient) -> None:
     replace(stack, tokens="tester:open-sesame")("up", "--wait", "--wait-timeout", "300", "--no-build", "api")
 
-    assert client.ask("GET", "/v1/jobs").status == 401
-    assert replace(client, token="open-sesame").ask("GET", "/v1/jobs").status == 200
+    assert client.request("GET", "/v1/jobs").status == 401
+    assert replace(client, token="open-sesame").request("GET", "/v1/jobs").status == 200
 
 
 def require_engine() -> None:

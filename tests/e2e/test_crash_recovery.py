@@ -36,13 +36,13 @@ def photo(width: int, height: int) -> bytes:
 
 
 def submit(service: Stack, image: bytes) -> str:
-    answer = service.client.ask("POST", "/v1/jobs", image)
+    answer = service.client.request("POST", "/v1/jobs", image)
     assert answer.status == 202, answer
     return str(answer.json()["id"])
 
 
 def job(service: Stack, job_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = service.client.ask("GET", f"/v1/jobs/{job_id}").json()
+    found: dict[str, Any] = service.client.request("GET", f"/v1/jobs/{job_id}").json()
     return found
 
 
@@ -112,7 +112,7 @@ def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stac
     os.kill(second.pid, signal.SIGCONT)
 
     wait_until(lambda: all(job(service, job_id).get("state") == "succeeded" for job_id in ids), seconds=60)
-    results = [service.client.ask("GET", f"/v1/jobs/{job_id}/result").json() for job_id in ids]
+    results = [service.client.request("GET", f"/v1/jobs/{job_id}/result").json() for job_id in ids]
     assert all(result["segments"] for result in results)
 
 

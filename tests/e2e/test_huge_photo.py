@@ -52,7 +52,7 @@ def huge_jpeg() -> bytes:
 
 
 def run_job(service: Stack, photo: bytes) -> dict[str, object]:
-    job = service.client.ask("POST", "/v1/jobs?threshold=0.5", photo).json()
+    job = service.client.request("POST", "/v1/jobs?threshold=0.5", photo).json()
     ended: dict[str, object] = {}
 
     def has_ended() -> bool:

@@ -42,7 +42,7 @@ def test_five_hundred_waiters_fit_in_600_megabytes_and_share_one_pass(workerless
 
 
 def state_of_model(service: Stack) -> str:
-    [model] = service.client.ask("GET", "/v1/models").json()["models"]
+    [model] = service.client.request("GET", "/v1/models").json()["models"]
     return str(model["state"])
 
 

@@ -51,7 +51,7 @@ def plain_photo(shade: int) -> bytes:
 
 
 def ask(service: Stack, image: bytes) -> int:
-    return service.client.ask("POST", "/", image).status
+    return service.client.request("POST", "/", image).status
 
 
 def test_fifty_different_requests_share_forward_passes(stack: Stack, passes: Passes) -> None:

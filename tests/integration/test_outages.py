@@ -33,7 +33,7 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 @pytest.fixture(scope="module")
 def own_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     folder = tmp_path_factory.mktemp("objects")
-    with ObjectServer(folder, ObjectPorts.free(), "test-access", "test-secret") as server:
+    with ObjectServer(folder, ObjectPorts.allocate(), "test-access", "test-secret") as server:
         server.wait_ready()
         server.create_bucket(BUCKET)
         yield server

@@ -1,4 +1,4 @@
-"""The launcher's parts that need no server: refusals, what is remembered between runs, the table, the supervisor."""
+"""Parts of the launcher that need no server: checks, files kept between runs, the table, processes, the supervisor."""
 
 import json
 import os
@@ -15,36 +15,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.dev.install import CannotInstall, Progress, check_python
-from deploy.dev.lock import portable
-from deploy.local.launcher import CannotStart, check_port, hold, main, resolve_model
+from deploy.dev.lock import strip_build
+from deploy.local.launcher import CannotStart, check_port, lock_data_folder, main, resolve_model
 from deploy.local.processes import NotReady, Process
-from deploy.local.sample_job import curl_lines, table
+from deploy.local.sample_job import curl_commands, format_segments
 from deploy.local.servers import free_ports, is_free
 from deploy.local.stack import InternalPorts, Stack, StorageKeys
-from deploy.local.supervision import MOST_DEATHS_IN_A_ROW, GaveUp, Supervisor
+from deploy.local.supervision import MAX_CONSECUTIVE_EXITS, RestartLimitReached, Supervisor
 from tests.support.polling import wait_until
 
 
 @pytest.fixture
-def taken_port() -> Iterator[int]:
+def port_in_use() -> Iterator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
 
 
-def python(code: str, folder: Path) -> Process:
+def python_process(code: str, folder: Path) -> Process:
     return Process("The child", [sys.executable, "-c", code], log=folder / "child.log")
 
 
-def test_a_taken_port_is_refused_in_one_line(
-    taken_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_port_in_use_is_refused_in_one_line(
+    port_in_use: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["--port", str(taken_port), "--data", str(tmp_path / "data")])
+    code = main(["--port", str(port_in_use), "--data", str(tmp_path / "data")])
 
     assert code == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"maskmill: port {taken_port} is taken; choose another one, as in: make serve PORT=8001"
+        f"maskmill: port {port_in_use} is taken; choose another one, as in: make serve PORT=8001"
     ]
 
 
@@ -54,7 +54,7 @@ def test_a_port_that_does_not_exist_is_refused(port: int) -> None:
         check_port(port)
 
 
-def test_a_model_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_model_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="there is no model in"):
         resolve_model(str(tmp_path / "nowhere"))
 
@@ -68,53 +68,53 @@ def test_a_model_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("model", ["embedded", "facebook/mask2former-swin-large-coco-panoptic", "s3://models/roads"])
-def test_a_model_that_is_no_folder_is_left_to_the_worker(model: str) -> None:
+def test_a_model_that_is_not_a_folder_is_passed_on_unchanged(model: str) -> None:
     assert resolve_model(model) == model
 
 
 def test_a_data_folder_serves_one_stack_at_a_time(tmp_path: Path) -> None:
     with (
-        hold(tmp_path),
+        lock_data_folder(tmp_path),
         pytest.raises(CannotStart, match=f"in use by another Maskmill .process {os.getpid()}"),
-        hold(tmp_path),
+        lock_data_folder(tmp_path),
     ):
         pass
 
-    with hold(tmp_path):
+    with lock_data_folder(tmp_path):
         pass
 
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
 
-    with pytest.raises(CannotStart, match="cannot be used"), hold(tmp_path / "data"):
+    with pytest.raises(CannotStart, match="cannot be used"), lock_data_folder(tmp_path / "data"):
         pass
 
 
 def test_internal_ports_are_the_same_on_the_next_run(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
 
-    assert InternalPorts.remembered(file) == InternalPorts.remembered(file)
+    assert InternalPorts.load_or_create(file) == InternalPorts.load_or_create(file)
 
 
-def test_internal_ports_give_way_to_whoever_has_one_of_them_now(tmp_path: Path, taken_port: int) -> None:
+def test_internal_ports_are_replaced_when_one_is_in_use(tmp_path: Path, port_in_use: int) -> None:
     file = tmp_path / "ports.json"
-    InternalPorts.remembered(file)
+    InternalPorts.load_or_create(file)
     wire = json.loads(file.read_text())
-    file.write_text(json.dumps({**wire, "valkey": taken_port}))
+    file.write_text(json.dumps({**wire, "valkey": port_in_use}))
 
-    moved = InternalPorts.remembered(file)
+    replaced = InternalPorts.load_or_create(file)
 
-    assert moved.valkey != taken_port
-    assert moved == InternalPorts.remembered(file)
+    assert replaced.valkey != port_in_use
+    assert replaced == InternalPorts.load_or_create(file)
 
 
 @given(st.text(max_size=40))
-def test_a_damaged_port_file_is_made_anew(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_a_damaged_port_file_is_replaced(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.mktemp("run") / "ports.json"
     file.write_text(text)
 
-    assert InternalPorts.remembered(file).are_free()
+    assert InternalPorts.load_or_create(file).are_free()
 
 
 def test_free_ports_are_free_for_grpc_too() -> None:
@@ -124,20 +124,20 @@ def test_free_ports_are_free_for_grpc_too() -> None:
     assert all(is_free(port) and is_free(port + 10_000) and port + 10_000 < 65_536 for port in ports)
 
 
-def test_storage_keys_are_made_up_once_and_kept_to_the_owner(tmp_path: Path) -> None:
+def test_storage_keys_are_generated_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
 
-    first, second = StorageKeys.remembered(file), StorageKeys.remembered(file)
+    first, second = StorageKeys.load_or_create(file), StorageKeys.load_or_create(file)
 
     assert first == second
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert first.secret != StorageKeys.remembered(tmp_path / "others.json").secret
+    assert first.secret != StorageKeys.load_or_create(tmp_path / "other.json").secret
 
 
-def test_settings_of_the_user_reach_the_parts_unless_the_stack_must_set_them(tmp_path: Path) -> None:
-    mine = {"MASKMILL_LEASE_SECONDS": "3", "MASKMILL_REDIS_URL": "redis://elsewhere/0", "MASKMILL_MODEL": "other"}
+def test_settings_of_the_user_reach_the_processes_unless_the_stack_sets_them(tmp_path: Path) -> None:
+    environ = {"MASKMILL_LEASE_SECONDS": "3", "MASKMILL_REDIS_URL": "redis://elsewhere/0", "MASKMILL_MODEL": "other"}
 
-    stack = Stack(tmp_path, port=8123, environ=mine)
+    stack = Stack(tmp_path, port=8123, environ=environ)
 
     assert stack.worker.env["MASKMILL_LEASE_SECONDS"] == "3"
     assert stack.worker.env["MASKMILL_REDIS_URL"] == stack.valkey.url
@@ -146,7 +146,7 @@ def test_settings_of_the_user_reach_the_parts_unless_the_stack_must_set_them(tmp
 
 
 @pytest.mark.parametrize("tokens", ["me:s3cret", "s3cret", "me:s3cret, other:x", "me:s3cret\nother:x"])
-def test_the_launcher_asks_as_the_first_token(tmp_path: Path, tokens: str) -> None:
+def test_the_launcher_uses_the_first_token(tmp_path: Path, tokens: str) -> None:
     assert Stack(tmp_path, environ={"MASKMILL_TOKENS": tokens}).client.token == "s3cret"
 
 
@@ -159,70 +159,70 @@ def test_the_table_shows_the_largest_segment_first_in_columns() -> None:
         ],
     }
 
-    assert table(result).splitlines() == [
+    assert format_segments(result).splitlines() == [
         "  segment     score  share  box (x, y, width, height)",
         "  wall-other      -  70.0%  0, 0, 100, 10",
         "  cat          0.99  25.0%  1, 2, 30, 8",
     ]
 
 
-def test_the_commands_to_try_carry_the_token_if_there_is_one() -> None:
-    with_token = curl_lines("http://127.0.0.1:1", "j1", token="it's")
-    without = curl_lines("http://127.0.0.1:1", "j1")
+def test_the_printed_commands_contain_the_token_if_there_is_one() -> None:
+    with_token = curl_commands("http://127.0.0.1:1", "j1", token="it's")
+    without = curl_commands("http://127.0.0.1:1", "j1")
 
     assert all("-H 'Authorization: Bearer it'\"'\"'s'" in line for line in with_token)
     assert not any("Authorization" in line for line in without)
 
 
-@pytest.mark.parametrize("words", ["no such colour: blue", '{"event": "no such colour: blue", "level": "error"}'])
-def test_a_process_that_ends_says_its_last_words(tmp_path: Path, words: str) -> None:
-    child = python(f"import sys; sys.exit({words!r})", tmp_path).start()
+@pytest.mark.parametrize("line", ["no such colour: blue", '{"event": "no such colour: blue", "level": "error"}'])
+def test_the_error_of_a_process_that_ended_holds_its_last_log_line(tmp_path: Path, line: str) -> None:
+    child = python_process(f"import sys; sys.exit({line!r})", tmp_path).start()
 
     with pytest.raises(NotReady, match=r"The child ended with exit code 1 \(no such colour: blue\)"):
         while True:
-            child.insist_alive()
+            child.check_alive()
 
 
-def test_a_process_that_does_not_listen_is_ended_by_force(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-    child = python(deaf, tmp_path).start()
-    wait_until(lambda: child.tail() == ["deaf"])
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('started', flush=True); time.sleep(60)"
+    child = python_process(code, tmp_path).start()
+    wait_until(lambda: child.tail() == ["started"])
 
     child.stop(grace_seconds=0.2)
 
     assert child.exit_code == -signal.SIGKILL
 
 
-def test_a_process_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
     log = tmp_path / "grandchild.log"
-    starter_code = (
+    parent_code = (
         "import sys, time, pathlib; from deploy.local.processes import Process;"
         f"p = Process('x', ['sh', '-c', 'echo up; exec sleep 60'], log=pathlib.Path({str(log)!r})).start();"
         "print(p.pid, flush=True); time.sleep(60)"
     )
-    starter = Process(
-        "The starter",
-        [sys.executable, "-c", starter_code],
+    parent = Process(
+        "The parent",
+        [sys.executable, "-c", parent_code],
         log=tmp_path / "child.log",
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
     ).start()
-    wait_until(lambda: bool(starter.tail()) and log.read_text() == "up\n")
-    grandchild = int(starter.tail()[0])
+    wait_until(lambda: bool(parent.tail()) and log.read_text() == "up\n")
+    grandchild = int(parent.tail()[0])
 
-    starter.kill()
+    parent.kill()
 
-    wait_until(lambda: not _runs(grandchild))
+    wait_until(lambda: not _is_running(grandchild))
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
 
 
-def test_the_supervisor_reports_a_death_and_starts_the_process_again(tmp_path: Path) -> None:
-    child = python("import time; print('hello', flush=True); time.sleep(60)", tmp_path).start()
+def test_the_supervisor_reports_an_exit_and_restarts_the_process(tmp_path: Path) -> None:
+    child = python_process("import time; print('hello', flush=True); time.sleep(60)", tmp_path).start()
     reports: list[str] = []
     clock = iter(range(0, 1000, 100))
     supervisor = Supervisor([child], report=reports.append, clock=lambda: float(next(clock)))
@@ -240,27 +240,27 @@ def test_the_supervisor_reports_a_death_and_starts_the_process_again(tmp_path: P
     child.kill()
 
 
-def test_the_supervisor_gives_up_on_a_process_that_dies_at_once(tmp_path: Path) -> None:
-    child = python("import sys; sys.exit('broken')", tmp_path).start()
+def test_the_supervisor_stops_restarting_a_process_that_exits_at_once(tmp_path: Path) -> None:
+    child = python_process("import sys; sys.exit('broken')", tmp_path).start()
     reports: list[str] = []
     now = 0.0
     supervisor = Supervisor([child], report=reports.append, clock=lambda: now)
 
-    with pytest.raises(GaveUp, match=f"died {MOST_DEATHS_IN_A_ROW} times in a row"):
+    with pytest.raises(RestartLimitReached, match=f"died {MAX_CONSECUTIVE_EXITS} times in a row"):
         while True:
             wait_until(lambda: not child.is_alive)
             supervisor.check()
             now += 11.0
 
-    deaths = [report for report in reports if "exit code 1" in report]
-    assert len(deaths) == MOST_DEATHS_IN_A_ROW - 1
-    assert [report.partition("again in ")[2].partition(" s.")[0] for report in deaths] == ["0.5", "1.0", "2.0", "4.0"]
+    exits = [report for report in reports if "exit code 1" in report]
+    assert len(exits) == MAX_CONSECUTIVE_EXITS - 1
+    assert [report.partition("again in ")[2].partition(" s.")[0] for report in exits] == ["0.5", "1.0", "2.0", "4.0"]
 
 
-def test_the_lock_fits_every_build_of_torch() -> None:
+def test_the_lock_is_valid_for_every_build_of_torch() -> None:
     lock = "torch==2.13.0+cpu    # via maskmill\nnvidia-cublas==13.0  # via torch\ntriton==3.7\ntritonclient==1.0\n"
 
-    assert portable(lock) == "torch==2.13.0    # via maskmill\ntritonclient==1.0\n"
+    assert strip_build(lock) == "torch==2.13.0    # via maskmill\ntritonclient==1.0\n"
 
 
 def test_an_old_python_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,15 +270,15 @@ def test_an_old_python_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -
         check_python()
 
 
-def test_the_installation_shows_which_package_it_is_at(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_installation_shows_its_current_package(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(total=3)
 
-    progress.hear("Collecting amqp==5.4.2 (from -r /srv/maskmill/requirements.lock (line 2))")
+    progress.parse("Collecting amqp==5.4.2 (from -r /srv/maskmill/requirements.lock (line 2))")
     progress.show()
-    progress.hear("  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (888.1 MB)")
-    progress.hear("ERROR: No matching distribution found for amqp==5.4.2")
+    progress.parse("  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (888.1 MB)")
+    progress.parse("ERROR: No matching distribution found for amqp==5.4.2")
     progress.show()
 
-    # The second look came a moment later, too soon for another line.
+    # The second show() came too soon after the first for another line.
     assert capsys.readouterr().out.splitlines() == ["Installing: 1 of 3 packages (amqp) 0 s"]
     assert progress.problem == "No matching distribution found for amqp==5.4.2"

@@ -6,7 +6,6 @@ Starts all processes, segments a sample photo to show that they work, and restar
 import argparse
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -14,9 +13,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from deploy.local.gateway_client import GatewayRefused
 from deploy.local.processes import NotReady
@@ -167,28 +168,31 @@ def lock_data_folder(data: Path) -> Iterator[None]:
     Raises:
         CannotStart: another process holds the lock, or the folder cannot be written.
     """
-    with _open_lock(data) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise CannotStart(
-                f"{data} is in use by another Maskmill (process {holder}); choose another folder, as in: "
-                "make serve DATA=./data2"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    # In a file of its own: FileLock does not promise to keep the content of the lock file.
+    pid_file = data / "lock.pid"
+    with _acquire_lock(data, pid_file):
+        pid_file.write_text(str(os.getpid()))
         yield
 
 
-def _open_lock(data: Path) -> IO[str]:
+def _acquire_lock(data: Path, pid_file: Path) -> AbstractContextManager[object]:
     try:
         data.mkdir(parents=True, exist_ok=True)
-        return (data / "lock").open("a+")
+        return FileLock(data / "lock", blocking=False, fallback_to_soft=False).acquire()
+    except Timeout as error:
+        raise CannotStart(
+            f"{data} is in use by another Maskmill (process {_read_pid(pid_file)}); choose another folder, as in: "
+            "make serve DATA=./data2"
+        ) from error
     except OSError as error:
         raise CannotStart(f"the folder {data} cannot be used: {error.strerror}") from error
+
+
+def _read_pid(pid_file: Path) -> str:
+    try:
+        return pid_file.read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -24,6 +24,9 @@ from deploy.local.stack import InternalPorts, Stack, StorageKeys
 from deploy.local.supervision import MAX_CONSECUTIVE_EXITS, RestartLimitReached, Supervisor
 from tests.support.polling import wait_until
 
+# The environment of a child process that imports this project.
+PROJECT_ENV = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+
 
 @pytest.fixture
 def port_in_use() -> Iterator[int]:
@@ -81,6 +84,23 @@ def test_a_data_folder_serves_one_stack_at_a_time(tmp_path: Path) -> None:
         pass
 
     with lock_data_folder(tmp_path):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
+    code = (
+        "import time, pathlib; from deploy.local.launcher import lock_data_folder;"
+        f"lock = lock_data_folder(pathlib.Path({str(tmp_path / 'data')!r})); lock.__enter__();"
+        "print('locked', flush=True); time.sleep(60)"
+    )
+    holder = Process("The holder", [sys.executable, "-c", code], log=tmp_path / "holder.log", env=PROJECT_ENV).start()
+    wait_until(lambda: holder.tail() == ["locked"])
+
+    with pytest.raises(CannotStart, match=f"process {holder.pid}"), lock_data_folder(tmp_path / "data"):
+        pass
+    holder.kill()
+
+    with lock_data_folder(tmp_path / "data"):
         pass
 
 
@@ -204,7 +224,7 @@ def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
         "The parent",
         [sys.executable, "-c", parent_code],
         log=tmp_path / "child.log",
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        env=PROJECT_ENV,
     ).start()
     wait_until(lambda: bool(parent.tail()) and log.read_text() == "up\n")
     grandchild = int(parent.tail()[0])

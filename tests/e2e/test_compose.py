@@ -1,6 +1,7 @@
-"""docker-compose.yml, built and run for real by whatever Docker engine `docker info` reaches.
+"""docker-compose.yml, built and run by the Docker engine that `docker info` reaches.
 
-Its two foreign images are pulled; where they cannot be, tests/e2e/compose builds stand-ins that hold the same servers.
+The images of Valkey and SeaweedFS are pulled; where no registry can be reached, tests/e2e/compose builds stand-ins with
+the same servers.
 """
 
 import base64
@@ -24,20 +25,20 @@ import pytest
 from PIL import Image
 
 from deploy.local.gateway_client import GatewayClient
-from deploy.local.sample_job import PHOTO, run_sample
+from deploy.local.sample_job import SAMPLE_IMAGE, run_sample
 from deploy.local.servers import free_ports
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = ROOT / "build" / "test_compose.log"
-OURS = {"api", "worker", "steward"}
-SERVICES = OURS | {"valkey", "seaweedfs"}
+OWN_SERVICES = {"api", "worker", "steward"}
+SERVICES = OWN_SERVICES | {"valkey", "seaweedfs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """One project under `docker compose`, so that nothing of anybody else's is touched."""
+    """One `docker compose` project with a name of its own, so that no other project is touched."""
 
     project: str
     port: int
@@ -55,30 +56,30 @@ class Compose:
         return services
 
     def containers(self) -> dict[str, list[dict[str, Any]]]:
-        """What the engine knows of each service's containers, ended ones too."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        """Return `docker inspect` of the containers, exited ones too, by service."""
+        by_service: dict[str, list[dict[str, Any]]] = {}
         for container in json.loads(docker("inspect", *self("ps", "--all", "--quiet").split())):
-            found.setdefault(container["Config"]["Labels"]["com.docker.compose.service"], []).append(container)
-        return found
+            by_service.setdefault(container["Config"]["Labels"]["com.docker.compose.service"], []).append(container)
+        return by_service
 
     def events(self, service: str) -> list[dict[str, Any]]:
-        """What a service's processes logged."""
-        # Compose clears a line before it writes the first one, even where there is no terminal.
+        """Return the log events of a service."""
+        # Compose writes the escape sequence that clears a line first, even where there is no terminal.
         lines = self("logs", "--no-log-prefix", "--no-color", service).replace("\x1b[2K", "").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @pytest.fixture(scope="module")
 def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
-    """The project, with what this machine needs laid over the file; nothing is started yet."""
+    """The project, with the overrides that this machine needs; no container is started."""
     require_engine()
     [port] = free_ports(1)
     plain = Compose(f"maskmill-test-{uuid.uuid4().hex[:8]}", port)
     files = list(plain.files)
-    foreign = [service["image"] for service in plain.config().values() if "build" not in service]
-    if not all(is_at_hand(image) for image in foreign):
+    pulled = [service["image"] for service in plain.config().values() if "build" not in service]
+    if not all(is_available(image) for image in pulled):
         files.append(ROOT / "tests" / "e2e" / "compose" / "standins.yml")
-    wheels = folder_of_torch()
+    wheels = find_torch_wheels()
     if wheels is not None:
         build = {"args": {"TORCH_INDEX": ""}, "additional_contexts": {"wheels": str(wheels)}}
         override = tmp_path_factory.mktemp("compose") / "torch.json"
@@ -89,7 +90,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
 
 @pytest.fixture(scope="module")
 def stack(compose: Compose) -> Iterator[Compose]:
-    """The whole service, built and healthy; gone afterwards with its data, and what it logged is in LOG."""
+    """The whole service, built and healthy; removed afterwards with its data.  Its log is written to LOG."""
     try:
         compose("build")
         started = time.monotonic()
@@ -107,7 +108,7 @@ def client(stack: Compose) -> GatewayClient:
     return GatewayClient(stack.port)
 
 
-def test_the_gpu_takes_the_place_of_the_cpu_on_request(compose: Compose) -> None:
+def test_the_gpu_profile_adds_a_worker_with_a_gpu(compose: Compose) -> None:
     plain, gpu = compose.config(), compose.config("--profile", "gpu")
 
     assert set(plain) == SERVICES
@@ -131,7 +132,7 @@ def test_every_service_is_healthy_and_confined(stack: Compose) -> None:
         assert host["Memory"] > 0
 
 
-def test_only_the_gateway_can_be_reached_and_only_from_this_machine(stack: Compose) -> None:
+def test_only_the_gateway_is_published_and_only_on_loopback(stack: Compose) -> None:
     published = {
         service: list(container["HostConfig"]["PortBindings"].items())
         for service, [container] in stack.containers().items()
@@ -141,49 +142,60 @@ def test_only_the_gateway_can_be_reached_and_only_from_this_machine(stack: Compo
     assert published == {"api": [("8000/tcp", [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}])]}
 
 
-def test_torch_is_in_the_worker_alone(stack: Compose) -> None:
-    question = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
+def test_only_the_worker_image_holds_torch(stack: Compose) -> None:
+    code = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
 
-    answers = {service: stack("exec", "-T", service, "python", "-c", question).strip() for service in OURS}
+    has_torch = {service: stack("exec", "-T", service, "python", "-c", code).strip() for service in OWN_SERVICES}
 
-    assert answers == {"worker": "True", "api": "False", "steward": "False"}
+    assert has_torch == {"worker": "True", "api": "False", "steward": "False"}
 
 
-def test_a_photo_goes_in_and_masks_come_out(client: GatewayClient) -> None:
+def test_no_image_holds_training_code_and_the_steward_holds_no_model(stack: Compose) -> None:
+    code = "from pathlib import Path; print(*sorted(map(str, Path.cwd().rglob('*'))), sep='\\n')"
+
+    files = {service: stack("exec", "-T", service, "python", "-c", code).splitlines() for service in OWN_SERVICES}
+
+    assert all(files.values())
+    assert [file for service in OWN_SERVICES for file in files[service] if "/training" in file] == []
+    assert any(file.endswith("model.safetensors") for file in files["worker"])
+    assert [file for file in files["steward"] if "embedded_model" in file or "/engine" in file] == []
+
+
+def test_a_job_returns_masks_that_agree_with_its_result(client: GatewayClient) -> None:
     sample = run_sample(client)
 
     size = (sample.result["image"]["width"], sample.result["image"]["height"])
     segments = sample.result["segments"]
-    labels = image(client.get(f"/v1/jobs/{sample.job_id}/labels.png").body)
+    labels = decode(client.get(f"/v1/jobs/{sample.job_id}/labels.png").body)
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{sample.job_id}/masks.zip").body))
-    assert image(sample.overlay).size == size
+    assert decode(sample.overlay).size == size
     assert segments
     for segment in segments:
         mask = client.get(f"/v1/jobs/{sample.job_id}/masks/{segment['id']}.png").body
         assert mask == archive.read(f"{segment['id']}.png")
-        assert (np.asarray(image(mask)) == 255).sum() == segment["area"]
+        assert (np.asarray(decode(mask)) == 255).sum() == segment["area"]
         assert (np.asarray(labels) == segment["id"]).sum() == segment["area"]
 
 
-def test_a_waiting_caller_gets_the_same_segments_as_a_job(client: GatewayClient) -> None:
-    job = ended(client, client.post("/v1/jobs", PHOTO.read_bytes()).json()["id"])
+def test_a_synchronous_request_returns_the_same_segments_as_a_job(client: GatewayClient) -> None:
+    job = wait_for_end(client, client.post("/v1/jobs", SAMPLE_IMAGE.read_bytes()).json()["id"])
     result = client.get(f"/v1/jobs/{job['id']}/result").json()
 
-    answer = client.post("/", PHOTO.read_bytes()).json()
+    reply = client.post("/", SAMPLE_IMAGE.read_bytes()).json()
 
-    assert [segment["label"] for segment in answer] == [segment["label"] for segment in result["segments"]]
-    areas = [(np.asarray(image(base64.b64decode(segment["mask"]))) == 255).sum() for segment in answer]
+    assert [segment["label"] for segment in reply] == [segment["label"] for segment in result["segments"]]
+    areas = [(np.asarray(decode(base64.b64decode(segment["mask"]))) == 255).sum() for segment in reply]
     assert areas == [segment["area"] for segment in result["segments"]]
 
 
 def test_the_curl_lines_of_the_readme_work(stack: Compose, tmp_path: Path) -> None:
     def run(line: str, **env: str) -> str:
-        here = line.replace("127.0.0.1:8000", f"127.0.0.1:{stack.port}")
+        local_line = line.replace("127.0.0.1:8000", f"127.0.0.1:{stack.port}")
         return subprocess.run(
-            ["sh", "-c", here], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | env
+            ["sh", "-c", local_line], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | env
         ).stdout
 
-    (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "photo.jpg").write_bytes(SAMPLE_IMAGE.read_bytes())
     readme = (ROOT / "README.md").read_text()
     submit, *others = [line for line in readme.splitlines() if line.startswith("curl ")]
 
@@ -193,18 +205,18 @@ def test_the_curl_lines_of_the_readme_work(stack: Compose, tmp_path: Path) -> No
     assert json.loads(poll)["state"] == "succeeded"
     assert json.loads(result)["segments"]
     assert mask == overlay == ""
-    assert image((tmp_path / "mask.png").read_bytes()).size == image((tmp_path / "overlay.png").read_bytes()).size
+    assert decode((tmp_path / "mask.png").read_bytes()).size == decode((tmp_path / "overlay.png").read_bytes()).size
     assert json.loads(synchronous)[0]["mask"]
 
 
-def test_two_workers_share_the_jobs_and_do_none_twice(stack: Compose, client: GatewayClient) -> None:
+def test_two_workers_share_the_jobs_and_run_each_once(stack: Compose, client: GatewayClient) -> None:
     stack("up", "--wait", "--wait-timeout", "300", "--no-build", "--no-recreate", "--scale", "worker=2")
-    wait_until(lambda: ready_workers(client) == 2, "both workers are ready")
+    wait_until(lambda: count_ready_workers(client) == 2, "both workers are ready")
 
     started = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
-        submitted = pool.map(lambda number: client.post("/v1/jobs", photo(number)).json()["id"], range(40))
-        jobs = [ended(client, job_id) for job_id in submitted]
+        submitted = pool.map(lambda number: client.post("/v1/jobs", make_jpeg(number)).json()["id"], range(40))
+        jobs = [wait_for_end(client, job_id) for job_id in submitted]
     seconds = time.monotonic() - started
 
     assert {job["state"] for job in jobs} == {"succeeded"}
@@ -217,7 +229,7 @@ def test_two_workers_share_the_jobs_and_do_none_twice(stack: Compose, client: Ga
     assert len(shares) == 2
 
 
-def test_what_was_promised_outlives_the_containers(stack: Compose, client: GatewayClient) -> None:
+def test_results_survive_new_containers(stack: Compose, client: GatewayClient) -> None:
     sample = run_sample(client)
 
     stack("stop")
@@ -225,18 +237,18 @@ def test_what_was_promised_outlives_the_containers(stack: Compose, client: Gatew
         service: container["State"]["ExitCode"]
         for service, containers in stack.containers().items()
         for container in containers
-        if service in OURS
+        if service in OWN_SERVICES
     }
     stack("down")
     stack("up", "--wait", "--wait-timeout", "300", "--no-build")
 
-    assert codes == dict.fromkeys(OURS, 0)
+    assert codes == dict.fromkeys(OWN_SERVICES, 0)
     assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result
     assert client.get(f"/v1/jobs/{sample.job_id}/overlay.png").body == sample.overlay
     assert run_sample(client).result["segments"]
 
 
-def test_tokens_are_all_it_takes_to_shut_the_door(stack: Compose, client: GatewayClient) -> None:
+def test_tokens_turn_authentication_on(stack: Compose, client: GatewayClient) -> None:
     replace(stack, tokens="tester:open-sesame")("up", "--wait", "--wait-timeout", "300", "--no-build", "api")
 
     assert client.request("GET", "/v1/jobs").status == 401
@@ -256,16 +268,16 @@ def require_engine() -> None:
 
 
 def docker(*arguments: str, env: dict[str, str] | None = None) -> str:
-    """Run the client and return what it printed; what went wrong is in the test's output."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=os.environ | (env or {}))
-    if done.returncode:
-        print(f"docker {' '.join(arguments)}: {done.stderr}", file=sys.stderr)
-    done.check_returncode()
-    return done.stdout
+    """Run the Docker client and return its output; its errors are in the test's output."""
+    process = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=os.environ | (env or {}))
+    if process.returncode:
+        print(f"docker {' '.join(arguments)}: {process.stderr}", file=sys.stderr)
+    process.check_returncode()
+    return process.stdout
 
 
-def is_at_hand(image: str) -> bool:
-    """Tell whether the engine has an image, or can fetch it."""
+def is_available(image: str) -> bool:
+    """Return whether the engine has an image or can pull it."""
     try:
         docker("image", "inspect", image)
     except subprocess.CalledProcessError:
@@ -276,25 +288,25 @@ def is_at_hand(image: str) -> bool:
     return True
 
 
-def folder_of_torch() -> Path | None:
-    """Return the folder among pip's local links that holds torch without CUDA, if there is one.
+def find_torch_wheels() -> Path | None:
+    """Return the folder among pip's local links that holds the CPU build of torch, if there is one.
 
-    A build in a container does not see the links of this machine, and would fetch torch from afar.
+    A build in a container does not see the links of this machine, and would download torch.
     """
-    asked = subprocess.run(
+    configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True
     )
-    links = f"{asked.stdout} {os.environ.get('PIP_FIND_LINKS', '')}".split()
+    links = f"{configured.stdout} {os.environ.get('PIP_FIND_LINKS', '')}".split()
     folders = (Path(link.removeprefix("file://")) for link in links)
     return next((folder for folder in folders if any(folder.glob("torch-*+cpu-*.whl"))), None)
 
 
-def ready_workers(client: GatewayClient) -> int:
+def count_ready_workers(client: GatewayClient) -> int:
     models = client.get("/v1/models").json()["models"]
     return sum(worker["state"] == "ready" for model in models for worker in model["workers"])
 
 
-def ended(client: GatewayClient, job_id: str) -> dict[str, Any]:
+def wait_for_end(client: GatewayClient, job_id: str) -> dict[str, Any]:
     def is_final() -> bool:
         job.update(client.get(f"/v1/jobs/{job_id}?wait=20").json())
         return job["ended_at"] is not None
@@ -311,14 +323,14 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 120
         time.sleep(0.2)
 
 
-def photo(number: int) -> bytes:
-    """The sample photo, with a corner that makes each number's bytes its own."""
-    image = Image.open(PHOTO).convert("RGB")
+def make_jpeg(number: int) -> bytes:
+    """Return the sample image with a corner that differs by number, so that no two images are equal."""
+    image = Image.open(SAMPLE_IMAGE).convert("RGB")
     image.paste((number, 255 - number, 128), (0, 0, 16, 16))
     content = io.BytesIO()
     image.save(content, "JPEG")
     return content.getvalue()
 
 
-def image(content: bytes) -> Image.Image:
+def decode(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))

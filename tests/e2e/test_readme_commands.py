@@ -1,4 +1,4 @@
-"""Every command that README.md shows under "Use", as it stands there, against a running service."""
+"""Every command of the section "Use" of README.md, unchanged, against a running service."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deploy.local.sample_job import PHOTO
+from deploy.local.sample_job import SAMPLE_IMAGE
 from deploy.local.stack import Stack
 from tests.support.readme import README
 
@@ -24,49 +24,54 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    shutil.copy(PHOTO, tmp_path / "photo.jpg")
+    shutil.copy(SAMPLE_IMAGE, tmp_path / "photo.jpg")
     return tmp_path
 
 
 def run(command: str, folder: Path, stack: Stack, **variables: str) -> str:
-    here = command.replace("http://127.0.0.1:8000", stack.url)
-    ran = subprocess.run(
-        ["bash", "-euc", here], cwd=folder, env=os.environ | variables, capture_output=True, text=True, timeout=60
+    local_command = command.replace("http://127.0.0.1:8000", stack.url)
+    process = subprocess.run(
+        ["bash", "-euc", local_command],
+        cwd=folder,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def mode_of(image: Path) -> str:
+def read_mode(image: Path) -> str:
     with Image.open(image) as opened:
         return opened.mode
 
 
-def test_a_job_is_submitted_waited_for_and_fetched(folder: Path, stack: Stack) -> None:
+def test_a_job_is_submitted_polled_and_fetched(folder: Path, stack: Stack) -> None:
     submit, wait, result, *fetch = blocks("sh")[0].splitlines()
 
     job = json.loads(run(submit, folder, stack))
-    ended = json.loads(run(wait, folder, stack, ID=job["id"]))
-    found = json.loads(run(result, folder, stack, ID=job["id"]))
+    view = json.loads(run(wait, folder, stack, ID=job["id"]))
+    outcome = json.loads(run(result, folder, stack, ID=job["id"]))
     for command in fetch:
         run(command, folder, stack, ID=job["id"])
 
-    assert ended["state"] == "succeeded"
-    assert found["segments"]
-    assert mode_of(folder / "mask.png") == "L"
-    assert mode_of(folder / "overlay.png") == "RGB"
+    assert view["state"] == "succeeded"
+    assert outcome["segments"]
+    assert read_mode(folder / "mask.png") == "L"
+    assert read_mode(folder / "overlay.png") == "RGB"
 
 
-def test_the_masks_are_had_at_once(folder: Path, stack: Stack) -> None:
+def test_the_synchronous_request_returns_masks(folder: Path, stack: Stack) -> None:
     [command] = blocks("sh")[1].splitlines()
 
-    answer = json.loads(run(command, folder, stack))
+    segments = json.loads(run(command, folder, stack))
 
-    assert [list(segment) for segment in answer] == [["score", "label", "mask"]] * len(answer)
-    assert answer
+    assert [list(segment) for segment in segments] == [["score", "label", "mask"]] * len(segments)
+    assert segments
 
 
-def test_the_unchanged_client_is_served(folder: Path, stack: Stack) -> None:
+def test_the_python_client_prints_the_segments(folder: Path, stack: Stack) -> None:
     [program] = blocks("python")
     (folder / "program.py").write_text(program.replace("http://127.0.0.1:8000", stack.url))
 

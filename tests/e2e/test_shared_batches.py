@@ -1,4 +1,4 @@
-"""Callers who ask for different things at once share forward passes; those who ask for the same share one."""
+"""Simultaneous different requests share forward passes; simultaneous identical requests share one."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +10,17 @@ from PIL import Image
 
 from deploy.local.stack import Stack
 
-CALLERS = 50
+REQUESTS = 50
 
 
 @pytest.fixture
-def passes(stack: Stack) -> Iterator["Passes"]:
-    """The forward passes of the worker since the test began."""
-    yield Passes(stack)
+def passes(stack: Stack) -> Iterator["ForwardPasses"]:
+    """The forward passes of the worker since the start of the test."""
+    yield ForwardPasses(stack)
 
 
-class Passes:
-    """Reads the worker's own figures."""
+class ForwardPasses:
+    """Counts forward passes, and images in them, since its construction, from the worker's metrics."""
 
     def __init__(self, service: Stack) -> None:
         self._port = service.ports.probe
@@ -40,35 +40,35 @@ class Passes:
         lines = connection.getresponse().read().decode().splitlines()
         connection.close()
         name = "maskmill_batch_images_"
-        figures = (line.removeprefix(name).split() for line in lines if line.startswith(name))
-        return {what: float(value) for what, value in figures if what in ("sum", "count")}
+        samples = (line.removeprefix(name).split() for line in lines if line.startswith(name))
+        return {kind: float(value) for kind, value in samples if kind in ("sum", "count")}
 
 
-def plain_photo(shade: int) -> bytes:
+def plain_image(shade: int) -> bytes:
     buffer = BytesIO()
     Image.new("RGB", (64, 48), (shade, 90, 255 - shade)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def ask(service: Stack, image: bytes) -> int:
+def segment(service: Stack, image: bytes) -> int:
     return service.client.request("POST", "/", image).status
 
 
-def test_fifty_different_requests_share_forward_passes(stack: Stack, passes: Passes) -> None:
-    with ThreadPoolExecutor(CALLERS) as pool:
-        statuses = list(pool.map(lambda shade: ask(stack, plain_photo(shade)), range(CALLERS)))
+def test_fifty_different_requests_share_forward_passes(stack: Stack, passes: ForwardPasses) -> None:
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        statuses = list(pool.map(lambda shade: segment(stack, plain_image(shade)), range(REQUESTS)))
 
-    print(f"{CALLERS} different requests: {passes.count:.0f} passes, {passes.images / passes.count:.1f} images each")
+    print(f"{REQUESTS} different requests: {passes.count:.0f} passes, {passes.images / passes.count:.1f} images each")
     assert set(statuses) == {200}
-    assert passes.images == CALLERS
+    assert passes.images == REQUESTS
     assert passes.images / passes.count >= 2
 
 
-def test_fifty_identical_requests_cause_one_forward_pass(stack: Stack, passes: Passes) -> None:
-    image = plain_photo(255)
+def test_fifty_identical_requests_cause_one_forward_pass(stack: Stack, passes: ForwardPasses) -> None:
+    image = plain_image(255)
 
-    with ThreadPoolExecutor(CALLERS) as pool:
-        statuses = list(pool.map(lambda _: ask(stack, image), range(CALLERS)))
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        statuses = list(pool.map(lambda _: segment(stack, image), range(REQUESTS)))
 
     assert set(statuses) == {200}
     assert passes.count == passes.images == 1

@@ -1,19 +1,19 @@
-"""The stack that other tests lean on: it answers, and can be given more workers."""
+"""The stack that other tests use: it is ready, and workers can join and leave."""
 
 import time
 
 from deploy.local.stack import Stack
 
 
-def ready_workers(stack: Stack) -> int:
+def count_ready_workers(stack: Stack) -> int:
     models = stack.client.get("/v1/models").json()["models"]
     return sum(worker["state"] == "ready" for model in models for worker in model["workers"])
 
 
 def wait_for_ready_workers(stack: Stack, count: int) -> None:
     deadline = time.monotonic() + 60
-    while ready_workers(stack) != count:
-        assert time.monotonic() < deadline, f"there are {ready_workers(stack)} workers, not {count}"
+    while count_ready_workers(stack) != count:
+        assert time.monotonic() < deadline, f"there are {count_ready_workers(stack)} workers, not {count}"
         time.sleep(0.1)
 
 

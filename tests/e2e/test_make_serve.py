@@ -124,14 +124,14 @@ def test_the_printed_commands_run_unchanged(launcher: Launcher) -> None:
 
 
 def test_everything_listens_on_loopback_only(launcher: Launcher) -> None:
-    reachable_from_other_machines = listening_inodes(except_address="0100007F")
+    reachable_from_other_machines = find_listening_inodes(except_address="0100007F")
 
     assert not reachable_from_other_machines & {
-        inode for pid in descendants(launcher.process.pid) for inode in sockets_of(pid)
+        inode for pid in descendants(launcher.process.pid) for inode in find_socket_inodes(pid)
     }
 
 
-def sockets_of(pid: int) -> set[str]:
+def find_socket_inodes(pid: int) -> set[str]:
     """Return the inodes of the sockets that a process has open."""
     found = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -141,7 +141,7 @@ def sockets_of(pid: int) -> set[str]:
     return found
 
 
-def listening_inodes(*, except_address: str) -> set[str]:
+def find_listening_inodes(*, except_address: str) -> set[str]:
     """Return the inodes of sockets that listen on any IPv6 address, or on an IPv4 address other than this (in hex)."""
     listening = "0A"
     rows = [

@@ -33,7 +33,7 @@ from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import NoSuchObject, open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
-from worker.batching.policy import Limits
+from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter
@@ -153,9 +153,9 @@ def build_execution_options(settings: WorkerSettings) -> ExecutionOptions:
     )
 
 
-def limits_of(settings: WorkerSettings) -> Limits:
+def limits_of(settings: WorkerSettings) -> BatchLimits:
     """Return how batches are formed."""
-    return Limits(
+    return BatchLimits(
         max_images=settings.max_batch_images,
         max_pixels=int(1e6 * settings.max_batch_megapixels),
         max_wait_seconds=settings.max_batch_wait_ms / 1000,
@@ -211,12 +211,12 @@ def _follow_lifecycle(heartbeat: Heartbeat, metrics: WorkerMetrics, settings: Wo
 
     def ready(**_: Any) -> None:
         heartbeat.change(WorkerState.READY)
-        metrics.ready(True)
+        metrics.set_ready(True)
         log.info("worker_ready", model=heartbeat.status.model)
 
     def draining(**_: Any) -> None:
         heartbeat.change(WorkerState.DRAINING)
-        metrics.ready(False)
+        metrics.set_ready(False)
         log.info("worker_draining", at_most_seconds=settings.drain_seconds)
         overdue = threading.Timer(settings.drain_seconds, _abandon)
         overdue.daemon = True
@@ -238,7 +238,7 @@ def _watch(engine: BatchScheduler, heartbeat: Heartbeat) -> None:
         time.sleep(1)
     if heartbeat.status.state is WorkerState.DRAINING:
         return
-    log.critical("device_lost", device=heartbeat.status.device, is_stuck=engine.is_stuck)
+    log.critical("device_lost", device=heartbeat.status.device, is_hung=engine.is_hung)
     heartbeat.change(WorkerState.SETUP_FAILED, reason="the device is stuck or lost")
     time.sleep(1)
     os._exit(STUCK_EXIT_CODE)

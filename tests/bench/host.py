@@ -28,7 +28,7 @@ from tests.bench.queue import servers
 from tests.bench.reference import load_embedded_segmenter
 from tests.support.images import astronaut, jpeg
 from tests.support.jobs import request
-from worker.batching.policy import Limits
+from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
 from worker.pipeline.job import Services, run_attempt
 from worker.pipeline.leases import Lease
@@ -100,7 +100,7 @@ def measure_throughput(
     """
     print_progress(f"host: {size[0]}x{size[1]}, threads: {threads}, store: {store}")
     image = jpeg(astronaut().resize(size, Image.Resampling.BICUBIC))
-    scheduler = BatchScheduler(segmenter, Limits(max_images=16, max_wait_seconds=0.01), batch_timeout_seconds=60)
+    scheduler = BatchScheduler(segmenter, BatchLimits(max_images=16, max_wait_seconds=0.01), batch_timeout_seconds=60)
     services = build_services(segmenter, scheduler, bucket)
     timings: list[dict[str, float]] = []
     with ExitStack() as stack:

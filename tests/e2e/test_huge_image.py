@@ -59,7 +59,7 @@ def run_job(service: Stack, image: bytes) -> dict[str, object]:
         view.update(service.client.get(f"/v1/jobs/{job['id']}").json())
         return view["state"] not in ("queued", "running")
 
-    wait_until(is_final, "the end of the job", seconds=120, pause=0.2)
+    wait_until(is_final, "the end of the job", seconds=120, poll_interval_seconds=0.2)
     return view
 
 

@@ -78,7 +78,7 @@ class ImmediateScheduler:
     def __init__(self, segmenter: FakeSegmenter) -> None:
         self._segmenter = segmenter
 
-    def coming(self) -> AbstractContextManager[None]:
+    def announce(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def submit(self, prepared: Prepared, **_: object) -> Ticket:

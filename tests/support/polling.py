@@ -1,14 +1,23 @@
-"""Waiting for something to become so, with a deadline instead of a guess."""
+"""Polling of a condition up to a deadline."""
 
 import time
 from collections.abc import Callable
 
 
 def wait_until(
-    condition: Callable[[], object], what: str = "what was waited for", *, seconds: float = 5.0, pause: float = 0.02
+    condition: Callable[[], object],
+    what: str = "the condition",
+    *,
+    seconds: float = 5.0,
+    poll_interval_seconds: float = 0.02,
 ) -> None:
-    """Poll a condition until it holds; fail when it has not held for `seconds`."""
+    """Poll a condition until it holds; fail after `seconds`.
+
+    Args:
+        what: names the condition in the message of the failure.
+        seconds: the timeout.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen in {seconds:g} s"
-        time.sleep(pause)
+        time.sleep(poll_interval_seconds)

@@ -1,1 +1,4 @@
-"""Batches for one device: the policy (pure) and the thread that owns the device.  No torch, no Celery."""
+"""Batches for one device: the policy (pure) and the scheduler, whose thread owns the device.
+
+Imports no torch, no Celery and no job store.
+"""

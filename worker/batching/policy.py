@@ -1,4 +1,4 @@
-"""Which of the waiting images go to the device next, and when.  A pure policy: no threads, no clock, no device."""
+"""The batching policy: which queued images form the next batch, and when.  Pure: no threads, no clock, no device."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,34 +8,48 @@ from typing import Generic, Protocol, TypeVar
 from shared.jobs.model import Priority
 
 
-class Reason(StrEnum):
-    """Why a batch was closed."""
+class DispatchReason(StrEnum):
+    """Why a batch is dispatched now."""
 
-    FULL = "full"  # nothing more fits
-    BUSY = "busy"  # its oldest image waited while the device was busy
-    ALONE = "alone"  # the device was idle, and nobody else is on the way
-    WAITED = "waited"  # the device was idle, and whoever was on the way did not come in time
-    DRAINING = "draining"  # nobody else will come
+    FULL = "full"  # no further image fits
+    BACKLOG = "backlog"  # its oldest image was queued while the device was busy
+    IDLE = "idle"  # the device is idle, and no further image is announced
+    TIMEOUT = "timeout"  # the device is idle, and an announced image did not arrive within max_wait_seconds
+    DRAINING = "draining"  # no further image will be accepted
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How large a batch may be and how long it may be waited for.
+class BatchLimits:
+    """The size of a batch, the time an idle device waits for one, and the order of priorities.
 
-    max_pixels: sum over the batch; a single image above it goes alone.
-    max_wait_seconds: how long an idle device waits for the company of an image that is on its way.
-    batch_handicap_seconds: an interactive image goes ahead of every batch image that is not older by this much; so
-        batch work always comes to its turn.
+    max_pixels: sum over the batch; an image above it forms a batch of its own.
+    max_wait_seconds: how long an idle device waits for an image that is announced.
+    normal_handicap_seconds: an interactive image is served before each normal one, unless the normal one is older by
+        at least this much.
+    low_handicap_seconds: the same for low against interactive; so low yields to normal by the difference of the two.
+        A handicap is finite, so no priority can starve.  At 5 s a burst of interactive requests is served first, and
+        a backlog of low priority still advances within seconds.
     """
 
     max_images: int = 8
     max_pixels: int = 32_000_000
     max_wait_seconds: float = 0.003
-    batch_handicap_seconds: float = 0.5
+    normal_handicap_seconds: float = 0.5
+    low_handicap_seconds: float = 5.0
+
+    def get_handicap_seconds(self, priority: Priority) -> float:
+        """Return the delay that is added to an image's time of arrival when images are ordered."""
+        match priority:
+            case Priority.INTERACTIVE:
+                return 0.0
+            case Priority.NORMAL:
+                return self.normal_handicap_seconds
+            case Priority.LOW:
+                return self.low_handicap_seconds
 
 
-class Waiting(Protocol):
-    """What the policy has to know of an image.  Times are seconds by the clock that `now` is read from."""
+class QueuedImage(Protocol):
+    """The properties of an image that the policy reads.  Times are seconds by the clock that `now` is read from."""
 
     @property
     def pixels(self) -> int: ...
@@ -49,95 +63,103 @@ class Waiting(Protocol):
     def is_wanted(self) -> Callable[[], bool]: ...
 
 
-W = TypeVar("W", bound=Waiting)
+Q = TypeVar("Q", bound=QueuedImage)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision(Generic[W]):
-    """What becomes of each waiting image.
+class BatchPlan(Generic[Q]):
+    """A partition of the queue.
 
-    reason: there exactly when something is taken.
-    wait_until: when to decide again about the kept, at the latest; None if a batch goes first or nothing is kept.
+    batch: images to dispatch now, in the order in which they are served.
+    canceled: images that are not wanted any more.
+    expired: images whose deadline has passed.
+    waiting: images that stay queued, in the order of arrival.
+    reason: set exactly if the batch is not empty.
+    wait_until: the latest time to plan again; None if there is a batch or nothing is waiting.
     """
 
-    taken: tuple[W, ...] = ()
-    canceled: tuple[W, ...] = ()
-    late: tuple[W, ...] = ()
-    kept: tuple[W, ...] = ()
-    reason: Reason | None = None
+    batch: tuple[Q, ...] = ()
+    canceled: tuple[Q, ...] = ()
+    expired: tuple[Q, ...] = ()
+    waiting: tuple[Q, ...] = ()
+    reason: DispatchReason | None = None
     wait_until: float | None = None
 
 
-def decide(
-    waiting: Sequence[W],
+def plan_batch(
+    queued: Sequence[Q],
     *,
     now: float,
-    free_since: float,
-    limits: Limits,
-    is_more_coming: bool = True,
+    idle_since: float,
+    limits: BatchLimits,
+    is_more_announced: bool = True,
     is_draining: bool = False,
-) -> Decision[W]:
-    """Form the next batch for a device that is free.
+) -> BatchPlan[Q]:
+    """Plan the next batch for a device that is idle.
 
     Args:
-        waiting: in the order of arrival.
+        queued: in the order of arrival.
         now: seconds.
-        free_since: when the device finished its last batch.
-        is_more_coming: whether further images are being decoded or prepared just now; if not, nothing is waited for.
-        is_draining: nothing more will arrive, so nothing is waited for either.
+        idle_since: when the device finished its last batch, seconds.
+        is_more_announced: whether further images are being decoded or prepared; if not, the batch is not delayed.
+        is_draining: whether the queue accepts no further image; the batch is not delayed then either.
     """
-    canceled = tuple(item for item in waiting if not item.is_wanted())
-    gone = {id(item) for item in canceled}
-    late = tuple(
-        item for item in waiting if id(item) not in gone and item.deadline is not None and item.deadline <= now
-    )
-    gone.update(id(item) for item in late)
-    live = [item for item in waiting if id(item) not in gone]
+    canceled = tuple(image for image in queued if not image.is_wanted())
+    removed = {id(image) for image in canceled}
+    expired = tuple(image for image in queued if id(image) not in removed and _is_expired(image, now))
+    removed.update(id(image) for image in expired)
+    live = [image for image in queued if id(image) not in removed]
     if not live:
-        return Decision(canceled=canceled, late=late)
-    taken, is_full = _fill(sorted(live, key=lambda item: _turn(item, limits)), limits)
-    oldest = min(item.enqueued_at for item in live)
+        return BatchPlan(canceled=canceled, expired=expired)
+    batch, is_full = _fill_batch(sorted(live, key=lambda image: _service_time(image, limits)), limits)
+    oldest = min(image.enqueued_at for image in live)
     wait_until = oldest + limits.max_wait_seconds
-    reason = _reason(
+    reason = _choose_reason(
         is_full=is_full,
-        had_to_wait=oldest <= free_since,
-        nobody_comes=is_draining or not is_more_coming,
+        is_backlog=oldest <= idle_since,
+        is_more_expected=is_more_announced and not is_draining,
         is_draining=is_draining,
-        is_due=now >= wait_until,
+        is_timed_out=now >= wait_until,
     )
     if reason is None:
-        return Decision(canceled=canceled, late=late, kept=tuple(live), wait_until=wait_until)
-    gone.update(id(item) for item in taken)
-    kept = tuple(item for item in live if id(item) not in gone)
-    return Decision(taken=taken, canceled=canceled, late=late, kept=kept, reason=reason)
+        return BatchPlan(canceled=canceled, expired=expired, waiting=tuple(live), wait_until=wait_until)
+    removed.update(id(image) for image in batch)
+    waiting = tuple(image for image in live if id(image) not in removed)
+    return BatchPlan(batch=batch, canceled=canceled, expired=expired, waiting=waiting, reason=reason)
 
 
-def _turn(item: Waiting, limits: Limits) -> float:
-    """Return the time by which images are served in order; within a priority that is the order of arrival."""
-    return item.enqueued_at + (limits.batch_handicap_seconds if item.priority is Priority.NORMAL else 0.0)
+def _is_expired(image: QueuedImage, now: float) -> bool:
+    return image.deadline is not None and image.deadline <= now
 
 
-def _fill(ordered: Sequence[W], limits: Limits) -> tuple[tuple[W, ...], bool]:
-    """Return the longest allowed beginning of a non-empty sequence, and whether nothing more fits.
+def _service_time(image: QueuedImage, limits: BatchLimits) -> float:
+    """Return the time by which images are ordered; within a priority that is the order of arrival."""
+    return image.enqueued_at + limits.get_handicap_seconds(image.priority)
 
-    A large image is never passed over for a smaller one behind it, or it might wait for ever.
+
+def _fill_batch(ordered: Sequence[Q], limits: BatchLimits) -> tuple[tuple[Q, ...], bool]:
+    """Return the longest prefix of a non-empty sequence that fits the limits, and whether no further image fits.
+
+    A large image is never overtaken by a smaller one behind it; otherwise it could starve.
     """
-    taken: list[W] = []
+    batch: list[Q] = []
     pixels = 0
-    for item in ordered:
-        pixels += item.pixels
-        if taken and (len(taken) == limits.max_images or pixels > limits.max_pixels):
-            return tuple(taken), True
-        taken.append(item)
-    return tuple(taken), len(taken) == limits.max_images or pixels >= limits.max_pixels
+    for image in ordered:
+        pixels += image.pixels
+        if batch and (len(batch) == limits.max_images or pixels > limits.max_pixels):
+            return tuple(batch), True
+        batch.append(image)
+    return tuple(batch), len(batch) == limits.max_images or pixels >= limits.max_pixels
 
 
-def _reason(*, is_full: bool, had_to_wait: bool, nobody_comes: bool, is_draining: bool, is_due: bool) -> Reason | None:
-    """Return why the batch goes now; None if it should wait."""
+def _choose_reason(
+    *, is_full: bool, is_backlog: bool, is_more_expected: bool, is_draining: bool, is_timed_out: bool
+) -> DispatchReason | None:
+    """Return why the batch is dispatched now; None if it should wait."""
     if is_full:
-        return Reason.FULL
-    if had_to_wait:
-        return Reason.BUSY
-    if nobody_comes:
-        return Reason.DRAINING if is_draining else Reason.ALONE
-    return Reason.WAITED if is_due else None
+        return DispatchReason.FULL
+    if is_backlog:
+        return DispatchReason.BACKLOG
+    if not is_more_expected:
+        return DispatchReason.DRAINING if is_draining else DispatchReason.IDLE
+    return DispatchReason.TIMEOUT if is_timed_out else None

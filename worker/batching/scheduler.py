@@ -1,6 +1,6 @@
-"""The one thread that owns the device: it takes what waits, batch by batch, and settles each image on its own.
+"""The batch scheduler: one thread owns the device, runs queued images batch by batch and completes each ticket.
 
-Knows neither jobs nor Celery.  Which images make a batch is plan_execution in worker/batching/policy.py.
+Knows neither jobs nor Celery.  worker/batching/policy.py decides which images form a batch.
 """
 
 import threading
@@ -15,19 +15,19 @@ import structlog
 
 from shared.errors import Canceled, DeadlineExceeded, EngineFailed, MaskmillError, ModelNotReady
 from shared.jobs.model import Priority
-from worker.batching.policy import Decision, Limits, Reason, decide
+from worker.batching.policy import BatchLimits, BatchPlan, DispatchReason, plan_batch
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 log = structlog.get_logger()
 
-# A device that is lost (a sticky CUDA error) fails every batch, and fast: such a worker would eat the whole queue.
-_LOSSES_IN_A_ROW = 3
+# A lost device (a sticky CUDA error) fails every batch, and fast: such a worker would drain the queue into failures.
+UNHEALTHY_AFTER_FAILED_BATCHES = 3
 
 
 class Ticket(Future[Segmentation]):
-    """The promise of one segmentation; canceling it gives up the place in the queue.
+    """The future of one segmentation; canceling it removes the image from the queue.
 
-    wait_ms, device_ms: how long the image waited, and how long its whole batch took; there once the ticket is done.
+    wait_ms, device_ms: time in the queue, and time of the whole batch on the device; set before the ticket is done.
     """
 
     wait_ms: float = 0.0
@@ -36,45 +36,48 @@ class Ticket(Future[Segmentation]):
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What is known of a batch once it is over.  wait_ms: of each image, from submit() to the device."""
+    """Measurements of a completed batch.
+
+    pixels: sum over the images.  wait_ms: of each image, from submit() to the device.  device_ms: of the whole batch.
+    """
 
     size: int
     failed: int
     pixels: int
-    reason: Reason
+    reason: DispatchReason
     wait_ms: tuple[float, ...]
     device_ms: float
 
 
 class BatchObserver(Protocol):
-    """Where metrics are attached.  Called from the engine's thread: be quick, and do not raise."""
+    """The interface for metrics.  Called on the device thread: implementations must be fast and must not raise."""
 
-    def batch_done(self, report: BatchReport) -> None:
-        """A batch is over, and its tickets are about to be settled."""
+    def batch_completed(self, report: BatchReport) -> None:
+        """A batch has left the device; its tickets are completed next."""
 
-    def images_dropped(self, *, canceled: int, late: int) -> None:
-        """Images left the queue without any device time."""
+    def images_dropped(self, *, canceled: int, expired: int) -> None:
+        """Images were removed from the queue without using the device."""
 
 
 class NullObserver:
-    """Observes nothing."""
+    """Ignores every event."""
 
-    def batch_done(self, report: BatchReport) -> None:
+    def batch_completed(self, report: BatchReport) -> None:
         pass
 
-    def images_dropped(self, *, canceled: int, late: int) -> None:
+    def images_dropped(self, *, canceled: int, expired: int) -> None:
         pass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Item:
-    """One submitted image, as the batching policy sees it."""
+class _QueuedImage:
+    """One submitted image; fills worker.batching.policy.QueuedImage."""
 
     prepared: Prepared
     priority: Priority
     deadline: float | None
     enqueued_at: float
-    still_wanted: Callable[[], bool]
+    is_wanted_by_caller: Callable[[], bool]
     ticket: Ticket = field(default_factory=Ticket)
 
     @property
@@ -85,27 +88,28 @@ class _Item:
         if self.ticket.cancelled():
             return False
         try:
-            return self.still_wanted()
+            return self.is_wanted_by_caller()
         except Exception:
-            # Who cannot be asked is served: a fault over there must not stop the engine's only thread.
-            log.exception("caller_broke")
+            # The image is served then: an error in a caller's callback must not end the only device thread.
+            log.exception("is_wanted_callback_failed")
             return True
 
 
 class BatchScheduler:
-    """Serves one Segmenter from one thread of its own.
+    """Runs one Segmenter on a thread of its own.
 
     Args:
-        segmenter: used by that thread alone, warm_up() included.
-        limits: how batches are formed.
-        batch_timeout_seconds: a batch that runs longer makes `is_stuck` true.
-        clock: seconds; also the clock that deadlines are given by.
+        segmenter: used by that thread only, warm_up() included.
+        limits: size and delay of a batch.
+        batch_timeout_seconds: a batch that runs longer makes `is_hung` true.
+        observer: receives measurements.
+        clock: returns seconds; deadlines are given by the same clock.
     """
 
     def __init__(
         self,
         segmenter: Segmenter,
-        limits: Limits,
+        limits: BatchLimits,
         *,
         batch_timeout_seconds: float,
         observer: BatchObserver | None = None,
@@ -113,51 +117,52 @@ class BatchScheduler:
     ) -> None:
         self._segmenter = segmenter
         self._limits = limits
-        self._stuck_after_seconds = batch_timeout_seconds
+        self._batch_timeout_seconds = batch_timeout_seconds
         self._observer: BatchObserver = observer or NullObserver()
         self._clock = clock
-        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
-        self._warm: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._warmed_up: Future[None] = Future()
         self._changed = threading.Condition()  # guards the next three
-        self._waiting: list[_Item] = []
-        self._coming = 0
+        self._queue: list[_QueuedImage] = []
+        self._announced = 0
         self._is_draining = False
-        self._free_since = clock()
+        self._idle_since = clock()
         self._batch_started_at: float | None = None
-        self._losses_in_a_row = 0
+        self._consecutive_failed_batches = 0
 
     def start(self) -> Future[None]:
-        """Start the thread; the future is done when the model is warm, or holds what broke its warm-up."""
+        """Start the thread; the future is done when the model is warm, or holds the error of its warm-up."""
         self._thread.start()
-        return self._warm
+        return self._warmed_up
 
     def stop(self, *, drain: bool = True, timeout_seconds: float | None = None) -> bool:
-        """Take no more images and end the thread; return whether it has ended.
+        """Accept no more images and end the thread; return whether it has ended.
 
         Args:
-            drain: segment what waits; otherwise its tickets fail with ModelNotReady, so that others may take the jobs.
-            timeout_seconds: how long to wait for the end; a batch on the device cannot be interrupted.
+            drain: segment the queued images; otherwise their tickets fail with ModelNotReady, so that the jobs can be
+                requeued.
+            timeout_seconds: how long to wait for the thread; a batch on the device cannot be interrupted.
         """
         with self._changed:
             self._is_draining = True
-            abandoned = [] if drain else self._take_all()
+            rejected = [] if drain else self._clear_queue()
             self._changed.notify_all()
-        _fail(abandoned, ModelNotReady, "The worker is stopping")
+        _fail(rejected, ModelNotReady, "The worker is stopping")
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
     @contextmanager
-    def coming(self) -> Iterator[None]:
-        """Say, for as long as the block runs, that an image is on its way; worth a short wait to a device that is idle.
+    def announce(self) -> Iterator[None]:
+        """Announce one image for as long as the block runs; an idle device then waits max_wait_seconds for it.
 
         The image is submitted within the block, or not at all.
         """
-        self._expect(+1)
+        self._add_announced(+1)
         try:
             yield
         finally:
-            self._expect(-1)
+            self._add_announced(-1)
 
     def submit(
         self,
@@ -167,152 +172,149 @@ class BatchScheduler:
         deadline: float | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Ticket:
-        """Queue an image for the device.  Callable from any thread.
+        """Queue an image for the device.  Thread-safe.
 
-        The ticket fails with Canceled, DeadlineExceeded, OutOfMemory, EngineFailed, or, when the worker is stopping,
+        The ticket fails with Canceled, DeadlineExceeded, OutOfMemory, EngineFailed, or, if the scheduler is stopping,
         ModelNotReady.
 
         Args:
-            deadline: seconds by the engine's clock; an image that is still waiting then gets no device time.
-            is_wanted: asked before the image goes to the device; it must be quick, and answer from memory.
+            deadline: seconds by the scheduler's clock; an image still queued at that time is not segmented.
+            is_wanted: called before the image is dispatched; must return fast and without I/O.
         """
-        item = _Item(prepared, priority, deadline, self._clock(), is_wanted)
+        image = _QueuedImage(prepared, priority, deadline, self._clock(), is_wanted)
         with self._changed:
             is_accepted = not self._is_draining
             if is_accepted:
-                self._waiting.append(item)
+                self._queue.append(image)
                 self._changed.notify_all()
         if not is_accepted:
-            _fail([item], ModelNotReady, "The worker is stopping")
-        return item.ticket
+            _fail([image], ModelNotReady, "The worker is stopping")
+        return image.ticket
 
     @property
-    def waiting_count(self) -> int:
-        """Images that wait for the device; those on it are not counted."""
-        return len(self._waiting)
+    def queue_length(self) -> int:
+        """The number of queued images, without those on the device."""
+        return len(self._queue)
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether the batch on the device has been there for too long."""
+    def is_hung(self) -> bool:
+        """Whether the batch on the device has exceeded batch_timeout_seconds."""
         started_at = self._batch_started_at
-        return started_at is not None and self._clock() - started_at > self._stuck_after_seconds
+        return started_at is not None and self._clock() - started_at > self._batch_timeout_seconds
 
     @property
     def is_healthy(self) -> bool:
-        """Whether images may be expected to come out; once false the process should end, for others to take over."""
-        return self._thread.is_alive() and not self.is_stuck and self._losses_in_a_row < _LOSSES_IN_A_ROW
+        """Whether the scheduler can still produce results; once false, the process should exit to release its jobs."""
+        is_failing = self._consecutive_failed_batches >= UNHEALTHY_AFTER_FAILED_BATCHES
+        return self._thread.is_alive() and not self.is_hung and not is_failing
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             self._segmenter.warm_up()
-            self._free_since = self._clock()
-            self._warm.set_result(None)
-            while self._turn():
-                pass
+            self._idle_since = self._clock()
+            self._warmed_up.set_result(None)
+            while (plan := self._wait_for_plan()) is not None:
+                self._execute(plan)
         except BaseException as error:
-            log.exception("engine_died")
-            if not self._warm.done():
-                self._warm.set_exception(error)
+            log.exception("device_thread_failed")
+            if not self._warmed_up.done():
+                self._warmed_up.set_exception(error)
         finally:
             with self._changed:
                 self._is_draining = True
-                abandoned = self._take_all()
-            _fail(abandoned, EngineFailed, "The engine has ended")
+                rejected = self._clear_queue()
+            _fail(rejected, EngineFailed, "The device thread has ended")
 
-    def _turn(self) -> bool:
-        """Serve one batch, if there is one; return whether there is more to come."""
-        decision = self._next_decision()
-        if decision is None:
-            return False
-        if decision.canceled or decision.late:
-            self._observer.images_dropped(canceled=len(decision.canceled), late=len(decision.late))
-        _fail(decision.canceled, Canceled, "The job was canceled")
-        _fail(decision.late, DeadlineExceeded, "There was no room on the device before the deadline")
-        # From here on a ticket cannot be canceled any more.
-        batch = [item for item in decision.taken if item.ticket.set_running_or_notify_cancel()]
-        if batch and decision.reason is not None:
-            self._serve(batch, decision.reason)
-        return True
-
-    def _next_decision(self) -> Decision[_Item] | None:
-        """Wait until images are to be taken or dropped; None when the last one is served and no more will come."""
+    def _wait_for_plan(self) -> BatchPlan[_QueuedImage] | None:
+        """Wait until images can be dispatched or dropped; return None once a drained queue is empty."""
         with self._changed:
             while True:
-                decision = self._decide()
-                self._waiting = list(decision.kept)
-                if decision.taken or decision.canceled or decision.late:
-                    return decision
+                plan = self._plan()
+                self._queue = list(plan.waiting)
+                if plan.batch or plan.canceled or plan.expired:
+                    return plan
                 if self._is_draining:
                     return None
-                until = decision.wait_until
+                until = plan.wait_until
                 self._changed.wait(None if until is None else max(0.0, until - self._clock()))
 
-    def _decide(self) -> Decision[_Item]:
-        return decide(
-            self._waiting,
+    def _plan(self) -> BatchPlan[_QueuedImage]:
+        return plan_batch(
+            self._queue,
             now=self._clock(),
-            free_since=self._free_since,
+            idle_since=self._idle_since,
             limits=self._limits,
-            is_more_coming=self._coming > 0,
+            is_more_announced=self._announced > 0,
             is_draining=self._is_draining,
         )
 
-    def _serve(self, batch: Sequence[_Item], reason: Reason) -> None:
+    def _execute(self, plan: BatchPlan[_QueuedImage]) -> None:
+        """Drop the canceled and expired images of a plan and run its batch."""
+        if plan.canceled or plan.expired:
+            self._observer.images_dropped(canceled=len(plan.canceled), expired=len(plan.expired))
+        _fail(plan.canceled, Canceled, "The job was canceled")
+        _fail(plan.expired, DeadlineExceeded, "The device was not free before the deadline")
+        # A ticket cannot be canceled after this point.
+        batch = [image for image in plan.batch if image.ticket.set_running_or_notify_cancel()]
+        if batch and plan.reason is not None:
+            self._run_batch(batch, plan.reason)
+
+    def _run_batch(self, batch: Sequence[_QueuedImage], reason: DispatchReason) -> None:
         started_at = self._clock()
         outcomes = self._segment(batch)
-        self._free_since = self._clock()
-        is_total_loss = all(isinstance(outcome, EngineFailed) for outcome in outcomes)
-        self._losses_in_a_row = self._losses_in_a_row + 1 if is_total_loss else 0
-        device_ms = 1000 * (self._free_since - started_at)
-        for item in batch:
-            item.ticket.wait_ms = 1000 * (started_at - item.enqueued_at)
-            item.ticket.device_ms = device_ms
-        self._observer.batch_done(
+        self._idle_since = self._clock()
+        has_failed = all(isinstance(outcome, EngineFailed) for outcome in outcomes)
+        self._consecutive_failed_batches = self._consecutive_failed_batches + 1 if has_failed else 0
+        device_ms = 1000 * (self._idle_since - started_at)
+        for image in batch:
+            image.ticket.wait_ms = 1000 * (started_at - image.enqueued_at)
+            image.ticket.device_ms = device_ms
+        self._observer.batch_completed(
             BatchReport(
                 size=len(batch),
                 failed=sum(isinstance(outcome, MaskmillError) for outcome in outcomes),
-                pixels=sum(item.pixels for item in batch),
+                pixels=sum(image.pixels for image in batch),
                 reason=reason,
-                wait_ms=tuple(item.ticket.wait_ms for item in batch),
+                wait_ms=tuple(image.ticket.wait_ms for image in batch),
                 device_ms=device_ms,
             )
         )
-        for item, outcome in zip(batch, outcomes, strict=True):
+        for image, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, MaskmillError):
-                item.ticket.set_exception(outcome)
+                image.ticket.set_exception(outcome)
             else:
-                item.ticket.set_result(outcome)
+                image.ticket.set_result(outcome)
 
-    def _segment(self, batch: Sequence[_Item]) -> list[Segmentation | MaskmillError]:
-        """Return an outcome for each image, whatever the model does.
+    def _segment(self, batch: Sequence[_QueuedImage]) -> list[Segmentation | MaskmillError]:
+        """Return one outcome per image; never raises an Exception of the model.
 
-        A batch that breaks the model is tried again image by image, so that a poisonous one fails alone.
+        A batch that fails as a whole is retried image by image, so that an image that causes the failure fails alone.
         """
         self._batch_started_at = self._clock()
         try:
-            outcomes = self._segmenter.segment([item.prepared for item in batch])
+            outcomes = self._segmenter.segment([image.prepared for image in batch])
             if len(outcomes) == len(batch):
                 return outcomes
-            log.error("batch_miscounted", size=len(batch), answered=len(outcomes))
+            log.error("batch_size_mismatched", images=len(batch), outcomes=len(outcomes))
         except Exception:
-            log.exception("batch_failed", size=len(batch))
+            log.exception("batch_failed", images=len(batch))
         finally:
             self._batch_started_at = None
         if len(batch) == 1:
-            return [EngineFailed("The model broke on this image")]
-        return [self._segment([item])[0] for item in batch]
+            return [EngineFailed("The model failed on this image")]
+        return [self._segment([image])[0] for image in batch]
 
-    def _expect(self, images: int) -> None:
+    def _add_announced(self, count: int) -> None:
         with self._changed:
-            self._coming += images
+            self._announced += count
             self._changed.notify_all()
 
-    def _take_all(self) -> list[_Item]:
-        taken, self._waiting = self._waiting, []
-        return taken
+    def _clear_queue(self) -> list[_QueuedImage]:
+        removed, self._queue = self._queue, []
+        return removed
 
 
-def _fail(items: Sequence[_Item], kind: type[MaskmillError], message: str) -> None:
-    for item in items:
-        if item.ticket.set_running_or_notify_cancel():
-            item.ticket.set_exception(kind(message))
+def _fail(images: Sequence[_QueuedImage], kind: type[MaskmillError], message: str) -> None:
+    for image in images:
+        if image.ticket.set_running_or_notify_cancel():
+            image.ticket.set_exception(kind(message))

@@ -34,8 +34,8 @@ COURTESY_SECONDS = 0.004
 class Batches(Protocol):
     """Where prepared images go to be segmented: worker.batching.scheduler.BatchScheduler."""
 
-    def coming(self) -> AbstractContextManager[None]:
-        """Say, for as long as the block runs, that an image is on its way."""
+    def announce(self) -> AbstractContextManager[None]:
+        """Announce one image for as long as the block runs."""
 
     def submit(
         self, prepared: Prepared, *, priority: Priority, deadline: float | None, is_wanted: Callable[[], bool]
@@ -130,7 +130,7 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     """
     request, attempt = lease.claim.request, lease.claim.attempt
     watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
-    with services.batches.coming():
+    with services.batches.announce():
         image, ticket = _submit(lease, services, watch)
     # Said when the device is at work, and nobody waits for this thread to let go.
     wait([ticket], timeout=COURTESY_SECONDS)

@@ -1,4 +1,4 @@
-"""The engine over a hand-written segmenter that can be held, broken and watched."""
+"""The batch scheduler over a fake segmenter that can block, fail and record its calls."""
 
 import threading
 import time
@@ -12,19 +12,20 @@ from PIL.Image import Image
 from shared.errors import Canceled, DeadlineExceeded, EngineFailed, MaskmillError, ModelNotReady, OutOfMemory
 from shared.jobs.model import Priority
 from shared.jobs.parameters import SegmentParameters
-from worker.batching.policy import Limits, Reason
+from tests.support.polling import wait_until
+from worker.batching.policy import BatchLimits, DispatchReason
 from worker.batching.scheduler import BatchReport, BatchScheduler, Ticket
 from worker.segmenter import Prepared, Segmentation
 
-LIMITS = Limits(max_images=4, max_pixels=1000, max_wait_seconds=0.001)
-SECONDS = 5.0  # the patience of these tests
+LIMITS = BatchLimits(max_images=4, max_pixels=1000, max_wait_seconds=0.001)
+TIMEOUT_SECONDS = 5.0
 
 
 @dataclass
-class HandSegmenter:
-    """Answers each image with a map that holds its number; `gate` holds the batch on the device while it is closed."""
+class FakeSegmenter:
+    """Returns for each image a label map that holds its number; `segment` blocks until `gate` is set."""
 
-    model: str = "test/hand"
+    model: str = "test/fake"
     revision: str = "1"
     device: str = "cpu"
     outcomes: dict[int, MaskmillError | Exception] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class HandSegmenter:
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     warm_up_error: Exception | None = None
-    answers_too_few: bool = False
+    has_missing_outcome: bool = False
 
     def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
         raise NotImplementedError
@@ -43,11 +44,11 @@ class HandSegmenter:
         self.batches.append(numbers)
         self.threads.add(threading.current_thread().name)
         self.entered.release()
-        assert self.gate.wait(SECONDS), "the test forgot to open the gate"
-        answers = [self._answer(number) for number in numbers]
-        return answers[:-1] if self.answers_too_few else answers
+        assert self.gate.wait(TIMEOUT_SECONDS), "the test did not set the gate"
+        outcomes = [self._segment_one(number) for number in numbers]
+        return outcomes[:-1] if self.has_missing_outcome else outcomes
 
-    def _answer(self, number: int) -> Segmentation | MaskmillError:
+    def _segment_one(self, number: int) -> Segmentation | MaskmillError:
         outcome = self.outcomes.get(number)
         if isinstance(outcome, MaskmillError):
             return outcome
@@ -62,37 +63,37 @@ class HandSegmenter:
 
 
 @dataclass
-class Notebook:
-    """Writes down what the engine tells."""
+class RecordingObserver:
+    """Records every event."""
 
     reports: list[BatchReport] = field(default_factory=list)
     dropped: list[tuple[int, int]] = field(default_factory=list)
 
-    def batch_done(self, report: BatchReport) -> None:
+    def batch_completed(self, report: BatchReport) -> None:
         self.reports.append(report)
 
-    def images_dropped(self, *, canceled: int, late: int) -> None:
-        self.dropped.append((canceled, late))
+    def images_dropped(self, *, canceled: int, expired: int) -> None:
+        self.dropped.append((canceled, expired))
 
 
 @dataclass
 class Clock:
-    """Time as the test wants it; the real one until `ahead` is set."""
+    """The monotonic clock, shifted by `offset_seconds`."""
 
-    ahead: float = 0.0
+    offset_seconds: float = 0.0
 
     def __call__(self) -> float:
-        return time.monotonic() + self.ahead
+        return time.monotonic() + self.offset_seconds
 
 
 @dataclass
-class Bench:
-    """An engine and everything around it."""
+class Harness:
+    """A running scheduler and its collaborators."""
 
-    segmenter: HandSegmenter
-    notebook: Notebook
+    segmenter: FakeSegmenter
+    observer: RecordingObserver
     clock: Clock
-    engine: BatchScheduler
+    scheduler: BatchScheduler
 
     def submit(
         self,
@@ -104,291 +105,290 @@ class Bench:
         pixels: int = 10,
     ) -> Ticket:
         prepared = Prepared(pixels=number, height=1, width=pixels, parameters=SegmentParameters())
-        return self.engine.submit(prepared, priority=priority, deadline=deadline, is_wanted=is_wanted)
+        return self.scheduler.submit(prepared, priority=priority, deadline=deadline, is_wanted=is_wanted)
 
-    def occupy(self) -> Ticket:
-        """Put an image on the device that stays there until the gate opens."""
+    def occupy_device(self) -> Ticket:
+        """Put an image on the device that stays there until the gate is set."""
         ticket = self.submit(99)
-        assert self.segmenter.entered.acquire(timeout=SECONDS)
+        assert self.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
         return ticket
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    segmenter, notebook, clock = HandSegmenter(), Notebook(), Clock()
-    engine = BatchScheduler(segmenter, LIMITS, batch_timeout_seconds=60.0, observer=notebook, clock=clock)
-    engine.start().result(SECONDS)
-    yield Bench(segmenter, notebook, clock, engine)
+def harness() -> Iterator[Harness]:
+    segmenter, observer, clock = FakeSegmenter(), RecordingObserver(), Clock()
+    scheduler = BatchScheduler(segmenter, LIMITS, batch_timeout_seconds=60.0, observer=observer, clock=clock)
+    scheduler.start().result(TIMEOUT_SECONDS)
+    yield Harness(segmenter, observer, clock, scheduler)
     segmenter.gate.set()
-    assert engine.stop(timeout_seconds=SECONDS)
+    assert scheduler.stop(timeout_seconds=TIMEOUT_SECONDS)
 
 
-def number_of(ticket: Ticket) -> int:
-    return int(ticket.result(SECONDS).label_map[0, 0])
+def get_number(ticket: Ticket) -> int:
+    return int(ticket.result(TIMEOUT_SECONDS).label_map[0, 0])
 
 
-def build_error(ticket: Ticket) -> BaseException | None:
-    return ticket.exception(SECONDS)
+def get_error(ticket: Ticket) -> BaseException | None:
+    return ticket.exception(TIMEOUT_SECONDS)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
-
-
-def test_images_that_are_on_their_way_share_a_batch_that_goes_when_the_last_is_there() -> None:
-    segmenter, patient = HandSegmenter(), replace(LIMITS, max_wait_seconds=10 * SECONDS)
+def test_announced_images_share_a_batch_that_starts_when_the_last_one_is_submitted() -> None:
+    segmenter, limits = FakeSegmenter(), replace(LIMITS, max_wait_seconds=10 * TIMEOUT_SECONDS)
     segmenter.gate.set()
-    engine = BatchScheduler(segmenter, patient, batch_timeout_seconds=60.0)
-    engine.start().result(SECONDS)
+    scheduler = BatchScheduler(segmenter, limits, batch_timeout_seconds=60.0)
+    scheduler.start().result(TIMEOUT_SECONDS)
 
-    with engine.coming(), engine.coming():
+    with scheduler.announce(), scheduler.announce():
         tickets = [
-            engine.submit(Prepared(number, 1, 10, SegmentParameters()), priority=Priority.NORMAL) for number in (1, 2)
+            scheduler.submit(Prepared(number, 1, 10, SegmentParameters()), priority=Priority.NORMAL)
+            for number in (1, 2)
         ]
 
-    assert [number_of(ticket) for ticket in tickets] == [1, 2]
+    assert [get_number(ticket) for ticket in tickets] == [1, 2]
     assert segmenter.batches == [[1, 2]]
-    assert engine.stop(timeout_seconds=SECONDS)
+    assert scheduler.stop(timeout_seconds=TIMEOUT_SECONDS)
 
 
-def test_a_lone_image_waits_for_nobody(bench: Bench) -> None:
-    bench.segmenter.gate.set()
+def test_an_image_is_not_delayed_if_no_other_is_announced(harness: Harness) -> None:
+    harness.segmenter.gate.set()
 
-    with bench.engine.coming():
-        ticket = bench.submit(1)
+    with harness.scheduler.announce():
+        ticket = harness.submit(1)
 
-    assert number_of(ticket) == 1
-    assert bench.notebook.reports[-1].reason is Reason.ALONE
-
-
-def test_every_image_gets_its_own_result(bench: Bench) -> None:
-    bench.segmenter.gate.set()
-
-    tickets = [bench.submit(number) for number in range(1, 21)]
-
-    assert [number_of(ticket) for ticket in tickets] == list(range(1, 21))
+    assert get_number(ticket) == 1
+    assert harness.observer.reports[-1].reason is DispatchReason.IDLE
 
 
-def test_many_threads_may_submit_at_once(bench: Bench) -> None:
-    bench.segmenter.gate.set()
-    found: list[bool] = []
+def test_every_image_gets_its_own_result(harness: Harness) -> None:
+    harness.segmenter.gate.set()
 
-    def caller(first: int) -> None:
+    tickets = [harness.submit(number) for number in range(1, 21)]
+
+    assert [get_number(ticket) for ticket in tickets] == list(range(1, 21))
+
+
+def test_many_threads_may_submit_at_once(harness: Harness) -> None:
+    harness.segmenter.gate.set()
+    matches: list[bool] = []
+
+    def submit_many(first: int) -> None:
         numbers = range(first, first + 20)
-        tickets = [bench.submit(number) for number in numbers]
-        found.append([number_of(ticket) for ticket in tickets] == list(numbers))
+        tickets = [harness.submit(number) for number in numbers]
+        matches.append([get_number(ticket) for ticket in tickets] == list(numbers))
 
-    threads = [threading.Thread(target=caller, args=(20 * index,)) for index in range(8)]
+    threads = [threading.Thread(target=submit_many, args=(20 * index,)) for index in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(SECONDS)
+        thread.join(TIMEOUT_SECONDS)
 
-    assert found == [True] * 8
-
-
-def test_one_thread_alone_touches_the_model(bench: Bench) -> None:
-    bench.segmenter.gate.set()
-
-    number_of(bench.submit(1))
-
-    assert bench.segmenter.threads == {"engine"}
+    assert matches == [True] * 8
 
 
-def test_what_comes_while_the_device_is_busy_makes_one_batch(bench: Bench) -> None:
-    first = bench.occupy()
-    tickets = [bench.submit(number) for number in (1, 2, 3)]
-    assert bench.engine.waiting_count == 3
+def test_only_the_device_thread_uses_the_model(harness: Harness) -> None:
+    harness.segmenter.gate.set()
 
-    bench.segmenter.gate.set()
+    get_number(harness.submit(1))
 
-    assert [number_of(ticket) for ticket in (first, *tickets)] == [99, 1, 2, 3]
-    assert bench.segmenter.batches == [[99], [1, 2, 3]]
+    assert harness.segmenter.threads == {"device"}
 
 
-def test_the_observer_hears_of_each_batch(bench: Bench) -> None:
-    bench.occupy()
-    tickets = [bench.submit(number) for number in (1, 2, 3, 4)]
-    bench.segmenter.gate.set()
+def test_images_submitted_while_the_device_is_busy_form_one_batch(harness: Harness) -> None:
+    first = harness.occupy_device()
+    tickets = [harness.submit(number) for number in (1, 2, 3)]
+    assert harness.scheduler.queue_length == 3
+
+    harness.segmenter.gate.set()
+
+    assert [get_number(ticket) for ticket in (first, *tickets)] == [99, 1, 2, 3]
+    assert harness.segmenter.batches == [[99], [1, 2, 3]]
+
+
+def test_each_batch_is_reported_to_the_observer(harness: Harness) -> None:
+    harness.occupy_device()
+    tickets = [harness.submit(number) for number in (1, 2, 3, 4)]
+    harness.segmenter.gate.set()
     for ticket in tickets:
-        number_of(ticket)
+        get_number(ticket)
 
-    report = bench.notebook.reports[1]
+    report = harness.observer.reports[1]
 
-    assert (report.size, report.failed, report.pixels, report.reason) == (4, 0, 40, Reason.FULL)
+    assert (report.size, report.failed, report.pixels, report.reason) == (4, 0, 40, DispatchReason.FULL)
     assert report.wait_ms == tuple(ticket.wait_ms for ticket in tickets)
     assert all(ticket.device_ms == report.device_ms > 0 for ticket in tickets)
 
 
-def test_an_error_of_one_image_is_that_images_alone(bench: Bench) -> None:
-    bench.segmenter.outcomes[2] = OutOfMemory("too large")
-    bench.occupy()
-    tickets = [bench.submit(number) for number in (1, 2, 3)]
-    bench.segmenter.gate.set()
+def test_an_error_of_one_image_fails_only_that_image(harness: Harness) -> None:
+    harness.segmenter.outcomes[2] = OutOfMemory("too large")
+    harness.occupy_device()
+    tickets = [harness.submit(number) for number in (1, 2, 3)]
+    harness.segmenter.gate.set()
 
-    assert [number_of(tickets[0]), number_of(tickets[2])] == [1, 3]
-    assert isinstance(build_error(tickets[1]), OutOfMemory)
-    assert bench.notebook.reports[1].failed == 1
-
-
-def test_an_image_that_breaks_the_model_fails_alone(bench: Bench) -> None:
-    bench.segmenter.outcomes[2] = RuntimeError("a bug")
-    bench.occupy()
-    tickets = [bench.submit(number) for number in (1, 2, 3)]
-    bench.segmenter.gate.set()
-
-    assert [number_of(tickets[0]), number_of(tickets[2])] == [1, 3]
-    assert isinstance(build_error(tickets[1]), EngineFailed)
-    assert bench.segmenter.batches == [[99], [1, 2, 3], [1], [2], [3]]
+    assert [get_number(tickets[0]), get_number(tickets[2])] == [1, 3]
+    assert isinstance(get_error(tickets[1]), OutOfMemory)
+    assert harness.observer.reports[1].failed == 1
 
 
-def test_a_model_that_answers_too_few_images_has_failed(bench: Bench) -> None:
-    bench.segmenter.answers_too_few = True
-    bench.segmenter.gate.set()
+def test_an_image_that_makes_the_model_raise_fails_alone(harness: Harness) -> None:
+    harness.segmenter.outcomes[2] = RuntimeError("a bug")
+    harness.occupy_device()
+    tickets = [harness.submit(number) for number in (1, 2, 3)]
+    harness.segmenter.gate.set()
 
-    assert isinstance(build_error(bench.submit(1)), EngineFailed)
-
-
-def test_the_engine_goes_on_after_a_failure(bench: Bench) -> None:
-    bench.segmenter.outcomes[1] = RuntimeError("a bug")
-    bench.segmenter.gate.set()
-    build_error(bench.submit(1))
-
-    assert number_of(bench.submit(2)) == 2
-    assert bench.engine.is_healthy
+    assert [get_number(tickets[0]), get_number(tickets[2])] == [1, 3]
+    assert isinstance(get_error(tickets[1]), EngineFailed)
+    assert harness.segmenter.batches == [[99], [1, 2, 3], [1], [2], [3]]
 
 
-def test_a_device_that_fails_every_batch_is_unhealthy(bench: Bench) -> None:
-    bench.segmenter.outcomes = {number: RuntimeError("device lost") for number in (1, 2, 3)}
-    bench.segmenter.gate.set()
+def test_a_missing_outcome_fails_the_batch(harness: Harness) -> None:
+    harness.segmenter.has_missing_outcome = True
+    harness.segmenter.gate.set()
+
+    assert isinstance(get_error(harness.submit(1)), EngineFailed)
+
+
+def test_the_scheduler_continues_after_a_failure(harness: Harness) -> None:
+    harness.segmenter.outcomes[1] = RuntimeError("a bug")
+    harness.segmenter.gate.set()
+    get_error(harness.submit(1))
+
+    assert get_number(harness.submit(2)) == 2
+    assert harness.scheduler.is_healthy
+
+
+def test_a_device_that_fails_every_batch_is_unhealthy(harness: Harness) -> None:
+    harness.segmenter.outcomes = {number: RuntimeError("device lost") for number in (1, 2, 3)}
+    harness.segmenter.gate.set()
 
     for number in (1, 2, 3):
-        assert isinstance(build_error(bench.submit(number)), EngineFailed)
+        assert isinstance(get_error(harness.submit(number)), EngineFailed)
 
-    assert not bench.engine.is_healthy
-
-
-def test_what_is_not_wanted_any_more_gets_no_device_time(bench: Bench) -> None:
-    bench.occupy()
-    unwanted, wanted = bench.submit(1, is_wanted=lambda: False), bench.submit(2)
-    bench.segmenter.gate.set()
-
-    assert isinstance(build_error(unwanted), Canceled)
-    assert number_of(wanted) == 2
-    assert bench.segmenter.batches == [[99], [2]]
-    assert bench.notebook.dropped == [(1, 0)]
+    assert not harness.scheduler.is_healthy
 
 
-def test_a_canceled_ticket_gets_no_device_time(bench: Bench) -> None:
-    bench.occupy()
-    ticket = bench.submit(1)
+def test_an_image_that_is_not_wanted_any_more_is_not_segmented(harness: Harness) -> None:
+    harness.occupy_device()
+    unwanted, wanted = harness.submit(1, is_wanted=lambda: False), harness.submit(2)
+    harness.segmenter.gate.set()
+
+    assert isinstance(get_error(unwanted), Canceled)
+    assert get_number(wanted) == 2
+    assert harness.segmenter.batches == [[99], [2]]
+    assert harness.observer.dropped == [(1, 0)]
+
+
+def test_a_canceled_ticket_is_not_segmented(harness: Harness) -> None:
+    harness.occupy_device()
+    ticket = harness.submit(1)
 
     assert ticket.cancel()
-    bench.segmenter.gate.set()
-    wait_until(lambda: bench.engine.waiting_count == 0)
+    harness.segmenter.gate.set()
+    wait_until(lambda: harness.scheduler.queue_length == 0, "an empty queue")
 
-    assert bench.segmenter.batches == [[99]]
-
-
-def test_what_is_past_its_deadline_gets_no_device_time(bench: Bench) -> None:
-    bench.occupy()
-    late, early = bench.submit(1, deadline=bench.clock() + 10), bench.submit(2, deadline=bench.clock() + 1000)
-    bench.clock.ahead = 100.0
-    bench.segmenter.gate.set()
-
-    assert isinstance(build_error(late), DeadlineExceeded)
-    assert number_of(early) == 2
-    assert bench.segmenter.batches == [[99], [2]]
-    assert bench.notebook.dropped == [(0, 1)]
+    assert harness.segmenter.batches == [[99]]
 
 
-def test_a_question_that_breaks_does_not_stop_the_engine(bench: Bench) -> None:
-    def broken() -> bool:
-        raise RuntimeError("cannot tell")
+def test_an_image_past_its_deadline_is_not_segmented(harness: Harness) -> None:
+    harness.occupy_device()
+    expired, timely = (
+        harness.submit(1, deadline=harness.clock() + 10),
+        harness.submit(2, deadline=harness.clock() + 1000),
+    )
+    harness.clock.offset_seconds = 100.0
+    harness.segmenter.gate.set()
 
-    bench.segmenter.gate.set()
+    assert isinstance(get_error(expired), DeadlineExceeded)
+    assert get_number(timely) == 2
+    assert harness.segmenter.batches == [[99], [2]]
+    assert harness.observer.dropped == [(0, 1)]
 
-    assert number_of(bench.submit(1, is_wanted=broken)) == 1
-    assert number_of(bench.submit(2)) == 2
+
+def test_an_is_wanted_callback_that_raises_does_not_stop_the_scheduler(harness: Harness) -> None:
+    def fail() -> bool:
+        raise RuntimeError("a bug in a callback")
+
+    harness.segmenter.gate.set()
+
+    assert get_number(harness.submit(1, is_wanted=fail)) == 1
+    assert get_number(harness.submit(2)) == 2
 
 
-def test_interactive_images_go_first(bench: Bench) -> None:
-    bench.occupy()
-    tickets = [bench.submit(number, priority=Priority.NORMAL) for number in (1, 2, 3, 4)]
-    tickets += [bench.submit(number) for number in (5, 6)]
-    bench.segmenter.gate.set()
+def test_interactive_images_are_served_first(harness: Harness) -> None:
+    harness.occupy_device()
+    tickets = [harness.submit(number, priority=Priority.NORMAL) for number in (1, 2, 3, 4)]
+    tickets += [harness.submit(number) for number in (5, 6)]
+    harness.segmenter.gate.set()
     for ticket in tickets:
-        number_of(ticket)
+        get_number(ticket)
 
-    assert bench.segmenter.batches == [[99], [5, 6, 1, 2], [3, 4]]
-
-
-def test_a_batch_that_does_not_return_makes_the_engine_stuck(bench: Bench) -> None:
-    bench.occupy()
-    assert bench.engine.is_healthy
-
-    bench.clock.ahead = 61.0
-
-    assert bench.engine.is_stuck
-    assert not bench.engine.is_healthy
+    assert harness.segmenter.batches == [[99], [5, 6, 1, 2], [3, 4]]
 
 
-def test_an_engine_that_got_its_batch_back_is_not_stuck_any_more(bench: Bench) -> None:
-    ticket = bench.occupy()
-    bench.clock.ahead = 61.0
-    bench.segmenter.gate.set()
+def test_a_scheduler_is_hung_after_the_batch_timeout(harness: Harness) -> None:
+    harness.occupy_device()
+    assert harness.scheduler.is_healthy
 
-    number_of(ticket)
+    harness.clock.offset_seconds = 61.0
 
-    assert bench.engine.is_healthy
+    assert harness.scheduler.is_hung
+    assert not harness.scheduler.is_healthy
 
 
-def test_stopping_with_a_drain_serves_what_waits(bench: Bench) -> None:
-    bench.occupy()
-    tickets = [bench.submit(number) for number in range(1, 8)]
-    bench.segmenter.gate.set()
+def test_a_scheduler_is_not_hung_any_more_when_its_batch_returns(harness: Harness) -> None:
+    ticket = harness.occupy_device()
+    harness.clock.offset_seconds = 61.0
+    harness.segmenter.gate.set()
 
-    assert bench.engine.stop(drain=True, timeout_seconds=SECONDS)
+    get_number(ticket)
+
+    assert harness.scheduler.is_healthy
+
+
+def test_stopping_with_a_drain_segments_the_queued_images(harness: Harness) -> None:
+    harness.occupy_device()
+    tickets = [harness.submit(number) for number in range(1, 8)]
+    harness.segmenter.gate.set()
+
+    assert harness.scheduler.stop(drain=True, timeout_seconds=TIMEOUT_SECONDS)
 
     assert [ticket.done() for ticket in tickets] == [True] * 7
-    assert [number_of(ticket) for ticket in tickets] == list(range(1, 8))
+    assert [get_number(ticket) for ticket in tickets] == list(range(1, 8))
 
 
-def test_stopping_without_a_drain_gives_back_what_waits(bench: Bench) -> None:
-    on_device = bench.occupy()
-    waiting = bench.submit(1)
+def test_stopping_without_a_drain_rejects_the_queued_images(harness: Harness) -> None:
+    on_device = harness.occupy_device()
+    waiting = harness.submit(1)
 
-    assert not bench.engine.stop(drain=False, timeout_seconds=0.0)
-    assert isinstance(build_error(waiting), ModelNotReady)
-    bench.segmenter.gate.set()
+    assert not harness.scheduler.stop(drain=False, timeout_seconds=0.0)
+    assert isinstance(get_error(waiting), ModelNotReady)
+    harness.segmenter.gate.set()
 
-    assert number_of(on_device) == 99
-
-
-def test_a_stopped_engine_takes_nothing(bench: Bench) -> None:
-    bench.engine.stop(timeout_seconds=SECONDS)
-
-    ticket = bench.submit(1)
-
-    assert isinstance(build_error(ticket), ModelNotReady)
-    assert not bench.engine.is_healthy
+    assert get_number(on_device) == 99
 
 
-def test_an_engine_that_was_never_started_can_be_stopped() -> None:
-    engine = BatchScheduler(HandSegmenter(), LIMITS, batch_timeout_seconds=60.0)
+def test_a_stopped_scheduler_accepts_no_image(harness: Harness) -> None:
+    harness.scheduler.stop(timeout_seconds=TIMEOUT_SECONDS)
 
-    assert engine.stop()
+    ticket = harness.submit(1)
+
+    assert isinstance(get_error(ticket), ModelNotReady)
+    assert not harness.scheduler.is_healthy
 
 
-def test_a_warm_up_that_fails_is_told_and_nothing_waits_for_ever() -> None:
-    engine = BatchScheduler(HandSegmenter(warm_up_error=RuntimeError("no device")), LIMITS, batch_timeout_seconds=60.0)
-    ticket = engine.submit(Prepared(1, 1, 1, SegmentParameters()), priority=Priority.NORMAL)
+def test_a_scheduler_that_was_never_started_can_be_stopped() -> None:
+    scheduler = BatchScheduler(FakeSegmenter(), LIMITS, batch_timeout_seconds=60.0)
 
-    warm = engine.start()
+    assert scheduler.stop()
 
-    assert isinstance(warm.exception(SECONDS), RuntimeError)
-    assert isinstance(build_error(ticket), EngineFailed)
-    assert not engine.is_healthy
+
+def test_a_failed_warm_up_is_reported_and_fails_the_queued_images() -> None:
+    scheduler = BatchScheduler(
+        FakeSegmenter(warm_up_error=RuntimeError("no device")), LIMITS, batch_timeout_seconds=60.0
+    )
+    ticket = scheduler.submit(Prepared(1, 1, 1, SegmentParameters()), priority=Priority.NORMAL)
+
+    warm_up = scheduler.start()
+
+    assert isinstance(warm_up.exception(TIMEOUT_SECONDS), RuntimeError)
+    assert isinstance(get_error(ticket), EngineFailed)
+    assert not scheduler.is_healthy

@@ -1,1 +1,4 @@
-"""Output formats, one file each: pure functions of a segmentation.  No torch, no stores."""
+"""Output formats, one file each: `render(segmentation, image)`, a pure function.
+
+Imports no torch, no stores and nothing of the job's pipeline.
+"""

@@ -1,7 +1,8 @@
-"""Masks as PNG files, written from the runs of a label map: a mask costs what its outline is long, not its area.
+"""Masks as PNG files, encoded from the runs of a label map: the cost grows with a mask's outline, not with its area.
 
-A mask is two values in long runs, so there is nothing to search for: a run is a literal and copies of it, under one
-Huffman code that suits every mask (RFC 1951).  Pure, no torch.
+A mask consists of two values in long runs, so DEFLATE needs no search for matches: each run is one literal and matches
+at distance 1, under one fixed choice of Huffman codes that suits every mask (RFC 1951, section 3.2.7, "compression with
+dynamic Huffman codes"; RFC 1950 for the zlib stream around it).  Pure, no torch.
 """
 
 import struct
@@ -16,39 +17,48 @@ from numpy.typing import NDArray
 
 from worker.segmenter import LabelMap
 
-_LONGEST_COPY = 258
-_BLOCK_END = 256
-# How long the codes are.  The longest copy is a single 0 bit, and so is its distance: what an even expanse is made of
-# are zero bits, and those need no writing.
-_CODE_LENGTHS = {285: 1, 0: 3, 255: 3, 256: 6, 257: 6, 258: 6, **dict.fromkeys(range(259, 285), 7)}
-# The same for what tells these lengths; 18 stands for many symbols that never occur.
-_TELLING_LENGTHS = {7: 2, 18: 2, 3: 2, 1: 3, 6: 3}
-_TELLING_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1)
-_MOST_NEVER = 138
-_WIDEST_FIELD = 16
-_ADLER = 65521
+_MAX_MATCH_LENGTH = 258
+_END_OF_BLOCK = 256
+_MAX_LENGTH_SYMBOL = 285
+# Code lengths of the literal/length alphabet in bits.  The longest match (symbol 285) and its distance have one zero
+# bit each: a uniform area consists of these only, and zero bits need no writing.
+_LITERAL_LENGTH_CODE_LENGTHS = {285: 1, 0: 3, 255: 3, 256: 6, 257: 6, 258: 6, **dict.fromkeys(range(259, 285), 7)}
+# Code lengths of the code length alphabet, in which the lengths above are transmitted.
+_CODE_LENGTH_CODE_LENGTHS = {7: 2, 18: 2, 3: 2, 1: 3, 6: 3}
+# The order in which they are transmitted (RFC 1951, section 3.2.7).
+_CODE_LENGTH_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1)
+# Symbol 18 of the code length alphabet repeats a length of zero 11 to 138 times, in 7 extra bits.
+_REPEAT_ZERO = 18
+_MIN_ZERO_REPEAT = 11
+_MAX_ZERO_REPEAT = 138
+# The longest token of _build_tokens(): a literal, a match and its extra bits.
+_MAX_TOKEN_BITS = 16
+_ADLER_MODULUS = 65521
 
-Bits = tuple[int, int]
-"""A value whose lowest bit goes first, and how many bits it has."""
+BitString = tuple[int, int]
+"""A value, whose lowest bit is first in the stream, and its number of bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """Where in the rows of a label map, each with a 0 before it, which value begins and ends.
+class RunLengthEncoding:
+    """The runs of equal values in the rows of a label map, each row with its PNG filter byte 0 in front.
 
-    starts, ends: (R,) int64, counted in bytes of an 8-bit PNG's data before compression.  owners: (R,) the values.
+    width, height: of the label map.
+    starts, ends: (R,) int64, offsets into the uncompressed data of an 8-bit PNG; `ends` are exclusive.
+    values: (R,) the value of each run.
     """
 
     width: int
     height: int
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
-    owners: NDArray[np.generic]
+    values: NDArray[np.generic]
 
     @classmethod
-    def of(cls, label_map: LabelMap) -> Self:
+    def from_label_map(cls, label_map: LabelMap) -> Self:
+        """Encode a label map (H, W)."""
         height, width = label_map.shape
-        # PNG names each row's filter before it: 0 is none.
+        # The first byte of a row in PNG is its filter type: 0 is none.
         rows = np.zeros((height, width + 1), label_map.dtype)
         rows[:, 1:] = label_map
         flat = rows.ravel()
@@ -56,11 +66,11 @@ class Runs:
         starts = np.append(0, ends[:-1])
         return cls(width, height, starts, ends, flat[starts])
 
-    def mask_png(self, segment_id: int) -> bytes:
-        """Return an 8-bit greyscale PNG of the map's size: 255 where it has this id (not 0), 0 elsewhere."""
-        mine = self.owners == segment_id
+    def encode_mask_png(self, segment_id: int) -> bytes:
+        """Return an 8-bit greyscale PNG of the map's size: 255 where the map has this id (not 0), 0 elsewhere."""
+        is_segment = self.values == segment_id
         header = struct.pack(">IIBBBBB", self.width, self.height, 8, 0, 0, 0, 0)
-        data = _deflated(self.starts[mine], self.ends[mine], self.height * (self.width + 1))
+        data = _compress(self.starts[is_segment], self.ends[is_segment], self.height * (self.width + 1))
         return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
@@ -68,97 +78,123 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _deflated(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> bytes:
-    """Return `size` bytes in zlib's format: 255 from each start to its end, and 0 elsewhere.  The first is 0."""
+def _compress(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> bytes:
+    """Return a zlib stream of `size` bytes: 255 from each start to its end, and 0 elsewhere.
+
+    The first byte is 0, because it is a filter type; so runs of 0 and of 255 alternate, beginning with 0.
+    """
     edges = np.append(np.stack([starts, ends], axis=1).ravel(), size)
-    lengths = np.diff(edges, prepend=0)  # of zeros and of 255 in turn
-    if not lengths[-1]:
-        lengths = lengths[:-1]
-    copies, rest = np.divmod(lengths - 1, _LONGEST_COPY)
-    table = _fields()  # (2, 258, 2)
-    fields = table[np.arange(lengths.size) % 2, rest]
-    head, end = _header(), _end()
-    # What lies between two fields are the longest copies, two zero bits each.
-    places = head[1] + np.cumsum(fields[:, 1] + 2 * copies)
-    bits = np.zeros(int(places[-1]) + _WIDEST_FIELD, np.uint8)
-    bits[: head[1]] = _spread(head)
-    bits[places[-1] : places[-1] + end[1]] = _spread(end)
-    begins = np.append(head[1], places[:-1])
-    for place in range(_WIDEST_FIELD):
-        bits[begins + place] |= ((fields[:, 0] >> place) & 1).astype(np.uint8)
-    block = np.packbits(bits[: places[-1] + end[1]], bitorder="little").tobytes()
+    run_lengths = np.diff(edges, prepend=0)
+    if not run_lengths[-1]:
+        run_lengths = run_lengths[:-1]
+    longest_matches, remainders = np.divmod(run_lengths - 1, _MAX_MATCH_LENGTH)
+    tokens = _build_tokens()[np.arange(run_lengths.size) % 2, remainders]  # (runs, 2)
+    header, end_of_block = _encode_block_header(), _end_of_block()
+    # Between two tokens lie the longest matches of a run, two zero bits each.
+    token_ends = header[1] + np.cumsum(tokens[:, 1] + 2 * longest_matches)
+    token_starts = np.append(header[1], token_ends[:-1])
+    bits = np.zeros(int(token_ends[-1]) + _MAX_TOKEN_BITS, np.uint8)
+    bits[: header[1]] = _unpack_bits(header)
+    bits[token_ends[-1] : token_ends[-1] + end_of_block[1]] = _unpack_bits(end_of_block)
+    for place in range(_MAX_TOKEN_BITS):
+        bits[token_starts + place] |= ((tokens[:, 0] >> place) & 1).astype(np.uint8)
+    block = np.packbits(bits[: token_ends[-1] + end_of_block[1]], bitorder="little").tobytes()
     return b"\x78\x01" + block + struct.pack(">I", _adler32(starts, ends, size))
 
 
 def _adler32(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> int:
-    """Return the checksum of what _deflated() packs: a sum, and one in which earlier bytes count more often."""
-    areas = ends - starts
-    plain = 1 + 255 * int(areas.sum())
-    weighted = size + 255 * int((areas * (2 * size - starts - ends + 1) // 2 % _ADLER).sum())
-    return weighted % _ADLER << 16 | plain % _ADLER
+    """Return the Adler-32 checksum (RFC 1950, section 8.2) of the data of _compress(), from its runs in closed form."""
+    lengths = ends - starts
+    low = 1 + 255 * int(lengths.sum())
+    high = size + 255 * int((lengths * (2 * size - starts - ends + 1) // 2 % _ADLER_MODULUS).sum())
+    return high % _ADLER_MODULUS << 16 | low % _ADLER_MODULUS
 
 
 @cache
-def _fields() -> NDArray[np.int64]:
-    """Return (2, 258, 2): for a run of zeros or of 255, longer than its longest copies by 1 to 258, value and width."""
-    codes = _codes(_CODE_LENGTHS)
-    return np.array([[_field(codes, value, rest) for rest in range(_LONGEST_COPY)] for value in (0, 255)])
+def _build_tokens() -> NDArray[np.int64]:
+    """Return (2, 258, 2): bit string of a run of 0 or of 255 by its remainder, as a value and a number of bits.
+
+    The remainder is the length of the run less 1 and less its longest matches: 0 to 257.
+    """
+    codes = _build_huffman_code(_LITERAL_LENGTH_CODE_LENGTHS)
+    return np.array([[_encode_run(codes, value, rest) for rest in range(_MAX_MATCH_LENGTH)] for value in (0, 255)])
 
 
-def _field(codes: Mapping[int, Bits], value: int, rest: int) -> Bits:
-    """Return a literal and a copy of `rest` more bytes; those that are too few for a copy are literals too."""
+def _encode_run(codes: Mapping[int, BitString], literal: int, rest: int) -> BitString:
+    """Return a literal and a match of `rest` more bytes; below the shortest match of 3 bytes they are literals too."""
     if rest < 3:
-        return _joined([codes[value]] * (1 + rest))
-    symbol, first, extra = next(found for found in reversed(_copy_symbols()) if found[1] <= rest)
+        return _concatenate([codes[literal]] * (1 + rest))
+    symbol, base, extra_bits = next(row for row in reversed(_length_symbols()) if row[1] <= rest)
     distance = (0, 1)
-    return _joined([codes[value], codes[symbol], (rest - first, extra), distance])
+    return _concatenate([codes[literal], codes[symbol], (rest - base, extra_bits), distance])
 
 
-def _copy_symbols() -> list[tuple[int, int, int]]:
-    """Return each symbol for a copy, the shortest length that it stands for, and how many bits tell the length."""
-    symbols, first = [], 3
-    for symbol in range(257, 285):
-        extra = max(0, (symbol - 261) // 4)
-        symbols.append((symbol, first, extra))
-        first += 1 << extra
+def _length_symbols() -> list[tuple[int, int, int]]:
+    """Return length symbols below 285, their shortest matches and numbers of extra bits (RFC 1951, section 3.2.5)."""
+    symbols, base = [], 3
+    for symbol in range(257, _MAX_LENGTH_SYMBOL):
+        extra_bits = max(0, (symbol - 261) // 4)
+        symbols.append((symbol, base, extra_bits))
+        base += 1 << extra_bits
     return symbols
 
 
 @cache
-def _header() -> Bits:
-    """Return what a block begins with: that it is the last one, and its codes."""
-    telling = _codes(_TELLING_LENGTHS)
-    used = sorted(_CODE_LENGTHS)
-    told: list[Bits] = []
-    for symbol, before in zip(used, [-1, *used[:-1]], strict=True):
-        never = symbol - before - 1
-        while never:
-            told += [telling[18], (min(never, _MOST_NEVER) - 11, 7)]
-            never -= min(never, _MOST_NEVER)
-        told.append(telling[_CODE_LENGTHS[symbol]])
-    only_distance = telling[1]
-    lengths = [(_TELLING_LENGTHS.get(symbol, 0), 3) for symbol in _TELLING_ORDER]
-    counts = [(286 - 257, 5), (1 - 1, 5), (len(_TELLING_ORDER) - 4, 4)]
-    return _joined([(1, 1), (2, 2), *counts, *lengths, *told, only_distance])
+def _encode_block_header() -> BitString:
+    """Return the header of a final block with dynamic Huffman codes (RFC 1951, section 3.2.7)."""
+    codes = _build_huffman_code(_CODE_LENGTH_CODE_LENGTHS)
+    final_block, block_type = (1, 1), (2, 2)
+    hlit = (_MAX_LENGTH_SYMBOL + 1 - 257, 5)
+    hdist = (1 - 1, 5)  # one distance code, for distance 1
+    hclen = (len(_CODE_LENGTH_ORDER) - 4, 4)
+    code_length_lengths = [(_CODE_LENGTH_CODE_LENGTHS.get(symbol, 0), 3) for symbol in _CODE_LENGTH_ORDER]
+    distance_lengths = [codes[1]]
+    return _concatenate(
+        [
+            *(final_block, block_type, hlit, hdist, hclen),
+            *code_length_lengths,
+            *_encode_literal_length_lengths(codes),
+            *distance_lengths,
+        ]
+    )
+
+
+def _encode_literal_length_lengths(codes: Mapping[int, BitString]) -> list[BitString]:
+    """Return the code lengths of the literal/length alphabet in the code length alphabet.
+
+    Each gap of symbols that do not occur is long enough for _REPEAT_ZERO.
+    """
+    encoded: list[BitString] = []
+    used = sorted(_LITERAL_LENGTH_CODE_LENGTHS)
+    for symbol, previous in zip(used, [-1, *used[:-1]], strict=True):
+        unused = symbol - previous - 1
+        while unused:
+            repeat = min(unused, _MAX_ZERO_REPEAT)
+            encoded += [codes[_REPEAT_ZERO], (repeat - _MIN_ZERO_REPEAT, 7)]
+            unused -= repeat
+        encoded.append(codes[_LITERAL_LENGTH_CODE_LENGTHS[symbol]])
+    return encoded
 
 
 @cache
-def _end() -> Bits:
-    """Return what a block ends with."""
-    return _codes(_CODE_LENGTHS)[_BLOCK_END]
+def _end_of_block() -> BitString:
+    return _build_huffman_code(_LITERAL_LENGTH_CODE_LENGTHS)[_END_OF_BLOCK]
 
 
-def _codes(lengths: Mapping[int, int]) -> dict[int, Bits]:
-    """Return the canonical Huffman code of these lengths, with the highest bit of each code first in the stream."""
-    codes, code, before = {}, 0, 0
+def _build_huffman_code(lengths: Mapping[int, int]) -> dict[int, BitString]:
+    """Return the canonical Huffman code of these lengths (RFC 1951, section 3.2.2).
+
+    The highest bit of a code is first in the stream, so each code is reversed.
+    """
+    codes, code, previous = {}, 0, 0
     for length, symbol in sorted((length, symbol) for symbol, length in lengths.items()):
-        code <<= length - before
+        code <<= length - previous
         codes[symbol] = (int(f"{code:0{length}b}"[::-1], 2), length)
-        code, before = code + 1, length
+        code, previous = code + 1, length
     return codes
 
 
-def _joined(parts: Sequence[Bits]) -> Bits:
+def _concatenate(parts: Sequence[BitString]) -> BitString:
     value = width = 0
     for part, bits in parts:
         value |= part << width
@@ -166,5 +202,5 @@ def _joined(parts: Sequence[Bits]) -> Bits:
     return value, width
 
 
-def _spread(field: Bits) -> list[int]:
-    return [field[0] >> place & 1 for place in range(field[1])]
+def _unpack_bits(bits: BitString) -> list[int]:
+    return [bits[0] >> place & 1 for place in range(bits[1])]

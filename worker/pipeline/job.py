@@ -20,7 +20,7 @@ from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import inbox_key, object_key
 from worker.batching.scheduler import Ticket
-from worker.formats.render import labels_png, masks_zip, overlay_png
+from worker.formats import labels, masks, overlay
 from worker.pipeline.decode import decode
 from worker.pipeline.leases import Lease, LeaseKeeper
 from worker.segmenter import Prepared, Segmentation, Segmenter
@@ -140,13 +140,13 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
     watch.timings_ms["device"] = round(ticket.device_ms, 2)
     lease.check()
     with watch.stage("render"):
-        archive, masks = masks_zip(segmentation)
+        rendered = masks.render(segmentation, image)
     if request.priority is Priority.INTERACTIVE:
         with watch.stage("reply"):
-            services.payloads.reply(request.id, hf_array(segmentation.segments, archive, masks))
+            services.payloads.reply(request.id, hf_array(segmentation.segments, rendered.content, rendered.ranges))
         # What is left can wait; who reads the reply, on this very machine perhaps, should not have to share the cores.
         time.sleep(COURTESY_SECONDS)
-    files = {"masks.zip": (archive, "application/zip"), **render(segmentation, image, request.priority, watch)}
+    files = {"masks.zip": (rendered.content, "application/zip"), **render(segmentation, image, request.priority, watch)}
     lease.check()
     with watch.stage("store"):
         for name, (content, content_type) in files.items():
@@ -157,7 +157,7 @@ def run_attempt(lease: Lease, services: Services) -> JobResult:
         attempt,
         model_revision=services.segmenter.revision,
         segments=segmentation.segments,
-        masks=masks,
+        masks=rendered.ranges,
         timings_ms=watch.timings_ms,
     )
 
@@ -167,11 +167,11 @@ def render(
 ) -> dict[str, tuple[bytes, str]]:
     """Return what is stored beside the masks: contents and their types by name."""
     with watch.stage("labels"):
-        files = {"labels.png": (labels_png(segmentation.label_map), "image/png")}
+        files = {"labels.png": (labels.render(segmentation, image).content, "image/png")}
     # Who waits for the masks has the photo; who comes back later wants to see them on it.
     if priority is Priority.NORMAL:
         with watch.stage("overlay"):
-            files["overlay.png"] = (overlay_png(image, segmentation), "image/png")
+            files["overlay.png"] = (overlay.render(segmentation, image).content, "image/png")
     return files
 
 

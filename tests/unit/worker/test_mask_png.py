@@ -1,4 +1,4 @@
-"""A mask that is written from runs must be a file that every decoder reads, and say the same as the map."""
+"""A mask PNG encoded from runs must be readable by every decoder and equal the mask of the label map."""
 
 import io
 import zlib
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.formats.mask_png import Runs
+from worker.formats.mask_png import RunLengthEncoding
 
-# Around the longest copy, where a run's last piece has every length that there is.
+# Around multiples of the longest match (258), so that every length of a run's last token occurs.
 widths = st.one_of(st.integers(1, 20), st.integers(250, 265), st.integers(510, 525))
 
 
 @st.composite
 def label_maps(draw: st.DrawFn) -> NDArray[np.uint8]:
-    """Rows that are mostly even, with pieces of other values."""
+    """Draw label maps whose rows are mostly uniform, with runs of other values."""
     height, width = draw(st.integers(1, 6)), draw(widths)
     label_map = np.full((height, width), draw(st.integers(0, 2)), np.uint8)
     for _ in range(draw(st.integers(0, 8))):
@@ -29,41 +29,41 @@ def label_maps(draw: st.DrawFn) -> NDArray[np.uint8]:
 
 
 @given(label_map=label_maps(), number=st.integers(1, 3))
-def test_pillow_and_opencv_read_the_mask_that_was_meant(label_map: NDArray[np.uint8], number: int) -> None:
-    meant = np.where(label_map == number, 255, 0)
+def test_pillow_and_opencv_decode_the_mask(label_map: NDArray[np.uint8], number: int) -> None:
+    expected = np.where(label_map == number, 255, 0)
 
-    png = Runs.of(label_map).mask_png(number)
+    png = RunLengthEncoding.from_label_map(label_map).encode_mask_png(number)
 
     image = Image.open(io.BytesIO(png))
     assert image.mode == "L"
-    assert np.array_equal(np.asarray(image), meant)
-    assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED), meant)
+    assert np.array_equal(np.asarray(image), expected)
+    assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED), expected)
 
 
 @given(label_map=label_maps())
-def test_the_pixels_unpack_with_their_checksum_and_nothing_is_left_over(label_map: NDArray[np.uint8]) -> None:
-    png = Runs.of(label_map).mask_png(1)
+def test_the_zlib_stream_has_a_valid_checksum_and_no_trailing_bytes(label_map: NDArray[np.uint8]) -> None:
+    png = RunLengthEncoding.from_label_map(label_map).encode_mask_png(1)
 
-    unpacking = zlib.decompressobj()
-    rows = unpacking.decompress(png[png.index(b"IDAT") + 4 : png.index(b"IEND") - 8])
+    decompressor = zlib.decompressobj()
+    rows = decompressor.decompress(png[png.index(b"IDAT") + 4 : png.index(b"IEND") - 8])
 
-    assert unpacking.eof
-    assert unpacking.unused_data == b""
+    assert decompressor.eof
+    assert decompressor.unused_data == b""
     assert len(rows) == label_map.shape[0] * (label_map.shape[1] + 1)
 
 
 @pytest.mark.parametrize("length", range(1, 2 * 258 + 3))
-def test_a_run_of_every_length_comes_back(length: int) -> None:
+def test_a_run_of_any_length_is_decoded_exactly(length: int) -> None:
     label_map = np.zeros((2, 600), np.uint8)
     label_map[0, 7 : 7 + length] = 1
 
-    decoded = np.asarray(Image.open(io.BytesIO(Runs.of(label_map).mask_png(1))))
+    decoded = np.asarray(Image.open(io.BytesIO(RunLengthEncoding.from_label_map(label_map).encode_mask_png(1))))
 
     assert np.array_equal(decoded, 255 * label_map)
 
 
-def test_an_even_expanse_costs_next_to_nothing() -> None:
+def test_a_uniform_area_compresses_to_a_few_kilobytes() -> None:
     label_map = np.zeros((3000, 4000), np.uint8)
     label_map[1000:2000] = 1
 
-    assert len(Runs.of(label_map).mask_png(1)) < 20_000
+    assert len(RunLengthEncoding.from_label_map(label_map).encode_mask_png(1)) < 20_000

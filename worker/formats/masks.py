@@ -1,0 +1,37 @@
+"""masks.zip: one PNG per segment.  Pure, no torch."""
+
+import zipfile
+from io import BytesIO
+
+from PIL.Image import Image
+
+from shared.jobs.result import ByteRange
+from worker.formats.mask_png import RunLengthEncoding
+from worker.formats.rendered import Rendered
+from worker.segmenter import Segmentation
+
+# The earliest date of the zip format, so that equal masks give equal bytes.
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_REGULAR_FILE_0644 = 0o100644 << 16
+
+
+def render(segmentation: Segmentation, image: Image) -> Rendered:
+    """Pack the mask of every segment into a zip with the entries 1.png, 2.png, ... by segment id.
+
+    Entries are stored, not compressed, so each range of the result is the PNG file of that segment: 8-bit greyscale,
+    the size of the label map, 255 inside the segment and 0 elsewhere.
+
+    Args:
+        image: not used.
+    """
+    buffer = BytesIO()
+    ranges: dict[int, ByteRange] = {}
+    encoding = RunLengthEncoding.from_label_map(segmentation.label_map)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for segment in segmentation.segments:
+            entry = zipfile.ZipInfo(f"{segment.id}.png", _ZIP_EPOCH)
+            entry.external_attr = _REGULAR_FILE_0644
+            png = encoding.encode_mask_png(segment.id)
+            archive.writestr(entry, png)
+            ranges[segment.id] = ByteRange(offset=buffer.tell() - len(png), length=len(png))
+    return Rendered(buffer.getvalue(), ranges)

@@ -1,0 +1,31 @@
+"""PNG encoding with parameters that suit the pixels.  Pure, no torch."""
+
+from enum import Enum
+
+import cv2
+from cv2.typing import MatLike
+
+
+class PngStrategy(Enum):
+    """Parameters of cv2.imencode(): level, zlib strategy and row filter."""
+
+    # Label maps consist of long runs of one value: run-length matching on unfiltered rows is the fastest and among the
+    # smallest (measured against every other strategy, filter and level, and against Pillow).
+    RUN_LENGTH = (
+        *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+        *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+        *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+    )
+    # A filtered photo has hardly any matches: searching for them takes a seventh of the time and saves a hundredth of
+    # the size.
+    HUFFMAN_ONLY = (
+        *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+        *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+        *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    )
+
+
+def encode_png(pixels: MatLike, strategy: PngStrategy) -> bytes:
+    """Encode uint8 or uint16 pixels, (H, W) greyscale or (H, W, 3) BGR, as a PNG of the same bit depth."""
+    encoded = cv2.imencode(".png", pixels, strategy.value)[1]
+    return encoded.tobytes()

@@ -1,12 +1,13 @@
-"""Connections to Redis that give up quickly, and the translation of its errors into ours."""
+"""Redis connections with short timeouts, and the translation of Redis errors into errors of this service."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 import redis
 from redis.backoff import NoBackoff
+from redis.client import PubSub
 from redis.retry import Retry
 
 from shared.errors import StoreUnavailable
@@ -14,37 +15,96 @@ from shared.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Reply = TypeVar("Reply", str, bytes)
+Key = str
+Value = str | bytes | int | float
 
-# redis-py's own annotations say bytes or str of every answer; which one it is, connect() decides.
-RedisClient = Any
+# More than a process has threads, so that a burst of requests never exhausts the pool and looks like an outage.
+MAX_CONNECTIONS = 1000
+HEALTH_CHECK_INTERVAL_SECONDS = 30
 
 
-def connect(settings: Settings, *, decode: bool = True) -> RedisClient:
-    """Return a client of a pool of its own; nothing is connected before the first command.
+class RedisScript(Protocol):
+    """A Lua script, sent by its hash."""
+
+    def __call__(self, keys: Sequence[Key] = (), args: Sequence[Value] = ()) -> Any: ...
+
+
+class RedisPipeline(Protocol):
+    """Commands that are sent together; execute() returns their replies in order."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def hgetall(self, name: Key) -> Self: ...
+    def hset(self, name: Key, key: str, value: Value) -> Self: ...
+    def publish(self, channel: Key, message: str) -> Self: ...
+    def set(self, name: Key, value: Value, *, ex: int) -> Self: ...
+    def zadd(self, name: Key, mapping: Mapping[str, float]) -> Self: ...
+    def zremrangebyscore(self, name: Key, min: float | str, max: float | str) -> Self: ...
+    def execute(self) -> list[Any]: ...
+
+
+class RedisCommands(Protocol[Reply]):
+    """The commands of redis.Redis that this service uses, for one type of reply.
+
+    redis-py declares each reply as str or bytes; which one it is depends on `decode_responses`.
+    """
+
+    def delete(self, *names: Key) -> int: ...
+    def exists(self, *names: Key) -> int: ...
+    def get(self, name: Key) -> Reply | None: ...
+    def hgetall(self, name: Key) -> dict[Reply, Reply]: ...
+    def llen(self, name: Key) -> int: ...
+    def lpush(self, name: Key, *values: Value) -> int: ...
+    def ping(self) -> bool: ...
+    def pipeline(self, transaction: bool = True) -> RedisPipeline: ...
+    def pubsub(self, *, ignore_subscribe_messages: bool) -> PubSub: ...
+    def register_script(self, script: str) -> RedisScript: ...
+    def smembers(self, name: Key) -> set[Reply]: ...
+    def time(self) -> tuple[int, int]: ...
+    def zcard(self, name: Key) -> int: ...
+    def zrange(
+        self, name: Key, start: float | str, end: float | str, *, byscore: bool, offset: int, num: int
+    ) -> list[Reply]: ...
+    def zrem(self, name: Key, *members: str) -> int: ...
+    def zremrangebylex(self, name: Key, min: str, max: str) -> int: ...
+    def zrevrangebylex(self, name: Key, max: str, min: str, *, start: int, num: int) -> list[Reply]: ...
+
+
+RedisClient = RedisCommands[str]
+BinaryRedisClient = RedisCommands[bytes]
+
+
+@overload
+def connect(settings: Settings, *, decode: Literal[True] = True) -> RedisClient: ...
+@overload
+def connect(settings: Settings, *, decode: Literal[False]) -> BinaryRedisClient: ...
+def connect(settings: Settings, *, decode: bool = True) -> RedisClient | BinaryRedisClient:
+    """Return a client with a connection pool of its own; connects at the first command.
 
     Args:
-        decode: answer with str; False for keys that hold images.
+        decode: return replies as str; False for keys that hold images.
     """
-    return redis.Redis.from_url(
+    client = redis.Redis.from_url(
         settings.redis_url,
         decode_responses=decode,
         socket_timeout=settings.redis_timeout_seconds,
         socket_connect_timeout=settings.redis_timeout_seconds,
         socket_keepalive=True,
-        # One more try heals a connection that died while idle; trying again after a silence would only delay the 503.
+        # One retry replaces a connection that was closed while idle; a retry after a timeout would only delay the 503.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        health_check_interval=30,
-        # More than a process has threads, so that a busy minute is never mistaken for an outage.
-        max_connections=1000,
+        health_check_interval=HEALTH_CHECK_INTERVAL_SECONDS,
+        max_connections=MAX_CONNECTIONS,
     )
+    return cast(RedisClient | BinaryRedisClient, client)
 
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Translate whatever Redis may do to us.
+    """Translate the errors of redis-py.
 
     Raises:
-        StoreUnavailable: Redis is away, still loading, out of memory, read-only or refuses us.
+        StoreUnavailable: Redis is unreachable, loading, out of memory or read-only, or it rejected a command.
     """
     try:
         yield
@@ -53,16 +113,16 @@ def redis_errors() -> Iterator[None]:
     except (redis.OutOfMemoryError, redis.ReadOnlyError) as error:
         raise StoreUnavailable("The job store takes no writes at present; try again in a minute.") from error
     except redis.RedisError as error:
-        # Protected mode, a wrong password, a script that broke: the operator finds the cause in the log.
+        # Protected mode, a wrong password, an error in a script: the log has the cause for the operator.
         raise StoreUnavailable("The job store refused a command; try again in a minute.") from error
 
 
-def answers_or_unavailable(function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function that talks to Redis in redis_errors()."""
+def translate_redis_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that calls Redis with redis_errors()."""
 
     @wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         with redis_errors():
             return function(*args, **kwargs)
 
-    return wrapped
+    return wrapper

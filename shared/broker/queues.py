@@ -2,7 +2,7 @@
 
 from shared.jobs.messages import SegmentMessage, queue_name
 from shared.jobs.model import JobRequest
-from shared.redis_client import RedisClient, answers_or_unavailable
+from shared.redis_client import RedisClient, translate_redis_errors
 
 
 class JobQueue:
@@ -11,13 +11,13 @@ class JobQueue:
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def publish(self, request: JobRequest) -> None:
         """Tell the workers of a job's model of it once more; JobStore.create() was the first to do so."""
         queue = queue_name(request.model, request.priority)
         self._redis.lpush(queue, SegmentMessage.about(request).to_celery(queue))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def waiting(self, queue: str) -> int:
         """Return how many messages of a queue no worker has taken yet."""
         return int(self._redis.llen(queue))

@@ -4,7 +4,7 @@ The message of a job never carries bytes; they are checked in as the job is reco
 """
 
 from shared.jobs.store import EVENTS, image_key
-from shared.redis_client import RedisClient, answers_or_unavailable
+from shared.redis_client import BinaryRedisClient, translate_redis_errors
 
 REPLY_SECONDS = 120
 
@@ -12,20 +12,19 @@ REPLY_SECONDS = 120
 class PayloadStore:
     """Thread-safe.  Needs a client that does not decode.  Every method may raise StoreUnavailable."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: BinaryRedisClient) -> None:
         self._redis = client
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def collect(self, job_id: str) -> bytes | None:
         """Return the image, or None if its time is over.  It stays, so that another attempt finds it too."""
-        image: bytes | None = self._redis.get(image_key(job_id))
-        return image
+        return self._redis.get(image_key(job_id))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def drop(self, job_id: str) -> None:
         self._redis.delete(image_key(job_id))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def reply(self, job_id: str, body: bytes) -> None:
         """Leave the reply and wake whoever waits for it."""
         with self._redis.pipeline(transaction=False) as batch:
@@ -33,7 +32,6 @@ class PayloadStore:
             batch.publish(EVENTS, job_id)
             batch.execute()
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def get_reply(self, job_id: str) -> bytes | None:
-        body: bytes | None = self._redis.get(f"mm:reply:{job_id}")
-        return body
+        return self._redis.get(f"mm:reply:{job_id}")

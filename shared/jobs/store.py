@@ -14,7 +14,7 @@ from typing import Any
 from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
 from shared.jobs.messages import SegmentMessage, queue_name
 from shared.jobs.model import Failure, Job, JobRequest, JobState, Priority
-from shared.redis_client import RedisClient, answers_or_unavailable
+from shared.redis_client import RedisClient, translate_redis_errors
 
 EVENTS = "mm:events"
 LEASES = "mm:leases"
@@ -96,7 +96,7 @@ class JobStore:
             path.stem: client.register_script(path.read_text()) for path in folder.glob("*.lua")
         }
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def create(
         self,
         request: JobRequest,
@@ -141,24 +141,24 @@ class JobStore:
             raise IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
         return Admission(job_id, How(outcome))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def leave(self, job_id: str) -> int:
         """Note that one caller waits no more for an interactive job; return how many still do."""
         return int(self._scripts["remove_waiter"](keys=[_job_key(job_id)]))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def forget_work(self, work: Work, job_id: str) -> None:
         """Offer a job's result no more: it has turned out to be gone."""
         key = f"mm:work:{work.key}"
         if self._redis.get(key) == job_id:
             self._redis.delete(key)
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:
         """Take back a job that could not be published."""
         self._scripts["discard"](keys=self._keys_of(request, idempotency), args=[request.id])
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def claim(self, job_id: str, *, worker: str) -> Claim | str:
         """Take a queued job.
 
@@ -173,18 +173,18 @@ class JobStore:
         attempt, request = rest
         return Claim(JobRequest.from_json(request), int(attempt))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def renew(self, job_id: str, attempt: int) -> bool:
         """Prolong the lease; False if the job is no longer this attempt's (canceled, or given to another worker)."""
         keys, args = [_job_key(job_id), LEASES], [job_id, attempt, self._lease_seconds]
         return bool(self._scripts["renew"](keys=keys, args=args))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def give_back(self, job_id: str, attempt: int) -> None:
         """Return a running job to its queue without holding it against the job; the steward publishes it again."""
         self._scripts["requeue"](keys=[_job_key(job_id), LEASES], args=[job_id, attempt, "returned", 0])
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def requeue_stalled(self, job_id: str) -> str:
         """Take a job from a worker that has not renewed its lease.
 
@@ -195,7 +195,7 @@ class JobStore:
         args = [job_id, "", "lapsed", self._max_attempts]
         return str(self._scripts["requeue"](keys=[_job_key(job_id), LEASES], args=args))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def finish(
         self,
         request: JobRequest,
@@ -219,7 +219,7 @@ class JobStore:
         )
         return bool(outcome == "finished")
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def get(self, job_id: str) -> Job:
         """Return a job.
 
@@ -231,7 +231,7 @@ class JobStore:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
         return _job_of(found)
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def newest(self, tenant: str, *, limit: int, before: str | None = None) -> tuple[Sequence[Job], str | None]:
         """Return one page of a tenant's batch jobs, newest first, from below the id `before`; and the next `before`.
 
@@ -245,44 +245,44 @@ class JobStore:
             jobs = [_job_of(found) for found in batch.execute() if found]
         return jobs, ids[-1] if len(ids) == limit else None
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def is_known(self, job_id: str) -> bool:
         return bool(self._redis.exists(_job_key(job_id)))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def queues(self) -> Sequence[str]:
         return sorted(self._redis.smembers(QUEUES))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def backlog(self, queue: str) -> int:
         """Return how many jobs wait in a queue, whether or not the broker has their messages."""
         return int(self._redis.zcard(_queued_key(queue)))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def running(self) -> int:
         """Return how many jobs are in the hands of workers."""
         return int(self._redis.zcard(LEASES))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def lapsed(self, *, limit: int = 1000) -> Sequence[str]:
         """Return the ids of running jobs whose lease is over."""
         seconds, micros = self._redis.time()
         now = float(seconds) + float(micros) / 1e6
         return list(self._redis.zrange(LEASES, "-inf", now, byscore=True, offset=0, num=limit))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def forgotten(self, queue: str, *, grace_seconds: float, waiting_messages: int, limit: int = 1000) -> Sequence[str]:
         """Return the ids of queued jobs that are in nobody's hands, each once per grace period."""
         args = [grace_seconds, waiting_messages, limit]
         return list(self._scripts["find_orphaned"](keys=[_queued_key(queue)], args=args))
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def unlist_before(self, floor: str) -> None:
         """Drop every id below `floor` from the tenants' lists; the records themselves expire by their own time."""
         for tenant in self._redis.smembers(TENANTS):
             self._redis.zremrangebylex(_index_key(tenant), "-", f"({floor}")
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def check(self) -> None:
         """Raise StoreUnavailable unless Redis answers."""
         self._redis.ping()

@@ -86,7 +86,7 @@ class FleetCollector(Collector):
 
     def _workers(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("maskmill_workers", "Workers with a recent heartbeat.", labels=["model", "state"])
-        tally = Tally((worker.model, worker.state) for worker in self._registry.read().workers)
+        tally = Tally((worker.model, worker.state) for worker in self._registry.snapshot().workers)
         for (model, state), count in sorted(tally.items()):
             family.add_metric([model, state], count)
         return family

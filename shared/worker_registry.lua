@@ -1,12 +1,21 @@
--- Read all heartbeats at once.
--- KEYS: workers by their last heartbeat, models likewise, how long each model took to load
--- ARGV: for how many seconds a model is known
-local workers = {}
-local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
+-- Take a snapshot of the worker registry.
+--
+-- KEYS[1]  workers       sorted set of worker ids by the time of their last heartbeat
+-- KEYS[2]  models        sorted set of model ids by the time of their last heartbeat
+-- KEYS[3]  load_seconds  hash from model id to the duration of its last load
+-- ARGV[1]  worker_key_prefix        of the heartbeats' own keys, which expire
+-- ARGV[2]  model_retention_seconds
+--
+-- Returns {heartbeats as JSON in the order of worker ids, model ids, flat list of model id and load seconds}.
+local workers, models, load_seconds = KEYS[1], KEYS[2], KEYS[3]
+local worker_key_prefix, model_retention_seconds = ARGV[1], ARGV[2]
+
+local heartbeats = {}
+local ids = redis.call('ZRANGE', workers, 0, -1)
 table.sort(ids)
 for _, id in ipairs(ids) do
-  local status = redis.call('GET', 'mm:worker:' .. id)
-  if status then table.insert(workers, status) end
+  local heartbeat = redis.call('GET', worker_key_prefix .. id)
+  if heartbeat then table.insert(heartbeats, heartbeat) end
 end
-local since = redis.call('TIME')[1] - ARGV[1]
-return {workers, redis.call('ZRANGEBYSCORE', KEYS[2], since, '+inf'), redis.call('HGETALL', KEYS[3])}
+local oldest = redis.call('TIME')[1] - model_retention_seconds
+return {heartbeats, redis.call('ZRANGEBYSCORE', models, oldest, '+inf'), redis.call('HGETALL', load_seconds)}

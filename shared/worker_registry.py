@@ -1,4 +1,4 @@
-"""Which models there are, and who serves them: the public name of a model, and the heartbeats of the workers."""
+"""The registry of workers and models in Redis: heartbeats of the workers, and the public ids of their models."""
 
 import json
 from collections.abc import Mapping
@@ -7,24 +7,29 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from shared.redis_client import RedisClient, answers_or_unavailable
+from shared.redis_client import RedisClient, translate_redis_errors
 
-EMBEDDED = "maskmill/embedded"
-HEARTBEAT_SECONDS = 3.0
-SILENCE_SECONDS = 12
-KNOWN_SECONDS = 7 * 24 * 3600
+EMBEDDED_MODEL_ID = "maskmill/embedded"
+HEARTBEAT_INTERVAL_SECONDS = 3.0
+HEARTBEAT_TIMEOUT_SECONDS = 12
+MODEL_RETENTION_SECONDS = 7 * 24 * 3600
+
+WORKER_KEY_PREFIX = "mm:worker:"  # + worker id: string, WorkerStatus as JSON; expires after HEARTBEAT_TIMEOUT_SECONDS
+WORKERS_KEY = "mm:workers"  # sorted set of worker ids by the time of their last heartbeat
+MODELS_KEY = "mm:models"  # sorted set of model ids by the time of their last heartbeat
+LOAD_SECONDS_KEY = "mm:load_seconds"  # hash from model id to the duration of its last load
 
 
 def public_id(model: str) -> str:
-    """Return the name that clients use for a value of MASKMILL_MODEL.
+    """Return the id that clients use for a value of MASKMILL_MODEL.
 
     >>> public_id("embedded"), public_id("/srv/models/roads"), public_id("s3://models/v2/roads/")
     ('maskmill/embedded', 'local/roads', 's3/roads')
     >>> public_id("facebook/mask2former-swin-large-coco-panoptic")
     'facebook/mask2former-swin-large-coco-panoptic'
     """
-    if model in ("embedded", EMBEDDED):
-        return EMBEDDED
+    if model in ("embedded", EMBEDDED_MODEL_ID):
+        return EMBEDDED_MODEL_ID
     if model.startswith("s3://"):
         return f"s3/{PurePosixPath(model).name}"
     if model.startswith((".", "/", "~")):
@@ -41,9 +46,11 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker's heartbeat.
+    """The content of a heartbeat.
 
-    load_seconds: how long its model took, or None until it has.  since: unix seconds, when it entered this state.
+    reason: why the setup failed, a sentence; empty otherwise.
+    load_seconds: duration of the model's load; None until it is loaded.
+    since: unix seconds, when the worker entered this state.
     """
 
     id: str
@@ -58,17 +65,18 @@ class WorkerStatus:
     @classmethod
     def from_json(cls, text: str) -> Self:
         wire = json.loads(text)
+        # Fields that a newer worker added are ignored, so either side may be deployed first.
         known = {name: wire[name] for name in cls.__dataclass_fields__ if name in wire}
         return cls(**{**known, "state": WorkerState(known["state"])})
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrySnapshot:
-    """What the heartbeats tell.
+    """The registry at one moment.
 
-    workers: those heard of in the last SILENCE_SECONDS, by id.
-    models: every model that a worker served within the last week, sorted.
-    load_seconds: how long each model took to load when it was last loaded anywhere, by model.
+    workers: with a heartbeat in the last HEARTBEAT_TIMEOUT_SECONDS, by id.
+    models: with a heartbeat in the last MODEL_RETENTION_SECONDS, sorted.
+    load_seconds: by model, the duration of its last load on any worker.
     """
 
     workers: tuple[WorkerStatus, ...]
@@ -77,42 +85,51 @@ class RegistrySnapshot:
 
 
 class WorkerRegistry:
-    """Heartbeats in Redis.  A worker that falls silent vanishes; its model stays known for a week."""
+    """Reads and writes heartbeats.  Thread-safe.
+
+    A worker without heartbeats expires; its model stays listed for MODEL_RETENTION_SECONDS.  Every method may raise
+    StoreUnavailable.
+    """
 
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
-        self._read = client.register_script(Path(__file__).with_suffix(".lua").read_text())
+        self._take_snapshot = client.register_script(Path(__file__).with_suffix(".lua").read_text())
 
-    @answers_or_unavailable
+    @translate_redis_errors
     def report(self, status: WorkerStatus) -> None:
         """Write one heartbeat."""
         now = self._now()
-        with self._redis.pipeline(transaction=False) as batch:
-            batch.set(f"mm:worker:{status.id}", json.dumps(asdict(status)), ex=SILENCE_SECONDS)
-            batch.zadd("mm:workers", {status.id: now})
-            batch.zremrangebyscore("mm:workers", "-inf", now - 10 * SILENCE_SECONDS)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.set(f"{WORKER_KEY_PREFIX}{status.id}", json.dumps(asdict(status)), ex=HEARTBEAT_TIMEOUT_SECONDS)
+            pipeline.zadd(WORKERS_KEY, {status.id: now})
+            pipeline.zremrangebyscore(WORKERS_KEY, "-inf", now - 10 * HEARTBEAT_TIMEOUT_SECONDS)
             if status.state is not WorkerState.SETUP_FAILED:
-                batch.zadd("mm:models", {status.model: now})
+                pipeline.zadd(MODELS_KEY, {status.model: now})
             if status.load_seconds is not None:
-                batch.hset("mm:load_seconds", status.model, status.load_seconds)
-            batch.execute()
+                pipeline.hset(LOAD_SECONDS_KEY, status.model, status.load_seconds)
+            pipeline.execute()
 
-    @answers_or_unavailable
-    def leave(self, worker_id: str) -> None:
-        """Withdraw a worker that ends in order."""
-        self._redis.delete(f"mm:worker:{worker_id}")
-        self._redis.zrem("mm:workers", worker_id)
+    @translate_redis_errors
+    def deregister(self, worker_id: str) -> None:
+        """Remove a worker; for an orderly exit."""
+        self._redis.delete(f"{WORKER_KEY_PREFIX}{worker_id}")
+        self._redis.zrem(WORKERS_KEY, worker_id)
 
-    @answers_or_unavailable
-    def read(self) -> RegistrySnapshot:
-        """Return all that is known, in one step: a synchronous request may have to wait for it."""
-        workers, models, took = self._read(keys=["mm:workers", "mm:models", "mm:load_seconds"], args=[KNOWN_SECONDS])
+    @translate_redis_errors
+    def snapshot(self) -> RegistrySnapshot:
+        """Return all workers and models, in one round trip: it is part of the latency of a synchronous request."""
+        workers, models, load_seconds = self._take_snapshot(
+            keys=[WORKERS_KEY, MODELS_KEY, LOAD_SECONDS_KEY], args=[WORKER_KEY_PREFIX, MODEL_RETENTION_SECONDS]
+        )
         return RegistrySnapshot(
             workers=tuple(WorkerStatus.from_json(text) for text in workers),
             models=tuple(sorted(models)),
-            load_seconds={model: float(seconds) for model, seconds in zip(took[::2], took[1::2], strict=True)},
+            load_seconds={
+                model: float(seconds) for model, seconds in zip(load_seconds[::2], load_seconds[1::2], strict=True)
+            },
         )
 
     def _now(self) -> float:
-        seconds, micros = self._redis.time()
-        return float(seconds) + float(micros) / 1e6
+        """Return unix seconds by the clock of Redis."""
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6

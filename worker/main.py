@@ -40,7 +40,7 @@ from worker.engine.loader import load_segmenter
 from worker.pipeline import task as tasks
 from worker.pipeline.job import Services
 from worker.pipeline.leases import LeaseKeeper
-from worker.runtime.health_server import Probe
+from worker.runtime.health_server import HealthServer
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
 from worker.segmenter import Segmenter
@@ -75,7 +75,7 @@ def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
     stack.callback(heartbeat.stop)
     heartbeat.start()
     if settings.probe_port:
-        probe = Probe(
+        probe = HealthServer(
             (settings.probe_host, settings.probe_port),
             registry,
             is_healthy=lambda: heartbeat.status.state is not WorkerState.SETUP_FAILED,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.errors import UnknownModel
-from shared.worker_registry import EMBEDDED, WorkerRegistry, WorkerState, WorkerStatus, public_id
+from shared.worker_registry import EMBEDDED_MODEL_ID, WorkerRegistry, WorkerState, WorkerStatus, public_id
 
 KEEP_SECONDS = 1.0
 # What is said of a model that was never loaded here.
@@ -93,7 +93,7 @@ class ModelRegistry:
         Raises:
             UnknownModel: nobody serves it.
         """
-        wanted = self.default if not asked else EMBEDDED if asked == "embedded" else asked
+        wanted = self.default if not asked else EMBEDDED_MODEL_ID if asked == "embedded" else asked
         models = self.all()
         for model in models:
             if model.id == wanted:
@@ -102,7 +102,7 @@ class ModelRegistry:
         raise UnknownModel(f"The model {wanted[:200]} is not served here; there is: {known}.")
 
     def _read(self) -> Sequence[ModelStatus]:
-        told = self._catalogue.read()
+        told = self._catalogue.snapshot()
         ids = {self.default, *told.models, *(worker.model for worker in told.workers)}
         return [
             ModelStatus(

@@ -229,12 +229,12 @@ class Stack:
     def _remove_stale_workers(self) -> None:
         """Deregister the workers of an earlier run that was killed: their states would be taken for this run's."""
         with self._registry() as registry:
-            for worker in registry.read().workers:
-                registry.leave(worker.id)
+            for worker in registry.snapshot().workers:
+                registry.deregister(worker.id)
 
     def _check_health(self) -> None:
         with self._registry() as registry, contextlib.suppress(StoreUnavailable):
-            for worker in registry.read().workers:
+            for worker in registry.snapshot().workers:
                 if worker.state is WorkerState.SETUP_FAILED:
                     raise NotReady(f"the model {self.model} cannot be used: {worker.reason}")
         for process in self.processes:

@@ -17,7 +17,7 @@ from transformers import (
     SwinConfig,
 )
 
-from shared.worker_registry import EMBEDDED
+from shared.worker_registry import EMBEDDED_MODEL_ID
 from tests.support.images import astronaut, cat, coffee, grey
 from worker import embedded_model
 from worker.embedded_model.backbone import register
@@ -164,7 +164,7 @@ def load_embedded_segmenter(options: ExecutionOptions = WORKER_DEFAULTS) -> Segm
         raise AssertionError(f"{source} is not embedded")
 
     return load_segmenter(
-        "embedded", public_id=EMBEDDED, device="auto", cache=Path(), download=refuse_download, options=options
+        "embedded", public_id=EMBEDDED_MODEL_ID, device="auto", cache=Path(), download=refuse_download, options=options
     )
 
 

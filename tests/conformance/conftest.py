@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deploy.local.stack import Stack
-from shared.worker_registry import EMBEDDED
+from shared.worker_registry import EMBEDDED_MODEL_ID
 from tests.conformance.forms import Reference
 from tests.conformance.gateways import MAX_BODY_BYTES, Gateway, run_failing_gateway, run_gateway_without_redis
 from tests.conformance.outcomes import Segment, Table
@@ -119,7 +119,7 @@ def placeholders(
     return Placeholders(
         {
             "stack": stack.url,
-            "id": EMBEDDED,
+            "id": EMBEDDED_MODEL_ID,
             "failing": failing_gateway.url,
             "no_redis": gateway_without_redis.url,
             "folder": str(image_folder),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.worker_registry import EMBEDDED
+from shared.worker_registry import EMBEDDED_MODEL_ID
 from tests.conformance.conftest import Placeholders
 from tests.conformance.forms import Expected, Masks, Memoized, Reference, Rejected, Value, require_client, run_client
 from tests.conformance.gateways import BROKEN, FULL, LOADING, SLOW, TOKEN
@@ -130,17 +130,19 @@ HEADERS = [
 INFO = [
     info_form("", "health_check", True, model="$stack", provider="hf-inference", since="0.28"),
     info_form("of a model", "health_check", True, model="$stack/models/$id", provider="hf-inference", since="0.28"),
-    info_form("", "get_endpoint_info", {"model_id": EMBEDDED}, model="$stack", provider="hf-inference", since="0.28"),
+    info_form(
+        "", "get_endpoint_info", {"model_id": EMBEDDED_MODEL_ID}, model="$stack", provider="hf-inference", since="0.28"
+    ),
     info_form(
         "of a model",
         "get_endpoint_info",
-        {"model_id": EMBEDDED},
+        {"model_id": EMBEDDED_MODEL_ID},
         model="$stack/models/$id",
         provider="hf-inference",
         since="0.28",
     ),
     info_form("in 0.24", "health_check", True, model="$stack", until="0.28"),
-    info_form("in 0.24", "get_endpoint_info", {"model_id": EMBEDDED}, model="$stack", until="0.28"),
+    info_form("in 0.24", "get_endpoint_info", {"model_id": EMBEDDED_MODEL_ID}, model="$stack", until="0.28"),
     info_form(
         "in 0.24",
         "get_model_status",

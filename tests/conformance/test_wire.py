@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deploy.local.stack import Stack
-from shared.worker_registry import EMBEDDED
+from shared.worker_registry import EMBEDDED_MODEL_ID
 from tests.conformance.forms import Reference
 from tests.conformance.gateways import ABSENT, BROKEN, COLD_START_SECONDS, FULL, LOADING, SLOW, TOKEN, Gateway
 from tests.conformance.wire import document, post, send
@@ -186,7 +186,7 @@ def test_no_path_in_a_body_is_opened(stack: Stack, image_folder: Path) -> None:
         ("POST", "/models/org/none", 404),
         ("GET", "/status/org/none", 404),
         ("PUT", "/", 405),
-        ("PATCH", f"/models/{EMBEDDED}", 405),
+        ("PATCH", f"/models/{EMBEDDED_MODEL_ID}", 405),
         ("POST", "/healthz", 405),
     ],
 )
@@ -274,7 +274,7 @@ def test_malformed_http_is_rejected_in_json(stack: Stack, request_bytes: bytes) 
     assert isinstance(json.loads(body)["error"], str)
 
 
-@pytest.mark.parametrize("path", ["/", f"/models/{EMBEDDED}", "/v1/jobs", "/none"])
+@pytest.mark.parametrize("path", ["/", f"/models/{EMBEDDED_MODEL_ID}", "/v1/jobs", "/none"])
 def test_a_preflight_is_answered_on_every_path(failing_gateway: Gateway, path: str) -> None:
     headers = {**BROWSER, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": REQUEST_HEADERS}
 
@@ -311,20 +311,20 @@ def test_a_request_without_an_origin_gets_no_cors_headers(stack: Stack) -> None:
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("path", ["/health", f"/models/{EMBEDDED}/health"])
+@pytest.mark.parametrize("path", ["/health", f"/models/{EMBEDDED_MODEL_ID}/health"])
 def test_the_health_of_an_endpoint(stack: Stack, path: str) -> None:
     assert send(stack.url, "GET", path).status == 200
 
 
-@pytest.mark.parametrize("path", ["/info", f"/models/{EMBEDDED}/info"])
+@pytest.mark.parametrize("path", ["/info", f"/models/{EMBEDDED_MODEL_ID}/info"])
 def test_the_info_of_an_endpoint(stack: Stack, path: str) -> None:
     info = send(stack.url, "GET", path).json()
 
-    assert (info["model_id"], info["task"], info["state"]) == (EMBEDDED, "image-segmentation", "ready")
+    assert (info["model_id"], info["task"], info["state"]) == (EMBEDDED_MODEL_ID, "image-segmentation", "ready")
 
 
 def test_the_status_of_a_model_has_the_shape_of_the_inference_api(stack: Stack, failing_gateway: Gateway) -> None:
-    ready = send(stack.url, "GET", f"/status/{EMBEDDED}").json()
+    ready = send(stack.url, "GET", f"/status/{EMBEDDED_MODEL_ID}").json()
     absent = send(failing_gateway.url, "GET", f"/status/{ABSENT}", headers={"Authorization": f"Bearer {TOKEN}"}).json()
 
     assert ready == {"loaded": True, "state": "Loaded", "compute_type": "cpu", "framework": "transformers"}

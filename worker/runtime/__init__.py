@@ -1,1 +1,4 @@
-"""The process around the work: lifecycle, heartbeat, health server, metrics.  No torch."""
+"""The worker as a process: heartbeat, health server, metrics.
+
+Imports no torch, no job store and nothing of the job's pipeline.
+"""

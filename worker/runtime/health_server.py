@@ -1,15 +1,26 @@
-"""A worker's own small window: /healthz, /readyz and /metrics over plain HTTP, for a supervisor and for Prometheus."""
+"""The health server: /healthz, /readyz and /metrics over HTTP, for supervisors and Prometheus.  No Flask."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-class Probe:
-    """Serves on a thread of its own until the process ends."""
+Response = tuple[HTTPStatus, bytes]
+
+
+class HealthServer:
+    """Serves on a thread of its own until stop().
+
+    Args:
+        address: host and port; port 0 chooses a free one.
+        registry: the metrics that /metrics exports.
+        is_healthy: decides between 200 and 503 for /healthz; False asks the supervisor for a restart.
+        is_ready: the same for /readyz; False means that no work is accepted at present.
+    """
 
     def __init__(
         self,
@@ -19,34 +30,22 @@ class Probe:
         is_healthy: Callable[[], bool],
         is_ready: Callable[[], bool],
     ) -> None:
-        answers: dict[str, Callable[[], tuple[HTTPStatus, bytes]]] = {
-            "/healthz": lambda: _verdict(is_healthy()),
-            "/readyz": lambda: _verdict(is_ready()),
-            "/metrics": lambda: (HTTPStatus.OK, generate_latest(registry)),
-        }
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answer = answers.get(self.path.partition("?")[0])
-                status, body = answer() if answer else (HTTPStatus.NOT_FOUND, b"no such page\n")
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """A probe every few seconds is not worth a line."""
-
-        self._server = ThreadingHTTPServer(address, Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="probe", daemon=True)
+        handler = _build_handler(
+            {
+                "/healthz": lambda: _check_response(is_healthy()),
+                "/readyz": lambda: _check_response(is_ready()),
+                "/metrics": lambda: (HTTPStatus.OK, generate_latest(registry)),
+            }
+        )
+        self._server = ThreadingHTTPServer(address, handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     @property
     def port(self) -> int:
-        """The port that is served, also where 0 was asked for."""
+        """The bound port, also if port 0 was given."""
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
@@ -54,5 +53,22 @@ class Probe:
         self._server.server_close()
 
 
-def _verdict(good: bool) -> tuple[HTTPStatus, bytes]:
-    return (HTTPStatus.OK, b"ok\n") if good else (HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
+def _build_handler(routes: Mapping[str, Callable[[], Response]]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            route = routes.get(self.path.partition("?")[0])
+            status, body = route() if route else (HTTPStatus.NOT_FOUND, b"not found\n")
+            self.send_response(status)
+            self.send_header("Content-Type", _CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing: probes arrive every few seconds."""
+
+    return Handler
+
+
+def _check_response(is_ok: bool) -> Response:
+    return (HTTPStatus.OK, b"ok\n") if is_ok else (HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")

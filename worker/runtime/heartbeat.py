@@ -1,4 +1,4 @@
-"""The worker's heartbeat: who it is, what it serves and in which state it is, written to Redis every few seconds."""
+"""The heartbeat: reports a worker's status to the worker registry at a fixed interval and at each change."""
 
 import threading
 import time
@@ -8,19 +8,19 @@ from typing import Any
 import structlog
 
 from shared.errors import Unavailable
-from shared.worker_registry import HEARTBEAT_SECONDS, WorkerRegistry, WorkerState, WorkerStatus
+from shared.worker_registry import HEARTBEAT_INTERVAL_SECONDS, WorkerRegistry, WorkerState, WorkerStatus
 
 log = structlog.get_logger()
 
 
 class Heartbeat:
-    """Reports from the moment it is started, so that a model that is still loading is already known."""
+    """Reports on a thread of its own.  Started before the model is loaded, so that a loading model is listed."""
 
     def __init__(self, registry: WorkerRegistry, status: WorkerStatus) -> None:
-        self._catalogue = registry
+        self._registry = registry
         self._status = status
         self._changed = threading.Event()
-        self._stopped = False
+        self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     @property
@@ -30,33 +30,33 @@ class Heartbeat:
     def start(self) -> None:
         self._thread.start()
 
-    def change(self, state: WorkerState, **facts: Any) -> None:
-        """Enter a state, and report it at once."""
+    def change(self, state: WorkerState, **fields: Any) -> None:
+        """Set the state and further fields of the status, and report it at once."""
         since = self._status.since if state is self._status.state else time.time()
-        self._status = replace(self._status, state=state, since=since, **facts)
+        self._status = replace(self._status, state=state, since=since, **fields)
         self._changed.set()
 
     def stop(self) -> None:
-        """Withdraw the worker from the registry."""
-        self._stopped = True
+        """Remove the worker from the registry and end the thread."""
+        self._is_stopped = True
         self._changed.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped:
+        while not self._is_stopped:
             self._report()
-            self._changed.wait(HEARTBEAT_SECONDS)
+            self._changed.wait(HEARTBEAT_INTERVAL_SECONDS)
             self._changed.clear()
-        self._leave()
+        self._deregister()
 
     def _report(self) -> None:
         try:
-            self._catalogue.report(self._status)
+            self._registry.report(self._status)
         except Unavailable as error:
-            log.warning("heartbeat_not_written", error=str(error))
+            log.warning("heartbeat_failed", error=str(error))
 
-    def _leave(self) -> None:
+    def _deregister(self) -> None:
         try:
-            self._catalogue.leave(self._status.id)
+            self._registry.deregister(self._status.id)
         except Unavailable as error:
-            log.warning("heartbeat_not_withdrawn", error=str(error))
+            log.warning("deregistration_failed", error=str(error))

@@ -24,7 +24,7 @@ from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import open_bucket
-from worker.runtime.health_server import Probe
+from worker.runtime.health_server import HealthServer
 from worker.settings import StewardSettings
 from worker.steward.metrics import StewardMetrics
 from worker.steward.reconciler import StewardServices, expire, recover, sweep
@@ -97,7 +97,7 @@ def schedule(app: Celery, settings: StewardSettings) -> None:
     app.conf.beat_max_loop_interval = settings.requeue_interval_seconds
 
 
-def start_probe(settings: StewardSettings, registry: CollectorRegistry, services: StewardServices) -> Probe:
+def start_probe(settings: StewardSettings, registry: CollectorRegistry, services: StewardServices) -> HealthServer:
     """Serve health and metrics; ready means that Redis answers."""
 
     def reaches_redis() -> bool:
@@ -107,7 +107,9 @@ def start_probe(settings: StewardSettings, registry: CollectorRegistry, services
             return False
         return True
 
-    probe = Probe((settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis)
+    probe = HealthServer(
+        (settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis
+    )
     probe.start()
     return probe
 

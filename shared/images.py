@@ -1,8 +1,8 @@
-"""Opening an image safely: which bytes are taken for one, how large it is, and which way is up.
+"""Image files from untrusted sources: format detection, header parsing and orientation.
 
-Both sides open images here, so that the size that the gateway promises is the size that the worker delivers.
-Pillow's format classes are called directly: the format is known from the signature, nothing is ever guessed from the
-rest of the bytes, and no other format than these can be reached.
+Gateway and worker both use this module, so that the size in the gateway's response equals the size of the masks.
+Pillow's format classes are called directly: the format follows from the signature, Pillow's own detection is not used,
+and no other format can be reached.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageTooLarge, NotAnImage
 
-# A multi-image JPEG (MPO, as phones write it) is read as the JPEG that it begins with.
+# A multi-image JPEG (MPO, as phones write it) is read as its first JPEG.
 _OPENERS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
@@ -40,7 +40,8 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II+\x00", "tiff"),
     (b"MM\x00+", "tiff"),
 )
-_TURNS: Mapping[object, Transpose] = {
+# By the value of the EXIF tag Orientation; 1 is upright.
+_ORIENTATIONS: Mapping[object, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -49,23 +50,23 @@ _TURNS: Mapping[object, Transpose] = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_SIDEWAYS = frozenset({Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90})
+_SWAPS_SIDES = frozenset({Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90})
 
 FORMATS = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 
 
 def detect_image_format(data: bytes) -> str | None:
-    """Return jpeg, png, webp, bmp, tiff or gif by the first bytes, or None."""
+    """Return jpeg, png, webp, bmp, tiff or gif by the signature of a file; None for any other."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     return next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
 
 
 def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
-    """Read the header of an image; its pixels stay undecoded.
+    """Parse the header of an image without decoding its pixels.
 
     Raises:
-        NotAnImage: the bytes are no image of a format that is read here.
+        NotAnImage: the bytes are not an image of a supported format, or the header is damaged.
         ImageTooLarge: it has more than `max_pixels` pixels.
     """
     name = detect_image_format(data)
@@ -75,7 +76,7 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
         image = _OPENERS[name](BytesIO(data))
     except (DecompressionBombError, DecompressionBombWarning) as error:
         raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are taken") from error
-    except Exception as error:  # hostile bytes raise almost anything in a parser, AssertionError included
+    except Exception as error:  # malformed bytes make parsers raise almost any type, AssertionError included
         raise NotAnImage(f"The bytes begin like a {name.upper()} image, but the header cannot be read") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
@@ -86,20 +87,21 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
 
 
 def upright_transpose(image: Image) -> Transpose | None:
-    """Return how to turn the image upright, by the orientation in its metadata; unreadable metadata turns nothing.
+    """Return the transposition that makes the image upright, by its EXIF orientation; None if it needs none.
 
-    Looks only at what has been read so far: a PNG is not decoded in search of metadata behind its pixels.
+    Unreadable metadata counts as upright.  Only metadata that has been read so far is used: a PNG is not decoded to
+    find metadata behind its pixels.
     """
     try:
-        # The method of the base class, because that of PNG decodes the pixels when it finds no metadata before them.
-        return _TURNS.get(Image.getexif(image).get(Base.Orientation))
-    except Exception:  # broken metadata must not cost a good photo, and it too raises almost anything
+        # The base class's method, because PngImageFile.getexif() decodes the pixels if no metadata precedes them.
+        return _ORIENTATIONS.get(Image.getexif(image).get(Base.Orientation))
+    except Exception:  # an image with damaged metadata is still valid; parsers raise almost any type here too
         return None
 
 
 def upright_size(image: ImageFile) -> tuple[int, int]:
-    """Return (width, height) of an undecoded image as they will be once it is turned upright."""
-    # Pillow turns TIFF images by itself, and tells their size as turned.
-    if upright_transpose(image) in _SIDEWAYS and not isinstance(image, TiffImageFile):
+    """Return (width, height) of the upright image, without decoding it."""
+    # Pillow transposes TIFF images itself and reports the transposed size.
+    if upright_transpose(image) in _SWAPS_SIDES and not isinstance(image, TiffImageFile):
         return image.height, image.width
     return image.size

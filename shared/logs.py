@@ -1,4 +1,4 @@
-"""One way of logging for every process: structlog events, as columns on a terminal and as JSON lines elsewhere."""
+"""Logging of every process: structlog events, rendered as columns on a terminal and as JSON lines otherwise."""
 
 import logging
 import re
@@ -10,32 +10,44 @@ import structlog
 
 from shared.settings import Settings
 
+# Loggers of libraries whose info records repeat for every message, request or image.
+VERBOSE_LOGGERS = (
+    "botocore",
+    "boto3",
+    "urllib3",
+    "s3transfer",
+    "PIL",
+    "kombu",
+    "celery.beat",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 SECRET_NAME = re.compile(r"token|authorization|secret|password|api_key", re.IGNORECASE)
 SECRET_TEXT = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
 
 
-def configure_logging(settings: Settings, **facts: str) -> None:
-    """Send everything, the libraries' records too, to stderr in the one form.  For composition roots.
+def configure_logging(settings: Settings, **context: str) -> None:
+    """Log structlog events and the records of logging to stderr in one format.  For composition roots.
 
     Args:
-        facts: what stands in every line of this process, on whatever thread: process="worker", worker="...".
+        context: fields of every line of this process, on every thread: process="worker", worker="...".
     """
-    as_columns = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
-    shared_steps: list[structlog.typing.Processor] = [
+    use_columns = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared_processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _with_facts(facts),
+        _add_context(context),
         hide_secrets,
     ]
-    rendering: list[structlog.typing.Processor] = (
+    renderers: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer()]
-        if as_columns
+        if use_columns
         else [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
     )
-    # Our own lines do not go through logging: the way there and back is most of what a line costs.
+    # structlog writes directly, not through logging: that round trip is most of the cost of a line.
     structlog.configure(
-        processors=[*shared_steps, *rendering],
+        processors=[*shared_processors, *renderers],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=True,
@@ -43,30 +55,20 @@ def configure_logging(settings: Settings, **facts: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared_steps,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            foreign_pre_chain=shared_processors,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for noisy in (
-        "botocore",
-        "boto3",
-        "urllib3",
-        "s3transfer",
-        "PIL",
-        "kombu",
-        "celery.beat",
-        "celery.worker.strategy",
-        "celery.app.trace",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in VERBOSE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def hide_secrets(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Blank whatever is named like a secret, and whatever follows the word bearer."""
+    """Replace values whose name looks like a secret, and tokens that follow the word bearer in a text."""
     for name, value in event.items():
         if SECRET_NAME.search(name):
             event[name] = "***"
@@ -75,9 +77,9 @@ def hide_secrets(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> M
     return event
 
 
-def _with_facts(facts: Mapping[str, str]) -> structlog.typing.Processor:
-    def add(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event.update(facts)
+def _add_context(context: Mapping[str, str]) -> structlog.typing.Processor:
+    def add_context(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.update(context)
         return event
 
-    return add
+    return add_context

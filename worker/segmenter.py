@@ -1,6 +1,6 @@
-"""The port between the job's life and the model: prepare an image, segment a batch.  No torch here.
+"""The port between the pipeline and a model: prepare an image, segment a batch.  No torch here.
 
-The engine files (mask2former.py, transformers_any.py) fill it; tests may fill it with a class of their own.
+The segmenters of worker/engine implement it; tests implement it with fakes.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """One canonical result: masks that never overlap.
+    """The canonical result: a label map and its segments.  Masks never overlap.
 
-    label_map: (H, W), 0 = nothing, n = the segment with id n; uint8 up to 255 segments, uint16 above.
-    segments: in the order of the reference pipeline, which is the order of their ids from 1.
+    label_map: (H, W), 0 = no segment, n = the segment with id n; uint8 up to 255 segments, uint16 above.
+    segments: in the order of the reference pipeline; their ids count from 1 in that order.
     """
 
     label_map: LabelMap
@@ -32,10 +32,10 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One image, ready for the device.
+    """One preprocessed image.
 
-    pixels: the engine's own business (a CPU tensor (3, h, w) float32 for Mask2Former).
-    height, width: pixels of the upright image; the label map has this size.
+    pixels: opaque to all but the segmenter (for Mask2Former a CPU tensor (3, h, w), float32).
+    height, width: of the upright image in pixels; the label map has this size.
     """
 
     pixels: Any
@@ -45,25 +45,25 @@ class Prepared:
 
 
 class Segmenter(Protocol):
-    """A loaded model."""
+    """A loaded model on a device."""
 
-    model: str  # the public model id, such as facebook/mask2former-swin-large-coco-panoptic
-    revision: str  # changes whenever the weights or their configuration do
-    device: str  # cpu, cuda:0
+    model: str  # public id, such as facebook/mask2former-swin-large-coco-panoptic
+    revision: str  # differs if the weights or their configuration differ
+    device: str  # cpu or cuda:0
 
     def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
-        """Preprocess an upright RGB image.  Called from many job threads at once; touches no device.
+        """Preprocess an upright RGB image.  Thread-safe; does not use the device.
 
         Raises:
-            BadParameter: the model has no such subtask.
+            BadParameter: the model does not support the subtask.
         """
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         """Run one forward pass and post-process each image.  Called from one thread only.
 
-        Returns as many items as the batch has, in its order; an image that could not be segmented has its error in
-        its place (OutOfMemory, EngineFailed) and does not harm the others.
+        Returns one item per image, in the order of the batch.  An image that cannot be segmented yields an error
+        (OutOfMemory, EngineFailed) instead; the other images are not affected.
         """
 
     def warm_up(self) -> None:
-        """Do once what the first batch would otherwise pay for."""
+        """Run the initialization that would otherwise slow down the first batch."""

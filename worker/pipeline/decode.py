@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB image, pixel for pixel as the reference pipeline loads it.  Opens nothing but the bytes."""
+"""Decoding of image files to upright RGB, pixel by pixel as the reference pipeline does.  Opens no file and no URL."""
 
 from PIL.Image import DecompressionBombError, Image
 
@@ -7,39 +7,39 @@ from shared.images import open_image, upright_transpose
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image:
-    """Decode an image, turn it upright by its metadata and make it RGB.
+    """Decode an image, transpose it upright by its metadata and convert it to RGB.
 
-    Of an animation the first frame is taken; transparency is dropped, not blended.
+    An animation is reduced to its first frame; transparency is dropped, not blended.
 
     Args:
         data: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
-        max_pixels: looked at before any pixel is decoded.
+        max_pixels: checked before any pixel is decoded.
 
     Raises:
-        NotAnImage: the bytes are no image, or it is damaged.
-        TruncatedImage: the image stops before its end.
-        ImageTooLarge: it has more than `max_pixels` pixels.
+        NotAnImage: the bytes are not an image, or it is damaged.
+        TruncatedImage: the file ends before the image does.
+        ImageTooLarge: the image has more than `max_pixels` pixels.
     """
     image = open_image(data, max_pixels=max_pixels)
     try:
         image.load()
-        turn = upright_transpose(image)
-        return _as_rgb(image if turn is None else image.transpose(turn))
+        transposition = upright_transpose(image)
+        return _convert_to_rgb(image if transposition is None else image.transpose(transposition))
     except DecompressionBombError as error:
         raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are taken") from error
-    except Exception as error:  # damaged pixels raise almost anything in a decoder
-        raise _broken(error) from error
+    except Exception as error:  # damaged pixels make decoders raise almost any type
+        raise _classify_error(error) from error
 
 
-def _as_rgb(image: Image) -> Image:
+def _convert_to_rgb(image: Image) -> Image:
     if isinstance(image.info.get("transparency"), bytes):
-        # It would be dropped all the same, but with a warning for each such image.
+        # Image.convert() drops it too, but warns each time.
         del image.info["transparency"]
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _broken(error: Exception) -> NotAnImage | TruncatedImage:
-    # Pillow has no type of its own for this: the word in the message is all that tells.
+def _classify_error(error: Exception) -> NotAnImage | TruncatedImage:
+    # Pillow has no exception type for truncation; only the message distinguishes it.
     if isinstance(error, EOFError) or "truncated" in str(error):
         return TruncatedImage("The image stops before its end")
     return NotAnImage("The image is damaged: its pixels cannot be decoded")

@@ -100,7 +100,7 @@ def run_job(job_id: str, services: Services) -> None:
         if claim == "late":
             expire(services.jobs.get(job_id).request, services)
         return
-    with services.leases.keeping(claim) as lease:
+    with services.leases.keep(claim) as lease:
         try:
             _end(run_attempt(lease, services), services)
         except Canceled:

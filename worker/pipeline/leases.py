@@ -1,4 +1,4 @@
-"""Keeping the jobs that this worker has in hand: one thread renews every lease, and tells the job when it is lost."""
+"""Leases of the claimed jobs: one thread renews them all and marks those that are lost."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """One attempt's hold on its job."""
+    """The lease of one claim.  Thread-safe."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -24,25 +24,25 @@ class Lease:
         return not self._lost.is_set()
 
     def lose(self) -> None:
-        """Note that the job was canceled or has gone to another worker."""
+        """Mark the lease as lost: the job was canceled, or it was requeued."""
         self._lost.set()
 
     def check(self) -> None:
-        """Raise Canceled once the lease is lost; called between stages."""
+        """Raise Canceled if the lease is lost; called between stages."""
         if not self.is_held:
             raise Canceled("The job was canceled, or another worker has it.")
 
 
 class LeaseKeeper:
-    """Renews all leases three times within their length.
+    """Renews every lease at a third of its duration.
 
-    While Redis is away it goes on trying: the job may be given to another worker then, and whichever comes first with
-    its result has ended the job.
+    While Redis is unavailable, it keeps trying: the job may be requeued meanwhile, and then the attempt that completes
+    first decides the result.
     """
 
     def __init__(self, jobs: JobStore, *, lease_seconds: float) -> None:
         self._jobs = jobs
-        self._pause_seconds = lease_seconds / 3
+        self._renew_interval_seconds = lease_seconds / 3
         self._leases: set[Lease] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -56,8 +56,8 @@ class LeaseKeeper:
         self._thread.join()
 
     @contextmanager
-    def keeping(self, claim: Claim) -> Iterator[Lease]:
-        """Hold a claim for as long as the block runs."""
+    def keep(self, claim: Claim) -> Iterator[Lease]:
+        """Renew the lease of a claim for as long as the block runs."""
         lease = Lease(claim)
         with self._lock:
             self._leases.add(lease)
@@ -68,7 +68,7 @@ class LeaseKeeper:
                 self._leases.discard(lease)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._pause_seconds):
+        while not self._stopped.wait(self._renew_interval_seconds):
             with self._lock:
                 held = list(self._leases)
             for lease in held:

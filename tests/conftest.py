@@ -1,22 +1,29 @@
-"""Real servers for the tests: a Valkey and an S3-compatible store of our own, on free ports, gone afterwards."""
+"""Fixtures: a Valkey, an S3-compatible object store and the whole service, each started for the tests on free ports.
+
+Servers and their clients are imported by the fixtures that start them, so that a unit test starts without them.
+"""
+
+from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-import redis
 
-from deploy.local.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
-from deploy.local.stack import Stack
+if TYPE_CHECKING:
+    import redis
+
+    from deploy.local.servers import ObjectServer, ValkeyServer
+    from deploy.local.stack import Stack
 
 
 def pytest_configure() -> None:
-    """Judge examples by what they do, not by their time; and let torch's threads sleep, not spin, while they wait."""
+    """Set a hypothesis profile without time limits, and let waiting OpenMP threads sleep instead of spin."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     hypothesis.settings.register_profile(
         "maskmill", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -26,8 +33,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """On a busy machine torch's threads spend most of their time waiting for each other."""
-    # Most tests need no torch, and importing it takes seconds.
+    """Restrict torch to one thread: on a busy machine its threads mostly wait for each other."""
     import torch
 
     before = torch.get_num_threads()
@@ -38,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where the tests' object store is, and the keys to it."""
+    """The address and the credentials of the tests' object store."""
 
     endpoint: str
     access_key: str
@@ -49,7 +55,9 @@ class Storage:
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A running Valkey, so that flushing it can hurt nobody.  A test that kills it must start it again."""
+    """A running Valkey, used by the tests only, so it can be flushed.  A test that kills it must start it again."""
+    from deploy.local.servers import ValkeyServer, free_ports
+
     with ValkeyServer(tmp_path_factory.mktemp("valkey"), *free_ports(1)) as server:
         yield server.wait_ready()
 
@@ -60,33 +68,37 @@ def redis_url(valkey: ValkeyServer) -> str:
 
 
 @pytest.fixture
-def redis_client(redis_url: str) -> Iterator["redis.Redis"]:
-    """A client of an empty Valkey; it answers bytes."""
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of an empty Valkey; its replies are bytes."""
+    import redis
+
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         yield client
 
 
 @pytest.fixture
-def clean_redis(redis_client: "redis.Redis", redis_url: str) -> str:
-    """The URL of a Valkey that was emptied for this test."""
+def clean_redis(redis_client: redis.Redis, redis_url: str) -> str:
+    """The URL of a Valkey that is empty when the test starts."""
     return redis_url
 
 
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A running object store."""
+    from deploy.local.servers import REGION, ObjectPorts, ObjectServer
+
     folder = tmp_path_factory.mktemp("seaweedfs")
     with ObjectServer(folder, ObjectPorts.allocate(), "test-access", "test-secret") as server:
         server.wait_ready()
         yield Storage(server.url, server.access_key, server.secret_key, REGION, server)
-        # Nothing of a test's store needs to survive.
+        # Its data is not needed any more, so an orderly shutdown is not either.
         server.kill()
 
 
 @pytest.fixture(scope="session")
 def bucket_name(storage: Storage) -> str:
-    """A bucket of this test session's own.  Keys in it outlive a test, so make them unlike each other."""
+    """A bucket for the test session.  Objects outlive a test, so keys must be unique."""
     name = f"tests-{uuid.uuid4().hex[:12]}"
     storage.server.create_bucket(name)
     return name
@@ -94,7 +106,7 @@ def bucket_name(storage: Storage) -> str:
 
 @pytest.fixture
 def new_bucket(storage: Storage) -> str:
-    """An empty bucket, for the tests that list or sweep."""
+    """An empty bucket, for tests that list or delete all objects."""
     name = f"tests-{uuid.uuid4().hex[:12]}"
     storage.server.create_bucket(name)
     return name
@@ -102,14 +114,14 @@ def new_bucket(storage: Storage) -> str:
 
 @pytest.fixture(scope="session")
 def s3_client(storage: Storage) -> Iterator[Any]:
-    """A plain boto3 client of the object store, to look at what was stored."""
+    """A boto3 client of the object store, to inspect objects."""
     with storage.server.client() as client:
         yield client
 
 
 @pytest.fixture
 def storage_env(storage: Storage, bucket_name: str) -> dict[str, str]:
-    """The settings of the object store, as a process of the stack reads them."""
+    """The environment variables that configure the object store."""
     return {
         "MASKMILL_STORAGE_ENDPOINT": storage.endpoint,
         "MASKMILL_STORAGE_BUCKET": bucket_name,
@@ -121,18 +133,22 @@ def storage_env(storage: Storage, bucket_name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole service as real processes, ready to answer at `.url`.  It is shared: leave it as it was found."""
-    with Stack(tmp_path_factory.mktemp("stack"), environ=_plain_environment()) as running:
+    """The whole service as processes, ready at `.url`.  Shared by tests, which must not change its state."""
+    from deploy.local.stack import Stack
+
+    with Stack(tmp_path_factory.mktemp("stack"), environ=_environment_without_settings()) as running:
         yield running.start()
 
 
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    """The same for one test alone, which may break it.  Takes some seconds."""
-    with Stack(tmp_path / "data", environ=_plain_environment()) as running:
+    """The whole service for one test, which may damage it.  Takes some seconds."""
+    from deploy.local.stack import Stack
+
+    with Stack(tmp_path / "data", environ=_environment_without_settings()) as running:
         yield running.start()
 
 
-def _plain_environment() -> dict[str, str]:
-    """What this process was started with, less the settings of a service that somebody runs beside the tests."""
+def _environment_without_settings() -> dict[str, str]:
+    """Return the environment without MASKMILL_*, which may configure another service on this machine."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}

@@ -15,11 +15,11 @@ LIMITS = BatchLimits(
 )
 
 
-def wanted() -> bool:
+def always() -> bool:
     return True
 
 
-def unwanted() -> bool:
+def never() -> bool:
     return False
 
 
@@ -29,7 +29,7 @@ class Item:
     priority: Priority = Priority.INTERACTIVE
     deadline: float | None = None
     enqueued_at: float = 0.0
-    is_wanted: Callable[[], bool] = wanted
+    is_wanted: Callable[[], bool] = always
 
 
 def plan(
@@ -119,7 +119,7 @@ def test_a_drain_does_not_delay_a_batch() -> None:
 
 
 def test_canceled_and_expired_images_are_dropped_and_do_not_count_towards_the_batch() -> None:
-    canceled, expired = Item(is_wanted=unwanted, deadline=0.0), Item(deadline=1.0)
+    canceled, expired = Item(is_wanted=never, deadline=0.0), Item(deadline=1.0)
     good = [Item(deadline=1.5) for _ in range(4)]
 
     result = plan(canceled, expired, *good, now=1.0)
@@ -177,7 +177,7 @@ items = st.builds(
     priority=st.sampled_from(Priority),
     deadline=st.sampled_from([None, 0.0, 1.5, 2.0, 2.5, 3.0]),  # with the bounds of `moments`; one draw, so fast
     enqueued_at=st.floats(0, 2),
-    is_wanted=st.sampled_from([wanted, wanted, wanted, unwanted]),
+    is_wanted=st.sampled_from([always, always, always, never]),
 )
 queues = st.lists(items, max_size=20).map(lambda drawn: sorted(drawn, key=lambda item: item.enqueued_at))
 moments = st.floats(2, 3)

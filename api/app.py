@@ -13,16 +13,16 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from api import errors
+from api.gateway import Gateway
 from api.http import cors
 from api.http.compression import compress
-from api.http.context import EXTENSION, services
 from api.http.request_body import drain_request_body
 from api.metrics import GatewayMetrics
-from api.routes import health, jobs, models
+from api.routes import health, jobs, models, results
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
+from api.routes.context import EXTENSION, get_gateway
 from api.schemas.errors import ErrorView
-from api.services import Services
 from api.settings import ApiSettings
 from shared import __version__
 
@@ -34,7 +34,7 @@ PUBLIC_BLUEPRINTS = frozenset({"health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
 
 
-def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
+def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     """Return a WSGI app; two apps share no state."""
     app = OpenAPI(
         "api",
@@ -54,13 +54,13 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
     # Clients repeat the POST after some redirects and not after others, so the app never redirects.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.extensions[EXTENSION] = services
+    app.extensions[EXTENSION] = gateway
     app.before_request(begin_request)
     # Flask calls after_request functions in reverse order: CORS exposes the headers that finish_request() has set.
-    cors.install(app, cors.build_policy(settings.cors_origins, requires_token=services.authenticator.requires_token))
+    cors.install(app, cors.build_policy(settings.cors_origins, requires_token=gateway.authenticator.requires_token))
     app.after_request(finish_request)
     errors.register(app)
-    for blueprint in (jobs.bp, models.bp, inference.bp, endpoint.bp, health.bp):
+    for blueprint in (jobs.bp, results.bp, models.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
     document = app.api_doc
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
@@ -69,7 +69,7 @@ def create_app(settings: ApiSettings, services: Services) -> OpenAPI:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """What the log and the metrics record of one request, read while its context exists.
+    """The facts of one request for the log and the metrics, read while its context exists.
 
     ms: from the start of the request to its response.
     is_routine: a probe or a scrape, logged at level debug.
@@ -92,17 +92,17 @@ def begin_request() -> None:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
     if not _is_public():
-        g.tenant = services().authenticator.authenticate(request.headers.get("Authorization"))
+        g.tenant = get_gateway().authenticator.authenticate(request.headers.get("Authorization"))
 
 
 def finish_request(response: Response) -> Response:
-    """Add the request id, compress the body, and have the request recorded."""
+    """Add the request id, compress the body, and schedule the record of the request."""
     response.headers["X-Request-ID"] = g.request_id
     if response.status_code >= HTTPStatus.BAD_REQUEST:
         drain_request_body()
     compress(response)
     # Metrics and the log line are recorded after the response is sent, when the request context is gone.
-    response.call_on_close(partial(record_request, _build_record(response), services().metrics))
+    response.call_on_close(partial(record_request, _build_record(response), get_gateway().metrics))
     return response
 
 

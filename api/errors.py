@@ -1,6 +1,6 @@
-"""How each error is answered over HTTP: one table from class to status, one shape of body.
+"""The HTTP response of each error: one table from class to status, one form of body.
 
-The shape is what both families of client display: a plain sentence under `error`, never a list or an object.
+Both families of clients display the sentence under `error`, so it is never a list or an object.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def http_status(kind: type[errors.MaskmillError]) -> HTTPStatus:
 
 
 def register(app: Flask) -> None:
-    """Answer every error of the tree, of the framework and of a bug in the one shape."""
+    """Register the handlers; errors of the tree, of the framework and unexpected ones get the same form of body."""
     for kind, handler in _HANDLERS.items():
         app.register_error_handler(kind, handler)
 

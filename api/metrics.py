@@ -73,7 +73,7 @@ class FleetCollector(Collector):
 
     def _backlog(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("maskmill_backlog_jobs", "Queued jobs.", labels=["model", "priority"])
-        for queue in self._jobs.queues():
+        for queue in self._jobs.list_queues():
             model, _, priority = queue.removeprefix("segment.").rpartition(".")
             if priority in set(Priority):
                 family.add_metric([model, priority], self._jobs.backlog(queue))
@@ -81,7 +81,7 @@ class FleetCollector(Collector):
 
     def _running_jobs(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("maskmill_running_jobs", "Running jobs.")
-        family.add_metric([], self._jobs.running())
+        family.add_metric([], self._jobs.running_count())
         return family
 
     def _workers(self) -> GaugeMetricFamily:

@@ -1,9 +1,11 @@
-"""Settings of the gateway: where it listens, who may ask, and how much it takes."""
+"""Settings of the gateway: address, tokens, limits."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from shared.formats.registry import FORMAT_NAMES, select_formats
+from shared.jobs.store import UNBOUNDED
 from shared.settings import Settings
 
 
@@ -13,7 +15,7 @@ class ApiSettings(Settings):
     bind: str = Field("127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`.")
     processes: Annotated[int, Field(gt=0)] = Field(2, description="Gateway processes.")
     threads: Annotated[int, Field(gt=0)] = Field(
-        512, description="Requests that one gateway process answers at a time; a synchronous caller holds one."
+        512, description="Requests that one gateway process serves at a time; a synchronous caller holds one."
     )
     auth: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -22,7 +24,7 @@ class ApiSettings(Settings):
     )
     tokens: SecretStr = Field(
         SecretStr(""),
-        description="Tokens that are let in, separated by commas or blanks: `name:token` or `token`. "
+        description="Accepted tokens, separated by commas or blanks: `name:token` or `token`. "
         "Jobs are visible to tokens of the same name.",
     )
     tokens_file: str = Field(
@@ -37,7 +39,11 @@ class ApiSettings(Settings):
         32 * 1024 * 1024, description="Largest request body; base64 adds a third to an image."
     )
     max_image_pixels: Annotated[int, Field(gt=0)] = Field(64_000_000, description="Most pixels that an image may have.")
-    max_queued: Annotated[int, Field(gt=0)] = Field(
+    default_formats: str = Field(
+        "masks,overlay",
+        description="Files of a job that was submitted without `formats=`, by commas; `labels` is always made.",
+    )
+    max_queued: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
         10_000, description="Jobs that may wait in one queue; more are refused with 429."
     )
     max_waiting_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
@@ -55,3 +61,21 @@ class ApiSettings(Settings):
     ready_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         1.0, description="How long `/readyz` waits for Redis and the object store."
     )
+
+    @field_validator("default_formats")
+    @classmethod
+    def _check_formats(cls, value: str) -> str:
+        try:
+            select_formats(_split(value))
+        except KeyError as error:
+            raise ValueError(f"there is no format {error}; known are {', '.join(FORMAT_NAMES)}") from None
+        return value
+
+    @property
+    def default_format_names(self) -> tuple[str, ...]:
+        """The default formats in the registry's order, with the required ones."""
+        return select_formats(_split(self.default_formats))
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -9,9 +9,8 @@ import os
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -23,27 +22,29 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from api.http.authentication import build_authenticator
 from api.http.gunicorn_worker import JsonWorker
 from api.settings import ApiSettings
+from shared.errors import LayoutMismatch, Unavailable
+from shared.layout import check_redis_layout
 from shared.logs import configure_logging
+from shared.redis_client import connect
 from shared.settings import read_settings
 
 if TYPE_CHECKING:
     from flask_openapi3.openapi import OpenAPI
 
-    from api.services import Services
-
 log = structlog.get_logger()
 
-GRACE_SECONDS = 10
+GRACEFUL_TIMEOUT_SECONDS = 10
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def main() -> int:
-    """Serve until SIGTERM; what cannot work is told in one line before anything is served."""
+    """Serve until SIGTERM; exit with one line before serving if the configuration is invalid."""
     settings = read_settings(ApiSettings)
     try:
         build_authenticator(settings)
+        check_layout(settings)
         listener = listen(settings.bind)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, LayoutMismatch) as error:
         raise SystemExit(f"The gateway cannot start: {error}") from None
     configure_logging(settings, process="gateway")
     with metrics_folder(settings):
@@ -52,10 +53,10 @@ def main() -> int:
 
 
 class Gateway(BaseApplication):  # type: ignore[misc]
-    """Gunicorn with our settings; nothing is read from its own files, arguments or environment."""
+    """Gunicorn with these settings alone; its own files, arguments and environment are not read."""
 
     def __init__(self, settings: ApiSettings, listener: int) -> None:
-        """Take over the file descriptor of a bound socket."""
+        """`listener` is the file descriptor of a bound socket."""
         self._settings = settings
         self._listener = listener
         super().__init__()
@@ -67,14 +68,14 @@ class Gateway(BaseApplication):  # type: ignore[misc]
             "worker_class": JsonWorker,
             "threads": self._settings.threads,
             "worker_connections": 4 * self._settings.threads,
-            "graceful_timeout": GRACE_SECONDS,
+            "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
             "keepalive": 75,
-            # A process is alive as long as its main thread is; what single requests may take is limited elsewhere.
+            # Applies to the main thread; the duration of a request is limited by other settings.
             "timeout": 60,
             "proc_name": "maskmill-gateway",
             "logger_class": StructuredLogger,
             "control_socket_disable": True,
-            "child_exit": forget_process,
+            "child_exit": drop_gauges,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -84,7 +85,7 @@ class Gateway(BaseApplication):  # type: ignore[misc]
 
 
 class StructuredLogger(Logger):  # type: ignore[misc]
-    """Gunicorn's own records go the way of all others; each request is logged by the app."""
+    """Sends gunicorn's records to the root logger; the app logs the requests."""
 
     def setup(self, cfg: Any) -> None:
         self.error_log.propagate = True
@@ -95,57 +96,21 @@ class StructuredLogger(Logger):  # type: ignore[misc]
 
 def build_app(settings: ApiSettings) -> "OpenAPI":
     """Return the app of one process."""
-    # Only now, because prometheus-client decides on import whether it counts for one process or for several.
+    # Imported here, because prometheus-client chooses at import between single-process and multiprocess mode.
     from api.app import create_app
+    from api.composition import build_gateway, connect_stores
 
-    return create_app(settings, build_services(settings))
+    return create_app(settings, build_gateway(settings, connect_stores(settings)))
 
 
-def build_services(settings: ApiSettings) -> "Services":
-    """Connect nothing yet, but know where everything is."""
-    from api.inference.model_registry import ModelRegistry
-    from api.jobs.compensation import Compensator
-    from api.metrics import FleetCollector, GatewayMetrics
-    from api.services import Limits, Services
-    from shared.jobs.events import JobEvents
-    from shared.jobs.ids import new_job_id
-    from shared.jobs.payloads import PayloadStore
-    from shared.jobs.store import JobStore
-    from shared.redis_client import connect
-    from shared.storage.bucket import open_bucket
-    from shared.worker_registry import WorkerRegistry
+def check_layout(settings: ApiSettings) -> None:
+    """Check the layout of the data in Redis, if it answers; the bucket's is checked by worker and steward.
 
-    redis = connect(settings)
-    registry = WorkerRegistry(redis)
-    jobs = JobStore(
-        redis,
-        lease_seconds=settings.lease_seconds,
-        max_attempts=settings.max_attempts,
-        result_ttl_seconds=settings.result_ttl_seconds,
-    )
-    bucket = open_bucket(settings)
-    return Services(
-        authenticator=build_authenticator(settings),
-        jobs=jobs,
-        bucket=bucket,
-        payloads=PayloadStore(connect(settings, decode=False)),
-        events=JobEvents(redis),
-        model_registry=ModelRegistry(registry, default=settings.model),
-        compensator=Compensator(),
-        metrics=GatewayMetrics(),
-        fleet=FleetCollector(jobs, registry),
-        limits=Limits(
-            max_image_pixels=settings.max_image_pixels,
-            max_queued=settings.max_queued,
-            max_waiting_seconds=settings.max_waiting_seconds,
-            sync_deadline_seconds=settings.sync_deadline_seconds,
-            cold_start_seconds=settings.cold_start_seconds,
-            ready_timeout_seconds=settings.ready_timeout_seconds,
-        ),
-        new_id=new_job_id,
-        now=time.time,
-        checks={"redis": jobs.check, "storage": bucket.check},
-    )
+    Raises:
+        LayoutMismatch: Redis holds data of another layout.
+    """
+    with connect(settings) as client, suppress(Unavailable):
+        check_redis_layout(client)
 
 
 def listen(bind: str) -> socket.socket:
@@ -153,7 +118,7 @@ def listen(bind: str) -> socket.socket:
 
     Raises:
         ValueError: it is neither.
-        OSError: somebody else has it.
+        OSError: it is in use.
     """
     if bind.startswith("unix:"):
         return _listen_at_path(Path(bind.removeprefix("unix:")))
@@ -167,7 +132,7 @@ def listen(bind: str) -> socket.socket:
         listener.bind((host, int(port)))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise OSError(f"{bind} cannot be listened at: {getattr(error, 'strerror', error)}") from error
+        raise OSError(f"{bind} cannot be listened on: {getattr(error, 'strerror', error)}") from error
     return listener
 
 
@@ -181,13 +146,13 @@ def _listen_at_path(path: Path) -> socket.socket:
 
 @contextmanager
 def metrics_folder(settings: ApiSettings) -> Iterator[None]:
-    """Give the processes a place to count together, unless the operator named one or there is but one process."""
-    named = os.environ.get(METRICS_DIR)
-    if named:
-        Path(named).mkdir(parents=True, exist_ok=True)
-        for left in Path(named).glob("*.db"):
-            left.unlink()
-    if named or settings.processes == 1:
+    """Make a folder for the metrics of all processes, unless the operator named one or there is one process only."""
+    configured = os.environ.get(METRICS_DIR)
+    if configured:
+        Path(configured).mkdir(parents=True, exist_ok=True)
+        for old in Path(configured).glob("*.db"):
+            old.unlink()
+    if configured or settings.processes == 1:
         yield
         return
     master = os.getpid()
@@ -195,13 +160,13 @@ def metrics_folder(settings: ApiSettings) -> Iterator[None]:
     try:
         yield
     finally:
-        # The forked processes come by here as well when they end.
+        # Forked processes leave this block too when they end.
         if os.getpid() == master:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_process(_arbiter: Any, worker: Any) -> None:
-    """Drop the gauges of a process that ended; its counters still count."""
+def drop_gauges(_arbiter: Any, worker: Any) -> None:
+    """Drop the gauges of a process that ended; its counters remain."""
     if METRICS_DIR in os.environ:
         from prometheus_client.multiprocess import mark_process_dead
 

@@ -1,4 +1,4 @@
-"""What gateway, worker and steward must agree on, their version included."""
+"""The contracts between gateway, worker and steward, and their common version."""
 
-# Here, and not asked of an installed package: the code runs from a checkout and from images that never install it.
+# Not read from package metadata, because the code runs from a checkout and from images that do not install it.
 __version__ = "0.1.0"

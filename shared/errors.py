@@ -32,6 +32,7 @@
     - InputMissing         a job names bytes that are not stored
     - AttemptsExhausted    every worker that claimed the job was lost
     - ModelUnusable        the model could not be loaded
+    - LayoutMismatch       a store holds data of another version's layout
 
 An error carries the response headers that belong to it.  Its HTTP status is in one table, in api/errors.py.
 """
@@ -213,6 +214,10 @@ class AttemptsExhausted(WorkerFault):
 
 class ModelUnusable(WorkerFault):
     code = "model_unusable"
+
+
+class LayoutMismatch(WorkerFault):
+    code = "layout_mismatch"
 
 
 def build_error(code: str, message: str) -> MaskmillError:

@@ -75,13 +75,13 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     try:
         image = _OPENERS[name](BytesIO(data))
     except (DecompressionBombError, DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are taken") from error
+        raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are accepted") from error
     except Exception as error:  # malformed bytes make parsers raise almost any type, AssertionError included
         raise NotAnImage(f"The bytes begin like a {name.upper()} image, but the header cannot be read") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise ImageTooLarge(
-            f"The image has {pixels} pixels ({image.width} x {image.height}), at most {max_pixels} are taken"
+            f"The image has {pixels} pixels ({image.width} x {image.height}), at most {max_pixels} are accepted"
         )
     return image
 

@@ -1,5 +1,7 @@
-"""Settings that gateway, worker and steward have in common; each side adds its own."""
+"""Settings that gateway, worker and steward share; each adds its own."""
 
+import os
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
@@ -7,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read once from the environment by a composition root, then passed down by hand.
+    """Read once from the environment by a composition root, then passed to constructors explicitly.
 
     A wrong value stops the process at start, naming the field.
     """
@@ -35,28 +37,44 @@ class Settings(BaseSettings):
         description="What the worker serves and the gateway defaults to: `embedded`, a Hub id, a folder, or `s3://bucket/prefix`.",
     )
     lease_seconds: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="A worker silent for this long has lost its jobs to others."
+        10.0, description="How long a worker keeps a running job without renewing its lease."
     )
     max_attempts: Annotated[int, Field(gt=0)] = Field(
-        3, description="A job that loses this many workers is failed, not tried again."
+        3, description="How often a job may stall (its worker was lost) before it is failed."
     )
     result_ttl_seconds: Annotated[int, Field(gt=0)] = Field(
-        7 * 24 * 3600, description="How long an ended job and its objects are kept."
+        7 * 24 * 3600, description="How long a job and its objects are kept once it is final."
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is columns on a terminal and JSON otherwise."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
 
 S = TypeVar("S", bound=Settings)
 
+# Former names of settings; a process does not start if one is set, because ignoring it would hide the mistake.
+RENAMED: Mapping[str, str] = {
+    "MASKMILL_BATCH_IMAGES": "MASKMILL_MAX_BATCH_IMAGES",
+    "MASKMILL_BATCH_MEGAPIXELS": "MASKMILL_MAX_BATCH_MEGAPIXELS",
+    "MASKMILL_BATCH_WAIT_MS": "MASKMILL_MAX_BATCH_WAIT_MS",
+    "MASKMILL_DECODE_MEGAPIXELS": "MASKMILL_MAX_DECODE_MEGAPIXELS",
+    "MASKMILL_STUCK_AFTER_SECONDS": "MASKMILL_BATCH_TIMEOUT_SECONDS",
+    "MASKMILL_SWEEP_SECONDS": "MASKMILL_REQUEUE_INTERVAL_SECONDS",
+    "MASKMILL_FORGOTTEN_AFTER_SECONDS": "MASKMILL_ORPHANED_AFTER_SECONDS",
+    "MASKMILL_RECOVER_SECONDS": "MASKMILL_RECOVERY_INTERVAL_SECONDS",
+    "MASKMILL_EXPIRE_SECONDS": "MASKMILL_RETENTION_INTERVAL_SECONDS",
+}
 
-def read_settings(kind: type[S]) -> S:
-    """Read the environment.  For composition roots only.
 
-    A wrong value ends the process with one line that names every setting that is wrong, and never its value.
+def read_settings(kind: type[S], environ: Mapping[str, str] = os.environ) -> S:
+    """Read the settings of a process.  For composition roots only.
+
+    A wrong value or a former name ends the process with one line that names every such setting, and never its value.
     """
+    renamed = [f"{old} is now {new}" for old, new in RENAMED.items() if old in environ]
+    if renamed:
+        raise SystemExit(f"Wrong settings: {'; '.join(renamed)}")
     try:
         return kind()
     except ValidationError as error:

@@ -7,17 +7,13 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from shared import redis_keys
 from shared.redis_client import RedisClient, translate_redis_errors
 
 EMBEDDED_MODEL_ID = "maskmill/embedded"
 HEARTBEAT_INTERVAL_SECONDS = 3.0
 HEARTBEAT_TIMEOUT_SECONDS = 12
 MODEL_RETENTION_SECONDS = 7 * 24 * 3600
-
-WORKER_KEY_PREFIX = "mm:worker:"  # + worker id: string, WorkerStatus as JSON; expires after HEARTBEAT_TIMEOUT_SECONDS
-WORKERS_KEY = "mm:workers"  # sorted set of worker ids by the time of their last heartbeat
-MODELS_KEY = "mm:models"  # sorted set of model ids by the time of their last heartbeat
-LOAD_SECONDS_KEY = "mm:load_seconds"  # hash from model id to the duration of its last load
 
 
 def public_id(model: str) -> str:
@@ -100,26 +96,27 @@ class WorkerRegistry:
         """Write one heartbeat."""
         now = self._now()
         with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(f"{WORKER_KEY_PREFIX}{status.id}", json.dumps(asdict(status)), ex=HEARTBEAT_TIMEOUT_SECONDS)
-            pipeline.zadd(WORKERS_KEY, {status.id: now})
-            pipeline.zremrangebyscore(WORKERS_KEY, "-inf", now - 10 * HEARTBEAT_TIMEOUT_SECONDS)
+            pipeline.set(redis_keys.worker(status.id), json.dumps(asdict(status)), ex=HEARTBEAT_TIMEOUT_SECONDS)
+            pipeline.zadd(redis_keys.WORKERS, {status.id: now})
+            pipeline.zremrangebyscore(redis_keys.WORKERS, "-inf", now - 10 * HEARTBEAT_TIMEOUT_SECONDS)
             if status.state is not WorkerState.SETUP_FAILED:
-                pipeline.zadd(MODELS_KEY, {status.model: now})
+                pipeline.zadd(redis_keys.MODELS, {status.model: now})
             if status.load_seconds is not None:
-                pipeline.hset(LOAD_SECONDS_KEY, status.model, status.load_seconds)
+                pipeline.hset(redis_keys.LOAD_SECONDS, status.model, status.load_seconds)
             pipeline.execute()
 
     @translate_redis_errors
     def deregister(self, worker_id: str) -> None:
         """Remove a worker; for an orderly exit."""
-        self._redis.delete(f"{WORKER_KEY_PREFIX}{worker_id}")
-        self._redis.zrem(WORKERS_KEY, worker_id)
+        self._redis.delete(redis_keys.worker(worker_id))
+        self._redis.zrem(redis_keys.WORKERS, worker_id)
 
     @translate_redis_errors
     def snapshot(self) -> RegistrySnapshot:
         """Return all workers and models, in one round trip: it is part of the latency of a synchronous request."""
         workers, models, load_seconds = self._take_snapshot(
-            keys=[WORKERS_KEY, MODELS_KEY, LOAD_SECONDS_KEY], args=[WORKER_KEY_PREFIX, MODEL_RETENTION_SECONDS]
+            keys=[redis_keys.WORKERS, redis_keys.MODELS, redis_keys.LOAD_SECONDS],
+            args=[redis_keys.worker(""), MODEL_RETENTION_SECONDS],
         )
         return RegistrySnapshot(
             workers=tuple(WorkerStatus.from_json(text) for text in workers),

@@ -1,4 +1,4 @@
-"""Settings of the GPU worker and of the steward."""
+"""Settings of the worker and of the steward."""
 
 from typing import Annotated, Literal
 
@@ -8,9 +8,9 @@ from shared.settings import Settings
 
 
 class WorkerSettings(Settings):
-    """What a worker process is told, beside what it shares with the others."""
+    """Read once by worker/main.py."""
 
-    device: str = Field("auto", description="`auto` takes CUDA where there is one; or `cpu`, `cuda:0`, ...")
+    device: str = Field("auto", description="`auto` takes CUDA if available; or `cpu`, `cuda:0`, ...")
     model_cache: str = Field("", description="Folder for models fetched from `s3://`; empty means a temporary one.")
     forward: Literal["auto", "exact", "fast"] = Field(
         "auto",
@@ -19,8 +19,8 @@ class WorkerSettings(Settings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Of the fast forward pass; `auto` is `float32`. A shorter type is faster, but measure first what "
-        "it does to your model: `python -m tests.bench.agreement`.",
+        description="Of the fast forward pass; `auto` is `float32`. A shorter type is faster, but measure first how it "
+        "changes the results of your model: `python -m tests.bench.agreement`.",
     )
     compile: Literal["off", "on"] = Field(
         "off", description="Compile the fast forward pass before the first job: minutes at start, then faster."
@@ -30,27 +30,27 @@ class WorkerSettings(Settings):
     )
     worker_threads: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Jobs that one worker has in hand at a time: decoding, waiting for the device, storing; 0 means 8 "
+        description="Jobs that one worker runs at a time: decoding, waiting for the device, storing; 0 means 8 "
         "on a CPU, and on a GPU twice `MASKMILL_MAX_BATCH_IMAGES`.",
     )
     max_batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
     max_batch_megapixels: Annotated[float, Field(gt=0)] = Field(
-        48.0, description="Most megapixels, counted at the photos' own sizes, in one forward pass."
+        48.0, description="Most megapixels, counted at the images' own sizes, in one forward pass."
     )
     max_batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="How long an idle device waits for another image that is being decoded just now."
+        10.0, description="How long an idle device waits for another image that is being decoded."
     )
     max_decode_megapixels: Annotated[float, Field(gt=0)] = Field(
-        128.0, description="Images above this are refused by the worker, whatever the gateway let through."
+        128.0, description="The worker refuses larger images, whatever the gateway accepted."
     )
     storage_retries: Annotated[int, Field(ge=0)] = Field(
-        2, description="How often a worker tries a call to the object store again before it gives the job back."
+        2, description="How often a worker repeats a failed call to the object store before it releases the job."
     )
     batch_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        300.0, description="A batch that takes longer than this means a stuck device: the worker ends itself."
+        300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."
     )
     drain_seconds: Annotated[float, Field(gt=0)] = Field(
-        25.0, description="How long running jobs may take to finish after SIGTERM before they are left to others."
+        25.0, description="How long running jobs may take to finish after SIGTERM; other workers run the rest."
     )
     probe_host: str = Field("127.0.0.1", description="Address for a worker's health and metrics.")
     probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
@@ -59,22 +59,22 @@ class WorkerSettings(Settings):
 
 
 class StewardSettings(Settings):
-    """How often the steward looks after what."""
+    """Read once by worker/steward/app.py."""
 
     requeue_interval_seconds: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="How often the steward looks for lapsed leases and forgotten jobs."
+        1.0, description="How often the steward requeues stalled jobs and republishes orphaned ones."
     )
     orphaned_after_seconds: Annotated[float, Field(gt=0)] = Field(
-        5.0, description="A queued job in nobody's hands for this long is published again."
+        5.0, description="A queued job whose message was lost is orphaned after this time, and gets a new message."
     )
     recovery_interval_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="How often the steward compares the bucket's inbox with the job store."
     )
     inbox_grace_seconds: Annotated[float, Field(gt=0)] = Field(
-        15.0, description="An input that has had no job for this long belongs to a job that was lost, and is taken up."
+        15.0, description="An input without a job is older than this if Redis lost the job; the steward recovers it."
     )
     retention_interval_seconds: Annotated[float, Field(gt=0)] = Field(
-        600.0, description="How often the steward deletes results that have been kept long enough."
+        600.0, description="How often the steward deletes expired results."
     )
     probe_host: str = Field("127.0.0.1", description="Address for the steward's health and metrics.")
     probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(

@@ -6,22 +6,21 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import orjson
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from shared.errors import BadParameter, ClientError, EmptyBody, UnknownParameter, UnreadableBody
+from api.http.parameters import quote
+from shared.errors import BadParameter, ClientError, EmptyBody, UnreadableBody
 from shared.images import FORMATS, detect_image_format
-from shared.jobs.parameters import SWITCHES, SegmentParameters, Subtask
 
+_FORMATS = "formats"
 _IMAGE_FIELDS = ("inputs", "image", "file")
 _MAX_FORM_PARTS = 32
-_MAX_QUOTED_CHARACTERS = 40  # of the client's text in an error
 
 _SPACE = b" \t\r\n\f\v"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -35,22 +34,24 @@ _BYTES_ONLY = "Send the image itself, as its bytes or as base64: no URL is fetch
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class ParsedBody:
     """The content of a body.
 
     image: the file's bytes; api/jobs/inspection.py decides whether they are an image.
     parameters: unchecked, of JSON's types; see parse_parameters().
     model: the model that the body names.
     options: those of the older Hugging Face clients, such as wait_for_model.
+    formats: unchecked; see parse_formats().
     """
 
     image: bytes
     parameters: Mapping[str, object] = field(default_factory=dict)
     model: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    formats: object = None
 
 
-def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Submission:
+def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> ParsedBody:
     """Find the image and its parameters in a body.
 
     Args:
@@ -62,7 +63,12 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Subm
         UnreadableBody: neither an image, nor JSON, nor base64, nor a form.
         BadParameter: `parameters`, `options` or `model` are of the wrong type.
     """
-    defaults = {name: _parse_text(text) for name, text in query.items()}
+    defaults = {name: _parse_text(text) for name, text in query.items() if name != _FORMATS}
+    parsed = _parse(body, content_type, defaults)
+    return parsed if parsed.formats is not None else replace(parsed, formats=query.get(_FORMATS))
+
+
+def _parse(body: bytes, content_type: str, defaults: Mapping[str, object]) -> ParsedBody:
     boundary = _parse_boundary(content_type)
     # A boundary that does not occur means that the header is wrong, as with any other Content-Type.
     if boundary and b"--" + boundary in body:
@@ -72,58 +78,7 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Subm
         raise EmptyBody(f"The body is empty. {_BYTES_ONLY}")
     if start.startswith(b"{"):
         return _parse_json(start, defaults)
-    return Submission(_extract_image(body), defaults)
-
-
-def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
-    """Check the parameters of a Submission; null and missing ones get the pipeline's defaults.
-
-    Raises:
-        UnknownParameter: there is no such parameter.
-        BadParameter: a value is out of range or of the wrong type.
-    """
-    known = list(SegmentParameters.__dataclass_fields__)
-    unknown = [name for name in raw if name not in known]
-    if unknown:
-        raise UnknownParameter(f"There is no parameter {_quote(unknown[0])}; known are {', '.join(known)}")
-    given = {name: value for name, value in raw.items() if value is not None}
-    checked: dict[str, Any] = {name: _CHECKS.get(name, _check_fraction)(name, value) for name, value in given.items()}
-    return SegmentParameters(**checked)
-
-
-def _check_fraction(name: str, value: object) -> float:
-    # The comparison rejects NaN.  A bool is an int to Python, but not in JSON.
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-        return float(value)
-    raise BadParameter(f"{name} must be a number from 0 to 1, not {_quote(value)}")
-
-
-def _check_switch(name: str, value: object) -> bool:
-    # In a query and in a form every value is a string.
-    known = value.lower() if isinstance(value, str) else value
-    if isinstance(known, bool) or known in ("true", "false"):
-        return known in (True, "true")
-    raise BadParameter(f"{name} must be true or false, not {_quote(value)}")
-
-
-def _check_subtask(_name: str, value: object) -> Subtask:
-    if isinstance(value, str) and value in list(Subtask):
-        return Subtask(value)
-    raise BadParameter(f"subtask must be one of {', '.join(Subtask)}, not {_quote(value)}")
-
-
-_CHECKS: Mapping[str, Callable[[str, object], object]] = {
-    "subtask": _check_subtask,
-    **dict.fromkeys(SWITCHES, _check_switch),
-}
-
-
-def _quote(value: object) -> str:
-    text = repr(value) if isinstance(value, str | bool | int | float) else f"a {_JSON_NAMES.get(type(value), 'value')}"
-    return text if len(text) <= _MAX_QUOTED_CHARACTERS else f"{text[:_MAX_QUOTED_CHARACTERS]}..."
-
-
-_JSON_NAMES: Mapping[type, str] = {list: "list", dict: "JSON object", type(None): "null"}
+    return ParsedBody(_extract_image(body), defaults)
 
 
 def _parse_text(text: str) -> object:
@@ -133,7 +88,7 @@ def _parse_text(text: str) -> object:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def _parse_json(body: bytes, defaults: Mapping[str, object]) -> Submission:
+def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -142,17 +97,18 @@ def _parse_json(body: bytes, defaults: Mapping[str, object]) -> Submission:
     if inputs is None:
         raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
     if not isinstance(inputs, str):
-        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {_quote(inputs)}")
+        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
     # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
-    return Submission(
+    return ParsedBody(
         image=_decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
         parameters=_merge(defaults, _check_object("parameters", document.get("parameters"))),
         model=_check_model(document.get("model")),
         options=_check_object("options", document.get("options")),
+        formats=document.get(_FORMATS),
     )
 
 
-def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) -> Submission:
+def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     images: list[bytes] = []
     model: str | None = None
     fields: dict[str, object] = {}
@@ -171,7 +127,8 @@ def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) ->
         raise UnreadableBody(f"The form has {len(images)} images; send exactly one, in a field {names}")
     if not images[0]:
         raise EmptyBody("The image in the form is empty")
-    return Submission(_extract_image(images[0]), _merge(defaults, {**fields, **parameters}), model)
+    formats = fields.pop(_FORMATS, None)
+    return ParsedBody(_extract_image(images[0]), _merge(defaults, {**fields, **parameters}), model, formats=formats)
 
 
 def _form_parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
@@ -263,13 +220,13 @@ def _check_object(name: str, value: object) -> Mapping[str, object]:
         return {}
     if isinstance(value, dict):
         return value
-    raise BadParameter(f"`{name}` must be a JSON object, not {_quote(value)}")
+    raise BadParameter(f"`{name}` must be a JSON object, not {quote(value)}")
 
 
 def _check_model(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value or None
-    raise BadParameter(f"`model` must be a string, not {_quote(value)}")
+    raise BadParameter(f"`model` must be a string, not {quote(value)}")
 
 
 def _merge(defaults: Mapping[str, object], given: Mapping[str, object]) -> Mapping[str, object]:

@@ -49,7 +49,7 @@ def wait_for_disconnect(seconds: float) -> bool:
     """Wait up to `seconds` and return True as soon as the client has closed its side of the connection."""
     connection = _client_socket()
     if connection is None:
-        threading.Event().wait(seconds)
+        threading.Event().wait(max(0.0, seconds))
         return False
     poller = select.poll()
     poller.register(connection, _CLOSED)

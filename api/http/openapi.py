@@ -1,40 +1,54 @@
-"""OpenAPI fragments written by hand: request bodies that are recognized by their bytes, and binary responses."""
+"""Fragments of the OpenAPI document for bodies that are told apart by their bytes, not by their declaration.
+
+The segmentation parameters and the formats come from their models in shared/.
+"""
 
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
+from api.http.parameters import get_value_schema
 from api.schemas.errors import ErrorView
+from shared.formats.registry import FORMAT_NAMES, Format
+from shared.jobs.parameters import FIELDS
 
-_THRESHOLDS = {
-    "threshold": "Minimum score of a segment.",
-    "mask_threshold": "Minimum probability of a pixel of a segment's mask.",
-    "overlap_mask_area_threshold": "Minimum fraction of its own mask that a segment must keep.",
-}
-_SWITCHES = {
-    "fuse_stuff": "In panoptic, merge all segments of a stuff class, such as sky or road, into one.",
-    "strict_instance_thresholds": "Apply the other two thresholds to instance, too.",
-}
-_DEFAULTS = {"threshold": 0.9, "mask_threshold": 0.5, "overlap_mask_area_threshold": 0.5}
-_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
-_SUBTASK = {"type": "string", "enum": ["panoptic", "instance", "semantic"]}
+
+def _default(name: str) -> dict[str, Any]:
+    default = FIELDS[name].default
+    return {} if default in (None, PydanticUndefined) else {"default": default}
+
+
+def _describe_member(name: str) -> dict[str, Any]:
+    return {
+        "anyOf": [get_value_schema(name), {"type": "null"}],
+        **_default(name),
+        "description": FIELDS[name].description,
+    }
+
+
+def _describe_query(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": FIELDS[name].description,
+        "schema": {**get_value_schema(name), **_default(name)},
+    }
+
 
 PARAMETERS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "description": "null means the default of each.",
-    "properties": {
-        **{
-            name: {"anyOf": [_FRACTION, {"type": "null"}], "default": _DEFAULTS[name], "description": text}
-            for name, text in _THRESHOLDS.items()
-        },
-        **{
-            name: {"anyOf": [{"type": "boolean"}, {"type": "null"}], "default": False, "description": text}
-            for name, text in _SWITCHES.items()
-        },
-        "subtask": {"anyOf": [_SUBTASK, {"type": "null"}], "description": "Default: the model's own first choice."},
-    },
+    "properties": {name: _describe_member(name) for name in FIELDS},
+}
+_FORMATS_TEXT = "Files to make of the result; labels is always made. Without it, the service's default formats."
+_FORMATS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "enum": list(FORMAT_NAMES)},
+    "description": _FORMATS_TEXT,
 }
 _JSON_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -43,6 +57,7 @@ _JSON_SCHEMA: dict[str, Any] = {
         "inputs": {"type": "string", "contentEncoding": "base64", "description": "The image, as base64."},
         "parameters": PARAMETERS_SCHEMA,
         "model": {"type": "string", "description": "Id of a model; the default one if it is missing."},
+        "formats": _FORMATS_SCHEMA,
     },
 }
 _FORM_SCHEMA: dict[str, Any] = {
@@ -52,6 +67,7 @@ _FORM_SCHEMA: dict[str, Any] = {
         "file": {"type": "string", "format": "binary", "description": "The image."},
         "parameters": {"type": "string", "contentMediaType": "application/json", "contentSchema": PARAMETERS_SCHEMA},
         "model": {"type": "string"},
+        "formats": {"type": "string", "description": f"{_FORMATS_TEXT} Names, separated by commas."},
     },
 }
 IMAGE_BODY: dict[str, Any] = {
@@ -63,37 +79,31 @@ IMAGE_BODY: dict[str, Any] = {
         "multipart/form-data": {"schema": _FORM_SCHEMA},
     },
 }
-PARAMETERS_IN_QUERY: list[dict[str, Any]] = [
-    *(
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": f"{text} For a body that is a raw image.",
-            "schema": {**_FRACTION, "default": _DEFAULTS[name]},
-        }
-        for name, text in _THRESHOLDS.items()
-    ),
-    *(
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": text,
-            "schema": {"type": "boolean", "default": False},
-        }
-        for name, text in _SWITCHES.items()
-    ),
-    {"name": "subtask", "in": "query", "required": False, "schema": _SUBTASK},
+QUERY_PARAMETERS: list[dict[str, Any]] = [
+    *(_describe_query(name) for name in FIELDS),
+    {
+        "name": "formats",
+        "in": "query",
+        "required": False,
+        "description": f"{_FORMATS_TEXT} Names, separated by commas.",
+        "style": "form",
+        "explode": False,
+        "schema": _FORMATS_SCHEMA,
+    },
 ]
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
-ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 
+def describe_file(one: Format) -> dict[str, Any]:
+    """Return the response of a route that serves a format's file."""
+    schema = {"type": "object"} if one.media_type == "application/json" else {"type": "string", "format": "binary"}
+    return {"content": {one.media_type: {"schema": schema}}}
+
+
 def failures(*statuses: int) -> Responses:
-    """Return the error responses of a route: those of every route, and `statuses`."""
+    """Return the responses of a route that can fail with these statuses, besides 400, 401 and 503."""
     return dict.fromkeys((400, 401, 503, *statuses), ErrorView)

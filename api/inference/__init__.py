@@ -1,1 +1,1 @@
-"""The synchronous path and the models that it can ask for.  No Flask."""
+"""The synchronous path: a caller waits for the result of its job.  No Flask."""

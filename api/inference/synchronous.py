@@ -1,7 +1,7 @@
-"""Segmenting while the caller waits: the same work is done once, whoever asks for it and however often.
+"""Synchronous segmentation: identical requests are computed once.
 
-An identical request that is under way is joined; one that was answered before is answered from what is stored.  No
-Flask here.
+A request is coalesced with an identical one that is under way.  A request whose result exists already is answered from
+the cache: the reply payload, or the objects of the job.
 """
 
 import hashlib
@@ -13,10 +13,11 @@ from enum import StrEnum
 import orjson
 import structlog
 
-from api.inference.model_registry import ModelState
-from api.jobs.queries import failure_of, hf_reply_of
-from api.jobs.submission import Order, admit, compensate_on_error
-from api.services import Caller, Services
+from api.jobs.admission import Admission, Admitted, Caller, JobProfile, Submission
+from api.jobs.compensation import Compensator
+from api.jobs.queries import TenantJobs, get_failure
+from api.model_registry import ModelRegistry, ModelState, ModelStatus
+from shared.broker.envelope import encode_message
 from shared.errors import (
     Canceled,
     DeadlineExceeded,
@@ -27,21 +28,24 @@ from shared.errors import (
     UnknownJob,
 )
 from shared.jobs.completion import complete_in_store, complete_job
-from shared.jobs.messages import SegmentMessage
-from shared.jobs.model import Failure, JobRequest, JobState, Priority
+from shared.jobs.events import JobEvents
+from shared.jobs.model import Failure, JobState
+from shared.jobs.outcomes import CreateOutcome
+from shared.jobs.payloads import PayloadStore
 from shared.jobs.result import JobResult
-from shared.jobs.store import Admission, Handover, How, Work
+from shared.jobs.store import Created, DedupKey, InputPayload, JobStore
+from shared.storage.bucket import Bucket
 
 log = structlog.get_logger()
 
-# The image outlives the deadline by this much, so that a worker who took the job in time still finds it.
-IMAGE_MARGIN_SECONDS = 30.0
-# Long enough for a worker to take up a job, and short beside what it takes to do one.
-FIRST_LOOK_SECONDS = 0.02
+# The image outlives the deadline by this much, so that a worker that claimed the job in time still finds it.
+INPUT_MARGIN_SECONDS = 30.0
+# Longer than a worker needs to claim a job, and short compared with the job itself.
+INITIAL_POLL_SECONDS = 0.02
 
 
-class Source(StrEnum):
-    """Where a reply came from."""
+class CacheStatus(StrEnum):
+    """Whether the result was reused (hit), computed (miss) or shared with a running job (coalesced)."""
 
     HIT = "hit"
     MISS = "miss"
@@ -49,11 +53,11 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What a caller asks of the service beside the masks.
+class SyncOptions:
+    """A caller's options.
 
-    use_cache: whether the result of the same work, done or under way, will do.
-    wait_for_model: whether to wait for a model without a ready worker until the deadline, or only for a short while.
+    use_cache: whether the result of an identical request, finished or under way, may be used.
+    wait_for_model: wait for a model without a ready worker until the deadline, not only for the cold start timeout.
     """
 
     use_cache: bool = True
@@ -62,180 +66,226 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A JSON array as the contract has it, and the job that it came from."""
+    """The Hugging Face array of a request, and the job that it came from."""
 
     job_id: str
-    model: str
+    model: ModelStatus
     body: bytes
-    source: Source
+    cache_status: CacheStatus
 
 
-def segment_now(
-    order: Order,
-    caller: Caller,
-    services: Services,
-    *,
-    terms: Terms,
-    is_wanted: Callable[[], bool] = lambda: True,
-) -> Reply:
-    """Segment an image while the caller waits.
+class _JobReplaced(Exception):
+    """The job that stands for a request has no reply for it, for a reason that does not apply to this caller."""
 
-    Args:
-        is_wanted: says whether the caller is still there; asked every now and then.
 
-    Raises:
-        ClientError: the image or the model is not in order.
-        QueueFull: too many callers wait already.
-        Canceled: nobody wants the result any more.
-        ModelNotReady: no worker has the model ready.
-        DeadlineExceeded: there was no result in time.
-        Unavailable: Redis did not answer.
-        WorkerFault: the worker could not do it.
+@dataclass(frozen=True, slots=True)
+class SyncSegmenter:
+    """Segments while the caller waits.
+
+    profile: has the deadline; its jobs' inputs are payloads.
+    result_seconds: how long a result may be reused.
+    cold_start_seconds: how long a caller is held for a model without a ready worker.
     """
-    request = admit(order, caller, services, Priority.INTERACTIVE)
-    work = _work_of(request, terms, services)
-    while True:
-        admission = _queue(request, order.image, work, services)
-        if admission.how is How.KNOWN:
-            body = _stored_reply(admission.job_id, request.tenant, services)
-            if body is not None:
-                return Reply(admission.job_id, request.model, body, Source.HIT)
-            services.jobs.forget_work(work, admission.job_id)
-        else:
-            wait = _Wait(request, admission, terms, is_wanted, services)
-            body = wait.for_reply()
-            if body is not None:
-                return Reply(admission.job_id, request.model, body, wait.source)
-        # What stood for this request is gone: somebody else's end, but not ours.  So it gets a job of its own.
-        request = replace(request, id=services.new_id())
+
+    admission: Admission
+    profile: JobProfile
+    jobs: JobStore
+    bucket: Bucket
+    payloads: PayloadStore
+    events: JobEvents
+    models: ModelRegistry
+    compensator: Compensator
+    open_tenant: Callable[[str], TenantJobs]
+    deadline_seconds: float
+    cold_start_seconds: float
+    result_seconds: int
+
+    def segment(
+        self,
+        submission: Submission,
+        caller: Caller,
+        *,
+        options: SyncOptions,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Reply:
+        """Segment an image while the caller waits.
+
+        Args:
+            is_wanted: tells whether the caller is still connected; called at each poll.
+
+        Raises:
+            ClientError: the image or the model is not acceptable.
+            QueueFull: too many jobs are queued.
+            Canceled: the caller has disconnected.
+            ModelNotReady: no worker has the model ready.
+            DeadlineExceeded: there was no result in time.
+            Unavailable: Redis did not answer.
+            WorkerFault: the worker failed.
+        """
+        admitted = self.admission.admit(submission, caller, self.profile)
+        dedup = self._build_dedup_key(admitted, options)
+        while True:
+            created = self._create(admitted, submission.image, dedup)
+            try:
+                body = self._get_body(admitted, created, options, is_wanted)
+            except _JobReplaced:
+                # The job that stood for this request is gone, so the request gets a job of its own.
+                self.jobs.forget_dedup(dedup, created.job_id)
+                admitted = replace(admitted, request=replace(admitted.request, id=self.admission.new_id()))
+            else:
+                return Reply(created.job_id, self._refresh(admitted.model), body, _CACHE_STATUS[created.outcome])
+
+    def _refresh(self, model: ModelStatus) -> ModelStatus:
+        """Return a model's present status if its workers have changed since the admission: it was not ready then."""
+        return model if model.state is ModelState.READY else self.models.find(model.id)
+
+    def _build_dedup_key(self, admitted: Admitted, options: SyncOptions) -> DedupKey:
+        """Identify the computation.
+
+        While the model's revision is not known, because no worker is ready or they differ, only requests of about the
+        same time are coalesced.
+        """
+        request, revision = admitted.request, admitted.model.revision
+        asked = [request.tenant, request.model, revision, request.image.sha256, request.parameters, request.formats]
+        seconds = self.result_seconds if revision else int(self.deadline_seconds) + 1
+        return DedupKey(hashlib.sha256(orjson.dumps(asked)).hexdigest(), seconds, reuse=options.use_cache)
+
+    def _create(self, admitted: Admitted, image: bytes, dedup: DedupKey) -> Created:
+        """Create a job for the request, unless another one stands for it."""
+        request = admitted.request
+
+        def discard() -> None:
+            self.jobs.discard(request)
+
+        payload = InputPayload(image, self.deadline_seconds + INPUT_MARGIN_SECONDS)
+        # After a timeout the job may have been recorded nevertheless; a claimed job is left to its worker.
+        with self.compensator.compensate_on_error(request.id, discard):
+            created = self.jobs.create(
+                request,
+                message=encode_message(request),
+                max_queued=self.admission.max_queued,
+                dedup=dedup,
+                payload=payload,
+            )
+        log.info(
+            "job_submitted",
+            job_id=created.job_id,
+            model=request.model,
+            priority=request.priority,
+            outcome=created.outcome,
+        )
+        return created
+
+    def _get_body(
+        self, admitted: Admitted, created: Created, options: SyncOptions, is_wanted: Callable[[], bool]
+    ) -> bytes:
+        if created.outcome is CreateOutcome.CACHED:
+            return self._read_cached(created.job_id, admitted.request.tenant)
+        return _Wait(self, admitted, created, options, is_wanted).get_reply()
+
+    def _read_cached(self, job_id: str, tenant: str) -> bytes:
+        """Return the array of a job that has succeeded.
+
+        Raises:
+            _JobReplaced: its result is not stored any more.
+        """
+        body = self.payloads.get_reply(job_id)
+        if body is not None:
+            return body
+        try:
+            return self.open_tenant(tenant).get_hf_array(job_id)
+        except UnknownJob as error:
+            raise _JobReplaced from error
+
+
+_CACHE_STATUS = {
+    CreateOutcome.CREATED: CacheStatus.MISS,
+    CreateOutcome.COALESCED: CacheStatus.COALESCED,
+    CreateOutcome.CACHED: CacheStatus.HIT,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """One caller who waits for one job, his own or one that he joined."""
+    """One caller that waits for one job, its own or one that it was coalesced with."""
 
-    request: JobRequest
-    admission: Admission
-    terms: Terms
+    segmenter: SyncSegmenter
+    admitted: Admitted
+    created: Created
+    options: SyncOptions
     is_wanted: Callable[[], bool]
-    services: Services
 
-    @property
-    def source(self) -> Source:
-        return Source.COALESCED if self.admission.how is How.JOINED else Source.MISS
-
-    def for_reply(self) -> bytes | None:
-        """Return the reply, or None if the job that was joined ended without one.
+    def get_reply(self) -> bytes:
+        """Wait for the reply and return it.
 
         Raises:
-            MaskmillError: why there is none.
+            _JobReplaced: the job ended without a reply, and not because of this caller.
+            MaskmillError: the reason why there is no reply.
         """
-        job_id, deadline = self.admission.job_id, self.request.deadline_at or 0.0
+        request, now = self.admitted.request, self.segmenter.admission.now()
+        is_new = self.created.outcome is CreateOutcome.CREATED
         try:
-            found = self.services.events.wait_until(
-                job_id,
-                self._look,
-                seconds=deadline - self.services.now(),
-                first_look_seconds=FIRST_LOOK_SECONDS if self.admission.how is How.CREATED else 0.0,
+            body = self.segmenter.events.wait_for(
+                self.created.job_id,
+                self._poll,
+                seconds=(request.deadline_at or now) - now,
+                first_poll_seconds=INITIAL_POLL_SECONDS if is_new else 0.0,
             )
-            if found is None:
-                limit = self.services.limits.sync_deadline_seconds
+            if body is None:
                 raise DeadlineExceeded(
-                    f"There was no result within {limit:g} s; submit it as a job instead, at /v1/jobs."
+                    f"There was no result within {self.segmenter.deadline_seconds:g} s; "
+                    "submit it as a job instead, at /v1/jobs."
                 )
         except (Canceled, DeadlineExceeded, ModelNotReady) as error:
-            self._leave(error)
+            self._stop_waiting(error)
             raise
-        return found or None
+        return body
 
-    def _look(self) -> bytes | None:
-        """Return the reply; nothing (b"") if the job that was joined is gone; None while there is neither."""
-        body = self.services.payloads.get_reply(self.admission.job_id)
+    def _poll(self) -> bytes | None:
+        """Return the reply, or None while there is none."""
+        body = self.segmenter.payloads.get_reply(self.created.job_id)
         if body is not None:
             return body
         if not self.is_wanted():
-            raise Canceled("The caller went away before there was a result.")
-        joined = self.admission.how is How.JOINED
+            raise Canceled("The caller disconnected before there was a result.")
+        self._check_job()
+        self._check_model()
+        return None
+
+    def _check_job(self) -> None:
+        """Raise the reason if the job is final without a reply."""
+        is_coalesced = self.created.outcome is CreateOutcome.COALESCED
         try:
-            job = self.services.jobs.get(self.admission.job_id)
+            job = self.segmenter.jobs.get(self.created.job_id)
         except UnknownJob as error:
-            if joined:
-                return b""
+            if is_coalesced:
+                raise _JobReplaced from error
             raise StoreUnavailable("The job store lost this request; send it again.") from error
-        if joined and job.state in (JobState.CANCELED, JobState.EXPIRED):
-            return b""
-        failure = failure_of(job) if job.state.is_final else None
+        if is_coalesced and job.state in (JobState.CANCELED, JobState.EXPIRED):
+            raise _JobReplaced
+        failure = get_failure(job) if job.state.is_final else None
         if failure is not None:
             raise failure
-        self._insist_on_worker()
-        return None
 
-    def _insist_on_worker(self) -> None:
-        """Raise ModelNotReady if the model has had no ready worker for as long as such a caller is held."""
-        waited = self.services.now() - self.request.created_at
-        if self.terms.wait_for_model or waited < self.services.limits.cold_start_seconds:
+    def _check_model(self) -> None:
+        """Raise ModelNotReady if the model has had no ready worker for the cold start timeout."""
+        request, now = self.admitted.request, self.segmenter.admission.now()
+        if self.options.wait_for_model or now - request.created_at < self.segmenter.cold_start_seconds:
             return
-        model = self.services.model_registry.find(self.request.model)
+        model = self.segmenter.models.find(request.model)
         if model.state is not ModelState.READY:
-            raise ModelNotReady(
-                model.why_not_ready, estimated_time=model.estimated_seconds(self.services.now()), state=model.state
-            )
+            raise ModelNotReady(model.not_ready_reason, estimated_time=model.estimated_seconds(now), state=model.state)
 
-    def _leave(self, error: MaskmillError) -> None:
-        """Stop waiting; the last to leave ends the job, so that it never reaches a device."""
+    def _stop_waiting(self, error: MaskmillError) -> None:
+        """Stop waiting; the last waiter completes the job, so that it never reaches a device."""
+        jobs, bucket = self.segmenter.jobs, self.segmenter.bucket
         with suppress(Unavailable):
-            if self.services.jobs.leave(self.admission.job_id) > 0:
+            if jobs.remove_waiter(self.created.job_id) > 0:
                 return
-            request = self.services.jobs.get(self.admission.job_id).request
+            request = jobs.get(self.created.job_id).request
             state = JobState.CANCELED if isinstance(error, Canceled) else JobState.EXPIRED
-            _give_up(JobResult(request, state, failure=Failure(error.code, str(error))), self.services)
-
-
-def _work_of(request: JobRequest, terms: Terms, services: Services) -> Work:
-    """Name the work.
-
-    While the revision is not known, because no worker is ready or those that are differ, only those who ask at the
-    same time share it.
-    """
-    revision = services.model_registry.find(request.model).revision
-    asked = [request.tenant, request.model, revision, request.image.sha256, request.parameters]
-    key = hashlib.sha256(orjson.dumps(asked)).hexdigest()
-    passing = int(services.limits.sync_deadline_seconds) + 1
-    return Work(key, take=terms.use_cache, seconds=None if revision else passing)
-
-
-def _queue(request: JobRequest, image: bytes, work: Work, services: Services) -> Admission:
-    """Make the request a job of its own, unless another one stands for it."""
-
-    def discard() -> None:
-        services.jobs.discard(request)
-
-    lifetime = services.limits.sync_deadline_seconds + IMAGE_MARGIN_SECONDS
-    handover = Handover(SegmentMessage.about(request), image, lifetime)
-    limit = services.limits.max_queued
-    # After a silence nobody knows whether it came to that; a job that a worker has taken meanwhile is left to it.
-    with compensate_on_error(request, services, discard):
-        admission = services.jobs.create(request, max_queued=limit, work=work, handover=handover)
-    log.info(
-        "job_submitted", job_id=admission.job_id, model=request.model, priority=request.priority, how=admission.how
-    )
-    return admission
-
-
-def _stored_reply(job_id: str, tenant: str, services: Services) -> bytes | None:
-    """Return the reply of a job that has succeeded, or None if it is not stored any more."""
-    body = services.payloads.get_reply(job_id)
-    if body is not None:
-        return body
-    try:
-        return hf_reply_of(job_id, tenant, services)
-    except UnknownJob:
-        return None
-
-
-def _give_up(end: JobResult, services: Services) -> None:
-    """End a job that nobody waits for any more; if that cannot be done, its deadline will."""
-    try:
-        complete_job(end, jobs=services.jobs, bucket=services.bucket)
-    except Unavailable:
-        complete_in_store(end, jobs=services.jobs)
+            result = JobResult(request, state, failure=Failure(error.code, str(error)))
+            try:
+                complete_job(result, jobs=jobs, bucket=bucket)
+            except Unavailable:
+                complete_in_store(result, jobs=jobs)

@@ -1,91 +1,102 @@
-"""Clearing up after a submission that failed halfway because a store was away, without keeping its caller waiting.
+"""Compensation of submissions that failed half-way, on a thread, so that the error response is not delayed.
 
-A request that timed out may still be carried out when the store wakes up.  So what it may have left is taken away again
-and again until that works, and once more a little later.  If this process ends first, the steward finds the rest.
+A write that timed out may still take effect when the store recovers.  So its compensation is repeated until it
+succeeds, and once more after SETTLING_SECONDS.  If this process ends first, the steward finds the rest.
 """
 
 import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
-from shared.errors import Unavailable
+from shared.errors import MaskmillError, Unavailable
 
 log = structlog.get_logger()
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
+MIN_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 10.0
 SETTLING_SECONDS = 3.0
-MOST_KEPT = 10_000
+MAX_PENDING = 10_000
 
 
 class Compensator:
-    """A thread that is started by the first leftover.  Thread-safe; a fork must happen before that."""
+    """Its thread starts at the first compensation.  Thread-safe; a fork must happen before that."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._heap: list[tuple[float, int, _Leftover]] = []
+        self._heap: list[tuple[float, int, _Compensation]] = []
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def clear(self, job_id: str, clear: Callable[[], object]) -> None:
-        """Call clear() now and until it has not raised Unavailable twice; it must be harmless to call often."""
+    def schedule(self, job_id: str, step: Callable[[], object]) -> None:
+        """Call step() now, and again until it has succeeded (not raised Unavailable) twice; it must be idempotent."""
         with self._condition:
-            if len(self._heap) >= MOST_KEPT:
-                log.warning("leftover_left_to_the_steward", job_id=job_id)
+            if len(self._heap) >= MAX_PENDING:
+                log.warning("compensation_dropped", job_id=job_id, reason="too_many_pending")
                 return
-            self._push(_Leftover(job_id, clear), 0.0)
+            self._push(_Compensation(job_id, step), 0.0)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="compensator", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="compensation", daemon=True)
                 self._thread.start()
+
+    @contextmanager
+    def compensate_on_error(self, job_id: str, *steps: Callable[[], object]) -> Iterator[None]:
+        """Schedule the steps if the block raises an error, and re-raise it at once."""
+        try:
+            yield
+        except MaskmillError:
+            for step in steps:
+                self.schedule(job_id, step)
+            raise
 
     def _run(self) -> None:
         while True:
-            leftover = self._next()
-            pause = leftover.try_once()
-            if pause is not None:
+            compensation = self._next()
+            delay = compensation.try_once()
+            if delay is not None:
                 with self._condition:
-                    self._push(leftover, pause)
+                    self._push(compensation, delay)
 
-    def _next(self) -> "_Leftover":
+    def _next(self) -> "_Compensation":
         with self._condition:
             while True:
-                pause = self._heap[0][0] - time.monotonic() if self._heap else None
-                if pause is not None and pause <= 0:
+                delay = self._heap[0][0] - time.monotonic() if self._heap else None
+                if delay is not None and delay <= 0:
                     return heapq.heappop(self._heap)[2]
-                self._condition.wait(pause)
+                self._condition.wait(delay)
 
-    def _push(self, leftover: "_Leftover", pause_seconds: float) -> None:
-        heapq.heappush(self._heap, (time.monotonic() + pause_seconds, next(self._order), leftover))
+    def _push(self, compensation: "_Compensation", delay_seconds: float) -> None:
+        heapq.heappush(self._heap, (time.monotonic() + delay_seconds, next(self._order), compensation))
         self._condition.notify()
 
 
-class _Leftover:
-    """What one submission may have left, and how far clearing it has come."""
+class _Compensation:
+    """One step of one submission's rollback."""
 
-    def __init__(self, job_id: str, clear: Callable[[], object]) -> None:
+    def __init__(self, job_id: str, step: Callable[[], object]) -> None:
         self._job_id = job_id
-        self._clear = clear
-        self._pause = FIRST_PAUSE_SECONDS
-        self._was_cleared = False
+        self._step = step
+        self._backoff = MIN_BACKOFF_SECONDS
+        self._has_succeeded = False
 
     def try_once(self) -> float | None:
-        """Return after how many seconds to try again, or None when nothing is left."""
+        """Return the delay until the next try in seconds, or None when there is none."""
         try:
-            self._clear()
+            self._step()
         except Unavailable:
-            self._was_cleared = False
-            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-            return self._pause
+            self._has_succeeded = False
+            self._backoff = min(2 * self._backoff, MAX_BACKOFF_SECONDS)
+            return self._backoff
         except Exception:
-            # A bug must not end the thread that clears up after all the others.
-            log.exception("leftover_not_cleared", job_id=self._job_id)
+            # A bug must not end the thread that compensates all other submissions.
+            log.exception("compensation_failed", job_id=self._job_id)
             return None
-        if self._was_cleared:
-            log.info("leftover_cleared", job_id=self._job_id)
+        if self._has_succeeded:
+            log.info("submission_compensated", job_id=self._job_id)
             return None
-        self._was_cleared = True
+        self._has_succeeded = True
         return SETTLING_SECONDS

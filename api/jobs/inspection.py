@@ -1,6 +1,6 @@
 """Facts of an image from its header, and whether its file is complete, without decoding any pixels.
 
-The file's blocks are walked first, with bounds, because Pillow's own walks over hostile bytes have none.
+The file's blocks are walked first, within limits, because Pillow's parsers have none for hostile files.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from shared.errors import NotAnImage, TruncatedImage
 from shared.images import FORMATS, detect_image_format, open_image, upright_size
 from shared.jobs.model import ImageFacts
 
-# Files of real encoders stay far below these limits; hostile files cost a few milliseconds.
+# Files of real encoders stay far below these limits; a hostile file takes a few milliseconds.
 _MAX_BLOCKS = 10_000
 _MAX_GIF_METADATA_BLOCKS = 4_000
 _MAX_GIF_PIXEL_BLOCKS = 1_000_000
@@ -177,4 +177,4 @@ def _truncated_error(name: str) -> TruncatedImage:
 
 
 def _malformed_error(name: str) -> NotAnImage:
-    return NotAnImage(f"The bytes begin like a {name.upper()} image, but go on like none")
+    return NotAnImage(f"The bytes begin like a {name.upper()} image, but the rest is malformed")

@@ -1,14 +1,13 @@
-"""Finding jobs again: where they stand, what came of them, and ending them early.  No Flask here.
+"""A tenant's view of its jobs: state, result, files, list.
 
-Redis knows where a job stands; the bucket knows how it ended, and what is still to be done, even if Redis forgets.
-A job of another tenant is answered like one that does not exist.
+Redis knows the state of a job; the bucket knows its result, and its request even after Redis has lost its data.  A job
+of another tenant is answered like one that does not exist.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from api.services import Services
 from shared.errors import (
-    AlreadyEnded,
     BadParameter,
     Canceled,
     DeadlineExceeded,
@@ -19,160 +18,176 @@ from shared.errors import (
     build_error,
 )
 from shared.formats.huggingface import hf_array
-from shared.jobs.completion import complete_job, read_result
+from shared.formats.registry import Format, get_format
+from shared.jobs.completion import read_result
+from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
-from shared.jobs.model import Failure, Job, JobRequest, JobState
+from shared.jobs.model import Job, JobRequest, JobState
 from shared.jobs.result import JobResult
-from shared.storage.bucket import NoSuchObject
+from shared.jobs.store import JobStore
+from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import inbox_key, object_key
 
-FILTERED_PAGE = 200
-# So that one request for a rare state does not walk through a list of millions.
-MOST_PAGES = 5
+FILTERED_PAGE_SIZE = 200
+# Bounds a request for a rare state in a list of millions.
+MAX_FILTERED_PAGES = 5
 
 
-def find_job(job_id: str, tenant: str, services: Services) -> Job:
-    """Return a job as it stands.
+@dataclass(frozen=True, slots=True)
+class TenantJobs:
+    """The jobs of one tenant.  The tenant is bound once per request, so that no call can omit it."""
 
-    Raises:
-        UnknownJob: there is none of this id that is this tenant's.
-    """
-    if not is_job_id(job_id):
-        raise _unknown(job_id)
-    try:
-        job = services.jobs.get(job_id)
-    except UnknownJob:
-        job = _remembered(job_id, services)
-    return _owned(job, tenant)
+    tenant: str
+    jobs: JobStore
+    bucket: Bucket
+    events: JobEvents
+    max_wait_seconds: float
 
+    def get(self, job_id: str) -> Job:
+        """Return the current state of a job.
 
-def wait_for_end(job_id: str, tenant: str, services: Services, *, seconds: float) -> Job:
-    """Return a job when it has ended, or as it stands when the time is over.
-
-    Raises:
-        UnknownJob: there is none of this id that is this tenant's.
-    """
-
-    def look() -> Job | None:
-        job = find_job(job_id, tenant, services)
-        return job if job.state.is_final else None
-
-    job = find_job(job_id, tenant, services)
-    if job.state.is_final or seconds <= 0:
+        Raises:
+            UnknownJob: the tenant has no job of this id.
+        """
+        _check_id(job_id)
+        try:
+            job = self.jobs.get(job_id)
+        except UnknownJob:
+            job = self._read_from_bucket(job_id)
+        if job.request.tenant != self.tenant:
+            raise _unknown(job_id)
         return job
-    seconds = min(seconds, services.limits.max_waiting_seconds)
-    return services.events.wait_until(job_id, look, seconds=seconds) or find_job(job_id, tenant, services)
+
+    def wait(self, job_id: str, *, seconds: float) -> Job:
+        """Return a job when it is final, or its current state after the timeout.
+
+        Raises:
+            UnknownJob: the tenant has no job of this id.
+        """
+
+        def poll() -> Job | None:
+            job = self.get(job_id)
+            return job if job.state.is_final else None
+
+        job = self.get(job_id)
+        if job.state.is_final or seconds <= 0:
+            return job
+        seconds = min(seconds, self.max_wait_seconds)
+        return self.events.wait_for(job_id, poll, seconds=seconds) or self.get(job_id)
+
+    def get_result(self, job_id: str) -> JobResult:
+        """Return the result of a job that succeeded.
+
+        Raises:
+            UnknownJob: the tenant has no job of this id.
+            NotFinished: there is no result yet.
+            MaskmillError: the error that the job failed with.
+        """
+        _check_id(job_id)
+        result = read_result(job_id, bucket=self.bucket)
+        if result is None:
+            job = self.get(job_id)
+            if not job.state.is_final:
+                raise NotFinished(f"The job is {job.state}; its result comes when it has succeeded.", state=job.state)
+            raise get_failure(job) or UnknownJob(f"The result of job {job_id} is not stored any more.")
+        if result.request.tenant != self.tenant:
+            raise _unknown(job_id)
+        failure = get_failure(Job(result.request, result.state, failure=result.failure))
+        if failure is not None:
+            raise failure
+        return result
+
+    def get_file(self, job_id: str, name: str) -> bytes:
+        """Return the file of a format of a job that succeeded.
+
+        Raises:
+            UnknownJob: the tenant has no such job, or the job was submitted without this format.
+            MaskmillError: as get_result().
+        """
+        return self._read_file(self.get_result(job_id), get_format(name))
+
+    def get_mask(self, job_id: str, number: int) -> bytes:
+        """Return the PNG of one segment's mask.
+
+        Raises:
+            UnknownMask: the job has no segment of this number.
+            UnknownJob: the tenant has no such job, or the job was submitted without masks.
+            MaskmillError: as get_result().
+        """
+        result = self.get_result(job_id)
+        if not 1 <= number <= len(result.segments):
+            raise UnknownMask(f"The job has no segment {number}; it has {len(result.segments)}, counted from 1.")
+        masks = get_format("masks")
+        _check_requested(result, masks)
+        place = result.masks.get(number)
+        if place is None:
+            raise UnknownMask(f"The job has no mask of segment {number}.")
+        try:
+            return self.bucket.get_range(
+                object_key(job_id, result.attempt, masks.file), offset=place.offset, length=place.length
+            )
+        except NoSuchObject as error:
+            raise UnknownJob(f"The masks of job {job_id} are not stored any more.") from error
+
+    def get_hf_array(self, job_id: str) -> bytes:
+        """Return the JSON array of the Hugging Face task, of a job that succeeded.
+
+        Raises:
+            UnknownJob: the tenant has no such job, or its masks are not stored.
+            MaskmillError: as get_result().
+        """
+        result = self.get_result(job_id)
+        return hf_array(result.segments, self._read_file(result, get_format("masks")), result.masks)
+
+    def list_newest(
+        self, *, limit: int, cursor: str | None = None, state: JobState | None = None
+    ) -> tuple[Sequence[Job], str | None]:
+        """Return up to `limit` jobs, newest first, and the cursor of the next page if there may be one.
+
+        Raises:
+            BadParameter: the cursor is not a job id.
+        """
+        if cursor is not None and not is_job_id(cursor):
+            raise BadParameter("The cursor is not one that this service gave out.")
+        if state is None:
+            return self.jobs.list_newest(self.tenant, limit=limit, before=cursor)
+        found: list[Job] = []
+        for _ in range(MAX_FILTERED_PAGES):
+            page, cursor = self.jobs.list_newest(self.tenant, limit=FILTERED_PAGE_SIZE, before=cursor)
+            found += [job for job in page if job.state is state]
+            if len(found) > limit:
+                return found[:limit], found[limit - 1].id
+            if cursor is None:
+                break
+        return found, cursor
+
+    def _read_from_bucket(self, job_id: str) -> Job:
+        """Return a job that Redis does not know."""
+        result = read_result(job_id, bucket=self.bucket)
+        if result is not None:
+            return Job(
+                result.request,
+                result.state,
+                attempt=result.attempt,
+                failure=result.failure,
+                timings_ms=result.timings_ms,
+            )
+        try:
+            # Redis lost its data and the steward has not recovered this job yet, so it is reported as queued.
+            return Job(JobRequest.from_json(self.bucket.get_metadata(inbox_key(job_id))["request"]))
+        except (NoSuchObject, KeyError):
+            raise _unknown(job_id) from None
+
+    def _read_file(self, result: JobResult, wanted: Format) -> bytes:
+        _check_requested(result, wanted)
+        try:
+            return self.bucket.get(object_key(result.request.id, result.attempt, wanted.file))
+        except NoSuchObject as error:
+            raise UnknownJob(f"{wanted.file} of job {result.request.id} is not stored any more.") from error
 
 
-def result_of(job_id: str, tenant: str, services: Services) -> JobResult:
-    """Return what came of a job that succeeded.
-
-    Raises:
-        UnknownJob: there is none of this id that is this tenant's.
-        NotFinished: there is no result yet.
-        MaskmillError: what the job failed with.
-    """
-    if not is_job_id(job_id):
-        raise _unknown(job_id)
-    end = read_result(job_id, bucket=services.bucket)
-    if end is None:
-        job = find_job(job_id, tenant, services)
-        if not job.state.is_final:
-            raise NotFinished(f"The job is {job.state}; its result comes when it has succeeded.", state=job.state)
-        raise failure_of(job) or UnknownJob(f"The result of job {job_id} is not stored any more.")
-    if end.request.tenant != tenant:
-        raise _unknown(job_id)
-    failure = failure_of(Job(end.request, end.state, failure=end.failure))
-    if failure is not None:
-        raise failure
-    return end
-
-
-def stored_object(job_id: str, tenant: str, name: str, services: Services) -> bytes:
-    """Return labels.png, masks.zip or overlay.png of a job that succeeded.
-
-    Raises:
-        UnknownJob: there is no such job, or it has no such object.
-        MaskmillError: as result_of().
-    """
-    end = result_of(job_id, tenant, services)
-    try:
-        return services.bucket.get(object_key(job_id, end.attempt, name))
-    except NoSuchObject as error:
-        raise UnknownJob(f"The job {job_id} has no {name}.") from error
-
-
-def mask_of(job_id: str, tenant: str, number: int, services: Services) -> bytes:
-    """Return the PNG of one segment's mask.
-
-    Raises:
-        UnknownMask: the job has no segment of this number.
-        MaskmillError: as result_of().
-    """
-    end = result_of(job_id, tenant, services)
-    found = end.masks.get(number)
-    if found is None:
-        raise UnknownMask(f"The job has no segment {number}; it has {len(end.segments)}, counted from 1.")
-    key = object_key(job_id, end.attempt, "masks.zip")
-    try:
-        return services.bucket.get_range(key, offset=found.offset, length=found.length)
-    except NoSuchObject as error:
-        raise UnknownJob(f"The masks of job {job_id} are not stored any more.") from error
-
-
-def hf_reply_of(job_id: str, tenant: str, services: Services) -> bytes:
-    """Return the JSON array of a job that succeeded, as the Hugging Face task has it.
-
-    Raises:
-        UnknownJob: there is no such job, or its masks are not stored any more.
-        MaskmillError: as result_of().
-    """
-    end = result_of(job_id, tenant, services)
-    return hf_array(end.segments, stored_object(job_id, tenant, "masks.zip", services), end.masks)
-
-
-def cancel(job_id: str, tenant: str, services: Services) -> Job:
-    """End a job before it is done; harmless to repeat.
-
-    Raises:
-        UnknownJob: there is none of this id that is this tenant's.
-        AlreadyEnded: it has ended otherwise.
-    """
-    job = find_job(job_id, tenant, services)
-    if not job.state.is_final:
-        canceled = JobResult(job.request, JobState.CANCELED, failure=Failure(Canceled.code, "The job was canceled."))
-        complete_job(canceled, jobs=services.jobs, bucket=services.bucket)
-        job = find_job(job_id, tenant, services)
-    if job.state is not JobState.CANCELED:
-        raise AlreadyEnded(f"The job has {job.state} already, so it cannot be canceled.", state=job.state)
-    return job
-
-
-def list_jobs(
-    tenant: str, services: Services, *, limit: int, cursor: str | None = None, state: JobState | None = None
-) -> tuple[Sequence[Job], str | None]:
-    """Return up to `limit` of a tenant's jobs, newest first, and the cursor of the next page if there may be one.
-
-    Raises:
-        BadParameter: the cursor is none of ours.
-    """
-    if cursor is not None and not is_job_id(cursor):
-        raise BadParameter("The cursor is not one that this service gave out.")
-    if state is None:
-        return services.jobs.newest(tenant, limit=limit, before=cursor)
-    found: list[Job] = []
-    for _ in range(MOST_PAGES):
-        page, cursor = services.jobs.newest(tenant, limit=FILTERED_PAGE, before=cursor)
-        found += [job for job in page if job.state is state]
-        if len(found) > limit:
-            return found[:limit], found[limit - 1].id
-        if cursor is None:
-            break
-    return found, cursor
-
-
-def failure_of(job: Job) -> MaskmillError | None:
-    """Return why a job that has ended has no result; None for one that succeeded."""
+def get_failure(job: Job) -> MaskmillError | None:
+    """Return why a final job has no result; None for one that succeeded."""
     if job.state is JobState.SUCCEEDED:
         return None
     if job.state is JobState.CANCELED:
@@ -181,25 +196,20 @@ def failure_of(job: Job) -> MaskmillError | None:
         return build_error(job.failure.code, job.failure.message)
     if job.state is JobState.EXPIRED:
         return DeadlineExceeded("There was no result before the deadline.")
-    return MaskmillError("The job failed, and nothing says why.")
+    return MaskmillError("The job failed without a recorded reason.")
 
 
-def _remembered(job_id: str, services: Services) -> Job:
-    """Ask the bucket about a job that Redis does not know."""
-    end = read_result(job_id, bucket=services.bucket)
-    if end is not None:
-        return Job(end.request, end.state, attempt=end.attempt, failure=end.failure, timings_ms=end.timings_ms)
-    try:
-        # Redis lost its data and the steward has not rebuilt this one yet: to its owner it is still queued.
-        return Job(JobRequest.from_json(services.bucket.metadata(inbox_key(job_id))["request"]))
-    except (NoSuchObject, KeyError):
-        raise _unknown(job_id) from None
+def _check_id(job_id: str) -> None:
+    if not is_job_id(job_id):
+        raise _unknown(job_id)
 
 
-def _owned(job: Job, tenant: str) -> Job:
-    if job.request.tenant != tenant:
-        raise _unknown(job.id)
-    return job
+def _check_requested(result: JobResult, wanted: Format) -> None:
+    if wanted.name not in result.request.formats:
+        raise UnknownJob(
+            f"The job has no {wanted.file}: it was submitted with formats={','.join(result.request.formats)}. "
+            f"Submit the image again with formats={wanted.name}."
+        )
 
 
 def _unknown(job_id: str) -> UnknownJob:

@@ -1,138 +1,107 @@
-"""Taking work in: from an image and what was asked of it to a job that a worker will find.  No Flask here.
+"""Submission of jobs: store the input, then record the job and enqueue its message in one step.
 
-The order is what keeps promises: who is turned away leaves nothing behind, and the message goes last, so that a worker
-never meets a job whose image is not there.
+In this order a worker never claims a job whose image is not stored yet.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import structlog
 
-from api.jobs.inspection import inspect_image
-from api.jobs.queries import find_job
-from api.services import Caller, Services
-from shared.errors import BadParameter, MaskmillError, QueueFull
-from shared.jobs.messages import SegmentMessage, queue_name
-from shared.jobs.model import Job, JobRequest, Priority
-from shared.jobs.parameters import SegmentParameters
-from shared.jobs.store import Handover, How, Idempotency
+from api.jobs.admission import Admission, Caller, JobProfile, Submission
+from api.jobs.compensation import Compensator
+from api.jobs.queries import TenantJobs
+from shared.broker.envelope import encode_message
+from shared.errors import BadParameter
+from shared.jobs.model import Job, JobRequest
+from shared.jobs.outcomes import CreateOutcome
+from shared.jobs.store import Idempotency, JobStore
+from shared.storage.bucket import Bucket
 from shared.storage.keys import inbox_key
 
 log = structlog.get_logger()
 
-LONGEST_IDEMPOTENCY_KEY = 255
+MAX_IDEMPOTENCY_KEY_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a caller wants: an image, how to segment it, and by which model (None: the default one)."""
+class JobSubmitter:
+    """Submits jobs whose input is durable; `open_tenant` gives access to the jobs of a tenant."""
 
-    image: bytes
-    parameters: SegmentParameters
-    model: str | None = None
+    admission: Admission
+    profile: JobProfile
+    jobs: JobStore
+    bucket: Bucket
+    compensator: Compensator
+    open_tenant: Callable[[str], TenantJobs]
 
+    def submit(self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None) -> Job:
+        """Submit a job; once this returns, the job survives the loss of any process and of Redis.
 
-def submit_job(order: Order, caller: Caller, services: Services, *, idempotency_key: str | None = None) -> Job:
-    """Take a job in; once this returns, the job survives the loss of any process and of Redis.
+        With an idempotency key that was used before, the earlier job is returned and nothing is stored.
 
-    With an idempotency key that was used before, the earlier job is returned and nothing is taken in.
-
-    Raises:
-        ClientError: the image, the model or the idempotency key is not in order.
-        QueueFull: too many jobs wait already.
-        Unavailable: Redis or the bucket did not answer.
-    """
-    request = admit(order, caller, services, Priority.NORMAL)
-    _insist_on_room(request, services)
-    idempotency = _idempotency_of(request, idempotency_key)
-    job_id = _store_and_queue(request, order.image, idempotency, services)
-    if job_id != request.id:
-        log.info("job_submitted_again", job_id=job_id)
-        return find_job(job_id, caller.tenant, services)
-    log.info("job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes)
-    return Job(request)
-
-
-def admit(order: Order, caller: Caller, services: Services, priority: Priority) -> JobRequest:
-    """Look at an order before it costs anything, and return the request that comes of it.
-
-    Raises:
-        ClientError: the image or the model is not in order.
-        Unavailable: Redis did not answer.
-    """
-    model = services.model_registry.find(order.model).id
-    image = inspect_image(order.image, max_pixels=services.limits.max_image_pixels)
-    now = services.now()
-    return JobRequest(
-        id=services.new_id(),
-        tenant=caller.tenant,
-        model=model,
-        parameters=order.parameters,
-        image=image,
-        priority=priority,
-        created_at=now,
-        request_id=caller.request_id,
-        deadline_at=now + services.limits.sync_deadline_seconds if priority is Priority.INTERACTIVE else None,
-    )
-
-
-def _insist_on_room(request: JobRequest, services: Services) -> None:
-    """Ask before anything is stored; creating the job asks again, for good."""
-    limit = services.limits.max_queued
-    if services.jobs.backlog(queue_name(request.model, request.priority)) >= limit:
-        raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=limit)
-
-
-def _store_and_queue(request: JobRequest, image: bytes, idempotency: Idempotency | None, services: Services) -> str:
-    """Return the id of the job: this one, or the one that the idempotency key stands for."""
-
-    def drop_input() -> None:
-        services.bucket.delete([inbox_key(request.id)])
-
-    def discard() -> None:
-        services.jobs.discard(request, idempotency=idempotency)
-
-    def withdraw() -> None:
-        # The job may have been recorded although nobody said so; one that a worker has taken is left to it.
-        discard()
-        if not services.jobs.is_known(request.id):
-            drop_input()
-
-    with compensate_on_error(request, services, drop_input):
-        services.bucket.put(
-            inbox_key(request.id),
-            image,
-            content_type=f"image/{request.image.format}",
-            metadata={"request": request.to_json()},
+        Raises:
+            ClientError: the image, the model or the idempotency key is not acceptable.
+            QueueFull: too many jobs are queued.
+            Unavailable: Redis or the bucket did not answer.
+        """
+        request = self.admission.admit(submission, caller, self.profile).request
+        self.admission.check_queue(request)
+        idempotency = build_idempotency(request, submission.formats, idempotency_key)
+        job_id = self._store_and_create(request, submission.image, idempotency)
+        if job_id != request.id:
+            log.info("job_submission_repeated", job_id=job_id)
+            return self.open_tenant(caller.tenant).get(job_id)
+        log.info(
+            "job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes
         )
-    limit = services.limits.max_queued
-    handover = Handover(SegmentMessage.about(request))
-    with compensate_on_error(request, services, withdraw):
-        admission = services.jobs.create(request, max_queued=limit, idempotency=idempotency, handover=handover)
-    if admission.how is not How.CREATED:
-        services.compensator.clear(request.id, drop_input)
-    return admission.job_id
+        return Job(request)
+
+    def _store_and_create(self, request: JobRequest, image: bytes, idempotency: Idempotency | None) -> str:
+        """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
+
+        def delete_input() -> None:
+            self.bucket.delete([inbox_key(request.id)])
+
+        def discard() -> None:
+            # The job may have been recorded although the reply was lost; a claimed job is left to its worker.
+            self.jobs.discard(request, idempotency=idempotency)
+            if not self.jobs.is_known(request.id):
+                delete_input()
+
+        with self.compensator.compensate_on_error(request.id, delete_input):
+            self.bucket.put(
+                inbox_key(request.id),
+                image,
+                content_type=f"image/{request.image.format}",
+                metadata={"request": request.to_json()},
+            )
+        with self.compensator.compensate_on_error(request.id, discard):
+            created = self.jobs.create(
+                request,
+                message=encode_message(request),
+                max_queued=self.admission.max_queued,
+                idempotency=idempotency,
+            )
+        if created.outcome is not CreateOutcome.CREATED:
+            self.compensator.schedule(request.id, delete_input)
+        return created.job_id
 
 
-@contextmanager
-def compensate_on_error(request: JobRequest, services: Services, *steps: Callable[[], None]) -> Iterator[None]:
-    """Schedule compensation when something fails, so that the caller gets the error at once."""
-    try:
-        yield
-    except MaskmillError:
-        for step in steps:
-            services.compensator.clear(request.id, step)
-        raise
+def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key: str | None) -> Idempotency | None:
+    """Return a key with the fingerprint of what it is used for.
 
+    Args:
+        formats: those that the caller asked for; the default ones may change within the life of a key.
 
-def _idempotency_of(request: JobRequest, key: str | None) -> Idempotency | None:
+    Raises:
+        BadParameter: the key is empty, too long or not printable.
+    """
     if key is None:
         return None
-    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY or not key.isprintable():
-        raise BadParameter(f"An Idempotency-Key has 1 to {LONGEST_IDEMPOTENCY_KEY} printable characters.")
-    asked = json.dumps([request.image.sha256, request.model, asdict(request.parameters)], sort_keys=True)
-    return Idempotency(key, hashlib.sha256(asked.encode()).hexdigest())
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
+        raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
+    asked = [request.image.sha256, request.model, asdict(request.parameters), formats]
+    return Idempotency(key, hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest())

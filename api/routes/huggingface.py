@@ -1,92 +1,107 @@
-"""The synchronous way in, for clients of the Hugging Face task image-segmentation: one request, one JSON array."""
+"""The synchronous route, for clients of the Hugging Face task image-segmentation: one request, one JSON array."""
 
 import time
+from dataclasses import replace
 
 from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import errors
-from api.http.connection import is_client_connected
-from api.http.context import caller, services
-from api.http.openapi import IMAGE_BODY, PARAMETERS_IN_QUERY, SECURITY, failures
+from api.http.connection import is_client_connected, wait_for_disconnect
+from api.http.openapi import IMAGE_BODY, QUERY_PARAMETERS, SECURITY, failures
 from api.http.prefer import Preference, parse_prefer
-from api.inference.synchronous import Source, Terms, segment_now
-from api.jobs import queries as lookup
-from api.jobs.submission import Order, submit_job
-from api.routes.jobs import accepted, order_of_request
+from api.inference.synchronous import CacheStatus, SyncOptions
+from api.jobs.admission import JobProfile, Submission
+from api.model_registry import ModelStatus
+from api.routes.context import get_caller, get_gateway, get_tenant_jobs
+from api.routes.jobs import build_accepted, read_submission
 from api.schemas.huggingface import HfSegmentView
 from shared.errors import Unavailable
+from shared.formats.registry import select_formats
 from shared.jobs.model import Priority
 
 bp = APIBlueprint("inference", __name__, abp_tags=[Tag(name="inference")], abp_security=SECURITY)
 
-# Some clients send a request that got a 503 again at once, and for ever: this is what slows them down.
-LEAST_503_SECONDS = 1.0
+# Some clients repeat a request immediately after a 503, without limit; this delay bounds their rate.
+MIN_503_SECONDS = 1.0
 _MODEL_IN_PATH = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
-_ANSWER = {
+_ARRAY = {
     "description": "The segments, in the order of the reference pipeline.",
     "content": {"application/json": {"schema": {"type": "array", "items": HfSegmentView.model_json_schema()}}},
 }
-_RESPONSES = {200: _ANSWER, **failures(404, 413, 429, 500, 504)}
+_RESPONSES = {200: _ARRAY, **failures(404, 413, 429, 500, 504)}
 
 
-@bp.post("/", responses=_RESPONSES, openapi_extensions={"requestBody": IMAGE_BODY, "parameters": PARAMETERS_IN_QUERY})
+@bp.post("/", responses=_RESPONSES, openapi_extensions={"requestBody": IMAGE_BODY, "parameters": QUERY_PARAMETERS})
 @bp.post("/predict", doc_ui=False)
 @bp.post(
     "/models/<path:model_id>",
     responses=_RESPONSES,
-    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [_MODEL_IN_PATH, *PARAMETERS_IN_QUERY]},
+    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [_MODEL_IN_PATH, *QUERY_PARAMETERS]},
 )
 @bp.post("/hf-inference/models/<path:model_id>", doc_ui=False)
 @bp.post("/pipeline/image-segmentation/<path:model_id>", doc_ui=False)
 def segment() -> Response:
     """Segment an image and answer with its masks."""
-    # One form of the address puts the task behind the model, whose id may itself hold slashes.
+    # One form of the path has the task after the model, whose id may contain slashes.
     model = (request.view_args or {}).get("model_id", "").strip("/").removesuffix("/pipeline/image-segmentation")
-    order = order_of_request(model=model or None)
+    submission = read_submission(model=model or None)
     preference = parse_prefer(request.headers.get("Prefer"))
     if preference is not None:
-        return _as_job(order, preference)
-    services().metrics.submitted.labels(Priority.INTERACTIVE).inc()
-    reply = segment_now(order, caller(), services(), terms=_terms(), is_wanted=is_client_connected)
-    return _array(reply.body, reply.job_id, reply.model, reply.source)
+        return _submit(submission, preference)
+    gateway = get_gateway()
+    gateway.metrics.submitted.labels(Priority.INTERACTIVE).inc()
+    submission = _add_masks(submission, gateway.synchronous.profile)
+    reply = gateway.synchronous.segment(
+        submission, get_caller(), options=_read_options(), is_wanted=is_client_connected
+    )
+    return _build_array(reply.body, reply.job_id, reply.model, reply.cache_status)
 
 
 @bp.errorhandler(Unavailable)
-def hold_back(error: Unavailable) -> Response:
-    """Answer 503 after a second at the earliest."""
+def delay_unavailable(error: Unavailable) -> Response:
+    """Answer 503 after MIN_503_SECONDS at the earliest, or when the client has disconnected."""
     if errors.http_status(type(error)) == 503:
-        time.sleep(max(0.0, LEAST_503_SECONDS - (time.perf_counter() - g.started)))
+        wait_for_disconnect(MIN_503_SECONDS - (time.perf_counter() - g.started))
     return errors.answer(error)
 
 
-def _terms() -> Terms:
-    """Read the two headers of the contract; only a plain no, or a plain yes, departs from the default."""
-    return Terms(
+def _read_options() -> SyncOptions:
+    """Read the options of the Inference API; a value that is neither yes nor no gives the default."""
+    return SyncOptions(
         use_cache=request.headers.get("x-use-cache", "").strip().lower() not in ("false", "0", "no"),
         wait_for_model=request.headers.get("x-wait-for-model", "").strip().lower() in ("true", "1", "yes"),
     )
 
 
-def _as_job(order: Order, preference: Preference) -> Response:
-    """Answer 202 with the job's links for who prefers that; or the masks, if they come within the time he waits."""
-    services().metrics.submitted.labels(Priority.NORMAL).inc()
-    job = submit_job(order, caller(), services(), idempotency_key=request.headers.get("Idempotency-Key"))
-    ended = lookup.wait_for_end(job.id, caller().tenant, services(), seconds=preference.wait_seconds)
-    if ended.state.is_final:
-        body = lookup.hf_reply_of(job.id, caller().tenant, services())
-        response = _array(body, job.id, job.request.model, Source.MISS)
+def _submit(submission: Submission, preference: Preference) -> Response:
+    """Answer 202 with the job's links; or the masks, if the job succeeds within the `wait` of the preference."""
+    gateway = get_gateway()
+    gateway.metrics.submitted.labels(Priority.NORMAL).inc()
+    idempotency_key = request.headers.get("Idempotency-Key")
+    submission = _add_masks(submission, gateway.submitter.profile)
+    job = gateway.submitter.submit(submission, get_caller(), idempotency_key=idempotency_key)
+    tenant_jobs = get_tenant_jobs()
+    job = tenant_jobs.wait(job.id, seconds=preference.wait_seconds)
+    if job.state.is_final:
+        model = gateway.models.find(job.request.model)
+        response = _build_array(tenant_jobs.get_hf_array(job.id), job.id, model, CacheStatus.MISS)
     else:
-        response = accepted(ended)
+        response = build_accepted(job)
     response.headers["Preference-Applied"] = preference.applied
     return response
 
 
-def _array(body: bytes, job_id: str, model: str, source: Source) -> Response:
+def _add_masks(submission: Submission, profile: JobProfile) -> Submission:
+    """Return the submission with the masks among its formats, because the array is built from them."""
+    return replace(submission, formats=select_formats([*(submission.formats or profile.formats), "masks"]))
+
+
+def _build_array(body: bytes, job_id: str, model: ModelStatus, cache_status: CacheStatus) -> Response:
     response = Response(body, content_type="application/json")
     response.headers["x-compute-time"] = f"{time.perf_counter() - g.started:.3f}"
-    response.headers["x-compute-type"] = services().model_registry.find(model).compute_type
+    response.headers["x-compute-type"] = model.compute_type
     response.headers["x-maskmill-job-id"] = job_id
-    response.headers["x-maskmill-cache"] = source
+    response.headers["x-maskmill-cache"] = cache_status
     return response

@@ -1,11 +1,11 @@
-"""Which models can be asked for, and who serves them."""
+"""The models that a request can name, and the workers that serve them."""
 
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.http.context import services
 from api.http.openapi import SECURITY, failures
+from api.routes.context import get_gateway
 from api.schemas.models import ModelListView, ModelPath, ModelView
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
@@ -13,14 +13,14 @@ bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(nam
 
 @bp.get("", responses={200: ModelListView, **failures()})
 def list_models() -> Response:
-    """List every model that a worker serves or lately served."""
-    served = services().model_registry
-    view = ModelListView(models=[ModelView.of(model) for model in served.all()], default=served.default)
+    """List every model that a worker serves, or served within the last week."""
+    models = get_gateway().models
+    view = ModelListView(models=[ModelView.of(model) for model in models.list_all()], default=models.default)
     return jsonify(view.model_dump(mode="json"))
 
 
 @bp.get("/<path:model_id>", responses={200: ModelView, **failures(404)})
 def show_model(path: ModelPath) -> Response:
     """Show one model and its workers."""
-    model = services().model_registry.find(path.model_id.rstrip("/"))
+    model = get_gateway().models.find(path.model_id.rstrip("/"))
     return jsonify(ModelView.of(model).model_dump(mode="json"))

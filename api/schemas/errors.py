@@ -1,4 +1,4 @@
-"""The one form of every error."""
+"""The body of every error response."""
 
 from pydantic import BaseModel, Field
 

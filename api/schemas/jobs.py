@@ -1,21 +1,23 @@
-"""What the API shows, field by field.  A new field of a job does not leak by itself: it has to be named here."""
+"""The wire form of jobs.  A new field of a job does not appear by itself: it has to be named here."""
 
-from typing import Self
+from dataclasses import asdict
+from typing import Any, Self
 
 from flask import url_for
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
-from shared.jobs.parameters import Subtask
+from shared.jobs.parameters import FIELDS
 
 
 class JobPath(BaseModel):
-    job_id: str = Field(description="32 hex digits, as the submission gave them.")
+    job_id: str = Field(description="32 hex digits, as the submission returned them.")
 
 
 class WaitQuery(BaseModel):
     wait: float = Field(
-        0.0, ge=0, le=3600, description="Hold the answer until the job has ended, for this many seconds at most."
+        0.0, ge=0, le=3600, description="Answer when the job is final, or after this many seconds at most."
     )
 
 
@@ -27,13 +29,16 @@ class ListQuery(BaseModel):
     state: JobState | None = Field(None, description="Only jobs of this state.")
 
 
-class ParametersView(BaseModel):
-    threshold: float
-    mask_threshold: float
-    overlap_mask_area_threshold: float
-    subtask: Subtask | None = Field(description="null: the model's own first choice.")
-    fuse_stuff: bool
-    strict_instance_thresholds: bool
+def _describe_parameters() -> dict[str, Any]:
+    return {name: (_plain(field.annotation), Field(description=field.description)) for name, field in FIELDS.items()}
+
+
+def _plain(annotation: Any) -> Any:
+    """Return a type without its constraints: the view shows values that were checked at submission."""
+    return getattr(annotation, "__origin__", annotation)
+
+
+ParametersView = create_model("ParametersView", **_describe_parameters())
 
 
 class ImageView(BaseModel):
@@ -48,40 +53,35 @@ class ImageView(BaseModel):
         return cls(format=image.format, width=image.width, height=image.height, bytes=image.bytes, sha256=image.sha256)
 
 
-class LinksView(BaseModel):
-    """Absolute paths on this host.  All but `self` answer 409 until the job has succeeded."""
+_LINKED = {"self": "jobs.show_job", "result": "results.show_result"} | {
+    one.name: f"results.show_{one.name}" for one in FORMATS
+}
+LinksView = create_model(
+    "LinksView",
+    __doc__="Absolute paths on this host.  All but `self` answer 409 until the job has succeeded.",
+    **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
+)
 
-    self: str
-    result: str
-    labels: str
-    overlay: str
-    masks: str
 
-    @classmethod
-    def of(cls, job_id: str) -> Self:
-        routes = {
-            "self": "jobs.show_job",
-            "result": "jobs.show_result",
-            "labels": "jobs.show_labels",
-            "overlay": "jobs.show_overlay",
-            "masks": "jobs.show_masks",
-        }
-        return cls.model_validate({name: url_for(route, job_id=job_id) for name, route in routes.items()})
+def build_links(job_id: str) -> BaseModel:
+    """Return the paths of a job, its result and the file of each format."""
+    return LinksView.model_validate({name: url_for(route, job_id=job_id) for name, route in _LINKED.items()})
 
 
 class JobView(BaseModel):
-    """Where a job stands."""
+    """The current state of a job."""
 
     id: str
     state: JobState
     model: str
     parameters: ParametersView
+    formats: list[str] = Field(description="Formats that the job was asked for.")
     image: ImageView
     created_at: float = Field(description="Unix seconds, as all times.")
     started_at: float | None
     ended_at: float | None
-    attempt: int = Field(description="How often a worker has taken it.")
-    timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it has ended.")
+    attempt: int = Field(description="How often a worker has claimed it.")
+    timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
     links: LinksView
@@ -89,19 +89,12 @@ class JobView(BaseModel):
     @classmethod
     def of(cls, job: Job) -> Self:
         request = job.request
-        parameters = request.parameters
         return cls(
             id=job.id,
             state=job.state,
             model=request.model,
-            parameters=ParametersView(
-                threshold=parameters.threshold,
-                mask_threshold=parameters.mask_threshold,
-                overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
-                subtask=parameters.subtask,
-                fuse_stuff=parameters.fuse_stuff,
-                strict_instance_thresholds=parameters.strict_instance_thresholds,
-            ),
+            parameters=ParametersView(**asdict(request.parameters)),
+            formats=list(request.formats),
             image=ImageView.of(request.image),
             created_at=request.created_at,
             started_at=job.started_at,
@@ -110,7 +103,7 @@ class JobView(BaseModel):
             timings_ms=dict(job.timings_ms),
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
-            links=LinksView.of(job.id),
+            links=build_links(job.id),
         )
 
 
@@ -118,4 +111,4 @@ class JobListView(BaseModel):
     """A page of jobs, newest first."""
 
     jobs: list[JobView]
-    next_cursor: str | None = Field(description="Hand it in as `cursor` for the next page; null on the last.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from api.inference.model_registry import ModelState, ModelStatus
+from api.model_registry import ModelState, ModelStatus
 from shared.worker_registry import WorkerState
 
 

@@ -1,11 +1,12 @@
-"""The result of a job."""
+"""The wire form of a job's result.  Its links to files come from the format registry."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from flask import url_for
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
-from api.schemas.jobs import ImageView, JobPath, LinksView
+from api.schemas.jobs import ImageView, JobPath
+from shared.formats.registry import FORMATS
 from shared.jobs.model import JobState
 from shared.jobs.result import JobResult, Segment
 
@@ -32,12 +33,16 @@ class SegmentView(BaseModel):
             score=segment.score,
             area=segment.area,
             bbox=segment.bbox,
-            mask_url=url_for("jobs.show_mask", job_id=job_id, number=segment.id),
+            mask_url=url_for("results.show_mask", job_id=job_id, number=segment.id),
         )
 
 
-class ResultView(BaseModel):
-    """What came of a job that succeeded."""
+_FILE_FIELDS: dict[str, Any] = {one.result_field: (str, Field(description=one.description)) for one in FORMATS}
+_FileLinks = create_model("_FileLinks", **_FILE_FIELDS)
+
+
+class ResultView(_FileLinks):
+    """The result of a job that succeeded."""
 
     id: str
     state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED
@@ -45,22 +50,17 @@ class ResultView(BaseModel):
     model_revision: str
     image: ImageView
     segments: list[SegmentView]
-    labels_url: str = Field(description="PNG of the label map: 0 is nothing, n is the segment of id n.")
-    overlay_url: str
-    masks_zip_url: str
     timings_ms: dict[str, float]
 
     @classmethod
-    def of(cls, end: JobResult) -> Self:
-        job_id, links = end.request.id, LinksView.of(end.request.id)
+    def of(cls, result: JobResult) -> Self:
+        job_id = result.request.id
         return cls(
             id=job_id,
-            model=end.request.model,
-            model_revision=end.model_revision,
-            image=ImageView.of(end.request.image),
-            segments=[SegmentView.of(segment, job_id) for segment in end.segments],
-            labels_url=links.labels,
-            overlay_url=links.overlay,
-            masks_zip_url=links.masks,
-            timings_ms=dict(end.timings_ms),
+            model=result.request.model,
+            model_revision=result.model_revision,
+            image=ImageView.of(result.request.image),
+            segments=[SegmentView.of(segment, job_id) for segment in result.segments],
+            timings_ms=dict(result.timings_ms),
+            **{one.result_field: url_for(f"results.show_{one.name}", job_id=job_id) for one in FORMATS},
         )

@@ -1,1 +1,1 @@
-"""All that Celery and kombu need to be told.  Imports the job's values, not its store."""
+"""The configuration of Celery and kombu, and their messages.  Imports the job's values, not its store."""

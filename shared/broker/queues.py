@@ -1,6 +1,7 @@
-"""The lists in Redis from which Celery's workers take the messages of jobs: putting one in, and counting them."""
+"""The lists in Redis from which Celery's workers take messages: adding one, and counting them."""
 
-from shared.jobs.messages import SegmentMessage, queue_name
+from shared.broker.envelope import encode_message
+from shared.jobs.messages import queue_name
 from shared.jobs.model import JobRequest
 from shared.redis_client import RedisClient, translate_redis_errors
 
@@ -13,11 +14,10 @@ class JobQueue:
 
     @translate_redis_errors
     def publish(self, request: JobRequest) -> None:
-        """Tell the workers of a job's model of it once more; JobStore.create() was the first to do so."""
-        queue = queue_name(request.model, request.priority)
-        self._redis.lpush(queue, SegmentMessage.about(request).to_celery(queue))
+        """Enqueue a job's message once more; JobStore.create() enqueued the first."""
+        self._redis.lpush(queue_name(request.model, request.priority), encode_message(request))
 
     @translate_redis_errors
-    def waiting(self, queue: str) -> int:
+    def waiting_count(self, queue: str) -> int:
         """Return how many messages of a queue no worker has taken yet."""
         return int(self._redis.llen(queue))

@@ -1,4 +1,4 @@
-"""The answer that clients of the Hugging Face task `image-segmentation` read, made from what is stored of a result."""
+"""The JSON array that clients of the Hugging Face task `image-segmentation` read, built from a stored result."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ def hf_array(segments: Sequence[Segment], archive: bytes, masks: Mapping[int, By
     """Return the JSON array of a result, in the pipeline's order.
 
     Each element has score, label and mask (base64 of an 8-bit greyscale PNG, 0 or 255).  A segment without a score
-    says 1.0, because JavaScript clients refuse null and older ones refuse its absence.
+    gets 1.0, because JavaScript clients reject null, and older ones reject a missing score.
 
     Args:
         archive: masks.zip, whose entries are not compressed.
-        masks: where in it each segment's PNG lies, by segment id.
+        masks: byte range of each segment's PNG in the archive, by segment id.
     """
     return orjson.dumps(
         [

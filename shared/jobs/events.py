@@ -1,4 +1,4 @@
-"""Waiting for a job without asking for it again and again: one subscription a process wakes every thread that waits."""
+"""Waiting for a job without polling: one Redis subscription per process wakes every thread that waits."""
 
 import threading
 import time
@@ -10,18 +10,19 @@ from typing import Any, TypeVar
 import redis
 import structlog
 
-from shared.jobs.store import EVENTS
+from shared import redis_keys
 from shared.redis_client import RedisClient
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
-# Pub/sub may lose a message while it reconnects, so every waiter also looks by itself, this often.
-LOOK_AGAIN_SECONDS = 2.0
+# Pub/sub may lose a message while it reconnects, so every waiter polls as well.
+POLL_INTERVAL_SECONDS = 2.0
+RECONNECT_SECONDS = 0.5
 
 
 class JobEvents:
-    """Listens from the first wait on; a fork must happen before that.  Thread-safe."""
+    """Subscribes at the first wait; a fork must happen before that.  Thread-safe."""
 
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
@@ -31,36 +32,36 @@ class JobEvents:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Stop listening; whoever still waits looks by himself."""
+        """End the subscription; threads that still wait continue to poll."""
         self._closed.set()
 
-    def wait_until(
-        self, job_id: str, look: Callable[[], T | None], *, seconds: float, first_look_seconds: float = 0.0
+    def wait_for(
+        self, job_id: str, poll: Callable[[], T | None], *, seconds: float, first_poll_seconds: float = 0.0
     ) -> T | None:
-        """Call look() whenever something happened to the job, until it returns something or the time is over.
+        """Call poll() at every event of a job, until it returns a value or the timeout is over.
 
         Args:
-            first_look_seconds: when to look if nothing happens; a job that was only just handed in has no news yet, and
-                whoever asks takes time from those who are to carry it.
+            first_poll_seconds: when to poll first if there is no event.  A job that was created just now is still
+                queued, and polling takes CPU time from the worker that is to run it.
         """
         deadline = time.monotonic() + seconds
-        with self._waiting(job_id) as event:
-            event.wait(first_look_seconds)
+        with self._registered(job_id) as event:
+            event.wait(first_poll_seconds)
             while True:
                 event.clear()
-                if (found := look()) is not None:
+                if (found := poll()) is not None:
                     return found
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                event.wait(min(left, LOOK_AGAIN_SECONDS))
+                event.wait(min(left, POLL_INTERVAL_SECONDS))
 
     @contextmanager
-    def _waiting(self, job_id: str) -> Iterator[threading.Event]:
+    def _registered(self, job_id: str) -> Iterator[threading.Event]:
         event = threading.Event()
         with self._lock:
             self._waiters[job_id].add(event)
-            self._listen()
+            self._start_listener()
         try:
             yield event
         finally:
@@ -69,29 +70,29 @@ class JobEvents:
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
 
-    def _listen(self) -> None:
+    def _start_listener(self) -> None:
         if self._listener is None:
             self._listener = threading.Thread(target=self._run, name="job-events", daemon=True)
             self._listener.start()
 
     def _run(self) -> None:
-        interrupted = False
+        is_interrupted = False
         while not self._closed.is_set():
             try:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                    subscription.subscribe(EVENTS)
-                    interrupted = False
+                    subscription.subscribe(redis_keys.EVENTS)
+                    is_interrupted = False
                     self._wake_all()
-                    self._pass_on(subscription)
+                    self._dispatch(subscription)
             except (redis.RedisError, OSError) as error:
-                if not interrupted:
+                if not is_interrupted:
                     log.warning("job_events_interrupted", error=str(error))
-                interrupted = True
-                self._closed.wait(0.5)
+                is_interrupted = True
+                self._closed.wait(RECONNECT_SECONDS)
 
-    def _pass_on(self, subscription: Any) -> None:
+    def _dispatch(self, subscription: Any) -> None:
         while not self._closed.is_set():
-            message = subscription.get_message(timeout=LOOK_AGAIN_SECONDS)
+            message = subscription.get_message(timeout=POLL_INTERVAL_SECONDS)
             if message is not None:
                 self._wake(str(message["data"]))
 
@@ -101,7 +102,7 @@ class JobEvents:
                 event.set()
 
     def _wake_all(self) -> None:
-        """Whatever happened while nobody listened is found by looking."""
+        """Make every waiter poll, because events may have been missed while there was no subscription."""
         with self._lock:
             for events in self._waiters.values():
                 for event in events:

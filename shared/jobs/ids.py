@@ -1,25 +1,26 @@
-"""The names of jobs: 32 hex digits that nobody can guess and that sort by the time they were given.
+"""Job ids: version 7 UUIDs as 32 hex digits.  They sort by creation time.
 
-The first 12 digits are unix milliseconds, the other 20 are random.  So a listing of the bucket, or of an index, is in
-the order of time, and what is too old stands at its beginning.
+An id is not a secret: access is checked by tenant.  The first 12 digits are unix
+milliseconds (RFC 9562, section 5.7).  So a listing of the bucket, or of a tenant's jobs,
+is in the order of time, and the oldest come first.
 """
 
 import re
-import secrets
-import time
+
+from uuid_utils import uuid7
 
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def new_job_id() -> str:
-    return floor_id(time.time())[:12] + secrets.token_hex(10)
+    return uuid7().hex
 
 
 def is_job_id(text: str) -> bool:
-    """Say whether a client's string may be used in a key at all."""
+    """Tell whether a client's string may be part of a key."""
     return _JOB_ID.fullmatch(text) is not None
 
 
 def floor_id(unix_seconds: float) -> str:
-    """Return the least id that could be given at this time."""
+    """Return the lowest id that can be generated at this time."""
     return f"{int(unix_seconds * 1000):012x}" + 20 * "0"

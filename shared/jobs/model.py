@@ -1,12 +1,11 @@
-"""What a job is: what was asked for, where it stands, and how it ended.  Values only; no Redis and no S3 here."""
+"""The values of a job: its request, its state and its failure.  No Redis and no S3 here."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Literal, Self
 
-import orjson
+from pydantic import Discriminator, TypeAdapter
 
 from shared.jobs.parameters import SegmentParameters
 
@@ -21,21 +20,11 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        return not NEXT[self]
-
-
-# A running job may be queued again: its worker was lost, or gave it back.  A queued one may succeed: the bucket held
-# its end although Redis did not know, because the worker, or Redis itself, was lost in between.
-_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
-NEXT: Mapping[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: _ENDS | {JobState.RUNNING},
-    JobState.RUNNING: _ENDS | {JobState.QUEUED},
-    **dict.fromkeys(_ENDS, frozenset()),
-}
+        return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 class Priority(StrEnum):
-    """Which jobs run first: a caller waits for an interactive one."""
+    """Order of jobs of one model; a caller waits for an interactive one."""
 
     INTERACTIVE = "interactive"
     NORMAL = "normal"
@@ -44,7 +33,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the header of an image says, read without decoding it.  Width and height in pixels, as seen upright."""
+    """Facts from the header of an image, read without decoding it.  Width and height in pixels, as seen upright."""
 
     format: str
     width: int
@@ -54,11 +43,49 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRequest:
-    """What was asked for.  Never changes, and travels as the metadata of the input, so that it outlives Redis.
+class InboxInput:
+    """The image is the object `inbox/{job_id}`, which outlives the loss of Redis."""
 
-    `created_at` and `deadline_at` are unix seconds.  An interactive job has its image in Redis for a short time and
-    somebody waiting for the reply; a batch job has it in the bucket.
+    kind: Literal["inbox"] = "inbox"
+
+    @property
+    def is_durable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadInput:
+    """The image is in the payload store, until shortly after the job's deadline."""
+
+    kind: Literal["payload"] = "payload"
+
+    @property
+    def is_durable(self) -> bool:
+        return False
+
+
+InputRef = Annotated[InboxInput | PayloadInput, Discriminator("kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Retention of a job's record in Redis; the bucket keeps its result in any case.
+
+    record_seconds: how long its record is kept once it is final.
+    is_listed: whether it appears in the tenant's list of jobs.
+    """
+
+    record_seconds: int
+    is_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """The request of a job.  It never changes, and is also the metadata of the input, so that it outlives Redis.
+
+    formats: names from shared/formats/registry.py, in its order.
+    created_at, deadline_at: unix seconds.
+    wants_reply: whether a caller waits for the Hugging Face array in the payload store.
     """
 
     id: str
@@ -66,25 +93,30 @@ class JobRequest:
     model: str
     parameters: SegmentParameters
     image: ImageFacts
+    input: InputRef
     priority: Priority
+    formats: tuple[str, ...]
+    retention: Retention
     created_at: float
     request_id: str
     deadline_at: float | None = None
+    wants_reply: bool = False
 
     def to_json(self) -> str:
-        """Plain ASCII, so that it fits into an HTTP header."""
-        # orjson takes a dataclass apart far faster than asdict(), but would not keep to ASCII.
-        return json.dumps(orjson.loads(orjson.dumps(self)), separators=(",", ":"))
+        """Return JSON in ASCII, so that it fits into an HTTP header."""
+        return _REQUEST.dump_json(self, ensure_ascii=True).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        # Fields that a newer gateway added are ignored, so either side may be deployed first.
-        wire = orjson.loads(text)
-        known = {name: wire[name] for name in cls.__dataclass_fields__ if name in wire}
-        known["parameters"] = SegmentParameters.from_wire(wire["parameters"])
-        known["image"] = ImageFacts(**{name: wire["image"][name] for name in ImageFacts.__dataclass_fields__})
-        known["priority"] = Priority(wire["priority"])
-        return cls(**known)
+        """Read a request; members that a newer gateway added are ignored, so either side may be deployed first.
+
+        Raises:
+            ValueError: the text is not a request.
+        """
+        return _REQUEST.validate_json(text)  # type: ignore[return-value]
+
+
+_REQUEST = TypeAdapter(JobRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +131,15 @@ class Failure:
 class Job:
     """A job as the job store knows it.
 
-    `attempt` counts payloads and names the folder of the objects; `lapses` counts workers that were lost with it.
-    Times are unix seconds by the clock of Redis; timings are milliseconds by stage.
+    attempt: number of claims; names the folder of the objects.
+    stalls: how often its lease expired.
+    started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
     """
 
     request: JobRequest
     state: JobState = JobState.QUEUED
     attempt: int = 0
-    lapses: int = 0
+    stalls: int = 0
     worker: str | None = None
     started_at: float | None = None
     ended_at: float | None = None

@@ -1,9 +1,9 @@
-"""What must be fast and need not last: the image of an interactive job and the reply to it, in Redis for a short time.
+"""Short-lived payloads in Redis: the image of a synchronous job, and the reply to its caller.
 
-The message of a job never carries bytes; they are checked in as the job is recorded, and collected under its id.
+The message of a job never carries bytes.  The image is written by the script that records the job.
 """
 
-from shared.jobs.store import EVENTS, image_key
+from shared import redis_keys
 from shared.redis_client import BinaryRedisClient, translate_redis_errors
 
 REPLY_SECONDS = 120
@@ -16,22 +16,22 @@ class PayloadStore:
         self._redis = client
 
     @translate_redis_errors
-    def collect(self, job_id: str) -> bytes | None:
-        """Return the image, or None if its time is over.  It stays, so that another attempt finds it too."""
-        return self._redis.get(image_key(job_id))
+    def get_input(self, job_id: str) -> bytes | None:
+        """Return the image, or None if it has expired.  It is not deleted, so that another attempt can read it."""
+        return self._redis.get(redis_keys.input_payload(job_id))
 
     @translate_redis_errors
-    def drop(self, job_id: str) -> None:
-        self._redis.delete(image_key(job_id))
+    def delete_input(self, job_id: str) -> None:
+        self._redis.delete(redis_keys.input_payload(job_id))
 
     @translate_redis_errors
-    def reply(self, job_id: str, body: bytes) -> None:
-        """Leave the reply and wake whoever waits for it."""
+    def put_reply(self, job_id: str, body: bytes) -> None:
+        """Store the reply and wake its waiters."""
         with self._redis.pipeline(transaction=False) as batch:
-            batch.set(f"mm:reply:{job_id}", body, ex=REPLY_SECONDS)
-            batch.publish(EVENTS, job_id)
+            batch.set(redis_keys.reply_payload(job_id), body, ex=REPLY_SECONDS)
+            batch.publish(redis_keys.EVENTS, job_id)
             batch.execute()
 
     @translate_redis_errors
     def get_reply(self, job_id: str) -> bytes | None:
-        return self._redis.get(f"mm:reply:{job_id}")
+        return self._redis.get(redis_keys.reply_payload(job_id))

@@ -1,10 +1,12 @@
-"""How a job ended, as `result.json` tells it: the one document that decides, and where its objects lie."""
+"""The result of a job, stored as `result.json`: the one document that decides its final state."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
+from pydantic import TypeAdapter
+
+from shared.errors import MaskmillError
 from shared.jobs.model import Failure, JobRequest, JobState
 
 
@@ -23,15 +25,10 @@ class Segment:
     area: int
     bbox: tuple[int, int, int, int]
 
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        known = {name: wire[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "bbox": tuple(wire["bbox"])})
-
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Where one mask's PNG lies inside masks.zip, so that it can be had by a ranged GET."""
+    """Where one mask's PNG lies inside masks.zip, so that a ranged GET fetches it."""
 
     offset: int
     length: int
@@ -39,7 +36,10 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The end of a job, whatever it is.  `attempt` is the one that won; 0 if no worker had to do with it."""
+    """The final state of a job, success or not.  `attempt` is the one that succeeded; 0 if no worker ran it.
+
+    masks: byte range in masks.zip by segment id; empty if that format was not requested.
+    """
 
     request: JobRequest
     state: JobState
@@ -51,18 +51,23 @@ class JobResult:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        return _RESULT.dump_json(self)
 
     @classmethod
     def from_json(cls, document: bytes) -> Self:
-        wire = json.loads(document)
-        return cls(
-            request=JobRequest.from_json(json.dumps(wire["request"])),
-            state=JobState(wire["state"]),
-            attempt=wire["attempt"],
-            failure=Failure(**wire["failure"]) if wire["failure"] else None,
-            model_revision=wire["model_revision"],
-            segments=tuple(Segment.from_wire(segment) for segment in wire["segments"]),
-            masks={int(number): ByteRange(**found) for number, found in wire["masks"].items()},
-            timings_ms=wire["timings_ms"],
-        )
+        """Read `result.json`.
+
+        Raises:
+            ValueError: the document is not a result.
+        """
+        return _RESULT.validate_json(document)  # type: ignore[return-value]
+
+
+_RESULT = TypeAdapter(JobResult)
+
+
+def failed_result(request: JobRequest, error: MaskmillError, *, attempt: int = 0) -> JobResult:
+    """Return the result of a job that an error ended."""
+    # A message may quote text that UTF-8 cannot encode.
+    message = str(error).encode("utf-8", "replace").decode()
+    return JobResult(request, JobState.FAILED, attempt, failure=Failure(error.code, message))

@@ -1,26 +1,38 @@
-"""The truth about the state of every job: Redis hashes and sorted sets that only the Lua scripts beside it change.
+"""The job store: the state of every job, in Redis hashes and sorted sets that only Lua scripts change.
 
-Each transition is one script, so it happens whole or not at all, and every time stamp is by the clock of Redis, so that
-machines whose clocks differ agree about leases.  No images and no masks here.
+Each transition is one script, so it is atomic, and every time stamp is by the clock of Redis, so that machines whose
+clocks differ agree about leases.  No images and no masks here.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
-from shared.jobs.messages import SegmentMessage, queue_name
-from shared.jobs.model import Failure, Job, JobRequest, JobState, Priority
-from shared.redis_client import RedisClient, translate_redis_errors
+import structlog
 
-EVENTS = "mm:events"
-LEASES = "mm:leases"
-TENANTS = "mm:tenants"
-QUEUES = "mm:queues"
-INTERACTIVE_RECORD_SECONDS = 3600
+from shared import redis_keys
+from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
+from shared.jobs.messages import queue_name
+from shared.jobs.model import Failure, Job, JobRequest, JobState
+from shared.jobs.outcomes import (
+    ClaimOutcome,
+    CreateOutcome,
+    DiscardOutcome,
+    FindOrphanedOutcome,
+    FinishOutcome,
+    ReleaseOutcome,
+    RemoveWaiterOutcome,
+    RenewOutcome,
+    RequeueStalledOutcome,
+)
+from shared.jobs.script import Script
+from shared.redis_client import RedisClient, translate_redis_errors
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+UNBOUNDED = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,44 +45,31 @@ class Idempotency:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a job computes, so that whoever asks for the same is given the same result.
+class DedupKey:
+    """Identifies what a job computes, so that identical requests are computed once.
 
     key: of the tenant, the image, the model's revision and the parameters.
-    take: whether an earlier job's result will do; otherwise this job is made anyhow, and offered to those who follow.
-    seconds: how long the result is offered; without it, as long as it is kept.
+    seconds: how long the job's result may be reused.
+    reuse: whether an earlier job's result may be used; otherwise this job is created, for later ones to reuse.
     """
 
     key: str
-    take: bool = True
-    seconds: int | None = None
+    seconds: int
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """What the workers get in the same step in which a job is recorded, so that there is never one without the other.
+class InputPayload:
+    """The image of a job whose input is in the payload store; written in the step that records the job."""
 
-    image: if there is any, it is kept in Redis for so many seconds.
-    """
-
-    message: SegmentMessage
-    image: bytes = b""
-    image_seconds: float = 0.0
-
-
-class How(StrEnum):
-    """How a submission was admitted: which job stands for it."""
-
-    CREATED = "created"  # its own
-    REPEATED = "repeated"  # the one that was submitted under the same idempotency key
-    JOINED = "joined"  # one that is doing the same work just now
-    KNOWN = "known"  # one that has done it
+    image: bytes
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class Created:
     job_id: str
-    how: How
+    outcome: CreateOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,116 +83,117 @@ class Claim:
 class JobStore:
     """Thread-safe.  Every method may raise StoreUnavailable."""
 
-    def __init__(
-        self, client: RedisClient, *, lease_seconds: float, max_attempts: int, result_ttl_seconds: int
-    ) -> None:
+    def __init__(self, client: RedisClient, *, lease_seconds: float, max_attempts: int) -> None:
         self._redis = client
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
-        self._result_ttl_seconds = result_ttl_seconds
-        folder = Path(__file__).parent / "scripts"
-        self._scripts: Mapping[str, Callable[..., Any]] = {
-            path.stem: client.register_script(path.read_text()) for path in folder.glob("*.lua")
-        }
+        self._create = Script(client, "create", CreateOutcome)
+        self._discard = Script(client, "discard", DiscardOutcome)
+        self._claim = Script(client, "claim", ClaimOutcome)
+        self._renew = Script(client, "renew", RenewOutcome)
+        self._release = Script(client, "release", ReleaseOutcome)
+        self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
+        self._finish = Script(client, "finish", FinishOutcome)
+        self._find_orphaned = Script(client, "find_orphaned", FindOrphanedOutcome)
+        self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
 
     @translate_redis_errors
     def create(
         self,
         request: JobRequest,
         *,
-        max_queued: int = 2**53,
+        message: str | None = None,
+        max_queued: int = UNBOUNDED,
         idempotency: Idempotency | None = None,
-        work: Work | None = None,
-        handover: Handover | None = None,
-    ) -> Admission:
-        """Record a job as queued and hand it over, unless an earlier one stands for it.
+        dedup: DedupKey | None = None,
+        payload: InputPayload | None = None,
+    ) -> Created:
+        """Record a job as queued and enqueue its message, unless an earlier job stands for it.
 
-        Without a handover nobody is told; after a while the steward takes the job for a forgotten one.
-        Who joins a job must leave() it if he does not wait for its end.
+        Without a message the job is orphaned; the steward finds it.  A caller that was coalesced with a job and does
+        not wait for its end must call remove_waiter().
 
         Raises:
-            QueueFull: as many as `max_queued` wait already.
+            QueueFull: `max_queued` jobs are queued already.
             IdempotencyConflict: the key was used for something else.
         """
         queue = queue_name(request.model, request.priority)
-        work_key = f"mm:work:{work.key if work else ''}"
-        outcome, job_id = self._scripts["create"](
-            keys=[*self._keys_of(request, idempotency), work_key, queue, image_key(request.id)],
-            args=[
-                request.id,
-                request.to_json(),
-                queue,
-                request.deadline_at or "",
-                max_queued,
-                idempotency.fingerprint if idempotency else "",
-                idempotency.seconds if idempotency else 0,
-                request.tenant if request.priority is Priority.NORMAL else "",
-                "" if work is None else "take" if work.take else "offer",
-                (work and work.seconds) or self._result_ttl_seconds,
-                handover.message.to_celery(queue) if handover else "",
-                handover.image if handover else "",
-                int(1000 * handover.image_seconds) if handover else 0,
-            ],
+        outcome, (job_id, *_) = self._create(
+            {
+                **_submission_keys(request, idempotency),
+                "tenants": redis_keys.TENANTS,
+                "queues": redis_keys.QUEUES,
+                "dedup": redis_keys.dedup(dedup.key if dedup else ""),
+                "messages": queue,
+                "input": redis_keys.input_payload(request.id),
+            },
+            payload=payload.image if payload else b"",
+            id=request.id,
+            request=request.to_json(),
+            queue=queue,
+            max_queued=max_queued,
+            message=message,
+            **_submission_arguments(request, idempotency, dedup, payload),
         )
-        if outcome == "full":
+        if outcome is CreateOutcome.FULL:
             raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
-        if outcome == "conflict":
+        if outcome is CreateOutcome.CONFLICT:
             raise IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
-        return Admission(job_id, How(outcome))
+        return Created(job_id, outcome)
 
     @translate_redis_errors
-    def leave(self, job_id: str) -> int:
-        """Note that one caller waits no more for an interactive job; return how many still do."""
-        return int(self._scripts["remove_waiter"](keys=[_job_key(job_id)]))
+    def remove_waiter(self, job_id: str) -> int:
+        """Decrement the number of callers that wait for a job; return how many remain."""
+        _, values = self._remove_waiter({"job": redis_keys.job(job_id)})
+        return int(values[0]) if values else 0
 
     @translate_redis_errors
-    def forget_work(self, work: Work, job_id: str) -> None:
-        """Offer a job's result no more: it has turned out to be gone."""
-        key = f"mm:work:{work.key}"
+    def forget_dedup(self, dedup: DedupKey, job_id: str) -> None:
+        """Stop reusing a job's result, because it is not stored any more."""
+        key = redis_keys.dedup(dedup.key)
         if self._redis.get(key) == job_id:
             self._redis.delete(key)
 
     @translate_redis_errors
     def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:
-        """Take back a job that could not be published."""
-        self._scripts["discard"](keys=self._keys_of(request, idempotency), args=[request.id])
+        """Roll back a job that no worker has claimed."""
+        self._discard(_submission_keys(request, idempotency), id=request.id)
 
     @translate_redis_errors
-    def claim(self, job_id: str, *, worker: str) -> Claim | str:
-        """Take a queued job.
+    def claim(self, job_id: str, *, worker: str) -> Claim | ClaimOutcome:
+        """Claim a queued job for a worker, or say why it cannot be claimed.
 
-        Returns:
-            The claim; or, if it cannot be had, why: a state, "late" (its deadline has passed) or "unknown".
+        A job that this version cannot read is released.
         """
-        outcome, *rest = self._scripts["claim"](
-            keys=[_job_key(job_id), LEASES], args=[job_id, worker, self._lease_seconds]
-        )
-        if outcome != "claimed":
-            return str(outcome)
-        attempt, request = rest
-        return Claim(JobRequest.from_json(request), int(attempt))
+        keys = {"job": redis_keys.job(job_id), "leases": redis_keys.LEASES, "claimed_up_to": redis_keys.CLAIMED_UP_TO}
+        outcome, values = self._claim(keys, id=job_id, worker=worker, lease_seconds=self._lease_seconds)
+        if outcome is not ClaimOutcome.CLAIMED:
+            return outcome
+        attempt, request = values
+        try:
+            return Claim(JobRequest.from_json(request), int(attempt))
+        except ValueError as error:
+            # A newer gateway wrote it.  A worker of that version will read it.
+            log.error("job_unreadable", job_id=job_id, reason=str(error))
+            self._release(_lease_keys(job_id), id=job_id, attempt=int(attempt))
+            return ClaimOutcome.UNREADABLE
 
     @translate_redis_errors
     def renew(self, job_id: str, attempt: int) -> bool:
-        """Prolong the lease; False if the job is no longer this attempt's (canceled, or given to another worker)."""
-        keys, args = [_job_key(job_id), LEASES], [job_id, attempt, self._lease_seconds]
-        return bool(self._scripts["renew"](keys=keys, args=args))
+        """Renew the lease; False if the job is not this attempt's any more (canceled, or claimed by another worker)."""
+        outcome, _ = self._renew(_lease_keys(job_id), id=job_id, attempt=attempt, lease_seconds=self._lease_seconds)
+        return outcome is RenewOutcome.RENEWED
 
     @translate_redis_errors
-    def give_back(self, job_id: str, attempt: int) -> None:
-        """Return a running job to its queue without holding it against the job; the steward publishes it again."""
-        self._scripts["requeue"](keys=[_job_key(job_id), LEASES], args=[job_id, attempt, "returned", 0])
+    def release(self, job_id: str, attempt: int) -> None:
+        """Return a running job to its queue; it does not count as a stall, and the steward enqueues its message."""
+        self._release(_lease_keys(job_id), id=job_id, attempt=attempt)
 
     @translate_redis_errors
-    def requeue_stalled(self, job_id: str) -> str:
-        """Take a job from a worker that has not renewed its lease.
-
-        Returns:
-            "queued" if it must be published again, "exhausted" if it lost its last worker and must be failed, and
-            anything else if there is nothing to do.
-        """
-        args = [job_id, "", "lapsed", self._max_attempts]
-        return str(self._scripts["requeue"](keys=[_job_key(job_id), LEASES], args=args))
+    def requeue_stalled(self, job_id: str) -> RequeueStalledOutcome:
+        """Return a job whose lease has expired to its queue."""
+        outcome, _ = self._requeue_stalled(_lease_keys(job_id), id=job_id, max_attempts=self._max_attempts)
+        return outcome
 
     @translate_redis_errors
     def finish(
@@ -204,124 +204,143 @@ class JobStore:
         failure: Failure | None = None,
         timings_ms: Mapping[str, float] | None = None,
     ) -> bool:
-        """Bring a job to a final state and wake whoever waits for it; False if it is unknown or had ended already.
+        """Bring a job to a final state and wake its waiters; False if it is unknown or final already.
 
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
-        # The bucket keeps the end of an interactive job as long as any; Redis would not have the room.
-        interactive = request.priority is Priority.INTERACTIVE
-        record = min(self._result_ttl_seconds, INTERACTIVE_RECORD_SECONDS) if interactive else self._result_ttl_seconds
-        failed = json.dumps(asdict(failure)) if failure else ""
-        timings = json.dumps(dict(timings_ms or {}))
-        outcome = self._scripts["finish"](
-            keys=[_job_key(request.id), LEASES],
-            args=[request.id, state, failed, timings, record],
+        outcome, _ = self._finish(
+            _lease_keys(request.id),
+            id=request.id,
+            state=state,
+            failure=json.dumps(asdict(failure)) if failure else None,
+            timings=json.dumps(dict(timings_ms or {})),
+            record_seconds=request.retention.record_seconds,
         )
-        return bool(outcome == "finished")
+        return outcome is FinishOutcome.FINISHED
 
     @translate_redis_errors
     def get(self, job_id: str) -> Job:
         """Return a job.
 
         Raises:
-            UnknownJob: Redis has no record of it; the bucket may still know its end.
+            UnknownJob: Redis has no record of it; the bucket may still hold its result.
         """
-        found = self._redis.hgetall(_job_key(job_id))
-        if not found:
+        record = self._redis.hgetall(redis_keys.job(job_id))
+        if not record:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
-        return _job_of(found)
+        return _build_job(record)
 
     @translate_redis_errors
-    def newest(self, tenant: str, *, limit: int, before: str | None = None) -> tuple[Sequence[Job], str | None]:
-        """Return one page of a tenant's batch jobs, newest first, from below the id `before`; and the next `before`.
+    def list_newest(self, tenant: str, *, limit: int, before: str | None = None) -> tuple[Sequence[Job], str | None]:
+        """Return one page of a tenant's listed jobs, newest first, from below the id `before`; and the next `before`.
 
-        A page may hold fewer than `limit` jobs before the last one: a record can go before its place in the list does.
+        A page may hold fewer than `limit` jobs before the last one: a record can expire before its place in the list.
         """
         highest = f"({before}" if before else "+"
-        ids = self._redis.zrevrangebylex(_index_key(tenant), highest, "-", start=0, num=limit)
+        ids = self._redis.zrevrangebylex(redis_keys.tenant_jobs(tenant), highest, "-", start=0, num=limit)
         with self._redis.pipeline(transaction=False) as batch:
             for job_id in ids:
-                batch.hgetall(_job_key(job_id))
-            jobs = [_job_of(found) for found in batch.execute() if found]
+                batch.hgetall(redis_keys.job(job_id))
+            records = zip(ids, batch.execute(), strict=True)
+        jobs = [job for job_id, record in records if record and (job := _read_job(job_id, record)) is not None]
         return jobs, ids[-1] if len(ids) == limit else None
 
     @translate_redis_errors
     def is_known(self, job_id: str) -> bool:
-        return bool(self._redis.exists(_job_key(job_id)))
+        return bool(self._redis.exists(redis_keys.job(job_id)))
 
     @translate_redis_errors
-    def queues(self) -> Sequence[str]:
-        return sorted(self._redis.smembers(QUEUES))
+    def list_queues(self) -> Sequence[str]:
+        return sorted(self._redis.smembers(redis_keys.QUEUES))
 
     @translate_redis_errors
     def backlog(self, queue: str) -> int:
-        """Return how many jobs wait in a queue, whether or not the broker has their messages."""
-        return int(self._redis.zcard(_queued_key(queue)))
+        """Return how many jobs are queued in a queue, whether or not the broker has their messages."""
+        return int(self._redis.zcard(redis_keys.queued(queue)))
 
     @translate_redis_errors
-    def running(self) -> int:
-        """Return how many jobs are in the hands of workers."""
-        return int(self._redis.zcard(LEASES))
+    def running_count(self) -> int:
+        return int(self._redis.zcard(redis_keys.LEASES))
 
     @translate_redis_errors
-    def lapsed(self, *, limit: int = 1000) -> Sequence[str]:
-        """Return the ids of running jobs whose lease is over."""
+    def find_stalled(self, *, limit: int = 1000) -> Sequence[str]:
+        """Return the ids of running jobs whose lease has expired."""
         seconds, micros = self._redis.time()
         now = float(seconds) + float(micros) / 1e6
-        return list(self._redis.zrange(LEASES, "-inf", now, byscore=True, offset=0, num=limit))
+        return list(self._redis.zrange(redis_keys.LEASES, "-inf", now, byscore=True, offset=0, num=limit))
 
     @translate_redis_errors
-    def forgotten(self, queue: str, *, grace_seconds: float, waiting_messages: int, limit: int = 1000) -> Sequence[str]:
-        """Return the ids of queued jobs that are in nobody's hands, each once per grace period."""
-        args = [grace_seconds, waiting_messages, limit]
-        return list(self._scripts["find_orphaned"](keys=[_queued_key(queue)], args=args))
+    def find_orphaned(
+        self, queue: str, *, grace_seconds: float, waiting_messages: int, limit: int = 1000
+    ) -> Sequence[str]:
+        """Return the ids of queued jobs whose message is lost, each once per grace period."""
+        keys = {"queued": redis_keys.queued(queue), "claimed_up_to": redis_keys.CLAIMED_UP_TO}
+        _, ids = self._find_orphaned(keys, grace_seconds=grace_seconds, waiting_messages=waiting_messages, limit=limit)
+        return ids
 
     @translate_redis_errors
-    def unlist_before(self, floor: str) -> None:
-        """Drop every id below `floor` from the tenants' lists; the records themselves expire by their own time."""
-        for tenant in self._redis.smembers(TENANTS):
-            self._redis.zremrangebylex(_index_key(tenant), "-", f"({floor}")
+    def prune_lists(self, floor: str) -> None:
+        """Drop every id below `floor` from the tenants' lists; the records expire by themselves."""
+        for tenant in self._redis.smembers(redis_keys.TENANTS):
+            self._redis.zremrangebylex(redis_keys.tenant_jobs(tenant), "-", f"({floor}")
 
     @translate_redis_errors
     def check(self) -> None:
         """Raise StoreUnavailable unless Redis answers."""
         self._redis.ping()
 
-    def _keys_of(self, request: JobRequest, idempotency: Idempotency | None) -> list[str]:
-        return [
-            _job_key(request.id),
-            _queued_key(queue_name(request.model, request.priority)),
-            f"mm:idempotency:{request.tenant}:{idempotency.key if idempotency else ''}",
-            _index_key(request.tenant),
-        ]
+
+def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
+    """Return the job store of the settings; nothing is sent yet."""
+    return JobStore(client, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts)
 
 
-def image_key(job_id: str) -> str:
-    """Return where the image of an interactive job lies."""
-    return f"mm:image:{job_id}"
+def _submission_keys(request: JobRequest, idempotency: Idempotency | None) -> dict[str, str]:
+    return {
+        "job": redis_keys.job(request.id),
+        "queued": redis_keys.queued(queue_name(request.model, request.priority)),
+        "idempotency": redis_keys.idempotency(request.tenant, idempotency.key if idempotency else ""),
+        "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
+    }
 
 
-def _job_key(job_id: str) -> str:
-    return f"mm:job:{job_id}"
+def _submission_arguments(
+    request: JobRequest, idempotency: Idempotency | None, dedup: DedupKey | None, payload: InputPayload | None
+) -> dict[str, Any]:
+    """Return the optional arguments of create.lua; absent ones are None."""
+    return {
+        "deadline_at": request.deadline_at,
+        "listed_tenant": request.tenant if request.retention.is_listed else None,
+        "fingerprint": idempotency.fingerprint if idempotency else None,
+        "idempotency_seconds": idempotency.seconds if idempotency else None,
+        "dedup_seconds": dedup.seconds if dedup else None,
+        "reuse": dedup.reuse if dedup else None,
+        "input_ms": int(1000 * payload.seconds) if payload else None,
+    }
 
 
-def _queued_key(queue: str) -> str:
-    return f"mm:queued:{queue}"
+def _lease_keys(job_id: str) -> dict[str, str]:
+    return {"job": redis_keys.job(job_id), "leases": redis_keys.LEASES}
 
 
-def _index_key(tenant: str) -> str:
-    return f"mm:jobs:{tenant}"
+def _read_job(job_id: str, record: Mapping[str, str]) -> Job | None:
+    """Return a job, or None if this version cannot read its record."""
+    try:
+        return _build_job(record)
+    except ValueError as error:
+        log.error("job_unreadable", job_id=job_id, reason=str(error))
+        return None
 
 
-def _job_of(found: Mapping[str, str]) -> Job:
+def _build_job(record: Mapping[str, str]) -> Job:
     return Job(
-        request=JobRequest.from_json(found["request"]),
-        state=JobState(found["state"]),
-        attempt=int(found["attempt"]),
-        lapses=int(found["lapses"]),
-        worker=found.get("worker"),
-        started_at=float(found["started_at"]) if "started_at" in found else None,
-        ended_at=float(found["ended_at"]) if "ended_at" in found else None,
-        failure=Failure(**json.loads(found["failure"])) if found.get("failure") else None,
-        timings_ms=json.loads(found.get("timings") or "{}"),
+        request=JobRequest.from_json(record["request"]),
+        state=JobState(record["state"]),
+        attempt=int(record["attempt"]),
+        stalls=int(record["stalls"]),
+        worker=record.get("worker"),
+        started_at=float(record["started_at"]) if "started_at" in record else None,
+        ended_at=float(record["ended_at"]) if "ended_at" in record else None,
+        failure=Failure(**json.loads(record["failure"])) if record.get("failure") else None,
+        timings_ms=json.loads(record.get("timings") or "{}"),
     )

@@ -1,1 +1,1 @@
-"""The bucket and the keys of its objects.  Knows nothing of jobs but their ids."""
+"""The bucket and the keys of its objects.  Of jobs, only their ids are known here."""

@@ -1,4 +1,4 @@
-"""The bucket: inputs, results and nothing that must be fast.  Any S3-compatible server will do."""
+"""The bucket: inputs and results, on any S3-compatible server."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ from obstore.store import S3Store
 from shared.errors import MaskmillError, StorageUnavailable
 from shared.settings import Settings
 
-# Below this an object is written in one go within the timeout; a larger one is given time for its bytes.
+# Larger objects are sent with a longer timeout.
 LARGE_BYTES = 4 * 2**20
-LARGE_PATIENCE = 4
-LONGEST_TRANSFER = timedelta(seconds=60)
+LARGE_TIMEOUT_FACTOR = 4
+MAX_TRANSFER_TIME = timedelta(seconds=60)
 _PAGE = 1000
 
 
 class NoSuchObject(MaskmillError):
-    """Nothing is stored under this key; the caller knows what that means for the job."""
+    """Nothing is stored under this key."""
 
     code = "no_such_object"
 
@@ -40,32 +40,32 @@ class StoredObject:
 class Bucket:
     """Thread-safe.  Every method may raise StorageUnavailable."""
 
-    def __init__(self, store: S3Store, patient: S3Store) -> None:
-        """Take the bucket twice: for what is answered at once, and for what takes a while to send."""
+    def __init__(self, store: S3Store, slow: S3Store) -> None:
+        """Take two clients of the bucket: one with a short timeout, and one with a longer one for large objects."""
         self._store = store
-        self._patient = patient
+        self._slow = slow
 
     def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
-        store = self._patient if len(content) > LARGE_BYTES else self._store
+        store = self._slow if len(content) > LARGE_BYTES else self._store
         attributes = {"Content-Type": content_type, **(metadata or {})}
         with storage_errors():
             obstore.put(store, key, content, attributes=attributes, use_multipart=False)
 
     def put_first(self, key: str, content: bytes, *, content_type: str) -> bool:
-        """Store content under key unless something is there already; say whether it was stored."""
+        """Store content under key unless the key exists (If-None-Match: *); return whether it was stored."""
         try:
             with storage_errors():
                 attributes = {"Content-Type": content_type}
                 obstore.put(self._store, key, content, attributes=attributes, mode="create", use_multipart=False)
-        except _Taken:
+        except _KeyExists:
             return False
         return True
 
     def get(self, key: str) -> bytes:
-        """Return what is stored under key.
+        """Return the content of an object.
 
         Raises:
-            NoSuchObject: nothing is.
+            NoSuchObject: nothing is stored under key.
         """
         with storage_errors():
             return bytes(obstore.get(self._store, key).bytes())
@@ -79,7 +79,7 @@ class Bucket:
         with storage_errors():
             return bytes(obstore.get_range(self._store, key, start=offset, length=length))
 
-    def metadata(self, key: str) -> Mapping[str, str]:
+    def get_metadata(self, key: str) -> Mapping[str, str]:
         """Return the metadata that put() was given.
 
         Raises:
@@ -90,7 +90,7 @@ class Bucket:
         return {str(name): str(value) for name, value in found.items()}
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+        """Delete objects; a missing one is not an error."""
         wanted = list(keys)
         if not wanted:
             return
@@ -100,8 +100,8 @@ class Bucket:
         except NoSuchObject:
             return
 
-    def listing(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield what lies under a prefix that ends at a slash, by key."""
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects under a prefix that ends at a slash, in the order of their keys."""
         pages = iter(obstore.list(self._store, prefix.rstrip("/"), chunk_size=_PAGE))
         while True:
             with storage_errors():
@@ -111,16 +111,20 @@ class Bucket:
             for entry in page:
                 yield StoredObject(entry["path"], entry["last_modified"].timestamp())
 
+    def is_empty(self, prefix: str) -> bool:
+        """Return whether no object lies under a prefix that ends at a slash."""
+        return next(self.list_objects(prefix), None) is None
+
     def download(self, prefix: str, into: Path) -> None:
         """Write every object under prefix into a folder, by its name below the prefix."""
         root = into.resolve()
-        for found in list(self.listing(prefix)):
+        for found in list(self.list_objects(prefix)):
             path = (root / found.key.removeprefix(prefix.rstrip("/") + "/")).resolve()
             if root not in path.parents:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with storage_errors(), path.open("wb") as file:
-                for chunk in obstore.get(self._patient, found.key):
+                for chunk in obstore.get(self._slow, found.key):
                     file.write(chunk)
 
     def check(self) -> None:
@@ -132,42 +136,42 @@ class Bucket:
             raise StorageUnavailable("The bucket does not exist.") from error
 
 
-class _Taken(MaskmillError):
-    """A conditional put met an object; put_first() turns it into its answer."""
+class _KeyExists(MaskmillError):
+    """A conditional put found an object; put_first() returns False."""
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Translate what the object store's client raises.
+    """Translate the errors of the object store's client.
 
     Raises:
         NoSuchObject: the key or the bucket does not exist.
-        StorageUnavailable: anything else that went wrong between us and the store.
+        StorageUnavailable: any other error of the client or the network.
     """
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
         raise NoSuchObject("there is no such object") from error
     except (AlreadyExistsError, PreconditionError) as error:
-        raise _Taken from error
+        raise _KeyExists from error
     except (BaseError, OSError) as error:
         raise StorageUnavailable("The object store does not answer; try again in a few seconds.") from error
 
 
 def open_bucket(settings: Settings, *, retries: int = 0, name: str = "") -> Bucket:
-    """Return the bucket of the settings, or another one on the same server; nothing is connected yet.
+    """Return the bucket of the settings, or another one on the same server; nothing is sent yet.
 
     Args:
-        retries: how often a failed call is tried again.  None for a gateway, which owes its caller a quick answer.
+        retries: how often a failed call is repeated.  0 for a gateway, so that its callers get a 503 without delay.
     """
     seconds = settings.storage_timeout_seconds
     return Bucket(
-        _open(settings, retries, name, timedelta(seconds=seconds)),
-        _open(settings, retries, name, timedelta(seconds=LARGE_PATIENCE * seconds)),
+        _build_store(settings, retries, name, timedelta(seconds=seconds)),
+        _build_store(settings, retries, name, timedelta(seconds=LARGE_TIMEOUT_FACTOR * seconds)),
     )
 
 
-def _open(settings: Settings, retries: int, name: str, timeout: timedelta) -> S3Store:
+def _build_store(settings: Settings, retries: int, name: str, timeout: timedelta) -> S3Store:
     options: dict[str, Any] = {}
     if settings.storage_endpoint:
         options |= {"endpoint": settings.storage_endpoint, "virtual_hosted_style_request": False}
@@ -175,7 +179,7 @@ def _open(settings: Settings, retries: int, name: str, timeout: timedelta) -> S3
         options["access_key_id"] = settings.storage_access_key
         options["secret_access_key"] = settings.storage_secret_key.get_secret_value()
     else:
-        # Profiles, roles and whatever else the machine has: boto3 knows where to look.
+        # Profiles, roles and other sources of credentials, as boto3 finds them.
         options["credential_provider"] = Boto3CredentialProvider(boto3.session.Session())
     return S3Store(
         name or settings.storage_bucket,
@@ -183,9 +187,9 @@ def _open(settings: Settings, retries: int, name: str, timeout: timedelta) -> S3
         client_options={
             "allow_http": True,
             "connect_timeout": timeout,
-            # Between two bytes, not for all of them: a large object may take its time as long as it comes.
+            # Between two reads, not for the whole object.
             "read_timeout": timeout,
-            "timeout": LONGEST_TRANSFER,
+            "timeout": MAX_TRANSFER_TIME,
         },
         retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=60)},
         **options,

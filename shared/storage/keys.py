@@ -1,7 +1,8 @@
-"""Where the objects of a job lie in the bucket."""
+"""Keys of a job's objects in the bucket."""
 
 
 def inbox_key(job_id: str) -> str:
+    """Return the key of the input; the request is in the object's metadata."""
     return f"inbox/{job_id}"
 
 
@@ -10,5 +11,5 @@ def result_key(job_id: str) -> str:
 
 
 def object_key(job_id: str, attempt: int, name: str) -> str:
-    """Return the key of an object of one attempt: labels.png, masks.zip, overlay.png."""
+    """Return the key of a file that one attempt wrote, such as labels.png."""
     return f"results/{job_id}/{attempt}/{name}"

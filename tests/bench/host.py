@@ -17,7 +17,7 @@ from obstore.store import MemoryStore
 from PIL import Image
 
 from shared.errors import MaskmillError
-from shared.jobs.model import ImageFacts, Priority
+from shared.jobs.model import ImageFacts
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from shared.jobs.store import Claim
@@ -27,11 +27,13 @@ from tests.bench.measurement import Measurement, Workload, print_progress, stage
 from tests.bench.queue import servers
 from tests.bench.reference import load_embedded_segmenter
 from tests.support.images import astronaut, jpeg
-from tests.support.jobs import request
+from tests.support.jobs import build_request
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
-from worker.pipeline.job import Services, run_attempt
+from worker.pipeline.attempt import AttemptRunner
+from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
+from worker.pipeline.rendering import load_renderers
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
 SEGMENTS = 15
@@ -101,15 +103,15 @@ def measure_throughput(
     print_progress(f"host: {size[0]}x{size[1]}, threads: {threads}, store: {store}")
     image = jpeg(astronaut().resize(size, Image.Resampling.BICUBIC))
     scheduler = BatchScheduler(segmenter, BatchLimits(max_images=16, max_wait_seconds=0.01), batch_timeout_seconds=60)
-    services = build_services(segmenter, scheduler, bucket)
+    attempts = build_attempts(segmenter, scheduler, bucket)
     timings: list[dict[str, float]] = []
     with ExitStack() as stack:
         scheduler.start().result()
         stack.callback(scheduler.stop)
-        run_one_job(services, image)
+        run_one_job(attempts, image)
         cpu_start = time.process_time()
         half = replace(workload, seconds=workload.seconds / 2, min_calls=1)
-        times_ms, rate = time_concurrent(threads, lambda _: timings.append(run_one_job(services, image)), half)
+        times_ms, rate = time_concurrent(threads, lambda _: timings.append(run_one_job(attempts, image)), half)
         cpu_ms = 1000 * (time.process_time() - cpu_start)
     settings = {"image": f"{size[0]}x{size[1]}", "segments": SEGMENTS, "store": store, "threads": threads}
     return Measurement("host", settings, _figures(len(times_ms), rate, cpu_ms, timings))
@@ -132,27 +134,25 @@ def _figures(jobs: int, rate: float, cpu_ms: float, timings: Sequence[dict[str, 
     }
 
 
-def run_one_job(services: Services, image: bytes) -> dict[str, float]:
+def run_one_job(attempts: AttemptRunner, image: bytes) -> dict[str, float]:
     """Store an input, run its job and store the result; return the milliseconds of each stage."""
-    job = request(priority=Priority.NORMAL, image=ImageFacts("jpeg", 0, 0, len(image), "00" * 32))
-    services.bucket.put(inbox_key(job.id), image, content_type="image/jpeg")
-    result = run_attempt(Lease(Claim(job, 1)), services)
-    services.bucket.put_first(result_key(job.id), result.to_json(), content_type="application/json")
-    services.bucket.delete([inbox_key(job.id)])
+    job = build_request(image=ImageFacts("jpeg", 0, 0, len(image), "00" * 32))
+    attempts.bucket.put(inbox_key(job.id), image, content_type="image/jpeg")
+    result = attempts.store(attempts.segment(Lease(Claim(job, 1))))
+    attempts.bucket.put_first(result_key(job.id), result.to_json(), content_type="application/json")
+    attempts.bucket.delete([inbox_key(job.id)])
     return dict(result.timings_ms)
 
 
-def build_services(segmenter: InstantSegmenter, scheduler: BatchScheduler, bucket: Bucket) -> Services:
-    """Return the services that run_attempt() uses for a job of normal priority; it needs no Redis."""
+def build_attempts(segmenter: InstantSegmenter, scheduler: BatchScheduler, bucket: Bucket) -> AttemptRunner:
+    """Return the attempts of a worker without Redis: its jobs' inputs are in the bucket, and no caller waits."""
     absent: Any = None
-    return Services(
-        jobs=absent,
-        bucket=bucket,
-        payloads=absent,
-        leases=absent,
+    return AttemptRunner(
+        inputs=InputReader(bucket, absent),
         segmenter=segmenter,
         batches=scheduler,
-        observer=absent,
-        worker_id="host",
+        renderers=load_renderers(),
+        payloads=absent,
+        bucket=bucket,
         max_pixels=MAX_PIXELS,
     )

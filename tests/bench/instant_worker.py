@@ -15,7 +15,7 @@ from shared.settings import read_settings
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.jobs import FakeSegmenter
 from worker.batching.scheduler import BatchScheduler
-from worker.main import limits_of, serve
+from worker.main import build_batch_limits, serve
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
 from worker.settings import WorkerSettings
@@ -30,15 +30,18 @@ def main() -> int:
     configure_logging(settings, process="worker", worker=status.id)
     metrics = WorkerMetrics(CollectorRegistry())
     heartbeat = Heartbeat(WorkerRegistry(connect(settings)), status)
-    engine = BatchScheduler(
-        FakeSegmenter(), limits_of(settings), observer=metrics, batch_timeout_seconds=settings.batch_timeout_seconds
+    scheduler = BatchScheduler(
+        FakeSegmenter(),
+        build_batch_limits(settings),
+        observer=metrics,
+        batch_timeout_seconds=settings.batch_timeout_seconds,
     )
     with ExitStack() as stack:
         stack.callback(heartbeat.stop)
         heartbeat.start()
-        engine.start().result()
-        stack.callback(engine.stop, timeout_seconds=1)
-        serve(settings, engine, FakeSegmenter(), heartbeat, metrics, stack)
+        scheduler.start().result()
+        stack.callback(scheduler.stop, timeout_seconds=1)
+        serve(settings, scheduler, FakeSegmenter(), heartbeat, metrics, stack)
     return 0
 
 

@@ -18,11 +18,12 @@ from typing import TypeVar
 
 from deploy.local.processes import Process
 from deploy.local.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
+from shared.broker.envelope import encode_message
 from shared.jobs.events import JobEvents
-from shared.jobs.messages import SegmentMessage, queue_name
+from shared.jobs.messages import queue_name
 from shared.jobs.model import ImageFacts, Job, JobRequest, JobState, Priority
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import Handover, JobStore
+from shared.jobs.store import InputPayload, JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
@@ -37,7 +38,7 @@ from tests.bench.measurement import (
     time_sequential,
 )
 from tests.support.images import coffee, jpeg
-from tests.support.jobs import png, request
+from tests.support.jobs import build_request, build_sync_request, png
 
 T = TypeVar("T")
 
@@ -57,10 +58,12 @@ class Sender:
 
     def send(self, job: JobRequest, image: bytes = b"") -> None:
         """Submit a job in the gateway's order: first the object, if there is an image, then the job and its message."""
-        if image and job.priority is Priority.NORMAL:
+        payload = None
+        if not job.input.is_durable:
+            payload = InputPayload(image, DEADLINE_SECONDS)
+        elif image:
             self.bucket.put(inbox_key(job.id), image, content_type="image/jpeg", metadata={"request": job.to_json()})
-        kept = image if job.priority is Priority.INTERACTIVE else b""
-        self.jobs.create(job, handover=Handover(SegmentMessage.about(job), kept, DEADLINE_SECONDS))
+        self.jobs.create(job, message=encode_message(job), payload=payload)
 
     def wait_for_completion(self, job: JobRequest) -> Job:
         """Wait until a job is in a final state, and return it.
@@ -73,7 +76,7 @@ class Sender:
             found = self.jobs.get(job.id)
             return found if found.state.is_final else None
 
-        return _require(self.events.wait_until(job.id, find_final, seconds=DEADLINE_SECONDS))
+        return _require(self.events.wait_for(job.id, find_final, seconds=DEADLINE_SECONDS))
 
     def wait_for_reply(self, job: JobRequest) -> bytes:
         """Wait for the reply to a synchronous request, and return it.
@@ -81,7 +84,7 @@ class Sender:
         Raises:
             TimeoutError: there was none within DEADLINE_SECONDS.
         """
-        found = self.events.wait_until(job.id, lambda: self.payloads.get_reply(job.id), seconds=DEADLINE_SECONDS)
+        found = self.events.wait_for(job.id, lambda: self.payloads.get_reply(job.id), seconds=DEADLINE_SECONDS)
         return _require(found)
 
 
@@ -123,13 +126,13 @@ def _measure_batch(sender: Sender, workload: Workload) -> Measurement:
 
 
 def _run_job(sender: Sender) -> None:
-    job = request(priority=Priority.NORMAL)
+    job = build_request()
     sender.send(job)
     sender.wait_for_completion(job)
 
 
 def _run_interactive_job(sender: Sender) -> JobRequest:
-    job = request(priority=Priority.INTERACTIVE, deadline_at=time.time() + DEADLINE_SECONDS)
+    job = build_sync_request(deadline_at=time.time() + DEADLINE_SECONDS)
     sender.send(job, png())
     sender.wait_for_reply(job)
     return job
@@ -138,11 +141,13 @@ def _run_interactive_job(sender: Sender) -> JobRequest:
 def _run_burst(sender: Sender, count: int, image: bytes = b"") -> tuple[Sequence[JobRequest], float]:
     """Submit `count` jobs; return them and the jobs per second from the first submission to the last completion."""
     facts = ImageFacts("jpeg", 0, 0, len(image), "00" * 32)
-    jobs = [request(priority=Priority.NORMAL, image=facts) for _ in range(count)]
+    jobs = [build_request(image=facts) for _ in range(count)]
     start = time.perf_counter()
     with ThreadPoolExecutor(PUBLISHERS) as threads:
         list(threads.map(lambda job: sender.send(job, image), jobs))
-    _poll(lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running())
+    _poll(
+        lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running_count()
+    )
     elapsed_seconds = time.perf_counter() - start
     _require_success(sender, jobs)
     return jobs, count / elapsed_seconds
@@ -175,12 +180,7 @@ def _require(found: T | None) -> T:
 
 def _build_sender(settings: Settings) -> Sender:
     client = connect(settings)
-    jobs = JobStore(
-        client,
-        lease_seconds=settings.lease_seconds,
-        max_attempts=settings.max_attempts,
-        result_ttl_seconds=settings.result_ttl_seconds,
-    )
+    jobs = open_job_store(client, settings)
     return Sender(
         jobs,
         JobEvents(client),

@@ -8,7 +8,7 @@ from shared.jobs.completion import complete_in_store
 from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
 from shared.jobs.model import JobState, Priority
 from shared.jobs.result import JobResult
-from shared.jobs.store import JobStore
+from shared.jobs.store import Claim, open_job_store
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
@@ -21,18 +21,13 @@ def main() -> int:
     settings = read_settings(WorkerSettings)
     name = f"transport-{os.getpid()}"
     configure_logging(settings, process="worker", worker=name)
-    jobs = JobStore(
-        connect(settings),
-        lease_seconds=settings.lease_seconds,
-        max_attempts=settings.max_attempts,
-        result_ttl_seconds=settings.result_ttl_seconds,
-    )
+    jobs = open_job_store(connect(settings), settings)
     app = make_celery(settings)
 
     @app.task(name=SEGMENT_TASK)  # type: ignore[untyped-decorator]
     def claim_and_complete(wire: dict[str, str]) -> None:
         claim = jobs.claim(SegmentMessage.from_wire(wire).job_id, worker=name)
-        if not isinstance(claim, str):
+        if isinstance(claim, Claim):
             complete_in_store(JobResult(claim.request, JobState.SUCCEEDED, claim.attempt), jobs=jobs)
 
     queues = [queue_name(MODEL, priority) for priority in Priority]

@@ -13,11 +13,13 @@ from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, ValkeyServer, free_ports
 from deploy.local.stack import Stack
+from shared import redis_keys
 from shared.errors import EngineFailed
-from shared.jobs.completion import complete_job, failed
+from shared.jobs.completion import complete_job
 from shared.jobs.messages import queue_name
 from shared.jobs.model import Priority
-from shared.jobs.store import JobStore
+from shared.jobs.result import failed_result
+from shared.jobs.store import open_job_store
 from shared.redis_client import connect
 from shared.storage.bucket import open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
@@ -102,19 +104,14 @@ def _failing_workers(settings: Mapping[str, str]) -> Iterator[None]:
         **{name.removeprefix("MASKMILL_").lower(): value for name, value in settings.items()}
     )
     with connect(gateway_settings) as redis:
-        store = JobStore(
-            redis,
-            lease_seconds=gateway_settings.lease_seconds,
-            max_attempts=gateway_settings.max_attempts,
-            result_ttl_seconds=gateway_settings.result_ttl_seconds,
-        )
+        store = open_job_store(redis, gateway_settings)
         for _ in range(MAX_QUEUED):
-            store.create(jobs.request(model=FULL, priority=Priority.INTERACTIVE))
+            store.create(jobs.sync_request(model=FULL))
         registry, bucket, started_at = WorkerRegistry(redis), open_bucket(gateway_settings), time.time()
 
         def fail_all() -> None:
-            for job_id in redis.zrange(f"mm:queued:{queue_name(BROKEN, Priority.INTERACTIVE)}", 0, -1):
-                complete_job(failed(store.get(job_id).request, EngineFailed(_FAULT)), jobs=store, bucket=bucket)
+            for job_id in redis.zrange(redis_keys.queued(queue_name(BROKEN, Priority.INTERACTIVE)), 0, -1):
+                complete_job(failed_result(store.get(job_id).request, EngineFailed(_FAULT)), jobs=store, bucket=bucket)
 
         def report_all() -> None:
             for model, state in STATES.items():

@@ -220,7 +220,7 @@ def test_two_workers_share_the_jobs_and_run_each_once(stack: Compose, client: Ga
     seconds = time.monotonic() - started
 
     assert {job["state"] for job in jobs} == {"succeeded"}
-    ends = [event for event in stack.events("worker") if event["event"] == "job_ended"]
+    ends = [event for event in stack.events("worker") if event["event"] == "job_completed"]
     done = [event for event in ends if event["job_id"] in {job["id"] for job in jobs}]
     assert Counter(event["job_id"] for event in done) == {job["id"]: 1 for job in jobs}
     assert {event["attempt"] for event in done} == {1}

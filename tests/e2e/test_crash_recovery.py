@@ -76,7 +76,7 @@ def test_two_workers_share_the_jobs_and_run_each_once(service: Stack, second_wor
     wait_until(lambda: have_succeeded(service, ids), seconds=90)
 
     def count_shares() -> list[Counter[str]]:
-        return [count_events("job_ended", worker) for worker in (service.worker, second_worker)]
+        return [count_events("job_completed", worker) for worker in (service.worker, second_worker)]
 
     # A worker logs the end of a job after the new state can be read.
     wait_until(lambda: sum(share.total() for share in count_shares()) >= len(ids))
@@ -88,7 +88,7 @@ def test_two_workers_share_the_jobs_and_run_each_once(service: Stack, second_wor
 
 def test_a_job_whose_worker_is_killed_succeeds_once_on_another_worker(service: Stack, second_worker: Process) -> None:
     def count_running() -> Counter[str]:
-        return count_events("job_started", service.worker) - count_events("job_ended", service.worker)
+        return count_events("job_started", service.worker) - count_events("job_completed", service.worker)
 
     # With the second worker stopped, the first one claims all jobs.
     os.kill(second_worker.pid, signal.SIGSTOP)
@@ -102,8 +102,8 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another_worker(service: S
 
     assert interrupted
     assert all(get_job(service, job_id)["attempt"] == 2 for job_id in interrupted)
-    wait_until(lambda: count_events("job_ended", second_worker) >= Counter(interrupted))
-    assert all(count_events("job_ended", second_worker)[job_id] == 1 for job_id in interrupted)
+    wait_until(lambda: count_events("job_completed", second_worker) >= Counter(interrupted))
+    assert all(count_events("job_completed", second_worker)[job_id] == 1 for job_id in interrupted)
 
 
 def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stack, second_worker: Process) -> None:

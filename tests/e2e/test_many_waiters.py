@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.inference.model_registry import KEEP_SECONDS
+from api.model_registry import CACHE_SECONDS
 from deploy.local.stack import Stack
 from tests.support.jobs import png
 from tests.support.polling import wait_until
@@ -26,10 +26,10 @@ def stack_without_worker(tmp_path: Path) -> Iterator[Stack]:
     with Stack(tmp_path, environ=environ) as running:
         running.start()
         running.worker.kill()
-        # Gateway processes cache the registry for KEEP_SECONDS.  One that still lists the worker would put its model
+        # Gateway processes cache the registry for CACHE_SECONDS.  One that still lists the worker would put its model
         # revision into the deduplication key, and its requests would not be coalesced with the others.
         wait_until(lambda: get_model_state(running) == "offline", seconds=30)
-        cache_expired_at = time.monotonic() + KEEP_SECONDS
+        cache_expired_at = time.monotonic() + CACHE_SECONDS
         wait_until(lambda: time.monotonic() > cache_expired_at)
         yield running
 
@@ -78,7 +78,7 @@ def count_waiting(service: Stack) -> int:
 
 
 def count_ended_jobs(service: Stack) -> int:
-    return sum(log.read_text().count('"job_ended"') for log in (service.data / "logs").glob("worker*.log"))
+    return sum(log.read_text().count('"job_completed"') for log in (service.data / "logs").glob("worker*.log"))
 
 
 def process_tree(pid: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The synchronous way in: one request, one JSON array, over a real Valkey and a real object store."""
+"""The synchronous API over a real Valkey and a real object store: one request, one JSON array."""
 
 import base64
 import gzip
@@ -14,11 +14,19 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from shared.errors import OutOfMemory
-from shared.jobs.completion import complete_job, failed, read_result
+from shared.jobs.completion import complete_job, read_result
 from shared.jobs.model import JobState
+from shared.jobs.result import failed_result
 from shared.redis_client import connect
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
-from tests.support.gateway import GatewayUnderTest, do_job, gateway, queued_ids, shared_gateway, working
+from tests.support.gateway import (
+    GatewayUnderTest,
+    consume_messages,
+    open_gateway,
+    open_shared_gateway,
+    queued_ids,
+    run_job,
+)
 from tests.support.images import cat, jpeg, sideways_cat
 from tests.support.jobs import png
 from tests.support.polling import wait_until
@@ -27,28 +35,28 @@ MODEL = "maskmill/embedded"
 
 
 @pytest.fixture
-def maskmill(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    """A gateway with nobody behind it."""
-    return shared_gateway(clean_redis, storage_env)
+def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
+    """A gateway without a worker."""
+    return open_shared_gateway(clean_redis, storage_env)
 
 
 @pytest.fixture
-def staffed(maskmill: GatewayUnderTest) -> Iterator[GatewayUnderTest]:
-    """A gateway with a worker behind it."""
-    with working(maskmill, lambda job_id: do_job(maskmill, job_id)):
-        yield maskmill
+def gateway_with_worker(gateway: GatewayUnderTest) -> Iterator[GatewayUnderTest]:
+    """A gateway, and a worker that runs its jobs."""
+    with consume_messages(gateway, lambda job_id: run_job(gateway, job_id)):
+        yield gateway
 
 
-def ask(maskmill: GatewayUnderTest, path: str = "/", **kwargs: Any) -> TestResponse:
+def post_image(gateway: GatewayUnderTest, path: str = "/", **kwargs: Any) -> TestResponse:
     body = {} if "json" in kwargs else {"data": jpeg(cat())}
-    return maskmill.client.post(path, **{**body, **kwargs})
+    return gateway.client.post(path, **{**body, **kwargs})
 
 
-def test_a_photo_goes_in_and_an_array_comes_out(staffed: GatewayUnderTest) -> None:
-    answer = ask(staffed)
+def test_the_response_is_an_array_of_segments(gateway_with_worker: GatewayUnderTest) -> None:
+    response = post_image(gateway_with_worker)
 
-    assert (answer.status_code, answer.mimetype) == (200, "application/json")
-    left, right = answer.json
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    left, right = response.json
     assert list(left) == ["score", "label", "mask"]
     assert (left["label"], right["label"]) == ("cat", "dog")
     mask = Image.open(BytesIO(base64.b64decode(left["mask"], validate=True)))
@@ -68,11 +76,11 @@ def test_a_photo_goes_in_and_an_array_comes_out(staffed: GatewayUnderTest) -> No
         "/models/maskmill%2Fembedded",
     ],
 )
-@pytest.mark.parametrize("end", ["", "/", "?threshold=0.5"])
-def test_every_address_that_clients_know_is_served_without_a_redirect(
-    staffed: GatewayUnderTest, path: str, end: str
+@pytest.mark.parametrize("suffix", ["", "/", "?threshold=0.5"])
+def test_every_path_that_clients_use_is_answered_without_a_redirect(
+    gateway_with_worker: GatewayUnderTest, path: str, suffix: str
 ) -> None:
-    assert ask(staffed, path + end, data=png()).status_code == 200
+    assert post_image(gateway_with_worker, path + suffix, data=png()).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -91,102 +99,106 @@ def test_every_address_that_clients_know_is_served_without_a_redirect(
         {"data": {"file": (BytesIO(png()), "a.png")}},
     ],
 )
-def test_a_body_is_taken_for_what_it_is(staffed: GatewayUnderTest, kwargs: dict[str, Any]) -> None:
-    assert ask(staffed, **kwargs).status_code == 200
+def test_the_form_of_a_body_is_detected_from_its_content(
+    gateway_with_worker: GatewayUnderTest, kwargs: dict[str, Any]
+) -> None:
+    assert post_image(gateway_with_worker, **kwargs).status_code == 200
 
 
-def test_a_photo_is_segmented_the_right_way_up(staffed: GatewayUnderTest) -> None:
-    segments = ask(staffed, data=sideways_cat()).json
+def test_masks_have_the_orientation_of_the_upright_image(gateway_with_worker: GatewayUnderTest) -> None:
+    segments = post_image(gateway_with_worker, data=sideways_cat()).json
 
     assert Image.open(BytesIO(base64.b64decode(segments[0]["mask"]))).size == cat().size
 
 
-def test_the_answer_is_shrunk_for_those_who_can_read_it(staffed: GatewayUnderTest) -> None:
-    plain = ask(staffed)
-    shrunk = ask(staffed, headers={"Accept-Encoding": "gzip, deflate"})
+def test_the_response_is_compressed_if_the_client_accepts_gzip(gateway_with_worker: GatewayUnderTest) -> None:
+    plain = post_image(gateway_with_worker)
+    compressed = post_image(gateway_with_worker, headers={"Accept-Encoding": "gzip, deflate"})
 
-    assert shrunk.headers["Content-Encoding"] == "gzip"
-    assert json.loads(gzip.decompress(shrunk.data)) == plain.json
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(compressed.data)) == plain.json
     assert "Content-Encoding" not in plain.headers
 
 
-def test_the_headers_tell_how_long_it_took_and_which_job_it_was(staffed: GatewayUnderTest) -> None:
-    answer = ask(staffed)
+def test_headers_report_the_compute_time_and_the_job_id(gateway_with_worker: GatewayUnderTest) -> None:
+    response = post_image(gateway_with_worker)
 
-    assert float(answer.headers["x-compute-time"]) > 0
-    job_id = answer.headers["x-maskmill-job-id"]
-    wait_until(lambda: staffed.client.get(f"/v1/jobs/{job_id}").json["state"] == "succeeded")
-    assert len(staffed.client.get(f"/v1/jobs/{job_id}/result").json["segments"]) == 2
-
-
-def test_a_synchronous_request_is_not_in_the_list_of_jobs(staffed: GatewayUnderTest) -> None:
-    ask(staffed)
-
-    assert staffed.client.get("/v1/jobs").json["jobs"] == []
+    assert float(response.headers["x-compute-time"]) > 0
+    job_id = response.headers["x-maskmill-job-id"]
+    wait_until(lambda: gateway_with_worker.client.get(f"/v1/jobs/{job_id}").json["state"] == "succeeded")
+    assert len(gateway_with_worker.client.get(f"/v1/jobs/{job_id}/result").json["segments"]) == 2
 
 
-def test_many_callers_get_each_their_own_answer(staffed: GatewayUnderTest) -> None:
+def test_a_synchronous_job_is_not_listed(gateway_with_worker: GatewayUnderTest) -> None:
+    post_image(gateway_with_worker)
+
+    assert gateway_with_worker.client.get("/v1/jobs").json["jobs"] == []
+
+
+def test_each_concurrent_request_gets_its_own_masks(gateway_with_worker: GatewayUnderTest) -> None:
     sizes = [(6 + number, 4) for number in range(12)]
 
     with ThreadPoolExecutor(len(sizes)) as pool:
-        answers = list(pool.map(lambda size: ask(fresh(staffed), data=png(*size)).json, sizes))
+        responses = list(
+            pool.map(lambda size: post_image(copy_with_own_client(gateway_with_worker), data=png(*size)).json, sizes)
+        )
 
-    assert [Image.open(BytesIO(base64.b64decode(answer[0]["mask"]))).size for answer in answers] == sizes
+    assert [Image.open(BytesIO(base64.b64decode(response[0]["mask"]))).size for response in responses] == sizes
 
 
-def test_a_failure_of_the_worker_is_the_answer(maskmill: GatewayUnderTest) -> None:
+def test_a_worker_fault_is_the_response(gateway: GatewayUnderTest) -> None:
     def fail(job_id: str) -> None:
-        services = maskmill.services
-        request = services.jobs.get(job_id).request
-        complete_job(failed(request, OutOfMemory("It does not fit.")), jobs=services.jobs, bucket=services.bucket)
+        stores = gateway.stores
+        request = stores.jobs.get(job_id).request
+        complete_job(failed_result(request, OutOfMemory("It does not fit.")), jobs=stores.jobs, bucket=stores.bucket)
 
-    with working(maskmill, fail):
-        answer = ask(maskmill)
+    with consume_messages(gateway, fail):
+        response = post_image(gateway)
 
-    assert (answer.status_code, answer.json["error_type"]) == (500, "out_of_memory")
-    assert answer.json["error"] == "It does not fit."
+    assert (response.status_code, response.json["error_type"]) == (500, "out_of_memory")
+    assert response.json["error"] == "It does not fit."
 
 
-def test_nobody_waits_longer_than_the_deadline(clean_redis: str, storage_env: dict[str, str]) -> None:
-    hurried = gateway(clean_redis, storage_env, sync_deadline_seconds=0.3)
+def test_a_request_past_its_deadline_is_a_504(clean_redis: str, storage_env: dict[str, str]) -> None:
+    gateway_with_deadline = open_gateway(clean_redis, storage_env, sync_deadline_seconds=0.3)
 
     started = time.monotonic()
-    answer = ask(hurried)
+    response = post_image(gateway_with_deadline)
 
-    assert (answer.status_code, answer.json["error_type"]) == (504, "deadline_passed")
+    assert (response.status_code, response.json["error_type"]) == (504, "deadline_passed")
     assert time.monotonic() - started < 2
 
 
-def test_after_the_deadline_nobody_works_for_it(clean_redis: str, storage_env: dict[str, str]) -> None:
-    hurried = gateway(clean_redis, storage_env, sync_deadline_seconds=0.3)
-    seen: list[str] = []
+def test_a_job_past_its_deadline_cannot_be_claimed(clean_redis: str, storage_env: dict[str, str]) -> None:
+    gateway_with_deadline = open_gateway(clean_redis, storage_env, sync_deadline_seconds=0.3)
+    job_ids: list[str] = []
 
-    with working(hurried, seen.append):
-        ask(hurried)
+    with consume_messages(gateway_with_deadline, job_ids.append):
+        post_image(gateway_with_deadline)
 
-    (job_id,) = seen
-    assert hurried.services.jobs.claim(job_id, worker="w") == JobState.EXPIRED
-    end = read_result(job_id, bucket=hurried.services.bucket)
-    assert end is not None
-    assert end.state is JobState.EXPIRED
-
-
-def test_a_model_that_nobody_serves_is_refused_at_once(maskmill: GatewayUnderTest) -> None:
-    answer = ask(maskmill, "/models/facebook/unheard-of")
-
-    assert (answer.status_code, answer.json["error_type"]) == (404, "unknown_model")
+    (job_id,) = job_ids
+    assert gateway_with_deadline.stores.jobs.claim(job_id, worker="w") == JobState.EXPIRED
+    job_result = read_result(job_id, bucket=gateway_with_deadline.stores.bucket)
+    assert job_result is not None
+    assert job_result.state is JobState.EXPIRED
 
 
-def test_a_model_is_known_by_its_workers(clean_redis: str, storage_env: dict[str, str]) -> None:
-    maskmill = gateway(clean_redis, storage_env)
-    registry = WorkerRegistry(connect(maskmill.settings))
+def test_an_unknown_model_is_a_404(gateway: GatewayUnderTest) -> None:
+    response = post_image(gateway, "/models/facebook/unheard-of")
+
+    assert (response.status_code, response.json["error_type"]) == (404, "unknown_model")
+
+
+def test_a_model_is_known_from_the_heartbeat_of_its_worker(clean_redis: str, storage_env: dict[str, str]) -> None:
+    gateway = open_gateway(clean_redis, storage_env)
+    registry = WorkerRegistry(connect(gateway.settings))
     registry.report(WorkerStatus("w", "acme/roads", WorkerState.READY, device="cuda:0", revision="r1"))
 
-    with working(maskmill, lambda job_id: do_job(maskmill, job_id)):
-        answer = ask(maskmill, "/models/acme/roads")
+    with consume_messages(gateway, lambda job_id: run_job(gateway, job_id)):
+        response = post_image(gateway, "/models/acme/roads")
 
-    assert (answer.status_code, answer.headers["x-compute-type"]) == (200, "gpu")
-    assert maskmill.client.get("/v1/models/acme/roads").json["workers"][0]["revision"] == "r1"
+    assert (response.status_code, response.headers["x-compute-type"]) == (200, "gpu")
+    assert gateway.client.get("/v1/models/acme/roads").json["workers"][0]["revision"] == "r1"
 
 
 @pytest.mark.parametrize(
@@ -204,18 +216,16 @@ def test_a_model_is_known_by_its_workers(clean_redis: str, storage_env: dict[str
         {"query_string": {"treshold": "0.5"}},
     ],
 )
-def test_what_cannot_be_segmented_is_refused_with_a_sentence(
-    maskmill: GatewayUnderTest, kwargs: dict[str, Any]
-) -> None:
-    answer = ask(maskmill, **kwargs)
+def test_an_invalid_request_is_rejected_with_a_message(gateway: GatewayUnderTest, kwargs: dict[str, Any]) -> None:
+    response = post_image(gateway, **kwargs)
 
-    assert answer.status_code == 400
-    assert isinstance(answer.json["error"], str)
-    assert len(answer.json["error"]) > 10
-    assert queued_ids(maskmill) == []
+    assert response.status_code == 400
+    assert isinstance(response.json["error"], str)
+    assert len(response.json["error"]) > 10
+    assert queued_ids(gateway) == []
 
 
-def fresh(maskmill: GatewayUnderTest) -> GatewayUnderTest:
-    """The same gateway through a client of its own: Flask's test client is for one thread."""
-    client = maskmill.client.application.test_client()
-    return GatewayUnderTest(client, maskmill.services, maskmill.settings)
+def copy_with_own_client(gateway: GatewayUnderTest) -> GatewayUnderTest:
+    """Return the same gateway with a new client, because Flask's test client is not thread-safe."""
+    client = gateway.client.application.test_client()
+    return GatewayUnderTest(client, gateway.stores, gateway.settings)

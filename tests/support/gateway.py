@@ -1,4 +1,4 @@
-"""A gateway inside the test's own process, over real servers, and a worker's hand that does its jobs when told to."""
+"""A gateway inside the test's process, over real servers, and a worker that runs its jobs on demand."""
 
 import base64
 import functools
@@ -10,86 +10,68 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask.testing import FlaskClient
-from prometheus_client import CollectorRegistry
 
 from api.app import create_app
-from api.services import Services
+from api.composition import Stores, build_gateway, connect_stores
 from api.settings import ApiSettings
-from api.wsgi import build_services
-from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import JobStore
+from shared import redis_keys
 from shared.redis_client import connect
-from shared.storage.bucket import open_bucket
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler
-from worker.pipeline import job as pipeline
-from worker.pipeline.leases import LeaseKeeper
-from worker.runtime.metrics import WorkerMetrics
+from tests.support.worker import InProcessWorker, build_worker
 
 
 @dataclass(frozen=True)
 class GatewayUnderTest:
-    """`client` talks to it, `services` are what it stands on."""
+    """A gateway, a client that sends it requests, and its connections."""
 
     client: FlaskClient
-    services: Services
+    stores: Stores
     settings: ApiSettings
 
 
-def gateway(redis_url: str, storage_env: Mapping[str, str], **settings: Any) -> GatewayUnderTest:
-    """Build a gateway as api/wsgi.py does, with these settings besides."""
-    found = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    read = ApiSettings(redis_url=redis_url, **{**found, **settings})
-    services = build_services(read)
-    return GatewayUnderTest(create_app(read, services).test_client(), services, read)
+def open_gateway(redis_url: str, storage_env: Mapping[str, str], **settings: Any) -> GatewayUnderTest:
+    """Return a gateway, built as in api/wsgi.py; `settings` override the defaults."""
+    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
+    api_settings = ApiSettings(redis_url=redis_url, **{**storage, **settings})
+    return open_gateway_with_stores(api_settings, connect_stores(api_settings))
 
 
-def shared_gateway(redis_url: str, storage_env: Mapping[str, str]) -> GatewayUnderTest:
-    """Return a gateway of the default settings that other tests use too: building one takes a while."""
-    return _shared_gateway(redis_url, tuple(sorted(storage_env.items())))
+def open_gateway_with_stores(settings: ApiSettings, stores: Stores) -> GatewayUnderTest:
+    """Return a gateway over connections that exist already."""
+    client = create_app(settings, build_gateway(settings, stores)).test_client()
+    return GatewayUnderTest(client, stores, settings)
 
 
-@functools.cache
-def _shared_gateway(redis_url: str, storage_env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
-    return gateway(redis_url, dict(storage_env))
-
-
-def do_job(gateway: GatewayUnderTest, job_id: str) -> None:
-    """Do what a worker does with a job, here and now; the left half is a cat, the right half a dog."""
-    pipeline.run_job(job_id, _hand(gateway.settings))
+def open_shared_gateway(redis_url: str, storage_env: Mapping[str, str]) -> GatewayUnderTest:
+    """Return the gateway of the default settings that tests share, because building one is slow."""
+    return _open_shared_gateway(redis_url, tuple(sorted(storage_env.items())))
 
 
 @functools.cache
-def _hand(settings: ApiSettings) -> pipeline.Services:
-    jobs = JobStore(
-        connect(settings),
-        lease_seconds=settings.lease_seconds,
-        max_attempts=settings.max_attempts,
-        result_ttl_seconds=settings.result_ttl_seconds,
-    )
-    return pipeline.Services(
-        jobs=jobs,
-        bucket=open_bucket(settings),
-        payloads=PayloadStore(connect(settings, decode=False)),
-        leases=LeaseKeeper(jobs, lease_seconds=settings.lease_seconds),
-        segmenter=FakeSegmenter(),
-        batches=ImmediateScheduler(FakeSegmenter()),
-        observer=WorkerMetrics(CollectorRegistry()),
-        worker_id="hand",
-        max_pixels=10**7,
-    )
+def _open_shared_gateway(redis_url: str, storage_env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
+    return open_gateway(redis_url, dict(storage_env))
+
+
+def run_job(gateway: GatewayUnderTest, job_id: str) -> None:
+    """Run a job on this thread with FakeSegmenter: its left half is a cat, its right half a dog."""
+    _get_worker(gateway.settings).run(job_id)
+
+
+@functools.cache
+def _get_worker(settings: ApiSettings) -> InProcessWorker:
+    return build_worker(settings)
 
 
 @contextmanager
-def working(gateway: GatewayUnderTest, work: Callable[[str], object]) -> Iterator[None]:
-    """Take every message that comes meanwhile and call work() with the id of its job, from a thread."""
+def consume_messages(gateway: GatewayUnderTest, run: Callable[[str], object]) -> Iterator[None]:
+    """While the block runs, take messages from the broker on a thread, and call run() with the id of each job."""
     stop = threading.Event()
 
-    def run() -> None:
+    def consume() -> None:
         while not stop.wait(0.01):
-            for job_id in taken_ids(gateway):
-                work(job_id)
+            for job_id in take_messages(gateway):
+                run(job_id)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=consume)
     thread.start()
     try:
         yield
@@ -98,16 +80,17 @@ def working(gateway: GatewayUnderTest, work: Callable[[str], object]) -> Iterato
         thread.join()
 
 
-def taken_ids(gateway: GatewayUnderTest) -> Iterator[str]:
-    """Take the messages that wait in the broker, oldest first, and yield the ids of their jobs."""
+def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
+    """Take the messages in the broker, oldest first, and yield the ids of their jobs."""
     client = connect(gateway.settings)
-    for queue in gateway.services.jobs.queues():
+    for queue in gateway.stores.jobs.list_queues():
         while message := client.rpop(queue):
             (arguments, *_) = json.loads(base64.b64decode(json.loads(message)["body"]))
             yield arguments[0]["job_id"]
 
 
 def queued_ids(gateway: GatewayUnderTest) -> list[str]:
-    """Return the ids of all queued jobs, as the job store has them."""
+    """Return the ids of all queued jobs in the job store."""
     client = connect(gateway.settings)
-    return [job_id for queue in gateway.services.jobs.queues() for job_id in client.zrange(f"mm:queued:{queue}", 0, -1)]
+    queues = gateway.stores.jobs.list_queues()
+    return [job_id for queue in queues for job_id in client.zrange(redis_keys.queued(queue), 0, -1)]

@@ -1,4 +1,4 @@
-"""Jobs for tests: requests with everything filled in, and a segmenter that cuts a photo into halves at once."""
+"""Jobs for tests: complete requests, and a fake segmenter that divides an image into two halves."""
 
 import io
 import time
@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared.errors import MaskmillError
 from shared.jobs.ids import new_job_id
-from shared.jobs.model import ImageFacts, JobRequest, Priority
+from shared.jobs.model import ImageFacts, InboxInput, JobRequest, PayloadInput, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from worker.batching.scheduler import Ticket
@@ -20,23 +20,39 @@ from worker.segmenter import Prepared, Segmentation
 MODEL = "maskmill/embedded"
 
 
-def request(**changes: object) -> JobRequest:
-    """Return the request of a new job for an image of 6 x 4 pixels."""
+def build_request(**changes: object) -> JobRequest:
+    """Return the request of a new job for an image of 6 x 4 pixels, with some fields changed."""
     image = png()
-    plain = JobRequest(
+    default = JobRequest(
         id=new_job_id(),
         tenant="public",
         model=MODEL,
         parameters=SegmentParameters(),
         image=ImageFacts("PNG", 6, 4, len(image), "00" * 32),
+        input=InboxInput(),
         priority=Priority.NORMAL,
+        formats=("labels", "overlay", "masks"),
+        retention=Retention(record_seconds=3600),
         created_at=time.time(),
         request_id="test",
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(default, **changes)  # type: ignore[arg-type]
+
+
+def build_sync_request(**changes: object) -> JobRequest:
+    """Return the request of a new synchronous job."""
+    defaults: dict[str, object] = {
+        "input": PayloadInput(),
+        "priority": Priority.INTERACTIVE,
+        "formats": ("labels", "masks"),
+        "retention": Retention(record_seconds=3600, is_listed=False),
+        "wants_reply": True,
+    }
+    return build_request(**{**defaults, **changes})
 
 
 def png(width: int = 6, height: int = 4) -> bytes:
+    """Return a PNG of one color."""
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), "teal").save(buffer, "PNG")
     return buffer.getvalue()
@@ -53,13 +69,14 @@ class FakeSegmenter:
         return Prepared(None, image.height, image.width, parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
-        return [halves(prepared.width, prepared.height) for prepared in batch]
+        return [segment_halves(prepared.width, prepared.height) for prepared in batch]
 
     def warm_up(self) -> None:
         pass
 
 
-def halves(width: int, height: int) -> Segmentation:
+def segment_halves(width: int, height: int) -> Segmentation:
+    """Return two segments: the left half is a cat, the right half a dog."""
     label_map = np.ones((height, width), dtype=np.uint8)
     label_map[:, width // 2 :] = 2
     left, right = width // 2, width - width // 2
@@ -73,7 +90,7 @@ def halves(width: int, height: int) -> Segmentation:
 
 
 class ImmediateScheduler:
-    """Batches of one, segmented by the thread that submits them."""
+    """A batch scheduler whose batches hold one image and run on the submitting thread."""
 
     def __init__(self, segmenter: FakeSegmenter) -> None:
         self._segmenter = segmenter

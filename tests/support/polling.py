@@ -14,7 +14,7 @@ def wait_until(
     """Poll a condition until it holds; fail after `seconds`.
 
     Args:
-        what: names the condition in the message of the failure.
+        what: the condition, for the failure message.
         seconds: the timeout.
     """
     deadline = time.monotonic() + seconds

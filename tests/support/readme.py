@@ -1,18 +1,19 @@
-"""Generates the tables of settings and of parameters in README.md:  python -m tests.support.readme"""
+"""Generates the tables of settings, parameters and formats in README.md:  python -m tests.support.readme"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from api.settings import ApiSettings
-from shared.jobs.parameters import SegmentParameters
+from shared.formats import registry
+from shared.jobs.parameters import FIELDS
 from shared.settings import Settings
 from worker.settings import StewardSettings, WorkerSettings
 
@@ -36,13 +37,15 @@ class Marks:
 
 
 SETTINGS = Marks("<!-- settings: made by python -m tests.support.readme -->\n", "<!-- end of settings -->\n")
+FORMATS = Marks("<!-- formats: made by python -m tests.support.readme -->\n", "<!-- end of formats -->\n")
 PARAMETERS = Marks("<!-- parameters: made by python -m tests.support.readme -->\n", "<!-- end of parameters -->\n")
 
 
 def main() -> int:
-    """Write both tables into README.md."""
+    """Write the tables into README.md."""
     text = replace_table(README.read_text(), SETTINGS, settings_table())
-    README.write_text(replace_table(text, PARAMETERS, parameters_table(SegmentParameters)))
+    text = replace_table(text, PARAMETERS, parameters_table(FIELDS))
+    README.write_text(replace_table(text, FORMATS, formats_table()))
     return 0
 
 
@@ -51,12 +54,18 @@ def settings_table() -> str:
     return _table(("setting", "read by", "default", "meaning"), _settings_rows())
 
 
-def parameters_table(model: type[BaseModel]) -> str:
-    """Return the table of the fields of a model: range, default and description of each.
+def formats_table() -> str:
+    """Return the table of the output formats."""
+    rows = ((f"`{one.name}`", f"`/v1/jobs/{{id}}/{one.file}`", one.description) for one in registry.FORMATS)
+    return _table(("format", "address", "content"), rows)
+
+
+def parameters_table(parameters: Mapping[str, FieldInfo]) -> str:
+    """Return the table of these fields of a model: range, default and description of each.
 
     The range of a number is that of its `ge` and `le`; those of booleans and enums are their values.
     """
-    return _table(("parameter", "range", "default", "meaning"), _parameter_rows(model))
+    return _table(("parameter", "range", "default", "meaning"), _parameter_rows(parameters))
 
 
 def read_table(marks: Marks) -> str:
@@ -102,8 +111,8 @@ def _setting_default(field: FieldInfo) -> str:
     return f"`{plain}`" if str(plain) else ""
 
 
-def _parameter_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    for name, field in model.model_fields.items():
+def _parameter_rows(parameters: Mapping[str, FieldInfo]) -> Iterator[tuple[str, ...]]:
+    for name, field in parameters.items():
         default = field.get_default(call_default_factory=True)
         shown = MODEL_DEFAULT if default is None else _code(default)
         yield f"`{name}`", _parameter_range(field), shown, str(field.description)

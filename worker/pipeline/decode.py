@@ -26,7 +26,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
         transposition = upright_transpose(image)
         return _convert_to_rgb(image if transposition is None else image.transpose(transposition))
     except DecompressionBombError as error:
-        raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are taken") from error
+        raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are accepted") from error
     except Exception as error:  # damaged pixels make decoders raise almost any type
         raise _classify_error(error) from error
 

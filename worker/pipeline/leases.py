@@ -56,7 +56,7 @@ class LeaseKeeper:
         self._thread.join()
 
     @contextmanager
-    def keep(self, claim: Claim) -> Iterator[Lease]:
+    def hold(self, claim: Claim) -> Iterator[Lease]:
         """Renew the lease of a claim for as long as the block runs."""
         lease = Lease(claim)
         with self._lock:

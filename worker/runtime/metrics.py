@@ -48,7 +48,7 @@ class WorkerMetrics:
         )
         self._ready = Gauge("maskmill_worker_ready", "1 while the worker accepts jobs.", registry=registry)
 
-    def job_ended(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
+    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
         """Count a completed job and the duration of its stages."""
         self._ended.labels(priority, state, code).inc()
         for stage, elapsed_ms in timings_ms.items():

@@ -1,132 +1,94 @@
-"""Composition root of the housekeeping worker, a Celery worker with its own beat and without torch:
+"""Composition root of the steward, the reconciler role; it needs no torch and no Celery:
 
-    python -m worker.steward
-
-Several may run: what they do is atomic, so they only share the work.
+python -m worker.steward
 """
 
-import sys
-import uuid
-from collections.abc import Callable
+import signal
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import structlog
-from celery import Celery
-from celery.beat import EmbeddedService
 from prometheus_client import CollectorRegistry
 
-from shared.broker.app import consume, make_celery
 from shared.broker.queues import JobQueue
-from shared.errors import Unavailable
-from shared.jobs.messages import EXPIRE_TASK, RECOVER_TASK, STEWARD_QUEUE, SWEEP_TASK
-from shared.jobs.store import JobStore
+from shared.errors import LayoutMismatch, Unavailable
+from shared.jobs.store import JobStore, open_job_store
+from shared.layout import check_layouts
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import open_bucket
 from worker.runtime.health_server import HealthServer
 from worker.settings import StewardSettings
+from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.metrics import StewardMetrics
-from worker.steward.reconciler import StewardServices, expire, recover, sweep
+from worker.steward.reconciler import Reconciler
+from worker.steward.recovery import InboxRecovery
+from worker.steward.retention import Retention
 
 log = structlog.get_logger()
 
+STOP_TIMEOUT_SECONDS = 5.0
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main() -> int:
-    """Run the steward until it is told to end."""
+    """Run the steward until SIGTERM or SIGINT."""
+    # Before any thread starts, which would inherit the default action.  A handler could interrupt the thread whose lock
+    # it needs, so the signals are waited for instead.
+    signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
     settings = read_settings(StewardSettings)
     configure_logging(settings, process="steward")
+    check_layout(settings)
     registry = CollectorRegistry()
-    services = build(settings, registry)
-    app = make_celery(settings)
-    register(app, services)
-    schedule(app, settings)
+    jobs = open_job_store(connect(settings), settings)
+    scheduler = DutyScheduler(build_duties(settings, jobs, StewardMetrics(registry)))
     with ExitStack() as stack:
         if settings.probe_port:
-            stack.callback(start_probe(settings, registry, services).stop)
-        # Its diary is kept in memory: the pauses are short, and a file would need a folder that can be written.
-        beat = EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler")
-        beat.start()
-        stack.callback(beat.stop)
-        consume(app, queues=[STEWARD_QUEUE], threads=2, name=f"steward-{uuid.uuid4().hex[:12]}")
+            stack.callback(start_health_server(settings, registry, jobs).stop)
+        scheduler.start()
+        log.info("steward_ready")
+        signal.sigwait(END_SIGNALS)
+        scheduler.stop()
+        scheduler.join(STOP_TIMEOUT_SECONDS)
     return 0
 
 
-def build(settings: StewardSettings, registry: CollectorRegistry) -> StewardServices:
-    """Connect nothing yet; hand everything to the household."""
-    client = connect(settings)
-    return StewardServices(
-        jobs=JobStore(
-            client,
-            lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
-            result_ttl_seconds=settings.result_ttl_seconds,
-        ),
-        bucket=open_bucket(settings, retries=1),
-        queue=JobQueue(client),
-        metrics=StewardMetrics(registry),
-        orphaned_after_seconds=settings.orphaned_after_seconds,
-        result_ttl_seconds=settings.result_ttl_seconds,
-        inbox_grace_seconds=settings.inbox_grace_seconds,
+def check_layout(settings: StewardSettings) -> None:
+    """End the process in one line if a store holds data of another layout; one that does not answer is not checked."""
+    try:
+        check_layouts(settings, open_bucket(settings, retries=1))
+    except LayoutMismatch as error:
+        raise SystemExit(f"The steward cannot start: {error}") from None
+
+
+def build_duties(settings: StewardSettings, jobs: JobStore, metrics: StewardMetrics) -> Sequence[Duty]:
+    """Return the table of periodic duties."""
+    bucket = open_bucket(settings, retries=1)
+    queue = JobQueue(connect(settings))
+    reconciler = Reconciler(jobs, bucket, queue, metrics, settings.orphaned_after_seconds)
+    recovery = InboxRecovery(jobs, bucket, metrics, settings.inbox_grace_seconds)
+    retention = Retention(jobs, bucket, metrics, settings.result_ttl_seconds)
+    return (
+        Duty("requeue_stalled", settings.requeue_interval_seconds, reconciler.requeue_stalled),
+        Duty("republish_orphaned", settings.requeue_interval_seconds, reconciler.republish_orphaned),
+        Duty("recover_jobs", settings.recovery_interval_seconds, recovery.recover_jobs),
+        Duty("delete_expired", settings.retention_interval_seconds, retention.delete_expired),
     )
 
 
-def register(app: Celery, services: StewardServices) -> None:
-    """Tell the app what its tasks do."""
-    duties: dict[str, Callable[[StewardServices], None]] = {
-        SWEEP_TASK: sweep,
-        RECOVER_TASK: recover,
-        EXPIRE_TASK: expire,
-    }
-    for name, duty in duties.items():
-        app.task(name=name)(_until_next_time(name, duty, services))
-
-
-def schedule(app: Celery, settings: StewardSettings) -> None:
-    """Let beat send each task in its rhythm; one that nobody took by the time of the next is dropped."""
-    pauses = {
-        SWEEP_TASK: settings.requeue_interval_seconds,
-        RECOVER_TASK: settings.recovery_interval_seconds,
-        EXPIRE_TASK: settings.retention_interval_seconds,
-    }
-    app.conf.beat_scheduler = "celery.beat:Scheduler"
-    app.conf.beat_schedule = {
-        name: {"task": name, "schedule": pause, "options": {"queue": STEWARD_QUEUE, "expires": 2 * pause}}
-        for name, pause in pauses.items()
-    }
-    app.conf.beat_max_loop_interval = settings.requeue_interval_seconds
-
-
-def start_probe(settings: StewardSettings, registry: CollectorRegistry, services: StewardServices) -> HealthServer:
+def start_health_server(settings: StewardSettings, registry: CollectorRegistry, jobs: JobStore) -> HealthServer:
     """Serve health and metrics; ready means that Redis answers."""
 
     def reaches_redis() -> bool:
         try:
-            services.jobs.check()
+            jobs.check()
         except Unavailable:
             return False
         return True
 
-    probe = HealthServer(
+    server = HealthServer(
         (settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis
     )
-    probe.start()
-    return probe
-
-
-def _until_next_time(
-    name: str, duty: Callable[[StewardServices], None], services: StewardServices
-) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            duty(services)
-        except Unavailable as error:
-            # Whatever was not reached is found again by the next run.
-            log.warning("duty_interrupted", duty=name, reason=str(error))
-
-    run.__name__ = name.rpartition(".")[2]
-    return run
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    server.start()
+    return server

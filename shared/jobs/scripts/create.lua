@@ -1,46 +1,45 @@
--- Record a new job as queued and tell the workers of it, or say which earlier job stands for it: that of its
--- idempotency key, or one that has, or soon will have, the result of the same work.
--- KEYS: job, queued set of its queue, idempotency key, index of the tenant, work, messages of its queue, its image
--- ARGV: id, request, queue, deadline_at or '', most queued, fingerprint or '', idempotency seconds,
---       tenant if it is to be listed or '', 'take' or 'offer' or '' (the work), seconds to offer it,
---       message or '', image or '', milliseconds to keep it
--- An id is drawn for one submission, so this is the same script, sent again by a client who missed the answer.
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-if ARGV[6] ~= '' then
-  local earlier = redis.call('HMGET', KEYS[3], 'id', 'fingerprint')
-  if earlier[1] then
-    return {earlier[2] == ARGV[6] and 'repeated' or 'conflict', earlier[1]}
-  end
+-- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
+-- Keys:    job, queued, idempotency, tenant_jobs, tenants, queues, dedup, messages, input
+-- In:      id, request (JSON), queue, deadline_at or nil, max_queued,
+--          fingerprint and idempotency_seconds or nil, listed_tenant or nil (not listed),
+--          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
+--          message or nil (not enqueued), payload: the image or nil, input_ms: how long to keep it
+-- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
+--          there) | coalesced (an identical job is under way) | full;  then the id of the job that stands for this one
+-- Events:  none
+-- Ids are unique, so an existing record means that the client sent this script again after a lost reply.
+if redis.call('EXISTS', key.job) == 1 then return {'created', arg.id} end
+if arg.fingerprint then
+  local earlier = redis.call('HMGET', key.idempotency, 'id', 'fingerprint')
+  if earlier[1] then return {earlier[2] == arg.fingerprint and 'repeated' or 'conflict', earlier[1]} end
 end
-if ARGV[9] == 'take' then
-  local other = redis.call('GET', KEYS[5])
+if arg.dedup_seconds and arg.reuse then
+  local other = redis.call('GET', key.dedup)
   if other then
-    local state = redis.call('HGET', 'mm:job:' .. other, 'state')
-    -- The record of a job that succeeded goes before its result does; a job that did not succeed offers nothing.
-    if not state or state == 'succeeded' then return {'known', other} end
-    redis.call('HINCRBY', 'mm:job:' .. other, 'waiters', 1)
-    return {'joined', other}
+    local state = redis.call('HGET', job_key(other), 'state')
+    -- The record of a job that succeeded expires before its result does; a failed job deletes its deduplication key.
+    if not state or state == 'succeeded' then return {'cached', other} end
+    redis.call('HINCRBY', job_key(other), 'waiters', 1)
+    return {'coalesced', other}
   end
 end
-if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then return {'full', ''} end
-redis.call('HSET', KEYS[1], 'request', ARGV[2], 'state', 'queued', 'queue', KEYS[2], 'deadline_at', ARGV[4],
-  'attempt', 0, 'lapses', 0, 'waiters', 1)
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('SADD', 'mm:queues', ARGV[3])
-if ARGV[6] ~= '' then
-  redis.call('HSET', KEYS[3], 'id', ARGV[1], 'fingerprint', ARGV[6])
-  redis.call('EXPIRE', KEYS[3], ARGV[7])
+if redis.call('ZCARD', key.queued) >= arg.max_queued then return {'full', ''} end
+redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', key.queued,
+  'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
+redis.call('ZADD', key.queued, now(), arg.id)
+redis.call('SADD', key.queues, arg.queue)
+if arg.fingerprint then
+  redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)
+  redis.call('EXPIRE', key.idempotency, arg.idempotency_seconds)
 end
-if ARGV[8] ~= '' then
-  redis.call('ZADD', KEYS[4], 0, ARGV[1])
-  redis.call('SADD', 'mm:tenants', ARGV[8])
+if arg.listed_tenant then
+  redis.call('ZADD', key.tenant_jobs, 0, arg.id)
+  redis.call('SADD', key.tenants, arg.listed_tenant)
 end
-if ARGV[9] ~= '' then
-  redis.call('SET', KEYS[5], ARGV[1], 'EX', ARGV[10])
-  redis.call('HSET', KEYS[1], 'work', KEYS[5])
+if arg.dedup_seconds then
+  redis.call('SET', key.dedup, arg.id, 'EX', arg.dedup_seconds)
+  redis.call('HSET', key.job, 'dedup', key.dedup)
 end
-if ARGV[12] ~= '' then redis.call('SET', KEYS[7], ARGV[12], 'PX', ARGV[13]) end
-if ARGV[11] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[11]) end
-return {'created', ARGV[1]}
+if payload then redis.call('SET', key.input, payload, 'PX', arg.input_ms) end
+if arg.message then redis.call('LPUSH', key.messages, arg.message) end
+return {'created', arg.id}

@@ -1,12 +1,16 @@
--- Take back a job that was never published: as if it had not been created.
--- KEYS: job, queued set, idempotency key, index of the tenant     ARGV: id
-local job = redis.call('HMGET', KEYS[1], 'attempt', 'work')
-if job[1] ~= '0' then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
-if redis.call('HGET', KEYS[3], 'id') == ARGV[1] then redis.call('DEL', KEYS[3]) end
-if job[2] and redis.call('GET', job[2]) == ARGV[1] then redis.call('DEL', job[2]) end
--- Whoever joined it meanwhile finds it gone and asks anew.
-redis.call('PUBLISH', 'mm:events', ARGV[1])
-return 1
+-- Roll back a job that no worker has claimed yet, as if it had not been created.
+-- Keys:    job, queued, idempotency, tenant_jobs
+-- In:      id
+-- Out:     discarded | claimed (it is left to its worker) | unknown
+-- Events:  the job
+local job = redis.call('HMGET', key.job, 'attempt', 'dedup')
+if not job[1] then return {'unknown'} end
+if job[1] ~= '0' then return {'claimed'} end
+redis.call('DEL', key.job)
+redis.call('ZREM', key.queued, arg.id)
+redis.call('ZREM', key.tenant_jobs, arg.id)
+if redis.call('HGET', key.idempotency, 'id') == arg.id then redis.call('DEL', key.idempotency) end
+if job[2] and redis.call('GET', job[2]) == arg.id then redis.call('DEL', job[2]) end
+-- A request that was coalesced with it finds no record, and is submitted again.
+publish_event(arg.id)
+return {'discarded'}

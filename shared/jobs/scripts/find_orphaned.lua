@@ -1,13 +1,15 @@
--- Name the queued jobs of one queue that are in nobody's hands, and mark them as queued anew.
--- A message is lost if the broker's queue is empty, or if jobs queued much later have been taken already.
--- KEYS: queued set     ARGV: grace seconds, messages waiting in the broker, most jobs
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local limit = now - ARGV[1]
-if tonumber(ARGV[2]) > 0 then
-  local claimed = redis.call('ZSCORE', 'mm:claimed', KEYS[1])
-  limit = claimed and math.min(limit, claimed - ARGV[1]) or 0
+-- Find jobs of one queue that are queued but whose message is lost, and reset their time of queueing.
+-- A message is lost if the broker's list is empty, or if jobs that were queued much later have been claimed already.
+-- Keys:    queued, claimed_up_to
+-- In:      grace_seconds, waiting_messages (in the broker's list), limit
+-- Out:     found, ids ...
+-- Events:  none
+local time = now()
+local highest = time - arg.grace_seconds
+if arg.waiting_messages > 0 then
+  local claimed = redis.call('ZSCORE', key.claimed_up_to, key.queued)
+  highest = claimed and math.min(highest, claimed - arg.grace_seconds) or 0
 end
-local ids = redis.call('ZRANGE', KEYS[1], '-inf', limit, 'BYSCORE', 'LIMIT', 0, ARGV[3])
-for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], now, id) end
-return ids
+local ids = redis.call('ZRANGE', key.queued, '-inf', highest, 'BYSCORE', 'LIMIT', 0, arg.limit)
+for _, id in ipairs(ids) do redis.call('ZADD', key.queued, time, id) end
+return {'found', unpack(ids)}

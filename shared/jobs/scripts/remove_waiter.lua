@@ -1,4 +1,7 @@
--- Note that one of those who wait for an interactive job waits no more; the answer is how many still do.
--- KEYS: job
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('HINCRBY', KEYS[1], 'waiters', -1)
+-- Decrement the number of callers that wait for a job.
+-- Keys:    job
+-- In:      nothing
+-- Out:     waiting, number of callers that still wait | unknown
+-- Events:  none
+if redis.call('EXISTS', key.job) == 0 then return {'unknown'} end
+return {'waiting', redis.call('HINCRBY', key.job, 'waiters', -1)}

@@ -1,7 +1,9 @@
--- Prolong a lease, if the job is still this attempt's.
--- KEYS: job, leases     ARGV: id, attempt, lease seconds
-local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000 + ARGV[3], ARGV[1])
-return 1
+-- Renew a lease, if the job is still this attempt's.
+-- Keys:    job, leases
+-- In:      id, attempt, lease_seconds
+-- Out:     renewed | lost
+-- Events:  none
+local job = redis.call('HMGET', key.job, 'state', 'attempt')
+if job[1] ~= 'running' or tonumber(job[2]) ~= arg.attempt then return {'lost'} end
+redis.call('ZADD', key.leases, now() + arg.lease_seconds, arg.id)
+return {'renewed'}

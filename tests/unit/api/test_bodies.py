@@ -1,4 +1,4 @@
-"""Parsing bodies as real clients send them, and malformed ones."""
+"""Parsing of request bodies: valid ones as real clients send them, and malformed ones."""
 
 import base64
 import io
@@ -11,37 +11,38 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.http.bodies import Submission, parse_body, parse_parameters
+from api.http.bodies import ParsedBody, parse_body
+from api.http.parameters import parse_parameters
 from shared.errors import BadParameter, ClientError, EmptyBody, MaskmillError, UnknownParameter, UnreadableBody
-from shared.jobs.parameters import SWITCHES, SegmentParameters, Subtask
+from shared.jobs.parameters import FIELDS, PARAMETERS, SegmentParameters, Subtask
 
 BOUNDARY = "xxBoundaryxx"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def image(kind: str = "JPEG") -> bytes:
+def encode_image(kind: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
     noise = Image.frombytes("RGB", (40, 30), random.Random(5).randbytes(40 * 30 * 3))
     noise.save(buffer, kind)
     return buffer.getvalue()
 
 
-IMAGE = image()
+IMAGE = encode_image()
 BASE64 = base64.b64encode(IMAGE).decode()
 
 
-def document(inputs: object = BASE64, **more: object) -> bytes:
-    return json.dumps({"inputs": inputs, **more}).encode()
+def encode_json(inputs: object = BASE64, **members: object) -> bytes:
+    return json.dumps({"inputs": inputs, **members}).encode()
 
 
-def form(*parts: tuple[str, bytes, str | None]) -> bytes:
+def encode_form(*parts: tuple[str, bytes, str | None]) -> bytes:
     """Encode parts of (name, content, file name) as multipart/form-data."""
-    written = b""
+    encoded = b""
     for name, content, filename in parts:
         file = f'; filename="{filename}"' if filename else ""
         header = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
-        written += header.encode() + content + b"\r\n"
-    return written + f"--{BOUNDARY}--\r\n".encode()
+        encoded += header.encode() + content + b"\r\n"
+    return encoded + f"--{BOUNDARY}--\r\n".encode()
 
 
 CONTENT_TYPES = [
@@ -61,19 +62,19 @@ CONTENT_TYPES = [
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_a_raw_image_is_accepted_with_any_content_type(kind: str, content_type: str) -> None:
-    assert parse_body(image(kind), content_type, {}) == Submission(image(kind))
+    assert parse_body(encode_image(kind), content_type, {}) == ParsedBody(encode_image(kind))
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 def test_json_is_accepted_with_any_content_type(content_type: str) -> None:
-    body = document(parameters={"threshold": 0.5, "subtask": "semantic"})
+    body = encode_json(parameters={"threshold": 0.5, "subtask": "semantic"})
 
-    assert parse_body(body, content_type, {}) == Submission(IMAGE, {"threshold": 0.5, "subtask": "semantic"})
+    assert parse_body(body, content_type, {}) == ParsedBody(IMAGE, {"threshold": 0.5, "subtask": "semantic"})
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 def test_bare_base64_is_accepted_with_any_content_type(content_type: str) -> None:
-    assert parse_body(BASE64.encode(), content_type, {}) == Submission(IMAGE)
+    assert parse_body(BASE64.encode(), content_type, {}) == ParsedBody(IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +91,13 @@ def test_bare_base64_is_accepted_with_any_content_type(content_type: str) -> Non
     ids=["data url", "upper-case data url", "spaces", "no padding", "too much padding", "lines of 76", "lines of 64"],
 )
 def test_every_usual_form_of_base64_is_decoded(text: str) -> None:
-    assert parse_body(document(text), "", {}).image == IMAGE
+    assert parse_body(encode_json(text), "", {}).image == IMAGE
     assert parse_body(text.encode(), "", {}).image == IMAGE
 
 
-@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b" \r\n\t"])
-def test_json_may_begin_with_a_byte_order_mark_or_space(start: bytes) -> None:
-    assert parse_body(start + document(), "", {}).image == IMAGE
+@pytest.mark.parametrize("prefix", [b"\xef\xbb\xbf", b" \r\n\t"])
+def test_json_may_begin_with_a_byte_order_mark_or_space(prefix: bytes) -> None:
+    assert parse_body(prefix + encode_json(), "", {}).image == IMAGE
 
 
 def test_image_is_an_alias_of_inputs() -> None:
@@ -104,72 +105,74 @@ def test_image_is_an_alias_of_inputs() -> None:
 
 
 def test_json_may_have_a_model_and_options_and_other_members() -> None:
-    body = document(model="org/name", options={"wait_for_model": True}, extra=[1])
+    body = encode_json(model="org/name", options={"wait_for_model": True}, extra=[1])
 
-    submission = parse_body(body, "", {})
+    parsed = parse_body(body, "", {})
 
-    assert (submission.model, submission.options) == ("org/name", {"wait_for_model": True})
-
-
-@pytest.mark.parametrize("more", [{}, {"parameters": None}, {"parameters": {}}])
-def test_missing_and_null_parameters_are_empty(more: dict[str, object]) -> None:
-    submission = parse_body(document(model=None, options=None, **more), "", {})
-
-    assert submission == Submission(IMAGE)
+    assert (parsed.model, parsed.options) == ("org/name", {"wait_for_model": True})
 
 
-def test_the_query_gives_the_parameters_of_a_raw_image() -> None:
-    submission = parse_body(IMAGE, "image/jpeg", {"threshold": "0.5", "subtask": "semantic", "mask_threshold": ""})
+@pytest.mark.parametrize("members", [{}, {"parameters": None}, {"parameters": {}}])
+def test_missing_and_null_parameters_are_empty(members: dict[str, object]) -> None:
+    parsed = parse_body(encode_json(model=None, options=None, **members), "", {})
 
-    assert parse_parameters(submission.parameters) == SegmentParameters(threshold=0.5, subtask=Subtask.SEMANTIC)
+    assert parsed == ParsedBody(IMAGE)
+
+
+def test_a_raw_image_takes_its_parameters_from_the_query() -> None:
+    parsed = parse_body(IMAGE, "image/jpeg", {"threshold": "0.5", "subtask": "semantic", "mask_threshold": ""})
+
+    assert parse_parameters(parsed.parameters) == SegmentParameters(threshold=0.5, subtask=Subtask.SEMANTIC)
 
 
 def test_the_body_overrides_the_query() -> None:
-    body = document(parameters={"threshold": 0.25, "mask_threshold": None})
+    body = encode_json(parameters={"threshold": 0.25, "mask_threshold": None})
 
-    submission = parse_body(body, "", {"threshold": "0.5", "mask_threshold": "0.75", "subtask": "panoptic"})
+    parsed = parse_body(body, "", {"threshold": "0.5", "mask_threshold": "0.75", "subtask": "panoptic"})
 
-    assert submission.parameters == {"threshold": 0.25, "mask_threshold": 0.75, "subtask": "panoptic"}
+    assert parsed.parameters == {"threshold": 0.25, "mask_threshold": 0.75, "subtask": "panoptic"}
 
 
 @pytest.mark.parametrize("name", ["file", "image", "inputs"])
 @pytest.mark.parametrize("filename", ["cat.jpg", None])
-def test_a_form_is_read(name: str, filename: str | None) -> None:
-    body = form((name, IMAGE, filename), ("parameters", b'{"threshold": 0.5}', None), ("model", b"org/name", None))
+def test_a_form_with_one_image_is_accepted(name: str, filename: str | None) -> None:
+    body = encode_form(
+        (name, IMAGE, filename), ("parameters", b'{"threshold": 0.5}', None), ("model", b"org/name", None)
+    )
 
-    assert parse_body(body, FORM, {}) == Submission(IMAGE, {"threshold": 0.5}, "org/name")
+    assert parse_body(body, FORM, {}) == ParsedBody(IMAGE, {"threshold": 0.5}, "org/name")
 
 
-def test_a_form_may_give_parameters_one_by_one() -> None:
-    body = form(("threshold", b"0.5", None), ("subtask", b"instance", None), ("file", IMAGE, "cat.jpg"))
+def test_a_form_may_have_one_field_per_parameter() -> None:
+    body = encode_form(("threshold", b"0.5", None), ("subtask", b"instance", None), ("file", IMAGE, "cat.jpg"))
 
     parameters = parse_parameters(parse_body(body, FORM, {}).parameters)
 
     assert parameters == SegmentParameters(threshold=0.5, subtask=Subtask.INSTANCE)
 
 
-def test_a_form_may_hold_base64() -> None:
-    assert parse_body(form(("inputs", BASE64.encode(), None)), FORM, {}).image == IMAGE
+def test_a_form_may_have_an_image_in_base64() -> None:
+    assert parse_body(encode_form(("inputs", BASE64.encode(), None)), FORM, {}).image == IMAGE
 
 
 @pytest.mark.parametrize(
-    ("body", "sentence"),
+    ("body", "message"),
     [
-        (form(), "0 images"),
-        (form(("threshold", b"0.5", None)), "0 images"),
-        (form(("file", IMAGE, "a.jpg"), ("file", IMAGE, "b.jpg")), "2 images"),
-        (form(*[("a", b"1", None)] * 100), "more than 32 parts"),
-        (form(("file", IMAGE, "a.jpg"))[:-30], "broken"),
+        (encode_form(), "0 images"),
+        (encode_form(("threshold", b"0.5", None)), "0 images"),
+        (encode_form(("file", IMAGE, "a.jpg"), ("file", IMAGE, "b.jpg")), "2 images"),
+        (encode_form(*[("a", b"1", None)] * 100), "more than 32 parts"),
+        (encode_form(("file", IMAGE, "a.jpg"))[:-30], "broken"),
         (b"--" + BOUNDARY.encode(), "broken"),
     ],
 )
-def test_a_malformed_form_is_rejected(body: bytes, sentence: str) -> None:
-    with pytest.raises(UnreadableBody, match=sentence):
+def test_a_malformed_form_is_rejected(body: bytes, message: str) -> None:
+    with pytest.raises(UnreadableBody, match=message):
         parse_body(body, FORM, {})
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"  \r\n", b"\xef\xbb\xbf", document(""), document("  "), document("data:image/png;base64,")]
+    "body", [b"", b"  \r\n", b"\xef\xbb\xbf", encode_json(""), encode_json("  "), encode_json("data:image/png;base64,")]
 )
 def test_a_body_without_content_is_empty(body: bytes) -> None:
     with pytest.raises(EmptyBody):
@@ -178,7 +181,7 @@ def test_a_body_without_content_is_empty(body: bytes) -> None:
 
 def test_an_empty_file_in_a_form_is_an_empty_body() -> None:
     with pytest.raises(EmptyBody):
-        parse_body(form(("file", b"", "a.jpg")), FORM, {})
+        parse_body(encode_form(("file", b"", "a.jpg")), FORM, {})
 
 
 @pytest.mark.parametrize(
@@ -198,14 +201,14 @@ def test_an_empty_file_in_a_form_is_an_empty_body() -> None:
     ],
 )
 def test_a_url_or_path_is_rejected_with_the_forms_that_are_accepted(location: str) -> None:
-    for body in (document(location), location.encode()):
+    for body in (encode_json(location), location.encode()):
         with pytest.raises(UnreadableBody, match="no URL is fetched and no path is opened"):
             parse_body(body, "", {})
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_an_image_damaged_by_curl_d_is_rejected_with_the_right_option(kind: str) -> None:
-    damaged = image(kind).translate(None, b"\r\n\x00")
+    damaged = encode_image(kind).translate(None, b"\r\n\x00")
 
     with pytest.raises(UnreadableBody, match="--data-binary"):
         parse_body(damaged, "application/x-www-form-urlencoded", {})
@@ -219,14 +222,14 @@ def test_an_image_damaged_by_curl_d_is_rejected_with_the_right_option(kind: str)
         b'{"inputs": "' + BASE64.encode(),
         b'{"parameters": {}}',
         b'{"inputs": null}',
-        document({"a": 1}),
-        document([BASE64]),
-        document(12),
-        document(True),
-        document("not base64!"),
-        document("é" * 100),
-        document("A"),
-        document(BASE64[:40] + "-_" + BASE64[42:]),
+        encode_json({"a": 1}),
+        encode_json([BASE64]),
+        encode_json(12),
+        encode_json(True),
+        encode_json("not base64!"),
+        encode_json("é" * 100),
+        encode_json("A"),
+        encode_json(BASE64[:40] + "-_" + BASE64[42:]),
         b'{"a":' * 100_000,
         b"\xff\xfe\xfd",
         b"hello, world",
@@ -240,16 +243,16 @@ def test_an_unreadable_body_is_rejected(body: bytes) -> None:
         parse_body(body, "", {})
 
 
-@pytest.mark.parametrize("more", [{"parameters": [1]}, {"parameters": "x"}, {"model": 3}, {"options": []}])
-def test_members_of_the_wrong_type_are_bad_parameters(more: dict[str, object]) -> None:
+@pytest.mark.parametrize("members", [{"parameters": [1]}, {"parameters": "x"}, {"model": 3}, {"options": []}])
+def test_members_of_the_wrong_type_are_bad_parameters(members: dict[str, object]) -> None:
     with pytest.raises(BadParameter):
-        parse_body(document(**more), "", {})
+        parse_body(encode_json(**members), "", {})
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"threshold=1"])
 def test_form_parameters_that_are_not_a_json_object_are_rejected(content: bytes) -> None:
     with pytest.raises(BadParameter):
-        parse_body(form(("file", IMAGE, "a.jpg"), ("parameters", content, None)), FORM, {})
+        parse_body(encode_form(("file", IMAGE, "a.jpg"), ("parameters", content, None)), FORM, {})
 
 
 texts = st.text(max_size=60).map(str.encode)
@@ -276,7 +279,7 @@ bodies = st.one_of(
             st.none() | st.text(max_size=5),
         ),
         max_size=4,
-    ).map(lambda parts: form(*parts)),
+    ).map(lambda parts: encode_form(*parts)),
 )
 
 
@@ -285,21 +288,21 @@ bodies = st.one_of(
     body=bodies, content_type=st.sampled_from([FORM, *CONTENT_TYPES]) | st.text(max_size=40), query=st.text(max_size=8)
 )
 @example(body=b"--xxBoundaryxx\r\nContent-Disposition: form-data; name*=x''%ff\r\n\r\n1", content_type=FORM, query="")
-def test_any_bytes_give_a_submission_or_a_client_error(body: bytes, content_type: str, query: str) -> None:
+def test_any_bytes_are_parsed_or_rejected_with_a_client_error(body: bytes, content_type: str, query: str) -> None:
     try:
-        submission = parse_body(body, content_type, {"threshold": query})
-        parameters = parse_parameters(submission.parameters)
+        parsed = parse_body(body, content_type, {"threshold": query})
+        parameters = parse_parameters(parsed.parameters)
     except ClientError as error:
         assert str(error)
         return
 
-    assert submission.image
+    assert parsed.image
     assert 0 <= parameters.threshold <= 1
 
 
 def test_missing_and_null_parameters_get_the_defaults() -> None:
     assert parse_parameters({}) == SegmentParameters()
-    assert parse_parameters(dict.fromkeys(SegmentParameters.__dataclass_fields__)) == SegmentParameters()
+    assert parse_parameters(dict.fromkeys(FIELDS)) == SegmentParameters()
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, 0.5, 1e-300])
@@ -316,26 +319,27 @@ def test_numbers_from_0_to_1_are_accepted(value: float) -> None:
         )
     ),
 )
-def test_any_other_threshold_is_rejected_by_name(name: str, value: object) -> None:
+def test_an_invalid_threshold_is_rejected_with_its_name(name: str, value: object) -> None:
     with pytest.raises(BadParameter, match=f"{name} must be a number from 0 to 1"):
         parse_parameters({name: value})
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("name", ["fuse_stuff", "strict_instance_thresholds"])
 @pytest.mark.parametrize(("value", "is_on"), [(True, True), (False, False), ("true", True), ("False", False)])
-def test_a_switch_is_a_boolean_or_its_text(name: str, value: object, is_on: bool) -> None:
+def test_a_switch_is_a_boolean_or_its_name(name: str, value: object, is_on: bool) -> None:
     assert getattr(parse_parameters({name: value}), name) is is_on
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, "1", "yes", "on", [], {}])
-def test_any_other_switch_is_rejected_by_name(value: object) -> None:
+def test_an_invalid_switch_is_rejected_with_its_name(value: object) -> None:
     with pytest.raises(BadParameter, match="fuse_stuff must be true or false"):
         parse_parameters({"fuse_stuff": value})
 
 
 def test_missing_wire_parameters_get_defaults_and_unknown_ones_are_ignored() -> None:
-    assert SegmentParameters.from_wire({"threshold": 0.25}) == SegmentParameters(0.25)
-    assert SegmentParameters.from_wire({"fuse_stuff": True, "colour": "red"}) == SegmentParameters(fuse_stuff=True)
+    assert PARAMETERS.validate_python({"threshold": 0.25}) == SegmentParameters(threshold=0.25)
+    newer = {"fuse_stuff": True, "colour": "red"}
+    assert PARAMETERS.validate_python(newer) == SegmentParameters(fuse_stuff=True)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999", "1_0", "٠", "0x1", "half", "-1", "true"])
@@ -355,7 +359,7 @@ def test_an_unknown_parameter_is_rejected_with_the_known_ones() -> None:
         parse_parameters({"treshold": 0.5})
 
 
-def test_an_error_quotes_a_long_text_in_part() -> None:
+def test_an_error_truncates_a_long_value() -> None:
     with pytest.raises(MaskmillError) as caught:
         parse_parameters({"x" * 100_000: 1})
 

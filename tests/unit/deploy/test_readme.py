@@ -8,11 +8,15 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, Field
 
+from shared.jobs.parameters import FIELDS
 from tests.support.readme import (
+    FORMATS,
     MODEL_DEFAULT,
+    PARAMETERS,
     README,
     SETTINGS,
     Marks,
+    formats_table,
     parameters_table,
     read_table,
     replace_table,
@@ -39,6 +43,14 @@ class Parameters(BaseModel):
     note: str = Field(default="none", description="any text")
 
 
+def test_the_table_of_parameters_is_up_to_date() -> None:
+    assert read_table(PARAMETERS) == parameters_table(FIELDS), "run: python -m tests.support.readme"
+
+
+def test_the_table_of_formats_is_up_to_date() -> None:
+    assert read_table(FORMATS) == formats_table(), "run: python -m tests.support.readme"
+
+
 def test_the_table_of_settings_is_generated_from_the_code() -> None:
     assert read_table(SETTINGS) == settings_table(), "run: python -m tests.support.readme"
 
@@ -48,7 +60,7 @@ def test_every_setting_has_a_description() -> None:
 
 
 def test_the_table_of_parameters_has_range_default_and_description_of_each_field() -> None:
-    assert parameters_table(Parameters).splitlines() == [
+    assert parameters_table(Parameters.model_fields).splitlines() == [
         "| parameter | range | default | meaning |",
         "|---|---|---|---|",
         f"| `colour` | `red`, `green` | {MODEL_DEFAULT} | which colour |",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.main import cache_of, threads_of
+from worker.main import open_model_cache, thread_count
 from worker.settings import WorkerSettings
 
 
@@ -13,13 +13,13 @@ from worker.settings import WorkerSettings
     [({}, "cpu", 8), ({}, "cuda:0", 32), ({"max_batch_images": 4}, "cuda", 8), ({"worker_threads": 3}, "cuda", 3)],
 )
 def test_a_gpu_has_threads_for_two_batches(settings: dict[str, int], device: str, threads: int) -> None:
-    assert threads_of(WorkerSettings(**settings), device) == threads
+    assert thread_count(WorkerSettings(**settings), device) == threads
 
 
 def test_a_temporary_model_cache_is_deleted_when_the_model_is_loaded(tmp_path: Path) -> None:
-    with cache_of(WorkerSettings()) as temporary:
+    with open_model_cache(WorkerSettings()) as temporary:
         assert Path(temporary).is_dir()
-    with cache_of(WorkerSettings(model_cache=str(tmp_path))) as configured:
+    with open_model_cache(WorkerSettings(model_cache=str(tmp_path))) as configured:
         assert Path(configured) == tmp_path
 
     assert not Path(temporary).exists()

@@ -1,0 +1,139 @@
+"""Composition of one gateway process: from settings to the collaborators of its routes.  Nothing is sent yet."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from api.gateway import Gateway, HealthChecks
+from api.http.authentication import build_authenticator
+from api.inference.synchronous import SyncSegmenter
+from api.jobs.admission import Admission, JobProfile
+from api.jobs.compensation import Compensator
+from api.jobs.queries import TenantJobs
+from api.jobs.submission import JobSubmitter
+from api.metrics import FleetCollector, GatewayMetrics
+from api.model_registry import ModelRegistry
+from api.settings import ApiSettings
+from shared.formats.registry import select_formats
+from shared.jobs.events import JobEvents
+from shared.jobs.ids import new_job_id
+from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import JobStore, open_job_store
+from shared.redis_client import connect
+from shared.storage.bucket import Bucket, open_bucket
+from shared.worker_registry import WorkerRegistry
+
+# Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
+SYNC_RECORD_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Connections of one process to Redis and to the bucket."""
+
+    jobs: JobStore
+    payloads: PayloadStore
+    events: JobEvents
+    workers: WorkerRegistry
+    bucket: Bucket
+
+
+def connect_stores(settings: ApiSettings) -> Stores:
+    client = connect(settings)
+    return Stores(
+        jobs=open_job_store(client, settings),
+        payloads=PayloadStore(connect(settings, decode=False)),
+        events=JobEvents(client),
+        workers=WorkerRegistry(client),
+        bucket=open_bucket(settings),
+    )
+
+
+def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
+    models = ModelRegistry(stores.workers, default=settings.model)
+    admission = build_admission(settings, stores, models)
+    compensator = Compensator()
+    open_tenant = partial(
+        TenantJobs,
+        jobs=stores.jobs,
+        bucket=stores.bucket,
+        events=stores.events,
+        max_wait_seconds=settings.max_waiting_seconds,
+    )
+    checks = {"redis": stores.jobs.check, "storage": stores.bucket.check}
+    return Gateway(
+        authenticator=build_authenticator(settings),
+        submitter=JobSubmitter(
+            admission=admission,
+            profile=build_job_profile(settings),
+            jobs=stores.jobs,
+            bucket=stores.bucket,
+            compensator=compensator,
+            open_tenant=open_tenant,
+        ),
+        synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant),
+        open_tenant=open_tenant,
+        models=models,
+        health=HealthChecks(checks, settings.ready_timeout_seconds),
+        metrics=GatewayMetrics(),
+        fleet=FleetCollector(stores.jobs, stores.workers),
+    )
+
+
+def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry) -> Admission:
+    return Admission(
+        models=models,
+        jobs=stores.jobs,
+        max_image_pixels=settings.max_image_pixels,
+        max_queued=settings.max_queued,
+        new_id=new_job_id,
+        now=time.time,
+    )
+
+
+def build_sync_segmenter(
+    settings: ApiSettings,
+    stores: Stores,
+    admission: Admission,
+    compensator: Compensator,
+    open_tenant: Callable[[str], TenantJobs],
+) -> SyncSegmenter:
+    return SyncSegmenter(
+        admission=admission,
+        profile=build_sync_profile(settings),
+        jobs=stores.jobs,
+        bucket=stores.bucket,
+        payloads=stores.payloads,
+        events=stores.events,
+        models=admission.models,
+        compensator=compensator,
+        open_tenant=open_tenant,
+        deadline_seconds=settings.sync_deadline_seconds,
+        cold_start_seconds=settings.cold_start_seconds,
+        result_seconds=settings.result_ttl_seconds,
+    )
+
+
+def build_job_profile(settings: ApiSettings) -> JobProfile:
+    """Return the profile of asynchronous jobs."""
+    return JobProfile(
+        priority=Priority.NORMAL,
+        input=InboxInput(),
+        formats=settings.default_format_names,
+        retention=Retention(record_seconds=settings.result_ttl_seconds),
+    )
+
+
+def build_sync_profile(settings: ApiSettings) -> JobProfile:
+    """Return the profile of the jobs of synchronous requests."""
+    return JobProfile(
+        priority=Priority.INTERACTIVE,
+        input=PayloadInput(),
+        # The caller has the image, so no overlay is rendered.
+        formats=select_formats(["masks"]),
+        retention=Retention(record_seconds=min(settings.result_ttl_seconds, SYNC_RECORD_SECONDS), is_listed=False),
+        deadline_seconds=settings.sync_deadline_seconds,
+        wants_reply=True,
+    )

@@ -1,0 +1,31 @@
+"""The collaborators of the routes: the use cases and their dependencies.  Built once per process by api/wsgi.py."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from api.http.authentication import Authenticator
+from api.inference.synchronous import SyncSegmenter
+from api.jobs.queries import TenantJobs
+from api.jobs.submission import JobSubmitter
+from api.metrics import FleetCollector, GatewayMetrics
+from api.model_registry import ModelRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChecks:
+    """Checks raise Unavailable when the store that they are named for is unavailable."""
+
+    checks: Mapping[str, Callable[[], object]]
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    authenticator: Authenticator
+    submitter: JobSubmitter
+    synchronous: SyncSegmenter
+    open_tenant: Callable[[str], TenantJobs]
+    models: ModelRegistry
+    health: HealthChecks
+    metrics: GatewayMetrics
+    fleet: FleetCollector

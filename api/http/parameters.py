@@ -1,0 +1,77 @@
+"""Checks the parameters and formats of a request; errors name the allowed values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.errors import BadParameter, UnknownParameter
+from shared.formats.registry import FORMAT_NAMES, select_formats
+from shared.jobs.parameters import FIELDS, PARAMETERS, SegmentParameters
+
+MAX_QUOTED_CHARACTERS = 40  # of a client's own text in an error
+_JSON_NAMES: Mapping[type, str] = {list: "list", dict: "JSON object", type(None): "null"}
+
+
+def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
+    """Check segmentation parameters; null and absent ones take the pipeline's defaults.
+
+    Raises:
+        UnknownParameter: there is no such parameter.
+        BadParameter: a value is out of range or of the wrong type.
+    """
+    known = FIELDS
+    unknown = next((name for name in raw if name not in known), None)
+    if unknown is not None:
+        raise UnknownParameter(f"There is no parameter {quote(unknown)}; known are {', '.join(known)}")
+    try:
+        return PARAMETERS.validate_python({name: value for name, value in raw.items() if value is not None})
+    except ValidationError as error:
+        name = str(error.errors(include_url=False)[0]["loc"][0])
+        raise BadParameter(f"{name} must be {describe_range(name)}, not {quote(raw[name])}") from None
+
+
+def parse_formats(raw: object) -> tuple[str, ...] | None:
+    """Check the formats that a job is to have: a list of names, or one text of names separated by commas.
+
+    Returns:
+        names in the registry's order, with the required ones; None if nothing was asked for.
+
+    Raises:
+        BadParameter: it is no list, or has a name that is no format.
+    """
+    if raw is None:
+        return None
+    names = [name.strip() for name in raw.split(",") if name.strip()] if isinstance(raw, str) else raw
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadParameter(f"formats must be a list of {', '.join(FORMAT_NAMES)}, not {quote(raw)}")
+    unknown = next((name for name in names if name not in FORMAT_NAMES), None)
+    if unknown is not None:
+        raise BadParameter(f"There is no format {quote(unknown)}; known are {', '.join(FORMAT_NAMES)}")
+    return select_formats(names) if names else None
+
+
+def describe_range(name: str) -> str:
+    """Return the values of a segmentation parameter in words."""
+    schema = get_value_schema(name)
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    if schema["type"] == "boolean":
+        return "true or false"
+    return f"a number from {schema['minimum']:g} to {schema['maximum']:g}"
+
+
+def get_value_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema of a segmentation parameter's values, without null: type, range or enum."""
+    document = PARAMETERS.json_schema()
+    schema = document["properties"][name]
+    schema = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+    if "$ref" in schema:
+        schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
+    return {key: schema[key] for key in ("type", "minimum", "maximum", "enum") if key in schema}
+
+
+def quote(value: object) -> str:
+    """Return a client's value for an error message, shortened."""
+    text = repr(value) if isinstance(value, str | bool | int | float) else f"a {_JSON_NAMES.get(type(value), 'value')}"
+    return text if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]}..."

@@ -1,0 +1,24 @@
+"""The gateway, the caller and the tenant's jobs of the current request.  Only the app and the routes import this."""
+
+from typing import cast
+
+from flask import current_app, g
+
+from api.gateway import Gateway
+from api.jobs.admission import Caller
+from api.jobs.queries import TenantJobs
+
+EXTENSION = "maskmill"
+
+
+def get_gateway() -> Gateway:
+    return cast(Gateway, current_app.extensions[EXTENSION])
+
+
+def get_caller() -> Caller:
+    return Caller(tenant=g.tenant, request_id=g.request_id)
+
+
+def get_tenant_jobs() -> TenantJobs:
+    """Return the jobs of the tenant whose token the request carries."""
+    return get_gateway().open_tenant(get_caller().tenant)

@@ -1,0 +1,69 @@
+"""The result of a job: its segments, the file of each format in the registry, and single masks."""
+
+from collections.abc import Callable
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from flask_openapi3.utils import get_operation_id_for_path
+
+from api.http.openapi import PNG, SECURITY, describe_file, failures
+from api.routes.context import get_tenant_jobs
+from api.routes.jobs import build_json
+from api.schemas.jobs import JobPath
+from api.schemas.results import MaskPath, ResultView
+from shared.formats.registry import FORMATS, Format
+
+
+def _build_operation_id(*, name: str, path: str, method: str) -> str:
+    # Results are part of the resource /v1/jobs, under whose name generated clients have these operations.
+    return get_operation_id_for_path(bp_name="jobs", name=name, path=path, method=method)
+
+
+bp = APIBlueprint(
+    "results",
+    __name__,
+    url_prefix="/v1/jobs",
+    abp_tags=[Tag(name="jobs")],
+    abp_security=SECURITY,
+    operation_id_callback=_build_operation_id,
+)
+
+# The files of a job never change; only their owner may cache them.
+_CACHE_CONTROL = "private, max-age=3600, immutable"
+
+
+@bp.get("/<job_id>/result", responses={200: ResultView, **failures(404, 409, 413, 500, 504)})
+def show_result(path: JobPath) -> Response:
+    """Show the segments of a job that succeeded, or the error of one that did not."""
+    response = build_json(ResultView.of(get_tenant_jobs().get_result(path.job_id)))
+    response.headers["Cache-Control"] = _CACHE_CONTROL
+    return response
+
+
+@bp.get("/<job_id>/masks/<int:number>.png", responses={200: PNG, **failures(404, 409)})
+def show_mask(path: MaskPath) -> Response:
+    """Fetch the mask of one segment: 8-bit grey, 0 or 255, as large as the upright image."""
+    return _build_immutable(get_tenant_jobs().get_mask(path.job_id, path.number), "image/png")
+
+
+def _build_route(one: Format) -> Callable[[JobPath], Response]:
+    def show_file(path: JobPath) -> Response:
+        return _build_immutable(get_tenant_jobs().get_file(path.job_id, one.name), one.media_type)
+
+    show_file.__name__ = f"show_{one.name}"
+    show_file.__doc__ = one.description
+    return show_file
+
+
+for _format in FORMATS:
+    bp.get(f"/<job_id>/{_format.file}", responses={200: describe_file(_format), **failures(404, 409)})(
+        _build_route(_format)
+    )
+
+
+def _build_immutable(content: bytes, content_type: str) -> Response:
+    response = Response(content, content_type=content_type)
+    response.headers["Cache-Control"] = _CACHE_CONTROL
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

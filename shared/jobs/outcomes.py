@@ -1,0 +1,71 @@
+"""The outcomes of the job store's scripts, one enumeration per script in shared/jobs/scripts."""
+
+from enum import StrEnum
+
+
+class CreateOutcome(StrEnum):
+    """Which job stands for a submission, or why none does."""
+
+    CREATED = "created"  # its own
+    REPEATED = "repeated"  # the one that was submitted under the same idempotency key
+    COALESCED = "coalesced"  # an identical one that is under way
+    CACHED = "cached"  # an identical one that has succeeded
+    CONFLICT = "conflict"  # none: the idempotency key was used for something else
+    FULL = "full"  # none: too many jobs are queued
+
+
+class DiscardOutcome(StrEnum):
+    DISCARDED = "discarded"
+    CLAIMED = "claimed"  # a worker has it already
+    UNKNOWN = "unknown"
+
+
+class ClaimOutcome(StrEnum):
+    """Claimed, or why not: the last five are the state of a job that is not queued."""
+
+    CLAIMED = "claimed"
+    UNREADABLE = "unreadable"  # by this version; not from the script, but from the store that reads its answer
+    UNKNOWN = "unknown"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+class RenewOutcome(StrEnum):
+    RENEWED = "renewed"
+    LOST = "lost"  # the job is not this attempt's any more
+
+
+class ReleaseOutcome(StrEnum):
+    QUEUED = "queued"
+    LOST = "lost"  # the job is not this attempt's any more
+
+
+class RequeueStalledOutcome(StrEnum):
+    QUEUED = "queued"  # it needs a message
+    EXHAUSTED = "exhausted"  # it has stalled too often and must be failed
+    LEASED = "leased"  # its lease is valid
+    NOT_RUNNING = "not_running"
+
+
+class FinishOutcome(StrEnum):
+    """Finished, or why not: the last four are the state of a job that is final already."""
+
+    FINISHED = "finished"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+class FindOrphanedOutcome(StrEnum):
+    FOUND = "found"  # followed by ids, possibly none
+
+
+class RemoveWaiterOutcome(StrEnum):
+    WAITING = "waiting"  # followed by the number of callers that still wait
+    UNKNOWN = "unknown"

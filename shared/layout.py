@@ -1,0 +1,94 @@
+"""The layout of the data in Redis and in the bucket, and the check that this version may use it.
+
+Layout 2: requests carry priority, input, formats and retention; Redis keys as in shared/redis_keys.py.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+
+import structlog
+
+from shared import redis_keys
+from shared.errors import LayoutMismatch, Unavailable
+from shared.redis_client import RedisClient, connect, redis_errors
+from shared.settings import Settings
+from shared.storage.bucket import Bucket, NoSuchObject
+
+log = structlog.get_logger()
+
+LAYOUT_VERSION = "2"
+LAYOUT_OBJECT = "layout"
+# Layout 1 did not name itself.  Only it has these keys in Redis, and this member in the request of a job.
+_KEYS_OF_LAYOUT_1 = ("mm:queues", "mm:claimed")
+_MEMBER_OF_LAYOUT_1 = "lane"
+# Of the objects without a layout mark so many are looked at.
+MAX_EXAMINED_OBJECTS = 100
+
+
+def check_layouts(settings: Settings, bucket: Bucket) -> None:
+    """Check both stores; one that does not answer is not checked, because a process may start before its stores.
+
+    Raises:
+        LayoutMismatch: one of them holds data of another layout.
+    """
+    try:
+        with connect(settings) as client:
+            check_redis_layout(client)
+    except Unavailable as error:
+        log.warning("layout_not_checked", store="redis", reason=str(error))
+    try:
+        check_bucket_layout(bucket)
+    except Unavailable as error:
+        log.warning("layout_not_checked", store="bucket", reason=str(error))
+
+
+def check_redis_layout(client: RedisClient) -> None:
+    """Mark Redis with this version's layout, or make sure that it has it.
+
+    Raises:
+        LayoutMismatch: it holds data of another layout.
+        StoreUnavailable: it did not answer.
+    """
+    with redis_errors():
+        if client.exists(*_KEYS_OF_LAYOUT_1):
+            _compare("Redis", "1")
+        client.set(redis_keys.LAYOUT, LAYOUT_VERSION, nx=True)
+        _compare("Redis", str(client.get(redis_keys.LAYOUT)))
+
+
+def check_bucket_layout(bucket: Bucket) -> None:
+    """Mark the bucket with this version's layout, or make sure that it has it.
+
+    A bucket without a mark may hold jobs of this layout: the gateway accepts them before the first worker has started.
+
+    Raises:
+        LayoutMismatch: it holds data of another layout.
+        StorageUnavailable: it did not answer.
+    """
+    try:
+        _compare("The bucket", bucket.get(LAYOUT_OBJECT).decode())
+    except NoSuchObject:
+        if any(_MEMBER_OF_LAYOUT_1 in request for request in _read_requests(bucket)):
+            _compare("The bucket", "1")
+        bucket.put_first(LAYOUT_OBJECT, LAYOUT_VERSION.encode(), content_type="text/plain")
+
+
+def _read_requests(bucket: Bucket) -> Iterator[dict[str, object]]:
+    """Yield the requests of some jobs in the bucket, as JSON objects of whichever layout."""
+    for found in islice(bucket.list_objects("inbox/"), MAX_EXAMINED_OBJECTS):
+        with suppress(NoSuchObject, KeyError, ValueError):
+            yield json.loads(bucket.get_metadata(found.key)["request"])
+    for found in islice(bucket.list_objects("results/"), MAX_EXAMINED_OBJECTS):
+        if found.key.endswith("/result.json"):
+            with suppress(NoSuchObject, KeyError, ValueError):
+                yield json.loads(bucket.get(found.key))["request"]
+
+
+def _compare(where: str, found: str) -> None:
+    if found != LAYOUT_VERSION:
+        raise LayoutMismatch(
+            f"{where} holds data of layout {found}, and this version needs layout {LAYOUT_VERSION}: "
+            "use an empty one, or the version that wrote it."
+        )

@@ -1,0 +1,63 @@
+"""Every Redis key of the service.  shared/README.md gives the content and the lifetime of each."""
+
+# Which layout of keys and objects this version reads and writes; see shared/layout.py.
+LAYOUT = "mm:layout"
+
+# Channel: the id of a job is published when it is finished or discarded, or its reply is stored.
+EVENTS = "mm:events"
+
+# Sorted set: running jobs by the time at which their lease expires.
+LEASES = "mm:leases"
+# Sets: tenants that have a list of jobs; queues that ever had a job.
+TENANTS = "mm:tenants"
+QUEUES = "mm:queue_names"
+# Sorted set: for each queue the latest time of queueing among the jobs that were claimed from it.
+CLAIMED_UP_TO = "mm:claimed_up_to"
+
+# Prefix of job records; the scripts append ids to it.
+JOB_PREFIX = "mm:job:"
+
+# Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.
+WORKERS = "mm:workers"
+MODELS = "mm:models"
+LOAD_SECONDS = "mm:load_seconds"
+
+
+def job(job_id: str) -> str:
+    """Hash: the record of a job."""
+    return f"{JOB_PREFIX}{job_id}"
+
+
+def queued(queue: str) -> str:
+    """Sorted set: ids of the jobs queued in a queue, by the time of queueing."""
+    return f"mm:queued:{queue}"
+
+
+def tenant_jobs(tenant: str) -> str:
+    """Sorted set (by id, which sorts by time): the jobs in a tenant's list."""
+    return f"mm:jobs:{tenant}"
+
+
+def idempotency(tenant: str, key: str) -> str:
+    """Hash: job and fingerprint of a tenant's idempotency key."""
+    return f"mm:idempotency:{tenant}:{key}"
+
+
+def dedup(key: str) -> str:
+    """String: id of the job that computes, or has computed, the result of a deduplication key."""
+    return f"mm:dedup:{key}"
+
+
+def input_payload(job_id: str) -> str:
+    """String: image of a job whose input is a payload."""
+    return f"mm:input:{job_id}"
+
+
+def reply_payload(job_id: str) -> str:
+    """String: the Hugging Face array of a job whose caller waits."""
+    return f"mm:reply:{job_id}"
+
+
+def worker(worker_id: str) -> str:
+    """String: the last heartbeat of a worker."""
+    return f"mm:worker:{worker_id}"

@@ -1,0 +1,118 @@
+"""Documents of a newer version: they do not hold up the jobs that this version can read."""
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from shared import redis_keys
+from shared.broker.envelope import encode_message
+from shared.broker.queues import JobQueue
+from shared.jobs.model import JobRequest, JobState
+from shared.jobs.outcomes import ClaimOutcome
+from shared.jobs.store import JobStore
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.keys import result_key
+from tests.integration.test_pipeline import build_steward
+from tests.support.jobs import build_request
+from tests.support.polling import wait_until
+from worker.steward.reconciler import Reconciler
+
+LEASE_SECONDS = 0.2
+
+
+@pytest.fixture
+def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
+    found = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
+    return Settings(redis_url=clean_redis, **found)
+
+
+@pytest.fixture
+def jobs(config: Settings) -> JobStore:
+    return JobStore(connect(config), lease_seconds=LEASE_SECONDS, max_attempts=3)
+
+
+@pytest.fixture
+def bucket(config: Settings) -> Bucket:
+    return open_bucket(config)
+
+
+@pytest.fixture
+def reconciler(config: Settings, jobs: JobStore, bucket: Bucket) -> Reconciler:
+    return build_steward(config, jobs, bucket).reconciler
+
+
+def make_unreadable(client: "redis.Redis", request: JobRequest) -> None:
+    """Change the record of a job as if a newer gateway had written it: with a kind of input that is unknown here."""
+    document = json.loads(request.to_json()) | {"input": {"kind": "url"}}
+    client.hset(redis_keys.job(request.id), "request", json.dumps(document))
+
+
+def create_jobs(jobs: JobStore, client: "redis.Redis") -> tuple[JobRequest, JobRequest]:
+    """Record two jobs without messages, the first of them unreadable."""
+    unreadable, readable = build_request(), build_request()
+    jobs.create(unreadable)
+    jobs.create(readable)
+    make_unreadable(client, unreadable)
+    return unreadable, readable
+
+
+def repeat_until(action: Callable[[], None], condition: Callable[[], bool]) -> None:
+    def act_and_check() -> bool:
+        action()
+        return condition()
+
+    wait_until(act_and_check)
+
+
+def test_an_unreadable_orphaned_job_does_not_hold_up_another(
+    jobs: JobStore, reconciler: Reconciler, config: Settings, redis_client: "redis.Redis"
+) -> None:
+    create_jobs(jobs, redis_client)
+    queue = JobQueue(connect(config))
+
+    repeat_until(reconciler.republish_orphaned, lambda: any(map(queue.waiting_count, jobs.list_queues())))
+
+
+def test_an_unreadable_stalled_job_does_not_hold_up_another(
+    jobs: JobStore, bucket: Bucket, reconciler: Reconciler, redis_client: "redis.Redis"
+) -> None:
+    unreadable, readable = build_request(), build_request()
+    for request in (unreadable, readable):
+        jobs.create(request)
+        jobs.claim(request.id, worker="lost")
+        # So that the leases expire in this order.
+        time.sleep(0.01)
+    make_unreadable(redis_client, unreadable)
+    bucket.put(result_key(unreadable.id), b'{"written": "by a newer version"}', content_type="application/json")
+
+    repeat_until(reconciler.requeue_stalled, lambda: jobs.get(readable.id).state is JobState.QUEUED)
+
+
+def test_an_unreadable_job_is_not_claimed_and_stays_queued(jobs: JobStore, redis_client: "redis.Redis") -> None:
+    unreadable, _ = create_jobs(jobs, redis_client)
+
+    assert jobs.claim(unreadable.id, worker="w") is ClaimOutcome.UNREADABLE
+
+    assert redis_client.hget(redis_keys.job(unreadable.id), "state") == b"queued"
+    assert jobs.running_count() == 0
+
+
+def test_an_unreadable_job_does_not_hide_the_list(jobs: JobStore, redis_client: "redis.Redis") -> None:
+    _, readable = create_jobs(jobs, redis_client)
+
+    page, _ = jobs.list_newest("public", limit=10)
+
+    assert [job.id for job in page] == [readable.id]
+
+
+def test_members_that_a_newer_version_added_are_ignored() -> None:
+    request = build_request()
+    document = json.loads(request.to_json()) | {"webhook": {"url": "https://example.org"}}
+
+    assert JobRequest.from_json(json.dumps(document)) == request
+    assert encode_message(request)

@@ -1,0 +1,48 @@
+"""Each Lua script has a header, names its keys, and returns outcomes of its enumeration."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from shared.jobs import outcomes, script
+from shared.jobs.model import JobState
+
+FOLDER = Path(script.__file__).parent / "scripts"
+SCRIPTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.lua"))}
+
+
+def get_outcomes(name: str) -> type[StrEnum]:
+    enumeration = getattr(outcomes, "".join(word.capitalize() for word in name.split("_")) + "Outcome")
+    assert issubclass(enumeration, StrEnum)
+    return enumeration
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_header_states_keys_arguments_outcomes_and_events(name: str) -> None:
+    header = "".join(line for line in SCRIPTS[name].splitlines(keepends=True) if line.startswith("-- "))
+
+    assert re.findall(r"^-- (\w+): ", header, re.MULTILINE)[:4] == ["Keys", "In", "Out", "Events"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_returned_outcome_is_in_the_enumeration(name: str) -> None:
+    returned = set(re.findall(r"(?:return \{(?:[^'}]* and )?|or )'(\w+)'", SCRIPTS[name]))
+    states = set(JobState) if re.search(r"return \{job\[1\]\}", SCRIPTS[name]) else set()
+
+    assert returned <= set(get_outcomes(name)) <= returned | states | {outcomes.ClaimOutcome.UNREADABLE}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_key_that_is_used_is_named_in_the_header(name: str) -> None:
+    text = SCRIPTS[name]
+    named = re.search(r"^-- Keys: +(.*)$", text, re.MULTILINE)
+
+    assert named is not None
+    assert set(re.findall(r"\bkey\.(\w+)", text)) == set(named.group(1).split(", "))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_events_are_published_as_the_header_says(name: str) -> None:
+    assert ("publish_event(" in SCRIPTS[name]) == ("-- Events:  the job" in SCRIPTS[name])

@@ -1,0 +1,92 @@
+"""The end of an attempt: complete the job, or release it for another attempt."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from shared.errors import DeadlineExceeded, Unavailable
+from shared.jobs.completion import complete_in_store, complete_job
+from shared.jobs.model import Failure, JobRequest, JobState, Priority
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.result import JobResult, failed_result
+from shared.jobs.store import JobStore
+from shared.storage.bucket import Bucket
+
+log = structlog.get_logger()
+
+
+class JobObserver(Protocol):
+    """Receives the outcome of each attempt; implemented by worker/runtime/metrics.py."""
+
+    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
+        """An attempt completed its job."""
+
+    def job_dropped(self, reason: str) -> None:
+        """A message or an attempt had no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completer:
+    jobs: JobStore
+    bucket: Bucket
+    payloads: PayloadStore
+    observer: JobObserver
+
+    def complete(self, result: JobResult) -> None:
+        """Complete a job.
+
+        While the bucket is unavailable, a job with a durable input is released; any other one is completed in the job
+        store alone: its caller has the reply already, or gets the failure.
+        """
+        request = result.request
+        try:
+            final = complete_job(result, jobs=self.jobs, bucket=self.bucket)
+        except Unavailable as error:
+            if request.input.is_durable:
+                self._release(request, result.attempt, f"result not stored: {error}")
+                return
+            complete_in_store(result, jobs=self.jobs)
+            final = result
+        if not request.input.is_durable:
+            self.payloads.delete_input(request.id)
+        self._record(result, final)
+
+    def expire(self, request: JobRequest, *, attempt: int = 0) -> None:
+        """Complete a job whose deadline passed before it reached a device."""
+        failure = Failure(DeadlineExceeded.code, "There was no result before the deadline.")
+        self.complete(JobResult(request, JobState.EXPIRED, attempt, failure=failure))
+
+    def release(self, request: JobRequest, attempt: int, error: Unavailable) -> None:
+        """Return a job to its queue because a store is unavailable; one whose input is not durable is failed."""
+        if request.input.is_durable:
+            self._release(request, attempt, str(error))
+        else:
+            self.complete(failed_result(request, error, attempt=attempt))
+
+    def drop(self, job_id: str, reason: str) -> None:
+        """Record that a message or an attempt had no effect."""
+        log.info("job_dropped", job_id=job_id, reason=reason)
+        self.observer.job_dropped(reason)
+
+    def _release(self, request: JobRequest, attempt: int, reason: str) -> None:
+        log.warning("job_released", job_id=request.id, attempt=attempt, reason=reason)
+        self.jobs.release(request.id, attempt)
+
+    def _record(self, result: JobResult, final: JobResult) -> None:
+        """Log and count the end of an attempt; `final` is the result that counts."""
+        code = final.failure.code if final.failure else ""
+        is_own = final == result
+        log.info(
+            "job_completed" if is_own else "job_completed_elsewhere",
+            state=final.state,
+            job_id=result.request.id,
+            attempt=result.attempt,
+            segments=len(final.segments),
+            error_type=code or None,
+            **{f"{stage}_ms": elapsed for stage, elapsed in result.timings_ms.items()},
+        )
+        if is_own:
+            self.observer.job_completed(result.request.priority, final.state, code, dict(result.timings_ms))
+        else:
+            self.observer.job_dropped("completed_elsewhere")

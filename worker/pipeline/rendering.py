@@ -1,0 +1,24 @@
+"""The renderers of the format registry: each format's module in worker/formats/ has a function render()."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from PIL.Image import Image
+
+from shared.formats.registry import FORMAT_NAMES
+from worker.formats.rendered import Rendered
+from worker.segmenter import Segmentation
+
+
+class Renderer(Protocol):
+    def __call__(self, segmentation: Segmentation, image: Image) -> Rendered: ...
+
+
+def load_renderers() -> Mapping[str, Renderer]:
+    """Return the renderer of every format, by its name.
+
+    Raises:
+        ModuleNotFoundError: a format of the registry has no module in worker/formats/.
+    """
+    return {name: importlib.import_module(f"worker.formats.{name}").render for name in FORMAT_NAMES}

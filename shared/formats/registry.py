@@ -39,6 +39,7 @@ FORMATS: Final = (
     Format(
         "masks", "masks.zip", "application/zip", "masks_zip_url", "Zip of every mask: 1.png, 2.png, ... by segment id."
     ),
+    Format("rle", "rle.json", "application/json", "rle_url", "JSON of every mask as COCO's compressed RLE."),
 )
 FORMAT_NAMES: Final = tuple(one.name for one in FORMATS)
 

@@ -1,0 +1,1 @@
+"""Tests, benchmarks and evaluations.  Nothing of the service imports them."""

@@ -1,0 +1,1 @@
+"""Released clients of the Hugging Face API against a running service, and the wire forms that they send."""

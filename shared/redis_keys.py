@@ -28,7 +28,7 @@ def job(job_id: str) -> str:
     return f"{JOB_PREFIX}{job_id}"
 
 
-def queued(queue: str) -> str:
+def queued_jobs(queue: str) -> str:
     """Sorted set: ids of the jobs queued in a queue, by the time of queueing."""
     return f"mm:queued:{queue}"
 

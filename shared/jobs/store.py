@@ -256,7 +256,7 @@ class JobStore:
     @translate_redis_errors
     def backlog(self, queue: str) -> int:
         """Return how many jobs are queued in a queue, whether or not the broker has their messages."""
-        return int(self._redis.zcard(redis_keys.queued(queue)))
+        return int(self._redis.zcard(redis_keys.queued_jobs(queue)))
 
     @translate_redis_errors
     def running_count(self) -> int:
@@ -274,7 +274,7 @@ class JobStore:
         self, queue: str, *, grace_seconds: float, waiting_messages: int, limit: int = 1000
     ) -> Sequence[str]:
         """Return the ids of queued jobs whose message is lost, each once per grace period."""
-        keys = {"queued": redis_keys.queued(queue), "claimed_up_to": redis_keys.CLAIMED_UP_TO}
+        keys = {"queued": redis_keys.queued_jobs(queue), "claimed_up_to": redis_keys.CLAIMED_UP_TO}
         _, ids = self._find_orphaned(keys, grace_seconds=grace_seconds, waiting_messages=waiting_messages, limit=limit)
         return ids
 
@@ -298,7 +298,7 @@ def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
 def _submission_keys(request: JobRequest, idempotency: Idempotency | None) -> dict[str, str]:
     return {
         "job": redis_keys.job(request.id),
-        "queued": redis_keys.queued(queue_name(request.model, request.priority)),
+        "queued": redis_keys.queued_jobs(queue_name(request.model, request.priority)),
         "idempotency": redis_keys.idempotency(request.tenant, idempotency.key if idempotency else ""),
         "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
     }

@@ -110,7 +110,7 @@ def _failing_workers(settings: Mapping[str, str]) -> Iterator[None]:
         registry, bucket, started_at = WorkerRegistry(redis), open_bucket(gateway_settings), time.time()
 
         def fail_all() -> None:
-            for job_id in redis.zrange(redis_keys.queued(queue_name(BROKEN, Priority.INTERACTIVE)), 0, -1):
+            for job_id in redis.zrange(redis_keys.queued_jobs(queue_name(BROKEN, Priority.INTERACTIVE)), 0, -1):
                 complete_job(failed_result(store.get(job_id).request, EngineFailed(_FAULT)), jobs=store, bucket=bucket)
 
         def report_all() -> None:

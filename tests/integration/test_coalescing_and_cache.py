@@ -38,7 +38,8 @@ def post_image(gateway: GatewayUnderTest, image: bytes = b"", *, query: str = ""
 
 
 def list_queued_ids(gateway: GatewayUnderTest) -> list[str]:
-    return [job.decode() for job in connect(gateway.settings, decode=False).zrange(redis_keys.queued(QUEUE), 0, -1)]
+    client = connect(gateway.settings, decode=False)
+    return [job.decode() for job in client.zrange(redis_keys.queued_jobs(QUEUE), 0, -1)]
 
 
 def run_next_job(gateway: GatewayUnderTest) -> str:
@@ -182,7 +183,7 @@ def test_prefer_respond_async_submits_a_job(gateway: GatewayUnderTest) -> None:
 def test_prefer_wait_returns_the_masks_of_a_job_that_succeeds_in_time(gateway: GatewayUnderTest) -> None:
     with ThreadPoolExecutor() as pool:
         pending = pool.submit(post_image, gateway, Prefer="respond-async, wait=9")
-        queue = redis_keys.queued(f"segment.{MODEL}.normal")
+        queue = redis_keys.queued_jobs(f"segment.{MODEL}.normal")
         wait_until(lambda: connect(gateway.settings).zcard(queue))
         run_job(gateway, connect(gateway.settings).zrange(queue, 0, -1)[0])
 

@@ -93,4 +93,4 @@ def queued_ids(gateway: GatewayUnderTest) -> list[str]:
     """Return the ids of all queued jobs in the job store."""
     client = connect(gateway.settings)
     queues = gateway.stores.jobs.list_queues()
-    return [job_id for queue in queues for job_id in client.zrange(redis_keys.queued(queue), 0, -1)]
+    return [job_id for queue in queues for job_id in client.zrange(redis_keys.queued_jobs(queue), 0, -1)]

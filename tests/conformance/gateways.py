@@ -23,7 +23,7 @@ from shared.jobs.store import open_job_store
 from shared.redis_client import connect
 from shared.storage.bucket import open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
-from tests.support import jobs
+from tests.support.jobs import build_sync_request
 
 TOKEN = "s3cret"
 MAX_BODY_BYTES = 100_000
@@ -106,7 +106,7 @@ def _failing_workers(settings: Mapping[str, str]) -> Iterator[None]:
     with connect(gateway_settings) as redis:
         store = open_job_store(redis, gateway_settings)
         for _ in range(MAX_QUEUED):
-            store.create(jobs.sync_request(model=FULL))
+            store.create(build_sync_request(model=FULL))
         registry, bucket, started_at = WorkerRegistry(redis), open_bucket(gateway_settings), time.time()
 
         def fail_all() -> None:

@@ -58,7 +58,8 @@ _LINKED = {"self": "jobs.show_job", "result": "results.show_result"} | {
 }
 LinksView = create_model(
     "LinksView",
-    __doc__="Absolute paths on this host.  All but `self` answer 409 until the job has succeeded.",
+    __doc__="Absolute paths on this host.  All but `self` answer 409 until the job has succeeded.  The file of a format"
+    " that is not among the job's `formats` answers 404.",
     **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
 )
 
@@ -75,7 +76,7 @@ class JobView(BaseModel):
     state: JobState
     model: str
     parameters: ParametersView
-    formats: list[str] = Field(description="Formats that the job was asked for.")
+    formats: list[str] = Field(description="Formats whose files are made of the result.")
     image: ImageView
     created_at: float = Field(description="Unix seconds, as all times.")
     started_at: float | None

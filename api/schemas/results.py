@@ -42,7 +42,7 @@ _FileLinks = create_model("_FileLinks", **_FILE_FIELDS)
 
 
 class ResultView(_FileLinks):
-    """The result of a job that succeeded."""
+    """The result of a job that succeeded.  A link to a format that is not among the job's `formats` answers 404."""
 
     id: str
     state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED

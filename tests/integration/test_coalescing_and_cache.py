@@ -109,7 +109,7 @@ def test_identical_concurrent_requests_are_coalesced(gateway: GatewayUnderTest) 
 
 def waiter_count(gateway: GatewayUnderTest) -> int:
     ids = list_queued_ids(gateway)
-    return int(connect(gateway.settings).hget(redis_keys.job(ids[0]), "waiters") or 0) if ids else 0
+    return int(connect(gateway.settings).hgetall(redis_keys.job(ids[0])).get("waiters", 0)) if ids else 0
 
 
 def test_a_coalesced_request_succeeds_although_the_first_timed_out(

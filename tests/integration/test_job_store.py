@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -337,4 +338,5 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
         before = after
     jobs.finish(request, JobState.CANCELED)
     assert jobs.backlog(QUEUE) == jobs.running_count() == 0
-    connect(Settings(redis_url=clean_redis)).flushall()
+    with redis.Redis.from_url(clean_redis) as client:
+        client.flushall()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from flask.testing import FlaskClient
 
 from api.app import create_app
@@ -82,11 +83,11 @@ def consume_messages(gateway: GatewayUnderTest, run: Callable[[str], object]) ->
 
 def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
     """Take the messages in the broker, oldest first, and yield the ids of their jobs."""
-    client = connect(gateway.settings)
-    for queue in gateway.stores.jobs.list_queues():
-        while message := client.rpop(queue):
-            (arguments, *_) = json.loads(base64.b64decode(json.loads(message)["body"]))
-            yield arguments[0]["job_id"]
+    with redis.Redis.from_url(gateway.settings.redis_url) as client:
+        for queue in gateway.stores.jobs.list_queues():
+            while message := client.rpop(queue):
+                (arguments, *_) = json.loads(base64.b64decode(json.loads(message)["body"]))
+                yield arguments[0]["job_id"]
 
 
 def queued_ids(gateway: GatewayUnderTest) -> list[str]:

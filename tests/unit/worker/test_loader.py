@@ -42,7 +42,7 @@ def test_the_embedded_model_loads_in_float32(tmp_path: Path) -> None:
 
     assert isinstance(segmenter, Mask2FormerSegmenter)
     assert (segmenter.model, segmenter.device) == ("us/small", "cpu")
-    assert segmenter._network.dtype == torch.float32
+    assert segmenter._network.dtype == torch.float32  # type: ignore[attr-defined]
 
 
 def test_a_folder_and_a_bucket_give_the_same_model_with_the_same_revision(tmp_path: Path) -> None:

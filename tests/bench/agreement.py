@@ -44,13 +44,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.agreement", description=__doc__)
     parser.add_argument("--model", default="embedded", help="as in MASKMILL_MODEL")
     parser.add_argument("--images", type=Path, required=True, help="a folder of images")
-    parser.add_argument("--most", dest="max_images", type=int, default=1000, metavar="N", help="use the first N images")
+    parser.add_argument("--max-images", type=int, default=1000, metavar="N", help="use the first N images")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--subtasks", nargs="+", default=[str(one) for one in Subtask], choices=list(Subtask))
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument(
-        "--least",
-        dest="min_equal",
+        "--min-equal",
         type=float,
         default=0.999,
         metavar="SHARE",

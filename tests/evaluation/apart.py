@@ -65,7 +65,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--category", required=True, metavar="NAME", help="as the ground truth has it")
     parser.add_argument(
-        "--least",
+        "--min-share",
         type=float,
         default=0.02,
         metavar="SHARE",
@@ -96,7 +96,7 @@ def measure(chosen: argparse.Namespace) -> int:
         settings=tuple(SegmentParameters(threshold=one) for one in chosen.threshold),
     )
     by_setting = tally_images(
-        segmenter, task, transform_truth=lambda truth: mark_small_as_crowd(truth, label, chosen.least)
+        segmenter, task, transform_truth=lambda truth: mark_small_as_crowd(truth, label, chosen.min_share)
     )
     figures = {
         f"{one.threshold:g}": asdict(count_things(tallies, label))
@@ -108,7 +108,7 @@ def measure(chosen: argparse.Namespace) -> int:
         "dataset": chosen.coco_panoptic.resolve().name,
         "images": len(dataset.images),
         "category": chosen.category,
-        "least": chosen.least,
+        "min_share": chosen.min_share,
     }
     print(Measurement("apart", settings, figures, device_name(segmenter.device)).to_json(), flush=True)
     return 0

@@ -50,8 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.category not in dataset.names:
         raise SystemExit(f"{chosen.coco_panoptic} has no category {chosen.category}.")
     label = dataset.names.index(chosen.category)
-    large = [record for record in dataset.images if largest_share(read_truth(record), label) >= chosen.least]
-    numbers = np.random.default_rng(chosen.seed).permutation(list(combinations(range(len(large)), 2)))[: chosen.most]
+    large = [record for record in dataset.images if largest_share(read_truth(record), label) >= chosen.min_share]
+    numbers = np.random.default_rng(chosen.seed).permutation(list(combinations(range(len(large)), 2)))[
+        : chosen.max_pairs
+    ]
     if not len(numbers):
         raise SystemExit(f"Fewer than two images show a {chosen.category} that large.")
     pairs = [tuple(load_half(large[number]) for number in pair) for pair in numbers]
@@ -64,14 +66,14 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--coco-panoptic", type=Path, required=True, metavar="DIR")
     parser.add_argument("--category", required=True, metavar="NAME", help="that both images of a pair show")
     parser.add_argument(
-        "--least",
+        "--min-share",
         type=float,
         default=0.05,
         metavar="SHARE",
         help="minimum share of its image that one covers (default: %(default)s)",
     )
     parser.add_argument(
-        "--most",
+        "--max-pairs",
         type=int,
         default=50,
         metavar="N",

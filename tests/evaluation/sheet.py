@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parse_arguments(arguments)
     try:
         tiles = list(
-            render_tiles(load_model(chosen.model), iterate_images(chosen.images, chosen.most), chosen.threshold)
+            render_tiles(load_model(chosen.model), iterate_images(chosen.images, chosen.max_images), chosen.threshold)
         )
     except MaskmillError as error:
         raise SystemExit(str(error)) from error
@@ -53,7 +53,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.evaluation.sheet", description=__doc__)
     parser.add_argument("--model", default="embedded", help="as MASKMILL_MODEL has it")
     parser.add_argument("--images", type=Path, metavar="DIR", help="a folder of images")
-    parser.add_argument("--most", type=int, default=12, metavar="N", help="only the first N images")
+    parser.add_argument("--max-images", type=int, default=12, metavar="N", help="only the first N images")
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="minimum score of a segment (default: %(default)s)"
     )

@@ -64,7 +64,7 @@ def test_each_half_keeps_its_person_and_their_grass_is_merged(folder: Path, tmp_
 def test_a_category_that_two_images_do_not_show_is_refused(
     folder: Path, tmp_path: Path, category: str, reason: str
 ) -> None:
-    arguments = ["--coco-panoptic", str(folder), "--category", category, "--least", "0.7", "--out", str(tmp_path)]
+    arguments = ["--coco-panoptic", str(folder), "--category", category, "--min-share", "0.7", "--out", str(tmp_path)]
 
     with pytest.raises(SystemExit, match=reason):
         pairs.main(arguments)

@@ -33,7 +33,7 @@ def test_the_number_of_images_is_limited(tmp_path: Path) -> None:
         cat().save(tmp_path / f"{name}.png")
     out = tmp_path / "out.jpg"
 
-    sheet.main(["--images", str(tmp_path), "--most", "1", "--out", str(out)])
+    sheet.main(["--images", str(tmp_path), "--max-images", "1", "--out", str(out)])
 
     with Image.open(out) as made:
         assert made.size == (2 * sheet.TILE[0], sheet.TILE[1] + sheet.CAPTION)

@@ -2,9 +2,8 @@
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from shared.redis_client import connect
 from shared.storage.bucket import open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.jobs import build_sync_request
+from tests.support.periodic import run_periodically
 
 TOKEN = "s3cret"
 MAX_BODY_BYTES = 100_000
@@ -117,23 +117,6 @@ def _failing_workers(settings: Mapping[str, str]) -> Iterator[None]:
             for model, state in STATES.items():
                 registry.report(WorkerStatus(f"of-{model}", model, state, device="cpu", since=started_at))
 
-        with _repeat(report_all, _HEARTBEAT_SECONDS), _repeat(fail_all, _POLL_SECONDS):
+        report_all()
+        with run_periodically(report_all, _HEARTBEAT_SECONDS), run_periodically(fail_all, _POLL_SECONDS):
             yield
-
-
-@contextmanager
-def _repeat(action: Callable[[], None], interval_seconds: float) -> Iterator[None]:
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.wait(interval_seconds):
-            action()
-
-    action()
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

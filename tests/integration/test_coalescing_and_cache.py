@@ -12,11 +12,9 @@ from shared import redis_keys
 from shared.jobs.model import JobState
 from shared.redis_client import connect
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
-from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
+from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway, run_job
 from tests.support.jobs import MODEL, png
 from tests.support.polling import wait_until
-
-QUEUE = f"segment.{MODEL}.interactive"
 
 
 @pytest.fixture
@@ -35,11 +33,6 @@ def report_worker(gateway: GatewayUnderTest, state: WorkerState, **fields: objec
 def post_image(gateway: GatewayUnderTest, image: bytes = b"", *, query: str = "", **headers: str):  # type: ignore[no-untyped-def]
     header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return gateway.client.application.test_client().post(f"/?{query}", data=image or png(), headers=header_fields)
-
-
-def list_queued_ids(gateway: GatewayUnderTest) -> list[str]:
-    client = connect(gateway.settings, decode=False)
-    return [job.decode() for job in client.zrange(redis_keys.queued_jobs(QUEUE), 0, -1)]
 
 
 def run_next_job(gateway: GatewayUnderTest) -> str:

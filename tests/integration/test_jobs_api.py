@@ -16,7 +16,7 @@ from shared.errors import EngineFailed, NotAnImage
 from shared.jobs.completion import complete_job
 from shared.jobs.result import failed_result
 from shared.storage.keys import inbox_key, result_key
-from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway, queued_ids, run_job
+from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway, open_shared_gateway, run_job
 from tests.support.jobs import png
 from tests.support.polling import wait_until
 
@@ -318,7 +318,7 @@ def test_a_repeated_idempotency_key_returns_the_first_job(gateway: GatewayUnderT
     repeated = submit(gateway, headers=headers)
 
     assert (repeated.status_code, repeated.json["id"]) == (202, first["id"])
-    assert queued_ids(gateway) == [first["id"]]
+    assert list_queued_ids(gateway) == [first["id"]]
 
 
 def test_a_repeated_submission_stores_one_input(gateway: GatewayUnderTest) -> None:
@@ -374,7 +374,7 @@ def test_an_invalid_image_is_rejected(
     response = submit(small, body)
 
     assert (response.status_code, response.json["error_type"]) == (status, code)
-    assert queued_ids(small) == []
+    assert list_queued_ids(small) == []
 
 
 def test_an_unknown_model_is_rejected_with_the_known_ones(gateway: GatewayUnderTest) -> None:

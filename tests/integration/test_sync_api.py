@@ -22,9 +22,9 @@ from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.gateway import (
     GatewayUnderTest,
     consume_messages,
+    list_queued_ids,
     open_gateway,
     open_shared_gateway,
-    queued_ids,
     run_job,
 )
 from tests.support.images import cat, jpeg, sideways_cat
@@ -222,7 +222,7 @@ def test_an_invalid_request_is_rejected_with_a_message(gateway: GatewayUnderTest
     assert response.status_code == 400
     assert isinstance(response.json["error"], str)
     assert len(response.json["error"]) > 10
-    assert queued_ids(gateway) == []
+    assert list_queued_ids(gateway) == []
 
 
 def copy_with_own_client(gateway: GatewayUnderTest) -> GatewayUnderTest:

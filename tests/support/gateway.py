@@ -3,7 +3,6 @@
 import base64
 import functools
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from api.composition import Stores, build_gateway, connect_stores
 from api.settings import ApiSettings
 from shared import redis_keys
 from shared.redis_client import connect
+from tests.support.periodic import run_periodically
 from tests.support.worker import InProcessWorker, build_worker
 
 
@@ -65,20 +65,13 @@ def _get_worker(settings: ApiSettings) -> InProcessWorker:
 @contextmanager
 def consume_messages(gateway: GatewayUnderTest, run: Callable[[str], object]) -> Iterator[None]:
     """While the block runs, take messages from the broker on a thread, and call run() with the id of each job."""
-    stop = threading.Event()
 
     def consume() -> None:
-        while not stop.wait(0.01):
-            for job_id in take_messages(gateway):
-                run(job_id)
+        for job_id in take_messages(gateway):
+            run(job_id)
 
-    thread = threading.Thread(target=consume)
-    thread.start()
-    try:
+    with run_periodically(consume, interval_seconds=0.01):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
@@ -90,7 +83,7 @@ def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
                 yield arguments[0]["job_id"]
 
 
-def queued_ids(gateway: GatewayUnderTest) -> list[str]:
+def list_queued_ids(gateway: GatewayUnderTest) -> list[str]:
     """Return the ids of all queued jobs in the job store."""
     client = connect(gateway.settings)
     queues = gateway.stores.jobs.list_queues()

@@ -20,10 +20,9 @@ def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
         UnknownParameter: there is no such parameter.
         BadParameter: a value is out of range or of the wrong type.
     """
-    known = FIELDS
-    unknown = next((name for name in raw if name not in known), None)
+    unknown = next((name for name in raw if name not in FIELDS), None)
     if unknown is not None:
-        raise UnknownParameter(f"There is no parameter {quote(unknown)}; known are {', '.join(known)}")
+        raise UnknownParameter(f"There is no parameter {quote(unknown)}; known are {', '.join(FIELDS)}")
     try:
         return PARAMETERS.validate_python({name: value for name, value in raw.items() if value is not None})
     except ValidationError as error:

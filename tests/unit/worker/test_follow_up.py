@@ -1,13 +1,15 @@
 """Work that follows a reply runs in the background, bounded and in the log context of its request."""
 
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import pytest
 import structlog
 
-from worker.pipeline.follow_up import MAX_PENDING, FollowUp
+from worker.pipeline.follow_up import MAX_PENDING, NICENESS, FollowUp
 
 SECONDS = 5.0
 ROOT = Path(__file__).parents[3]
@@ -27,6 +29,19 @@ def test_work_runs_on_another_thread_with_the_log_context() -> None:
     [(thread, request_id)] = seen
     assert thread.startswith("follow-up")
     assert request_id == "r1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_work_has_a_lower_priority_than_the_threads_that_answer() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    seen: list[int] = []
+
+    follow_up = FollowUp()
+    follow_up.submit(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    follow_up.close()
+
+    assert seen == [max(own, NICENESS)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_closing_waits_for_pending_work() -> None:

@@ -1,6 +1,7 @@
-"""The port between the pipeline and a model: prepare an image, segment a batch.  No torch here.
+"""The port between the pipeline and a model: resize an image, prepare it, segment a batch.  No torch here.
 
-The segmenters of worker/engine implement it; tests implement it with fakes.
+A host process resizes; the engine process, which has the model, prepares and segments.  The segmenters of worker/engine
+implement the port; tests implement it with fakes.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
@@ -31,10 +32,41 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """How images are resized for a model whose input has one size.
+
+    width, height: of the model's input in pixels.
+    resample: Pillow's filter, a value of PIL.Image.Resampling.
+    """
+
+    width: int
+    height: int
+    resample: int
+
+    def apply(self, image: Image) -> Image:
+        """Return an RGB image at the size of the model's input."""
+        return image.resize((self.width, self.height), Resampling(self.resample))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelImage:
+    """One image as it is submitted to a model.
+
+    pixels: (h, w, 3) uint8 RGB; at the size of the model's input, or upright at its own size if the model has no Resize.
+    height, width: of the upright image in pixels; the label map has this size.
+    """
+
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
+    parameters: SegmentParameters
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """One preprocessed image.
 
-    pixels: opaque to all but the segmenter (for Mask2Former a CPU tensor (3, h, w), float32).
+    pixels: opaque to all but the segmenter (for Mask2Former a CPU tensor: (h, w, 3) uint8, or (3, h, w) float32).
     height, width: of the upright image in pixels; the label map has this size.
     """
 
@@ -50,9 +82,10 @@ class Segmenter(Protocol):
     model: str  # public id, such as facebook/mask2former-swin-large-coco-panoptic
     revision: str  # differs if the weights or their configuration differ
     device: str  # cpu or cuda:0
+    resize: Resize | None  # None: the model prepares images of any size itself
 
-    def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
-        """Preprocess an upright RGB image.  Thread-safe; does not use the device.
+    def prepare(self, image: ModelImage) -> Prepared:
+        """Preprocess an image, which must stay unchanged until it is segmented.  Thread-safe; does not use the device.
 
         Raises:
             BadParameter: the model does not support the subtask.
@@ -67,3 +100,13 @@ class Segmenter(Protocol):
 
     def warm_up(self) -> None:
         """Run the initialization that would otherwise slow down the first batch."""
+
+
+def prepare_image(segmenter: Segmenter, image: Image, parameters: SegmentParameters) -> Prepared:
+    """Resize and prepare an upright RGB image in one process, as host and engine do together.
+
+    Raises:
+        BadParameter: the model does not support the subtask.
+    """
+    resized = segmenter.resize.apply(image) if segmenter.resize else image
+    return segmenter.prepare(ModelImage(np.array(resized), image.height, image.width, parameters))

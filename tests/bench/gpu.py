@@ -29,7 +29,7 @@ from tests.bench.segmentation import equal_label_share, segment_batch
 from worker.engine.execution_plan import BAND_MEGABYTES, MEGABYTE, ExecutionPlan
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.formats import labels, masks
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import Prepared, Segmentation, prepare_image
 
 UNUSED_IMAGE = Image.new("RGB", (1, 1))  # labels and masks do not depend on the image
 GPU_BUDGET = BAND_MEGABYTES["cuda"] * MEGABYTE
@@ -235,7 +235,9 @@ def _measure_agreement(
     """Compare labels with those of the exact pass.  Random masks have more undecided pixels than trained ones."""
     shares = []
     for image in sample_images():
-        [one], [other] = (segment_batch(segmenter, [segmenter.prepare(image, LENIENT)]) for segmenter in (ours, exact))
+        [one], [other] = (
+            segment_batch(segmenter, [prepare_image(segmenter, image, LENIENT)]) for segmenter in (ours, exact)
+        )
         shares.append(equal_label_share(one, other))
     figures = {"equal_pixels": round(statistics.mean(shares), 5), "worst_photo": round(min(shares), 5)}
     return build_measurement(workload, "gpu.agreement", {"way": variant.name, "beside": "exact, float32"}, figures)
@@ -292,7 +294,7 @@ def prefetch(
     """Prepare images in the pool, at most `max_ahead` in advance, and yield them in order."""
     pending: deque[Any] = deque()
     for image in images:
-        pending.append(pool.submit(segmenter.prepare, image, LENIENT))
+        pending.append(pool.submit(prepare_image, segmenter, image, LENIENT))
         if len(pending) >= max_ahead:
             yield pending.popleft().result()
     while pending:

@@ -18,7 +18,6 @@ from PIL import Image
 
 from shared.errors import MaskmillError
 from shared.jobs.model import ImageFacts
-from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from shared.jobs.store import Claim
 from shared.storage.bucket import Bucket, open_bucket
@@ -34,7 +33,7 @@ from worker.pipeline.attempt import AttemptRunner
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.rendering import load_renderers
-from worker.segmenter import Prepared, Segmentation, Segmenter
+from worker.segmenter import ModelImage, Prepared, Segmentation, Segmenter
 
 SEGMENTS = 15
 THREADS = (1, 2, 4, 8)
@@ -49,10 +48,11 @@ class InstantSegmenter:
         self.model = segmenter.model
         self.revision = segmenter.revision
         self.device = segmenter.device
+        self.resize = segmenter.resize
         self._segmenter = segmenter
 
-    def prepare(self, image: Image.Image, parameters: SegmentParameters) -> Prepared:
-        return self._segmenter.prepare(image, parameters)
+    def prepare(self, image: ModelImage) -> Prepared:
+        return self._segmenter.prepare(image)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         return [blob_segmentation(prepared.width, prepared.height) for prepared in batch]

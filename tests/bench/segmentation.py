@@ -8,7 +8,7 @@ from PIL import Image
 
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
-from worker.segmenter import Prepared, Segmentation, Segmenter
+from worker.segmenter import Prepared, Segmentation, Segmenter, prepare_image
 
 # Label id of a pixel that no segment covers.
 NO_LABEL = -1
@@ -24,7 +24,7 @@ def segment_images(
     """
     results: list[Segmentation] = []
     for first in range(0, len(images), batch):
-        prepared = [segmenter.prepare(image, parameters) for image in images[first : first + batch]]
+        prepared = [prepare_image(segmenter, image, parameters) for image in images[first : first + batch]]
         results += segment_batch(segmenter, prepared)
     return results
 

@@ -46,7 +46,7 @@ from worker.engine.execution_plan import Dtype, ExecutionOptions, Forward
 from worker.engine.loader import load_segmenter
 from worker.engine.model_files import find_model_files
 from worker.pipeline.decode import decode
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmentation, Segmenter, prepare_image
 
 MAX_PIXELS: Final = 100_000_000
 DRAWS: Final = 1000
@@ -199,7 +199,7 @@ def segment_images(segmenter: Segmenter, task: Task) -> Iterator[tuple[ImageReco
     for first in range(0, len(records), task.batch):
         part = records[first : first + task.batch]
         images = [decode(record.image.read_bytes(), max_pixels=MAX_PIXELS) for record in part]
-        ready = [segmenter.prepare(image, task.settings[0]) for image in images]
+        ready = [prepare_image(segmenter, image, task.settings[0]) for image in images]
         by_setting = [
             segmenter.segment([replace(item, parameters=wanted) for item in ready]) for wanted in task.settings
         ]

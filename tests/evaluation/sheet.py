@@ -19,7 +19,7 @@ from tests.support.images import astronaut, cat, coffee, grey
 from worker.engine.loader import load_segmenter
 from worker.formats.drawing import draw_overlay
 from worker.pipeline.decode import decode
-from worker.segmenter import Segmenter
+from worker.segmenter import Segmenter, prepare_image
 
 SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp"}
 MAX_PIXELS: Final = 100_000_000
@@ -80,7 +80,7 @@ def iterate_images(folder: Path | None, count: int) -> NamedImages:
 def render_tiles(segmenter: Segmenter, images: NamedImages, threshold: float) -> Iterator[Image.Image]:
     """Yield each image with its overlay beside it and its name above."""
     for name, image in images:
-        [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=threshold))])
+        [result] = segmenter.segment([prepare_image(segmenter, image, SegmentParameters(threshold=threshold))])
         if isinstance(result, MaskmillError):
             raise result
         print_progress(f"{name}: " + ", ".join(f"{one.label} {one.score or 0:.2f}" for one in result.segments))

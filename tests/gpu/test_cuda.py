@@ -11,7 +11,7 @@ from tests.bench.segmentation import label_ids
 from tests.support.images import sample_images
 from worker.engine.execution_plan import ExecutionOptions, plan_execution
 from worker.engine.loader import load_segmenter
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmentation, Segmenter, prepare_image
 
 pytestmark = [
     pytest.mark.gpu,
@@ -35,7 +35,7 @@ def load_embedded(device: str, options: ExecutionOptions) -> Segmenter:
 
 
 def segment_images(segmenter: Segmenter, parameters: SegmentParameters) -> list[Segmentation]:
-    results = segmenter.segment([segmenter.prepare(image, parameters) for image in sample_images().values()])
+    results = segmenter.segment([prepare_image(segmenter, image, parameters) for image in sample_images().values()])
     failures = [result for result in results if isinstance(result, MaskmillError)]
     assert not failures
     return [result for result in results if isinstance(result, Segmentation)]

@@ -24,7 +24,7 @@ from worker.engine.mask2former.fast_forward.sampling import (
 )
 from worker.engine.mask2former.fast_forward.swin import FusedSwinLayer
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmentation, Segmenter, prepare_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,7 +64,7 @@ def test_the_fast_path_gives_the_pixels_of_the_exact_forward_pass(
     exact: Segmenter, fast: Segmenter, subtask: Subtask
 ) -> None:
     parameters = SegmentParameters(threshold=0.5, subtask=subtask)
-    batch = [exact.prepare(image, parameters) for image in sample_images().values()]
+    batch = [prepare_image(exact, image, parameters) for image in sample_images().values()]
 
     pairs = [
         (unwrap(ours), unwrap(exact.segment([item])[0])) for ours, item in zip(fast.segment(batch), batch, strict=True)
@@ -83,7 +83,7 @@ def test_the_embedded_model_has_the_fast_path_and_folded_norms(fast: Mask2Former
 
 def test_bfloat16_gives_the_same_segments_and_nearly_the_same_pixels(tmp_path: Path, exact: Segmenter) -> None:
     bfloat16 = load_embedded(tmp_path, ExecutionOptions("fast", dtype="bfloat16"))
-    item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
+    item = prepare_image(exact, cat(), SegmentParameters(threshold=0.5))
 
     ours, theirs = unwrap(bfloat16.segment([item])[0]), unwrap(exact.segment([item])[0])
 
@@ -245,7 +245,7 @@ def test_a_compiled_forward_pass_is_used_for_the_sizes_it_was_compiled_for(tmp_p
     compiled._compiled = FakeCompiledForward(compiled._network)
     compiled.warm_up()
     compiled._compiled.sizes.clear()
-    item = exact.prepare(cat(), SegmentParameters(threshold=0.5))
+    item = prepare_image(exact, cat(), SegmentParameters(threshold=0.5))
 
     results = [unwrap(result) for count in (1, 2, 3) for result in compiled.segment([item] * count)]
 

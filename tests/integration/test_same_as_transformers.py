@@ -20,7 +20,7 @@ from worker.engine.coco_classes import STUFF
 from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.pipeline.decode import decode
-from worker.segmenter import Prepared, Segmentation, Segmenter
+from worker.segmenter import Prepared, Segmentation, Segmenter, prepare_image
 
 Pipeline = Callable[..., Sequence[Mapping[str, Any]]]
 
@@ -88,7 +88,7 @@ def test_a_single_image_gives_the_results_of_the_pipeline(segmenter: Segmenter, 
     # The pipeline's forward pass is the same for all parameters, so it is run once.
     output = pipeline.forward(pipeline.preprocess(image))
     for parameters in all_parameters():
-        [result] = segmenter.segment([segmenter.prepare(image, parameters)])
+        [result] = segmenter.segment([prepare_image(segmenter, image, parameters)])
 
         assert_same(unwrap(result), pipeline.postprocess(output, **pipeline_arguments(parameters)))
 
@@ -103,7 +103,7 @@ def all_parameters() -> Iterator[SegmentParameters]:
 def test_the_default_subtask_is_the_pipelines(segmenter: Segmenter, pipeline: Pipeline) -> None:
     image = sample_images()["astronaut"]
 
-    [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters())])
+    [result] = segmenter.segment([prepare_image(segmenter, image, SegmentParameters())])
 
     assert_same(unwrap(result), pipeline(image))
 
@@ -114,17 +114,19 @@ def test_a_rotated_jpeg_gives_the_results_of_the_pipeline(
     (tmp_path / "cat.jpg").write_bytes(sideways_cat())
     parameters = SegmentParameters(threshold=0.5)
 
-    [result] = segmenter.segment([segmenter.prepare(decode(sideways_cat(), max_pixels=10**6), parameters)])
+    [result] = segmenter.segment([prepare_image(segmenter, decode(sideways_cat(), max_pixels=10**6), parameters)])
 
     assert unwrap(result).label_map.shape == (300, 451)
     assert_same(unwrap(result), pipeline(str(tmp_path / "cat.jpg"), **pipeline_arguments(parameters)))
 
 
-def test_a_prepared_image_has_the_bits_of_the_pipeline(segmenter: Segmenter, pipeline: Any) -> None:
+def test_a_prepared_image_has_the_bits_of_the_pipeline(segmenter: Any, pipeline: Any) -> None:
     for image in sample_images().values():
         expected = pipeline.preprocess(image)["pixel_values"][0]
 
-        assert torch.equal(segmenter.prepare(image, SegmentParameters()).pixels, expected)
+        [pixels] = segmenter._load([prepare_image(segmenter, image, SegmentParameters())])
+
+        assert torch.equal(pixels, expected)
 
 
 def test_a_mixed_batch_gives_the_results_of_single_images(segmenter: Segmenter) -> None:
@@ -132,9 +134,9 @@ def test_a_mixed_batch_gives_the_results_of_single_images(segmenter: Segmenter) 
         (image, SegmentParameters(threshold=0.3, subtask=subtask))
         for image, subtask in zip(sample_images().values(), [*Subtask] * 3, strict=True)
     ]
-    alone = [unwrap(segmenter.segment([segmenter.prepare(*job)])[0]) for job in jobs]
+    alone = [unwrap(segmenter.segment([prepare_image(segmenter, *job)])[0]) for job in jobs]
 
-    together = [unwrap(result) for result in segmenter.segment([segmenter.prepare(*job) for job in jobs])]
+    together = [unwrap(result) for result in segmenter.segment([prepare_image(segmenter, *job) for job in jobs])]
 
     pixels = [(ours.label_map == expected.label_map).mean() for ours, expected in zip(together, alone, strict=True)]
     assert min(pixels) >= MIN_EQUAL_SHARE_IN_BATCHES
@@ -164,7 +166,7 @@ def limit_memory(segmenter: Segmenter, max_images: int) -> Mask2FormerSegmenter:
 
 
 def prepare(segmenter: Segmenter, *names: str) -> list[Prepared]:
-    return [segmenter.prepare(sample_images()[name], SegmentParameters(threshold=0.5)) for name in names]
+    return [prepare_image(segmenter, sample_images()[name], SegmentParameters(threshold=0.5)) for name in names]
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(segmenter: Segmenter) -> None:
@@ -191,7 +193,7 @@ def test_a_model_that_fails_on_a_blank_image_is_unusable(segmenter: Segmenter) -
 
 def test_an_image_that_fails_in_the_model_does_not_affect_the_others(segmenter: Segmenter) -> None:
     batch = prepare(segmenter, "cat", "tiny", "coffee")
-    white = Prepared(torch.full_like(batch[0].pixels, 3.0), 10, 10, SegmentParameters())
+    white = Prepared(torch.full_like(batch[0].pixels, 255), 10, 10, SegmentParameters())
 
     results = limit_memory(segmenter, max_images=9).segment([*batch, white])
 
@@ -265,7 +267,7 @@ def test_a_model_of_another_family_gives_the_results_of_the_pipeline(
     for subtask in subtasks:
         parameters = SegmentParameters(0.0, 0.1, 0.1, subtask)
         for name in ("cat", "tall"):
-            [result] = segmenter.segment([segmenter.prepare(sample_images()[name], parameters)])
+            [result] = segmenter.segment([prepare_image(segmenter, sample_images()[name], parameters)])
 
             assert unwrap(result).segments
             assert_same(unwrap(result), pipeline(sample_images()[name], **pipeline_arguments(parameters)))
@@ -277,14 +279,14 @@ def test_parameters_that_the_pipeline_lacks_are_rejected(tmp_path: Path, name: s
     segmenter = load(str(tmp_path), tmp_path)
 
     with pytest.raises(BadParameter, match=name):
-        segmenter.prepare(sample_images()["tiny"], SegmentParameters(**{name: True}))
+        prepare_image(segmenter, sample_images()["tiny"], SegmentParameters(**{name: True}))
 
 
 def test_stuff_is_fused_if_the_classes_are_those_of_coco(segmenter: Segmenter) -> None:
     parameters = SegmentParameters(threshold=0.0, overlap_mask_area_threshold=0.0)
     image = sample_images()["astronaut"]
     apart, together = (
-        unwrap(segmenter.segment([segmenter.prepare(image, replace(parameters, fuse_stuff=fuse))])[0])
+        unwrap(segmenter.segment([prepare_image(segmenter, image, replace(parameters, fuse_stuff=fuse))])[0])
         for fuse in (False, True)
     )
 
@@ -299,4 +301,4 @@ def test_an_unknown_subtask_is_rejected_with_the_known_ones(tmp_path: Path) -> N
     segmenter = load(str(tmp_path), tmp_path)
 
     with pytest.raises(BadParameter, match="no subtask instance; it has: semantic"):
-        segmenter.prepare(sample_images()["tiny"], SegmentParameters(subtask=Subtask.INSTANCE))
+        prepare_image(segmenter, sample_images()["tiny"], SegmentParameters(subtask=Subtask.INSTANCE))

@@ -15,7 +15,7 @@ from shared.jobs.model import ImageFacts, InboxInput, JobRequest, PayloadInput, 
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from worker.batching.scheduler import Ticket
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
 
 MODEL = "maskmill/embedded"
 
@@ -64,9 +64,10 @@ class FakeSegmenter:
     model = MODEL
     revision = "halves"
     device = "cpu"
+    resize: Resize | None = Resize(8, 8, Image.Resampling.BILINEAR)
 
-    def prepare(self, image: Image.Image, parameters: SegmentParameters) -> Prepared:
-        return Prepared(None, image.height, image.width, parameters)
+    def prepare(self, image: ModelImage) -> Prepared:
+        return Prepared(None, image.height, image.width, image.parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         return [segment_halves(prepared.width, prepared.height) for prepared in batch]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
+from PIL.Image import fromarray
 from transformers import ImageSegmentationPipeline
 
 from shared.errors import BadParameter, MaskmillError
@@ -19,7 +19,7 @@ from worker.engine.errors import translate_error
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
 from worker.engine.warm_up import segment_blank_image
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
 
 
 class TransformersSegmenter:
@@ -29,6 +29,7 @@ class TransformersSegmenter:
         self.model = model
         self.revision = revision
         self.device = device
+        self.resize: Resize | None = None
         self._pipeline: Any = pipeline
         self._names = get_class_names(pipeline.model.config)
         self._label_ids = {name: number for number, name in self._names.items()}
@@ -36,13 +37,14 @@ class TransformersSegmenter:
         # For every image it warns of label_ids_to_fuse, which the pipeline offers no way to set.
         logging.getLogger(type(pipeline.image_processor).__module__).setLevel(logging.ERROR)
 
-    def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
+    def prepare(self, image: ModelImage) -> Prepared:
+        parameters = image.parameters
         if parameters.subtask is not None and parameters.subtask not in self._subtasks:
             known = ", ".join(self._subtasks)
             raise BadParameter(f"{self.model} has no subtask {parameters.subtask}; it has: {known}.")
         if parameters.fuse_stuff or parameters.strict_instance_thresholds:
             raise BadParameter(f"{self.model} has neither fuse_stuff nor strict_instance_thresholds: Mask2Former has.")
-        pixels = self._pipeline.preprocess(image, subtask=get_subtask_name(parameters.subtask))
+        pixels = self._pipeline.preprocess(fromarray(image.pixels), subtask=get_subtask_name(parameters.subtask))
         return Prepared(pixels, image.height, image.width, parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:

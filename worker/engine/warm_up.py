@@ -6,7 +6,7 @@ from PIL import Image
 
 from shared.errors import MaskmillError, ModelUnusable
 from shared.jobs.parameters import SegmentParameters
-from worker.segmenter import Segmenter
+from worker.segmenter import Segmenter, prepare_image
 
 WARM_UP_SIZE: Final = (640, 480)
 
@@ -21,6 +21,6 @@ def segment_blank_image(segmenter: Segmenter, parameters: SegmentParameters) -> 
     Raises:
         ModelUnusable: the model fails on it.
     """
-    [result] = segmenter.segment([segmenter.prepare(new_blank_image(), parameters)])
+    [result] = segmenter.segment([prepare_image(segmenter, new_blank_image(), parameters)])
     if isinstance(result, MaskmillError):
         raise ModelUnusable(f"{segmenter.model} fails on a blank image on {segmenter.device}: {result}") from result

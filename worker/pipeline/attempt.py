@@ -22,7 +22,7 @@ from worker.pipeline.decode import decode
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.rendering import Renderer
-from worker.segmenter import Prepared, Segmentation, Segmenter
+from worker.segmenter import Prepared, Segmentation, Segmenter, prepare_image
 
 log = structlog.get_logger()
 
@@ -148,7 +148,7 @@ class AttemptRunner:
         with watch.stage("decode"):
             image = decode(data, max_pixels=self.max_pixels)
         with watch.stage("prepare"):
-            prepared = self.segmenter.prepare(image, request.parameters)
+            prepared = prepare_image(self.segmenter, image, request.parameters)
         lease.check()
         left = None if request.deadline_at is None else request.deadline_at - time.time()
         deadline = None if left is None else time.monotonic() + left

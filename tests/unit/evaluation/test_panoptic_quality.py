@@ -37,7 +37,7 @@ from tests.evaluation.quality_data import (
     read_truth,
 )
 from tests.support.images import astronaut, cat
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmentation, Segmenter, prepare_image
 from worker.training.classes import QUERIES_PER_CLASS
 
 CLASSES = 3
@@ -350,7 +350,7 @@ def write_own_results(folder: Path, segmenter: Segmenter) -> Iterator[dict[str, 
     """Write two images and their results; yields their annotations."""
     for number, image in enumerate((astronaut(), cat()), start=1):
         image.save(folder / "images" / f"{number}.png")
-        [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=0.5))])
+        [result] = segmenter.segment([prepare_image(segmenter, image, SegmentParameters(threshold=0.5))])
         assert isinstance(result, Segmentation)
         regions = tuple(Region(segment.id, segment.label_id + 1) for segment in result.segments)
         mapped = PanopticMap(result.label_map.astype(np.int64), regions)

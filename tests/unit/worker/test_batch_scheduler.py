@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from PIL.Image import Image
 
 from shared.errors import Canceled, DeadlineExceeded, EngineFailed, MaskmillError, ModelNotReady, OutOfMemory
 from shared.jobs.model import Priority
@@ -15,7 +14,7 @@ from shared.jobs.parameters import SegmentParameters
 from tests.support.polling import wait_until
 from worker.batching.policy import BatchLimits, DispatchReason
 from worker.batching.scheduler import BatchReport, BatchScheduler, Ticket
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
 
 LIMITS = BatchLimits(max_images=4, max_pixels=1000, max_wait_seconds=0.001)
 TIMEOUT_SECONDS = 5.0
@@ -28,6 +27,7 @@ class FakeSegmenter:
     model: str = "test/fake"
     revision: str = "1"
     device: str = "cpu"
+    resize: Resize | None = None
     outcomes: dict[int, MaskmillError | Exception] = field(default_factory=dict)
     batches: list[list[int]] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
@@ -36,7 +36,7 @@ class FakeSegmenter:
     warm_up_error: Exception | None = None
     has_missing_outcome: bool = False
 
-    def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
+    def prepare(self, image: ModelImage) -> Prepared:
         raise NotImplementedError
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:

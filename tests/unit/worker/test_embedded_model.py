@@ -14,7 +14,7 @@ from tests.support.images import admiral, astronaut, cat
 from worker.embedded_model import FOLDER
 from worker.embedded_model.backbone import EfficientNetLiteBackbone, EfficientNetLiteConfig
 from worker.engine.coco_classes import STUFF, THINGS
-from worker.segmenter import Segmentation, Segmenter
+from worker.segmenter import Segmentation, Segmenter, prepare_image
 from worker.training.classes import QUERIES_PER_CLASS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,7 +84,7 @@ def test_the_trained_classes_are_classes_of_coco() -> None:
 def test_the_subject_of_an_image_is_one_segment(
     segmenter: Segmenter, image: Image.Image, subject: str, middle: tuple[slice, slice]
 ) -> None:
-    [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=THRESHOLD))])
+    [result] = segmenter.segment([prepare_image(segmenter, image, SegmentParameters(threshold=THRESHOLD))])
 
     assert isinstance(result, Segmentation)
     shares = [(result.label_map[middle] == one.id).mean() for one in result.segments if one.label == subject]
@@ -103,7 +103,7 @@ def test_two_people_side_by_side_are_two_segments(
     halves = slice(None, side), slice(side, None)
     middles = (slice(200, 500), slice(150, 320)), (slice(200, 500), slice(side + 150, side + 320))
 
-    [result] = segmenter.segment([segmenter.prepare(image, SegmentParameters(threshold=THRESHOLD))])
+    [result] = segmenter.segment([prepare_image(segmenter, image, SegmentParameters(threshold=THRESHOLD))])
 
     assert isinstance(result, Segmentation)
     people_ids = [segment.id for segment in result.segments if segment.label == "person"]

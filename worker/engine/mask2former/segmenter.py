@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
-from PIL.Image import Image, Resampling
+from PIL.Image import fromarray
 from torch import Tensor
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
 
@@ -15,11 +15,12 @@ from worker.engine.classes import get_class_names, get_stuff_classes
 from worker.engine.errors import translate_error
 from worker.engine.execution_plan import ExecutionPlan
 from worker.engine.mask2former.forward import build_forward, compile_forward
+from worker.engine.mask2former.normalization import build_normalization, normalize
 from worker.engine.postprocessing.postprocess import postprocess
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import Budget, Logits, PostprocessOptions
 from worker.engine.warm_up import new_blank_image, segment_blank_image
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import ModelImage, Prepared, Resize, Segmentation, prepare_image
 
 EXACT: Final = ExecutionPlan()
 # Calls until a compiled batch size runs at full speed: compile, record the CUDA graph, replay it.
@@ -48,22 +49,20 @@ class Mask2FormerSegmenter:
         # The shapes compiled in warm_up(); later calls never compile.
         self._compiled_shapes: set[tuple[int, ...]] = set()
         self._processor = processor
-        self._input_size = get_fixed_input_size(processor)
+        self.resize = get_resize(processor)
+        self._normalization = build_normalization(processor).to(device)
         self._names = get_class_names(network.config)
         self._stuff = get_stuff_classes(network.config)
         self._budget = Budget(plan.band_bytes)
 
-    def prepare(self, image: Image, parameters: SegmentParameters) -> Prepared:
-        if parameters.fuse_stuff and self._stuff is None:
+    def prepare(self, image: ModelImage) -> Prepared:
+        if image.parameters.fuse_stuff and self._stuff is None:
             raise BadParameter(f"{self.model} does not say which of its classes are stuff, so none can be fused.")
-        if self._input_size is None:
-            pixels = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        if self.resize is None:
+            pixels = self._processor(images=[fromarray(image.pixels)], return_tensors="pt")["pixel_values"][0]
         else:
-            # The processor would convert the image to an array and back for the same resize: that takes four times as
-            # long and nine more bytes a pixel.
-            resized = image.resize(self._input_size, Resampling(int(self._processor.resample)))
-            pixels = self._processor(images=[resized], do_resize=False, return_tensors="pt")["pixel_values"][0]
-        return Prepared(pixels, image.height, image.width, parameters)
+            pixels = torch.from_numpy(image.pixels)
+        return Prepared(pixels, image.height, image.width, image.parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         # If a model keeps the aspect ratio of its images, only images of one shape can share a forward pass.
@@ -96,10 +95,14 @@ class Mask2FormerSegmenter:
         return self._segment_same_shape(batch[:half]) + self._segment_same_shape(batch[half:])
 
     def _compute_logits(self, batch: Sequence[Prepared]) -> list[Logits]:
-        pixels: Tensor = torch.stack([item.pixels for item in batch]).to(self.device, non_blocking=True)
-        output = self._run_network(pixels)
+        output = self._run_network(self._load(batch))
         classes, masks = output.class_queries_logits.float(), output.masks_queries_logits.float()
         return [Logits(*one) for one in zip(classes[: len(batch)], masks[: len(batch)], strict=True)]
+
+    def _load(self, batch: Sequence[Prepared]) -> Tensor:
+        """Return images of one shape on the device as the network's input, (B, 3, h, w) float32."""
+        pixels = torch.stack([item.pixels for item in batch]).to(self.device, non_blocking=True)
+        return normalize(pixels, self._normalization) if pixels.dtype is torch.uint8 else pixels
 
     def _run_network(self, pixels: Tensor) -> Any:
         """Run the forward pass, compiled if it is for this batch size or a larger one; then padding is added."""
@@ -119,9 +122,9 @@ class Mask2FormerSegmenter:
 
     @torch.inference_mode()
     def _compile(self) -> None:
-        blank = self.prepare(new_blank_image(), SegmentParameters()).pixels
+        blank = prepare_image(self, new_blank_image(), SegmentParameters())
         for size in self._plan.compiled_sizes:
-            pixels = blank.expand(size, -1, -1, -1).to(self.device)
+            pixels = self._load([blank] * size)
             # First without compilation: what a first pass caches must not belong to the compiled graph.
             self._run_network(pixels)
             self._compiled_shapes.add(tuple(pixels.shape))
@@ -139,11 +142,12 @@ class Mask2FormerSegmenter:
             return translate_error(error)
 
 
-def get_fixed_input_size(processor: Mask2FormerImageProcessorPil) -> tuple[int, int] | None:
-    """Return the (width, height) that every image is resized to; None if it depends on the image."""
+def get_resize(processor: Mask2FormerImageProcessorPil) -> Resize | None:
+    """Return how every image is resized; None if the size depends on the image."""
     size: Any = processor.size
     is_relative = size.shortest_edge or size.longest_edge or size.max_height or size.max_width
     if not processor.do_resize or is_relative or not (size.height and size.width):
         return None
     divisor = processor.size_divisor or 1
-    return -(-size.width // divisor) * divisor, -(-size.height // divisor) * divisor
+    width, height = -(-size.width // divisor) * divisor, -(-size.height // divisor) * divisor
+    return Resize(width, height, int(processor.resample))

@@ -7,7 +7,8 @@
     - NotAnImage           the bytes are not an image of a supported format
     - TruncatedImage       the image file stops before its end
     - BodyTooLarge         the body has more bytes than the service accepts
-    - ImageTooLarge        the image has more pixels than the service accepts
+    - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
+    - ImageTooCostly       the image takes more time to decode than the service accepts
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, or an unknown one
@@ -25,6 +26,8 @@
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
+    - SharedMemoryFull     the worker had no shared memory free for the image
+    - DecoderLost          the process that decoded the image was killed from outside
     - DeadlineExceeded     there was no result before the deadline
   x WorkerFault            a fault of the service
     - OutOfMemory          the image did not fit on the device, even alone
@@ -84,6 +87,10 @@ class BodyTooLarge(ClientError):
 
 class ImageTooLarge(ClientError):
     code = "image_too_large"
+
+
+class ImageTooCostly(ClientError):
+    code = "image_too_costly"
 
 
 class UnknownParameter(ClientError):
@@ -185,6 +192,14 @@ class StorageUnavailable(Unavailable):
 
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
+
+
+class SharedMemoryFull(Unavailable):
+    code = "shared_memory_full"
+
+
+class DecoderLost(Unavailable):
+    code = "decoder_lost"
 
 
 class DeadlineExceeded(Unavailable):

@@ -33,7 +33,7 @@ bp = APIBlueprint(
 _CACHE_CONTROL = "private, max-age=3600, immutable"
 
 
-@bp.get("/<job_id>/result", responses={200: ResultView, **failures(404, 409, 413, 500, 504)})
+@bp.get("/<job_id>/result", responses={200: ResultView, **failures(404, 409, 413, 422, 500, 504)})
 def show_result(path: JobPath) -> Response:
     """Show the segments of a job that succeeded, or the error of one that did not."""
     response = build_json(ResultView.of(get_tenant_jobs().get_result(path.job_id)))

@@ -1,6 +1,8 @@
 """Composition root of the worker:  python -m worker.main
 
-Loads the model first and takes messages only then.  On SIGTERM it takes no more, finishes its running jobs, and ends.
+This process is the engine: it loads the model and owns the device.  The host processes that it starts (worker/host.py)
+take messages and handle images.  To the outside they are one worker: one heartbeat, one health server, one SIGTERM, on
+which the hosts take no more messages, finish their jobs, and end.
 """
 
 import os
@@ -9,6 +11,7 @@ import socket
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,42 +21,36 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
-from shared.broker.app import consume, make_celery
 from shared.errors import LayoutMismatch, ModelUnusable, Unavailable
-from shared.jobs.messages import queue_name
-from shared.jobs.model import Priority
-from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import open_job_store
 from shared.layout import check_layouts
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import NoSuchObject, open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
+from worker.batching.local import LocalBatches
+from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
 from worker.engine.execution_plan import ExecutionOptions
-from worker.engine.loader import load_segmenter
-from worker.pipeline.attempt import AttemptRunner
-from worker.pipeline.completer import Completer
-from worker.pipeline.follow_up import FollowUp
-from worker.pipeline.inputs import InputReader
-from worker.pipeline.job import JobRunner
-from worker.pipeline.leases import LeaseKeeper
-from worker.pipeline.rendering import load_renderers
-from worker.pipeline.task import register
+from worker.engine.loader import load_segmenter, select_device
 from worker.runtime.health_server import HealthServer
 from worker.runtime.heartbeat import Heartbeat
-from worker.runtime.lifecycle import follow_celery, start_watchdog
+from worker.runtime.hosts import HostProcesses, build_host_command
 from worker.runtime.metrics import WorkerMetrics
+from worker.runtime.sizing import count_cores, count_hosts, count_pool_bytes
+from worker.runtime.watchdog import start_watchdog
 from worker.segmenter import Segmenter
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 SETUP_FAILED_SECONDS = 5
 STOP_TIMEOUT_SECONDS = 5
-# An image costs a CPU nearly the same in a batch of 8 as alone, so more at a time would only wait longer.
-CPU_THREADS = 8
+# For hosts whose drain timeout has passed to end by themselves.
+HOST_EXIT_SECONDS = 2
+# For models that prepare images of any size themselves.
+PREPARING_THREADS = 2
+HOSTS_FAILING_EXIT_CODE = 71
 
 
 def main() -> int:
@@ -76,19 +73,45 @@ def check_layout(settings: WorkerSettings) -> None:
 
 def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
     """Build everything, serve, and take it down in reverse order."""
-    signal.signal(signal.SIGTERM, _end_while_loading)
+    end_on_signal()
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     heartbeat = start_heartbeat(settings, worker_id, stack)
     if settings.probe_port:
         start_health_server(settings, registry, heartbeat, stack)
     try:
-        scheduler, segmenter = load(settings, heartbeat, metrics)
+        device = select_device(settings.device)
+        # Before the model is loaded, so that they are imported meanwhile.
+        hosts = start_hosts(settings, device, heartbeat, metrics, stack)
+        scheduler, segmenter = load(settings, device, heartbeat, metrics)
     except ModelUnusable as error:
         return report_setup_failed(heartbeat, error)
     stack.callback(scheduler.stop, timeout_seconds=STOP_TIMEOUT_SECONDS)
-    serve(settings, scheduler, segmenter, heartbeat, metrics, stack)
+    serve(settings, scheduler, segmenter, heartbeat, hosts, stack)
     return 0
+
+
+def start_hosts(
+    settings: WorkerSettings, device: str, heartbeat: Heartbeat, metrics: WorkerMetrics, stack: ExitStack
+) -> HostProcesses:
+    """Start the host processes; they wait for the model."""
+
+    def report_ready(is_ready: bool) -> None:
+        metrics.set_ready(is_ready)
+        if heartbeat.status.state is not WorkerState.DRAINING:
+            heartbeat.change(WorkerState.READY if is_ready else WorkerState.LOADING)
+            log.info("worker_ready" if is_ready else "worker_not_ready", model=heartbeat.status.model)
+
+    hosts = HostProcesses(
+        count_hosts(settings, device, count_cores()),
+        build_host_command(heartbeat.status.id),
+        pool_bytes=count_pool_bytes(settings),
+        observer=metrics,
+        report_ready=report_ready,
+        report_failing=partial(end_failing_worker, heartbeat),
+    )
+    stack.callback(hosts.kill)
+    return hosts
 
 
 def serve(
@@ -96,17 +119,42 @@ def serve(
     scheduler: BatchScheduler,
     segmenter: Segmenter,
     heartbeat: Heartbeat,
-    metrics: WorkerMetrics,
+    hosts: HostProcesses,
     stack: ExitStack,
 ) -> None:
-    """Run jobs until SIGTERM."""
-    worker_id = heartbeat.status.id
+    """Run jobs until SIGTERM, then drain the hosts."""
     start_watchdog(scheduler, heartbeat)
-    follow_celery(heartbeat, metrics, drain_seconds=settings.drain_seconds)
-    app = make_celery(settings)
-    register(app, build_job_runner(settings, scheduler, segmenter, metrics, worker_id, stack).run)
-    queues = [queue_name(segmenter.model, priority) for priority in Priority]
-    consume(app, queues=queues, threads=thread_count(settings, segmenter.device), name=worker_id)
+    preparing = None if segmenter.resize else stack.enter_context(ThreadPoolExecutor(PREPARING_THREADS))
+    model = ModelLoaded(segmenter.model, segmenter.revision, segmenter.device, segmenter.resize)
+    hosts.serve(model, LocalBatches(segmenter, scheduler), preparing=preparing)
+    wait_for_end()
+    heartbeat.change(WorkerState.DRAINING)
+    log.info("worker_draining", timeout_seconds=settings.drain_seconds)
+    if not hosts.drain(settings.drain_seconds + HOST_EXIT_SECONDS):
+        log.warning("hosts_killed")
+
+
+def end_on_signal() -> None:
+    """End this process on SIGTERM by SystemExit in its main thread."""
+    signal.signal(signal.SIGTERM, _end)
+
+
+def wait_for_end() -> None:
+    """Wait until SIGTERM or SIGINT; a second one has no effect, because draining is bounded."""
+    try:
+        while True:
+            signal.pause()
+    except (SystemExit, KeyboardInterrupt):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def end_failing_worker(heartbeat: Heartbeat) -> None:
+    """End this process because its hosts cannot run; a supervisor decides whether it is started again."""
+    log.critical("hosts_failing")
+    heartbeat.change(WorkerState.SETUP_FAILED, reason="the host processes end soon after their start; see the log")
+    time.sleep(SETUP_FAILED_SECONDS)
+    os._exit(HOSTS_FAILING_EXIT_CODE)
 
 
 def start_heartbeat(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> Heartbeat:
@@ -132,7 +180,9 @@ def start_health_server(
     server.start()
 
 
-def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics) -> tuple[BatchScheduler, Segmenter]:
+def load(
+    settings: WorkerSettings, device: str, heartbeat: Heartbeat, metrics: WorkerMetrics
+) -> tuple[BatchScheduler, Segmenter]:
     """Load the model and warm it up on the device thread.
 
     Raises:
@@ -144,7 +194,7 @@ def load(settings: WorkerSettings, heartbeat: Heartbeat, metrics: WorkerMetrics)
         segmenter = load_segmenter(
             settings.model,
             public_id=public_id(settings.model),
-            device=settings.device,
+            device=device,
             cache=Path(cache),
             download=partial(download, settings),
             options=build_execution_options(settings),
@@ -203,41 +253,6 @@ def build_batch_limits(settings: WorkerSettings) -> BatchLimits:
     )
 
 
-def thread_count(settings: WorkerSettings, device: str) -> int:
-    """Return how many jobs run at a time: on a GPU two batches, of which one is being decoded or stored."""
-    return settings.worker_threads or (CPU_THREADS if device.startswith("cpu") else 2 * settings.max_batch_images)
-
-
-def build_job_runner(
-    settings: WorkerSettings,
-    scheduler: BatchScheduler,
-    segmenter: Segmenter,
-    metrics: WorkerMetrics,
-    worker_id: str,
-    stack: ExitStack,
-) -> JobRunner:
-    """Connect the pipeline; its threads are stopped in reverse order, the leases last."""
-    jobs = open_job_store(connect(settings), settings)
-    bucket = open_bucket(settings, retries=settings.storage_retries)
-    payloads = PayloadStore(connect(settings, decode=False))
-    leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
-    leases.start()
-    stack.callback(leases.stop)
-    follow_up = FollowUp()
-    stack.callback(follow_up.close)
-    attempts = AttemptRunner(
-        inputs=InputReader(bucket, payloads),
-        segmenter=segmenter,
-        batches=scheduler,
-        renderers=load_renderers(),
-        payloads=payloads,
-        bucket=bucket,
-        max_pixels=int(1e6 * settings.max_decode_megapixels),
-    )
-    completer = Completer(jobs, bucket, payloads, metrics)
-    return JobRunner(jobs, leases, attempts, completer, follow_up, worker_id)
-
-
 def report_setup_failed(heartbeat: Heartbeat, error: ModelUnusable) -> int:
     """Report the reason through the worker registry for a while, for callers that wait for the model; then end."""
     log.error("model_unusable", reason=str(error))
@@ -246,7 +261,7 @@ def report_setup_failed(heartbeat: Heartbeat, error: ModelUnusable) -> int:
     return 1
 
 
-def _end_while_loading(_signal: int, _frame: FrameType | None) -> None:
+def _end(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 

@@ -52,7 +52,7 @@ class Resize:
 class ModelImage:
     """One image as it is submitted to a model.
 
-    pixels: (h, w, 3) uint8 RGB; at the size of the model's input, or upright at its own size if the model has no Resize.
+    pixels: (h, w, 3) uint8 RGB; at the size of the model's input, or upright and at its own size without a Resize.
     height, width: of the upright image in pixels; the label map has this size.
     """
 

@@ -28,6 +28,11 @@ class WorkerSettings(Settings):
     band_megabytes: Annotated[int, Field(ge=0)] = Field(
         0, description="Memory for post-processing one image; 0 means 256 on a CPU and 2048 on a GPU."
     )
+    host_processes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Processes of one worker that take jobs, render and store; 0 means 1 on a CPU, and on a GPU half "
+        "of the cores, at most 8.",
+    )
     worker_threads: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Jobs that one worker runs at a time: decoding, waiting for the device, storing; 0 means 8 "

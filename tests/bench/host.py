@@ -27,6 +27,7 @@ from tests.bench.queue import servers
 from tests.bench.reference import load_embedded_segmenter
 from tests.support.images import astronaut, jpeg
 from tests.support.jobs import build_request
+from worker.batching.local import LocalBatches
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
 from worker.pipeline.attempt import AttemptRunner
@@ -149,8 +150,9 @@ def build_attempts(segmenter: InstantSegmenter, scheduler: BatchScheduler, bucke
     absent: Any = None
     return AttemptRunner(
         inputs=InputReader(bucket, absent),
-        segmenter=segmenter,
-        batches=scheduler,
+        model_revision=segmenter.revision,
+        resize=segmenter.resize,
+        batches=LocalBatches(segmenter, scheduler),
         renderers=load_renderers(),
         payloads=absent,
         bucket=bucket,

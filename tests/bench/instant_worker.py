@@ -15,7 +15,7 @@ from shared.settings import read_settings
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.jobs import FakeSegmenter
 from worker.batching.scheduler import BatchScheduler
-from worker.main import build_batch_limits, serve
+from worker.main import build_batch_limits, end_on_signal, serve, start_hosts
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
 from worker.settings import WorkerSettings
@@ -24,6 +24,7 @@ from worker.settings import WorkerSettings
 def main() -> int:
     """Serve until SIGTERM."""
     settings = read_settings(WorkerSettings)
+    end_on_signal()
     status = WorkerStatus(
         f"instant-{os.getpid()}", FakeSegmenter.model, WorkerState.LOADING, device=FakeSegmenter.device
     )
@@ -39,9 +40,10 @@ def main() -> int:
     with ExitStack() as stack:
         stack.callback(heartbeat.stop)
         heartbeat.start()
+        hosts = start_hosts(settings, FakeSegmenter.device, heartbeat, metrics, stack)
         scheduler.start().result()
         stack.callback(scheduler.stop, timeout_seconds=1)
-        serve(settings, scheduler, FakeSegmenter(), heartbeat, metrics, stack)
+        serve(settings, scheduler, FakeSegmenter(), heartbeat, hosts, stack)
     return 0
 
 

@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ from shared.storage.keys import inbox_key, object_key, result_key
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.worker import InProcessWorker, build_worker
-from worker.segmenter import Prepared
+from worker.batching.scheduler import Ticket
+from worker.segmenter import ModelImage
 from worker.steward.metrics import StewardMetrics
 from worker.steward.reconciler import Reconciler
 from worker.steward.recovery import InboxRecovery
@@ -111,9 +113,9 @@ class HookedScheduler(ImmediateScheduler):
         super().__init__(FakeSegmenter())
         self._hook = hook
 
-    def submit(self, prepared: Prepared, **kwargs: object):  # type: ignore[no-untyped-def]
+    def submit(self, image: ModelImage, **kwargs: Any) -> Ticket:
         self._hook()
-        return super().submit(prepared, **kwargs)
+        return super().submit(image, **kwargs)
 
 
 def test_a_job_produces_labels_masks_and_timings(worker: InProcessWorker) -> None:

@@ -99,9 +99,9 @@ class ImmediateScheduler:
     def announce(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def submit(self, prepared: Prepared, **_: object) -> Ticket:
+    def submit(self, image: ModelImage, *, priority: Priority, deadline: float | None) -> Ticket:
         future = Ticket()
-        (outcome,) = self._segmenter.segment([prepared])
+        (outcome,) = self._segmenter.segment([self._segmenter.prepare(image)])
         if isinstance(outcome, MaskmillError):
             future.set_exception(outcome)
         else:

@@ -12,14 +12,14 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler
-from worker.pipeline.attempt import AttemptRunner, Batches
+from worker.batching.local import Batches
+from worker.pipeline.attempt import AttemptRunner
 from worker.pipeline.completer import Completer
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.runtime.metrics import WorkerMetrics
-from worker.segmenter import Segmenter
 
 
 class ImmediateFollowUp:
@@ -37,13 +37,13 @@ class InProcessWorker:
     bucket: Bucket
     payloads: PayloadStore
     leases: LeaseKeeper
-    segmenter: Segmenter = field(default_factory=FakeSegmenter)
     batches: Batches = field(default_factory=lambda: ImmediateScheduler(FakeSegmenter()))
 
     def run(self, job_id: str) -> None:
         attempts = AttemptRunner(
             inputs=InputReader(self.bucket, self.payloads),
-            segmenter=self.segmenter,
+            model_revision=FakeSegmenter.revision,
+            resize=FakeSegmenter.resize,
             batches=self.batches,
             renderers=load_renderers(),
             payloads=self.payloads,

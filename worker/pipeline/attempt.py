@@ -1,46 +1,33 @@
 """The work of one attempt: fetch, decode, prepare, segment, render, store.  No Celery here, and no torch."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
+import numpy as np
 import structlog
 from PIL.Image import Image
 
+from shared.errors import Canceled
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
-from shared.jobs.model import JobRequest, JobState, Priority
+from shared.jobs.model import JobRequest, JobState
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.result import JobResult
 from shared.storage.bucket import Bucket
 from shared.storage.keys import object_key
+from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
 from worker.formats.rendered import Rendered
 from worker.pipeline.decode import decode
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.rendering import Renderer
-from worker.segmenter import Prepared, Segmentation, Segmenter, prepare_image
+from worker.segmenter import ModelImage, Resize, Segmentation
 
 log = structlog.get_logger()
-
-
-class Batches(Protocol):
-    """Queues prepared images for the device; implemented by worker.batching.scheduler.BatchScheduler."""
-
-    def announce(self) -> AbstractContextManager[None]:
-        """Announce an image that will be submitted within the block."""
-
-    def submit(
-        self, prepared: Prepared, *, priority: Priority, deadline: float | None, is_wanted: Callable[[], bool]
-    ) -> Ticket:
-        """Queue an image for the device; the ticket raises the image's error.
-
-        Args:
-            deadline: by time.monotonic(), or None.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +63,8 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class AttemptRunner:
     inputs: InputReader
-    segmenter: Segmenter
+    model_revision: str
+    resize: Resize | None
     batches: Batches
     renderers: Mapping[str, Renderer]
     payloads: PayloadStore
@@ -97,7 +85,7 @@ class AttemptRunner:
         with self.batches.announce():
             image, ticket = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt, priority=request.priority)
-        segmentation = ticket.result()
+        segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
@@ -134,7 +122,7 @@ class AttemptRunner:
             request,
             JobState.SUCCEEDED,
             number,
-            model_revision=self.segmenter.revision,
+            model_revision=self.model_revision,
             segments=attempt.segmentation.segments,
             masks=attempt.files["masks"].ranges if "masks" in request.formats else {},
             timings_ms=attempt.watch.timings_ms,
@@ -148,13 +136,16 @@ class AttemptRunner:
         with watch.stage("decode"):
             image = decode(data, max_pixels=self.max_pixels)
         with watch.stage("prepare"):
-            prepared = prepare_image(self.segmenter, image, request.parameters)
+            resized = np.asarray(self.resize.apply(image) if self.resize else image)
         lease.check()
         left = None if request.deadline_at is None else request.deadline_at - time.time()
         deadline = None if left is None else time.monotonic() + left
         ticket = self.batches.submit(
-            prepared, priority=request.priority, deadline=deadline, is_wanted=lambda: lease.is_held
+            ModelImage(resized, image.height, image.width, request.parameters),
+            priority=request.priority,
+            deadline=deadline,
         )
+        lease.call_when_lost(ticket.cancel)
         return image, ticket
 
     def _render(self, name: str, attempt: Attempt) -> Rendered:
@@ -163,3 +154,15 @@ class AttemptRunner:
             with attempt.watch.stage(name):
                 attempt.files[name] = self.renderers[name](attempt.segmentation, attempt.image)
         return attempt.files[name]
+
+
+def wait_for_ticket(ticket: Ticket) -> Segmentation:
+    """Return the segmentation of a ticket, or raise its error.
+
+    Raises:
+        Canceled: the ticket was canceled, because the lease was lost.
+    """
+    try:
+        return ticket.result()
+    except CancelledError as error:
+        raise Canceled("The job was canceled, or another worker has it.") from error

@@ -1,7 +1,7 @@
 """Leases of the claimed jobs: one thread renews them all and marks those that are lost."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -18,6 +18,8 @@ class Lease:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self._lost = threading.Event()
+        self._lock = threading.Lock()  # guards the next one
+        self._callbacks: list[Callable[[], object]] = []
 
     @property
     def is_held(self) -> bool:
@@ -25,7 +27,20 @@ class Lease:
 
     def lose(self) -> None:
         """Mark the lease as lost: the job was canceled, or it was requeued."""
-        self._lost.set()
+        with self._lock:
+            self._lost.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def call_when_lost(self, callback: Callable[[], object]) -> None:
+        """Call a function, which must not raise, as soon as the lease is lost; at once if it is."""
+        with self._lock:
+            is_held = self.is_held
+            if is_held:
+                self._callbacks.append(callback)
+        if not is_held:
+            callback()
 
     def check(self) -> None:
         """Raise Canceled if the lease is lost; called between stages."""

@@ -1,7 +1,7 @@
 """Normalization of 8-bit pixels through a table, on the device: it gives the bits of the image processor's arithmetic.
 
-A channel of a pixel has 256 values, so the processor's rescaling and normalization of all of them fit a small table.  The
-pixels are copied to the device as bytes, a quarter of the size of floats.
+A channel of a pixel has 256 values, so the processor's rescaling and normalization of all of them fit a small table.
+The pixels are copied to the device as bytes, a quarter of the size of floats.
 """
 
 import numpy as np

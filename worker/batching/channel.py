@@ -1,0 +1,65 @@
+"""A two-way channel of messages between a host process and its engine process, over a pair of connected sockets."""
+
+import socket
+import threading
+from multiprocessing.connection import Connection
+from typing import Self
+
+from worker.batching.messages import Message, decode, encode
+
+
+class ChannelClosed(Exception):
+    """The other process has ended, or closed the channel."""
+
+
+class Channel:
+    """Any thread may send; one thread receives."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Self:
+        """Return the channel of an inherited socket."""
+        return cls(Connection(fd))
+
+    def send(self, message: Message) -> None:
+        """Send a message; blocks while the other side does not receive.
+
+        Raises:
+            ChannelClosed: the other side has ended.
+        """
+        data = encode(message)
+        try:
+            with self._sending:
+                self._connection.send_bytes(data)
+        except OSError as error:
+            raise ChannelClosed from error
+
+    def receive(self, *, timeout_seconds: float | None = None) -> Message:
+        """Return the next message.
+
+        Raises:
+            TimeoutError: there was none in time.
+            ChannelClosed: the other side has ended.
+        """
+        try:
+            if not self._connection.poll(timeout_seconds):
+                raise TimeoutError
+            return decode(self._connection.recv_bytes())
+        except TimeoutError:
+            raise
+        except (OSError, EOFError) as error:
+            raise ChannelClosed from error
+
+    def close(self) -> None:
+        """Close this end; the other side's next call raises ChannelClosed.  For the thread that receives."""
+        with self._sending:
+            self._connection.close()
+
+
+def open_channel() -> tuple[Channel, socket.socket]:
+    """Return one end of a new channel, and the socket that a child process inherits as the other."""
+    ours, theirs = socket.socketpair()
+    return Channel.from_fd(ours.detach()), theirs

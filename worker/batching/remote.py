@@ -1,0 +1,209 @@
+"""Batches for a host process: images and label maps cross to the engine process through shared memory.
+
+No torch here.  worker/batching/service.py is the other side.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from shared.errors import EngineFailed, ModelNotReady, build_error
+from shared.jobs.model import JobState, Priority
+from worker.batching.channel import Channel, ChannelClosed
+from worker.batching.messages import (
+    Alive,
+    Announce,
+    Cancel,
+    Failed,
+    JobCompleted,
+    JobDropped,
+    Message,
+    ModelLoaded,
+    ReadinessChanged,
+    Segmented,
+    Submit,
+)
+from worker.batching.scheduler import Ticket
+from worker.segmenter import ModelImage, Segmentation
+from worker.slabs import Slab, SlabAllocator
+
+log = structlog.get_logger()
+
+# The widest label map that an engine writes.
+LABEL_MAP_BYTES_PER_PIXEL = 2
+ALIVE_INTERVAL_SECONDS = 2.0
+_ALIGNMENT = 64
+
+
+class RemoteTicket(Ticket):
+    """A ticket whose image is in the engine process; canceling it tells the engine."""
+
+    def __init__(self, cancel_remotely: Callable[[], None]) -> None:
+        super().__init__()
+        self._cancel_remotely = cancel_remotely
+
+    def cancel(self) -> bool:
+        is_canceled = super().cancel()
+        if is_canceled:
+            self._cancel_remotely()
+        return is_canceled
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An image that the engine has not replied about.  Its slab is the engine's until then, canceled or not."""
+
+    ticket: RemoteTicket
+    slab: Slab
+    request: Submit
+
+
+class RemoteBatches:
+    """Implements worker.batching.local.Batches over a channel to the engine process.
+
+    Args:
+        slabs: allocates the memory in which pixels and label maps cross.
+        allocation_timeout_seconds: how long a submission waits for free memory.
+    """
+
+    def __init__(self, channel: Channel, slabs: SlabAllocator, *, allocation_timeout_seconds: float) -> None:
+        self._channel = channel
+        self._slabs = slabs
+        self._allocation_timeout_seconds = allocation_timeout_seconds
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()  # guards the next two
+        self._pending: dict[int, _Pending] = {}
+        self._is_closed = False
+
+    @contextmanager
+    def announce(self) -> Iterator[None]:
+        self._send(Announce(+1))
+        try:
+            yield
+        finally:
+            self._send(Announce(-1))
+
+    def submit(self, image: ModelImage, *, priority: Priority, deadline: float | None) -> Ticket:
+        """Copy the pixels to shared memory and queue the image.
+
+        Raises:
+            SharedMemoryFull: no memory was free in time.
+            ImageTooLarge: the image never fits.
+        """
+        pixels_bytes = -(-image.pixels.nbytes // _ALIGNMENT) * _ALIGNMENT
+        nbytes = pixels_bytes + LABEL_MAP_BYTES_PER_PIXEL * image.height * image.width
+        slab = self._slabs.allocate(nbytes, timeout_seconds=self._allocation_timeout_seconds)
+        self._slabs.pool.view(slab, image.pixels.shape, np.uint8)[:] = image.pixels
+        request = Submit(
+            id=next(self._ids),
+            offset=slab.offset,
+            rows=image.pixels.shape[0],
+            columns=image.pixels.shape[1],
+            label_map_offset=slab.offset + pixels_bytes,
+            height=image.height,
+            width=image.width,
+            parameters=image.parameters,
+            priority=priority,
+            deadline=deadline,
+        )
+        pending = _Pending(RemoteTicket(lambda: self._send(Cancel(request.id))), slab, request)
+        with self._lock:
+            is_open = not self._is_closed
+            if is_open:
+                self._pending[request.id] = pending
+        if is_open:
+            self._send(request)
+        else:
+            self._fail_as_lost(pending)
+        return pending.ticket
+
+    def receive(self) -> None:
+        """Complete tickets until the engine process ends; then fail the others with ModelNotReady, and return."""
+        with suppress(ChannelClosed):
+            while True:
+                self._handle(self._channel.receive())
+        with self._lock:
+            self._is_closed = True
+            lost, self._pending = list(self._pending.values()), {}
+        for pending in lost:
+            self._fail_as_lost(pending)
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Segmented():
+                self._complete(self._take(message.id), message)
+            case Failed():
+                self._fail(self._take(message.id), build_error(message.code, message.message))
+            case _:
+                log.error("message_unexpected", kind=message.kind)
+
+    def _take(self, request_id: int) -> _Pending:
+        with self._lock:
+            return self._pending.pop(request_id)
+
+    def _complete(self, pending: _Pending, reply: Segmented) -> None:
+        """Copy the label map out of shared memory, free it and complete the ticket."""
+        request = pending.request
+        offset = request.label_map_offset - pending.slab.offset
+        label_map = np.empty((request.height, request.width), np.uint16 if reply.is_wide else np.uint8)
+        part = Slab(request.label_map_offset, pending.slab.nbytes - offset)
+        label_map[:] = self._slabs.pool.view(part, label_map.shape, label_map.dtype)
+        self._slabs.free(pending.slab)
+        ticket = pending.ticket
+        ticket.wait_ms, ticket.device_ms = reply.wait_ms, reply.device_ms
+        if ticket.set_running_or_notify_cancel():
+            ticket.set_result(Segmentation(label_map, reply.segments))
+
+    def _fail_as_lost(self, pending: _Pending) -> None:
+        self._fail(pending, ModelNotReady("The process that runs the model has ended; try again."))
+
+    def _fail(self, pending: _Pending, error: Exception) -> None:
+        self._slabs.free(pending.slab)
+        if pending.ticket.set_running_or_notify_cancel():
+            pending.ticket.set_exception(error)
+
+    def _send(self, message: Message) -> None:
+        # receive() fails the tickets when the engine has ended.
+        with suppress(ChannelClosed):
+            self._channel.send(message)
+
+
+class RemoteObserver:
+    """Sends what happens to jobs to the engine process, which has the worker's metrics and its heartbeat."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
+        self._send(JobCompleted(priority, state, code, timings_ms))
+
+    def job_dropped(self, reason: str) -> None:
+        self._send(JobDropped(reason))
+
+    def report_ready(self, is_ready: bool) -> None:
+        self._send(ReadinessChanged(is_ready))
+
+    def report_alive(self) -> None:
+        self._send(Alive())
+
+    def _send(self, message: Message) -> None:
+        with suppress(ChannelClosed):
+            self._channel.send(message)
+
+
+def wait_for_model(channel: Channel) -> ModelLoaded:
+    """Return the model of the engine, as soon as it is loaded.
+
+    Raises:
+        ChannelClosed: the engine process has ended.
+        EngineFailed: it sent something else.
+    """
+    message = channel.receive()
+    if not isinstance(message, ModelLoaded):
+        raise EngineFailed(f"The engine sent {message.kind} before its model")
+    return message

@@ -1,0 +1,152 @@
+"""The engine's side of one host process: images that arrive over a channel are queued, and their results sent back.
+
+worker/batching/remote.py is the other side.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, suppress
+
+import numpy as np
+import structlog
+
+from shared.errors import Canceled, EngineFailed, MaskmillError
+from worker.batching.channel import Channel, ChannelClosed
+from worker.batching.local import Batches
+from worker.batching.messages import Announce, Cancel, Failed, Message, ModelLoaded, Segmented, Submit
+from worker.batching.scheduler import Ticket
+from worker.segmenter import LabelMap, ModelImage
+from worker.slabs import Slab, SlabPool
+
+log = structlog.get_logger()
+
+# A host that is silent for longer is hung: it reports at a fifteenth of this interval.
+HOST_TIMEOUT_SECONDS = 30.0
+
+Outcome = tuple[Submit, Ticket]
+
+
+class HostConnection:
+    """Serves one host process until it ends.
+
+    Args:
+        pool: the shared memory of this host.
+        batches: where its images are queued.
+        preparing: runs the submissions of a model that prepares images itself, which takes long; otherwise they run on
+            the thread that receives.
+        handle: called with every message that is not about an image.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        pool: SlabPool,
+        batches: Batches,
+        *,
+        preparing: Executor | None,
+        handle: Callable[[Message], None],
+    ) -> None:
+        self._channel = channel
+        self._pool = pool
+        self._batches = batches
+        self._preparing = preparing
+        self._handle = handle
+        self._announced: list[AbstractContextManager[None]] = []
+        self._tickets: dict[int, Ticket] = {}
+        self._done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+
+    def serve(self, model: ModelLoaded) -> None:
+        """Tell the host of the loaded model, receive until it ends, then cancel its images.
+
+        Raises:
+            TimeoutError: the host is hung.
+        """
+        # Replies are sent on a thread of their own: the device thread must not wait for a host that does not receive.
+        replying = threading.Thread(target=self._reply, name="host-replies", daemon=True)
+        replying.start()
+        with ExitStack() as stack:
+            stack.callback(self._channel.close)
+            stack.callback(replying.join)
+            stack.callback(self._done.put, None)
+            stack.callback(self._withdraw)
+            with suppress(ChannelClosed):
+                self._channel.send(model)
+                while True:
+                    self._receive()
+
+    def _receive(self) -> None:
+        match self._channel.receive(timeout_seconds=HOST_TIMEOUT_SECONDS):
+            case Submit() as request:
+                if self._preparing:
+                    self._preparing.submit(self._submit, request)
+                else:
+                    self._submit(request)
+            case Cancel(id=request_id):
+                if ticket := self._tickets.get(request_id):
+                    ticket.cancel()
+            case Announce(count=count):
+                self._announce(count)
+            case message:
+                self._handle(message)
+
+    def _submit(self, request: Submit) -> None:
+        """Queue an image; whatever happens to it, there will be one outcome."""
+        try:
+            ticket = self._batches.submit(
+                self._build_image(request), priority=request.priority, deadline=request.deadline
+            )
+        except Exception:
+            log.exception("image_not_queued")
+            ticket = Ticket()
+            ticket.set_exception(EngineFailed("The model could not prepare this image"))
+        self._tickets[request.id] = ticket
+        ticket.add_done_callback(lambda _: self._done.put((request, ticket)))
+
+    def _build_image(self, request: Submit) -> ModelImage:
+        shape = request.rows, request.columns, 3
+        pixels = self._pool.view(self._part(request.offset), shape, np.uint8)
+        return ModelImage(pixels, request.height, request.width, request.parameters)
+
+    def _announce(self, count: int) -> None:
+        if count > 0:
+            announcement = self._batches.announce()
+            announcement.__enter__()
+            self._announced.append(announcement)
+        elif self._announced:
+            self._announced.pop().__exit__(None, None, None)
+
+    def _withdraw(self) -> None:
+        """Forget what a host that has ended announced and submitted; what is on the device runs on."""
+        while self._announced:
+            self._announce(-1)
+        for ticket in list(self._tickets.values()):
+            ticket.cancel()
+
+    def _reply(self) -> None:
+        while (outcome := self._done.get()) is not None:
+            request, ticket = outcome
+            self._tickets.pop(request.id, None)
+            with suppress(ChannelClosed):
+                self._channel.send(self._build_reply(request, ticket))
+
+    def _build_reply(self, request: Submit, ticket: Ticket) -> Segmented | Failed:
+        if ticket.cancelled():
+            return Failed(request.id, Canceled.code, "The job was canceled")
+        error = ticket.exception()
+        if error is not None:
+            code = error.code if isinstance(error, MaskmillError) else EngineFailed.code
+            return Failed(request.id, code, str(error))
+        result = ticket.result()
+        self._write_label_map(request, result.label_map)
+        is_wide = result.label_map.dtype == np.uint16
+        return Segmented(request.id, result.segments, is_wide, ticket.wait_ms, ticket.device_ms)
+
+    def _write_label_map(self, request: Submit, label_map: LabelMap) -> None:
+        shape = request.height, request.width
+        self._pool.view(self._part(request.label_map_offset), shape, label_map.dtype)[:] = label_map
+
+    def _part(self, offset: int) -> Slab:
+        """Return the rest of the pool from an offset, so that a view may not exceed the pool."""
+        return Slab(offset, self._pool.size_bytes - offset)

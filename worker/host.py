@@ -1,0 +1,151 @@
+"""Composition root of a host process:  python -m worker.host WORKER_ID NUMBER CHANNEL_FD POOL_FD POOL_BYTES
+
+A host takes messages, claims jobs, fetches and decodes images, and renders and stores results; the engine process that
+started it (worker/main.py) runs the model.  No torch here.  It ends when it is told to, or when the engine has ended.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import structlog
+
+from shared.broker.app import consume, make_celery
+from shared.jobs.messages import queue_name
+from shared.jobs.model import Priority
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import open_job_store
+from shared.logs import configure_logging
+from shared.redis_client import connect
+from shared.settings import read_settings
+from shared.storage.bucket import open_bucket
+from worker.batching.channel import Channel, ChannelClosed
+from worker.batching.messages import ModelLoaded
+from worker.batching.remote import ALIVE_INTERVAL_SECONDS, RemoteBatches, RemoteObserver, wait_for_model
+from worker.pipeline.attempt import AttemptRunner
+from worker.pipeline.completer import Completer
+from worker.pipeline.follow_up import FollowUp
+from worker.pipeline.inputs import InputReader
+from worker.pipeline.job import JobRunner
+from worker.pipeline.leases import LeaseKeeper
+from worker.pipeline.rendering import load_renderers
+from worker.pipeline.task import register
+from worker.runtime.lifecycle import follow_celery
+from worker.runtime.sizing import count_host_threads
+from worker.settings import WorkerSettings
+from worker.slabs import SlabAllocator, SlabPool
+
+log = structlog.get_logger()
+
+# For jobs that lost their engine to be returned to the queue.
+ENGINE_LOST_EXIT_SECONDS = 5.0
+ENGINE_LOST_EXIT_CODE = 75
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a host until SIGTERM, or until its engine ends."""
+    chosen = parse_arguments(arguments)
+    settings = read_settings(WorkerSettings)
+    configure_logging(settings, process="worker", worker=chosen.worker_id, host=str(chosen.number))
+    channel = Channel.from_fd(chosen.channel_fd)
+    pool = SlabPool.attach(chosen.pool_fd, chosen.pool_bytes)
+    try:
+        model = wait_for_model(channel)
+    except ChannelClosed:
+        return 0
+    with ExitStack() as stack:
+        batches = RemoteBatches(channel, SlabAllocator(pool), allocation_timeout_seconds=settings.batch_timeout_seconds)
+        start_receiving(batches)
+        serve(settings, chosen, model, batches, RemoteObserver(channel), stack)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker.host", description="Started by worker.main.")
+    parser.add_argument("worker_id")
+    for name in ("number", "channel_fd", "pool_fd", "pool_bytes"):
+        parser.add_argument(name, type=int)
+    return parser.parse_args(arguments)
+
+
+def start_receiving(batches: RemoteBatches) -> None:
+    """Receive the engine's replies on a thread; end this process once the engine has ended."""
+
+    def receive() -> None:
+        batches.receive()
+        log.warning("engine_lost")
+        timer = threading.Timer(ENGINE_LOST_EXIT_SECONDS, os._exit, args=(ENGINE_LOST_EXIT_CODE,))
+        timer.daemon = True
+        timer.start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=receive, name="engine-replies", daemon=True).start()
+
+
+def serve(
+    settings: WorkerSettings,
+    chosen: argparse.Namespace,
+    model: ModelLoaded,
+    batches: RemoteBatches,
+    observer: RemoteObserver,
+    stack: ExitStack,
+) -> None:
+    """Run jobs until SIGTERM."""
+    report_alive(observer, stack)
+    follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds)
+    app = make_celery(settings)
+    register(app, build_job_runner(settings, chosen.worker_id, model, batches, observer, stack).run)
+    queues = [queue_name(model.model, priority) for priority in Priority]
+    name = f"{chosen.worker_id}-{chosen.number}"
+    consume(app, queues=queues, threads=count_host_threads(settings, model.device), name=name)
+
+
+def report_alive(observer: RemoteObserver, stack: ExitStack) -> None:
+    """Tell the engine at a fixed interval that this process is neither hung nor stopped."""
+    stopped = threading.Event()
+    stack.callback(stopped.set)
+
+    def report() -> None:
+        while not stopped.wait(ALIVE_INTERVAL_SECONDS):
+            observer.report_alive()
+
+    threading.Thread(target=report, name="alive", daemon=True).start()
+
+
+def build_job_runner(
+    settings: WorkerSettings,
+    worker_id: str,
+    model: ModelLoaded,
+    batches: RemoteBatches,
+    observer: RemoteObserver,
+    stack: ExitStack,
+) -> JobRunner:
+    """Connect the pipeline; its threads are stopped in reverse order, the leases last."""
+    jobs = open_job_store(connect(settings), settings)
+    bucket = open_bucket(settings, retries=settings.storage_retries)
+    payloads = PayloadStore(connect(settings, decode=False))
+    leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
+    leases.start()
+    stack.callback(leases.stop)
+    follow_up = FollowUp()
+    stack.callback(follow_up.close)
+    attempts = AttemptRunner(
+        inputs=InputReader(bucket, payloads),
+        model_revision=model.revision,
+        resize=model.resize,
+        batches=batches,
+        renderers=load_renderers(),
+        payloads=payloads,
+        bucket=bucket,
+        max_pixels=int(1e6 * settings.max_decode_megapixels),
+    )
+    completer = Completer(jobs, bucket, payloads, observer)
+    return JobRunner(jobs, leases, attempts, completer, follow_up, worker_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,214 @@
+"""The host processes of a worker: started, served, watched, restarted with backoff, and drained.
+
+A host inherits one end of a channel and a pool of shared memory; the kernel frees both when the last process that has
+them ends, however it ends.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from shared.jobs.model import JobState, Priority
+from worker.batching.channel import Channel, open_channel
+from worker.batching.local import Batches
+from worker.batching.messages import JobCompleted, JobDropped, Message, ModelLoaded, ReadinessChanged
+from worker.batching.service import HostConnection
+from worker.slabs import SlabPool
+
+log = structlog.get_logger()
+
+INITIAL_BACKOFF_SECONDS = 0.25
+MAX_BACKOFF_SECONDS = 10.0
+# An exit after this long starts a new count of consecutive exits.
+MIN_HEALTHY_SECONDS = 30.0
+MAX_CONSECUTIVE_EXITS = 6
+# For a host that has been killed, or whose channel has closed because it ends.
+EXIT_SECONDS = 5.0
+
+
+class JobObserver(Protocol):
+    """Receives what happens to jobs in the hosts; implemented by worker/runtime/metrics.py."""
+
+    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None: ...
+
+    def job_dropped(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcess:
+    """A running host, and this process's ends of what it inherited."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    pool: SlabPool
+
+    @classmethod
+    def start(cls, number: int, command: Sequence[str], pool_bytes: int) -> "HostProcess":
+        """Start `command` with the descriptors of a channel and a pool appended to its arguments."""
+        channel, theirs = open_channel()
+        pool = SlabPool.create(pool_bytes)
+        with theirs:
+            arguments = [str(number), str(theirs.fileno()), str(pool.fd), str(pool.size_bytes)]
+            process = subprocess.Popen([*command, *arguments], pass_fds=(theirs.fileno(), pool.fd))
+        return cls(number, process, channel, pool)
+
+    def end(self) -> int:
+        """Wait until the host has ended, or kill it; return its exit code, negative for a signal."""
+        self.pool.close()
+        try:
+            return self.process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class HostProcesses:
+    """All hosts of a worker.
+
+    Args:
+        count: how many there are.
+        command: starts one; see HostProcess.start().
+        pool_bytes: bound of the shared memory of one host.
+        observer: receives what happens to jobs.
+        report_ready: called with whether any host takes messages, whenever that changes.
+        report_failing: called once if hosts exit again and again soon after their start.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        command: Sequence[str],
+        *,
+        pool_bytes: int,
+        observer: JobObserver,
+        report_ready: Callable[[bool], object],
+        report_failing: Callable[[], object],
+    ) -> None:
+        self._command = command
+        self._pool_bytes = pool_bytes
+        self._observer = observer
+        self._report_ready = report_ready
+        self._report_failing = report_failing
+        self._lock = threading.Lock()  # guards the next three
+        self._hosts = {number: self._start(number) for number in range(1, count + 1)}
+        self._ready: set[int] = set()
+        self._draining = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [host.process.pid for host in self._hosts.values()]
+
+    def serve(self, model: ModelLoaded, batches: Batches, *, preparing: Executor | None = None) -> None:
+        """Let the hosts take jobs for a model that is loaded; returns at once."""
+        for number in list(self._hosts):
+            thread = threading.Thread(
+                target=self._supervise, args=(number, model, batches, preparing), name=f"host-{number}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Let each host finish its jobs and end; kill those that do not in time.  Return whether all ended in order."""
+        deadline = time.monotonic() + timeout_seconds
+        self._signal(signal.SIGTERM)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        is_drained = not any(thread.is_alive() for thread in self._threads)
+        self.kill()
+        return is_drained
+
+    def kill(self) -> None:
+        """End all hosts at once; their jobs stall."""
+        self._signal(signal.SIGKILL)
+        for thread in self._threads:
+            thread.join(EXIT_SECONDS)
+        for host in self._hosts.values():
+            host.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with self._lock:
+            self._draining.set()
+            for host in self._hosts.values():
+                host.process.send_signal(number)
+
+    def _start(self, number: int) -> HostProcess:
+        return HostProcess.start(number, self._command, self._pool_bytes)
+
+    def _supervise(self, number: int, model: ModelLoaded, batches: Batches, preparing: Executor | None) -> None:
+        """Serve a host; when it has ended, start and serve its successor, until the worker drains."""
+        consecutive_exits = 0
+        while True:
+            started_at = time.monotonic()
+            self._serve_one(self._hosts[number], model, batches, preparing)
+            if self._draining.is_set():
+                return
+            was_healthy = time.monotonic() - started_at >= MIN_HEALTHY_SECONDS
+            consecutive_exits = 1 if was_healthy else consecutive_exits + 1
+            if consecutive_exits >= MAX_CONSECUTIVE_EXITS:
+                self._report_failing()
+                return
+            self._draining.wait(min(INITIAL_BACKOFF_SECONDS * 2 ** (consecutive_exits - 1), MAX_BACKOFF_SECONDS))
+            if not self._restart(number):
+                return
+
+    def _serve_one(self, host: HostProcess, model: ModelLoaded, batches: Batches, preparing: Executor | None) -> None:
+        connection = HostConnection(
+            host.channel,
+            host.pool,
+            batches,
+            preparing=preparing,
+            handle=lambda message: self._handle(host.number, message),
+        )
+        try:
+            connection.serve(model)
+        except TimeoutError:
+            log.error("host_hung", host=host.number)
+            host.process.kill()
+        except Exception:
+            log.exception("host_connection_failed", host=host.number)
+            host.process.kill()
+        self._change_ready(host.number, False)
+        code = host.end()
+        if not self._draining.is_set():
+            log.error("host_ended", host=host.number, exit_code=code)
+
+    def _restart(self, number: int) -> bool:
+        """Start a host again; False if the worker drains."""
+        with self._lock:
+            if self._draining.is_set():
+                return False
+            self._hosts[number] = self._start(number)
+            return True
+
+    def _handle(self, number: int, message: Message) -> None:
+        match message:
+            case JobCompleted():
+                self._observer.job_completed(message.priority, message.state, message.code, message.timings_ms)
+            case JobDropped():
+                self._observer.job_dropped(message.reason)
+            case ReadinessChanged(is_ready=is_ready):
+                self._change_ready(number, is_ready)
+
+    def _change_ready(self, number: int, is_ready: bool) -> None:
+        with self._lock:
+            was_any_ready = bool(self._ready)
+            (self._ready.add if is_ready else self._ready.discard)(number)
+            is_any_ready = bool(self._ready)
+        if is_any_ready != was_any_ready:
+            self._report_ready(is_any_ready)
+
+
+def build_host_command(worker_id: str) -> list[str]:
+    """Return the command that starts a host, but for the arguments that HostProcess.start() adds."""
+    return [sys.executable, "-m", "worker.host", worker_id]

@@ -1,7 +1,9 @@
 """A two-way channel of messages between a host process and its engine process, over a pair of connected sockets."""
 
+import os
 import socket
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Self
 
@@ -53,8 +55,13 @@ class Channel:
         except (OSError, EOFError) as error:
             raise ChannelClosed from error
 
+    def shut_down(self) -> None:
+        """End the conversation: receive() raises ChannelClosed, here and on the other side."""
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Close this end; the other side's next call raises ChannelClosed.  For the thread that receives."""
+        """Free the descriptor; for the thread that receives, when it has ended to do so."""
         with self._sending:
             self._connection.close()
 

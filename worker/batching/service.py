@@ -37,6 +37,7 @@ class HostConnection:
         preparing: runs the submissions of a model that prepares images itself, which takes long; otherwise they run on
             the thread that receives.
         handle: called with every message that is not about an image.
+        timeout_seconds: a host that is silent for longer is hung.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class HostConnection:
         *,
         preparing: Executor | None,
         handle: Callable[[Message], None],
+        timeout_seconds: float = HOST_TIMEOUT_SECONDS,
     ) -> None:
         self._channel = channel
         self._pool = pool
         self._batches = batches
         self._preparing = preparing
         self._handle = handle
+        self._timeout_seconds = timeout_seconds
         self._announced: list[AbstractContextManager[None]] = []
         self._tickets: dict[int, Ticket] = {}
         self._done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
@@ -77,7 +80,7 @@ class HostConnection:
                     self._receive()
 
     def _receive(self) -> None:
-        match self._channel.receive(timeout_seconds=HOST_TIMEOUT_SECONDS):
+        match self._channel.receive(timeout_seconds=self._timeout_seconds):
             case Submit() as request:
                 if self._preparing:
                     self._preparing.submit(self._submit, request)

@@ -1,14 +1,19 @@
-"""A worker with a fake segmenter that returns at once:  python -m tests.bench.instant_worker
+"""A worker with a fake segmenter that returns at once:  python -m tests.bench.instant_worker [BATCH_SECONDS]
 
-Everything else is the real worker's code: Celery, leases, batching, rendering and storing.
+Everything else is the real worker's code: host processes, Celery, leases, batching, rendering and storing.  With
+BATCH_SECONDS each batch takes so long.
 """
 
 import os
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from shared.errors import MaskmillError
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
@@ -18,11 +23,24 @@ from worker.batching.scheduler import BatchScheduler
 from worker.main import build_batch_limits, end_on_signal, serve, start_hosts
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
+from worker.segmenter import Prepared, Segmentation
 from worker.settings import WorkerSettings
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class PacedSegmenter(FakeSegmenter):
+    """A fake segmenter whose batches take a fixed time."""
+
+    batch_seconds: float
+
+    def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
+        time.sleep(self.batch_seconds)
+        return super().segment(batch)
+
+
+def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM."""
+    segmenter = PacedSegmenter(float(arguments[0]) if arguments else 0.0)
     settings = read_settings(WorkerSettings)
     end_on_signal()
     status = WorkerStatus(
@@ -32,7 +50,7 @@ def main() -> int:
     metrics = WorkerMetrics(CollectorRegistry())
     heartbeat = Heartbeat(WorkerRegistry(connect(settings)), status)
     scheduler = BatchScheduler(
-        FakeSegmenter(),
+        segmenter,
         build_batch_limits(settings),
         observer=metrics,
         batch_timeout_seconds=settings.batch_timeout_seconds,
@@ -43,9 +61,9 @@ def main() -> int:
         hosts = start_hosts(settings, FakeSegmenter.device, heartbeat, metrics, stack)
         scheduler.start().result()
         stack.callback(scheduler.stop, timeout_seconds=1)
-        serve(settings, scheduler, FakeSegmenter(), heartbeat, hosts, stack)
+        serve(settings, scheduler, segmenter, heartbeat, hosts, stack)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

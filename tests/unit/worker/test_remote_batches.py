@@ -197,7 +197,7 @@ def test_the_memory_of_a_canceled_image_on_the_device_stays_until_the_engine_rep
 
 
 def test_a_submission_waits_for_memory_and_fails_if_there_is_none_in_time(pair: Pair) -> None:
-    half = np.zeros((POOL_BYTES // 2 // 300, 100, 3), np.uint8)
+    half = np.zeros((POOL_BYTES // 2 // 300 + 1, 100, 3), np.uint8)
     half[0, 0, 0] = 1
     first = pair.submit(half)
     assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)

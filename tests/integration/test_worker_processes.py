@@ -1,0 +1,181 @@
+"""A real worker of an engine process and two hosts: what a killed, hung or ended process costs.
+
+The segmenter is a fake whose batches take a fixed time; everything else is real.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from deploy.local.processes import Process
+from shared.broker.envelope import encode_message
+from shared.broker.queues import JobQueue
+from shared.jobs.model import Job, JobRequest, JobState
+from shared.jobs.store import JobStore, open_job_store
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.keys import inbox_key
+from shared.worker_registry import WorkerRegistry, WorkerState
+from tests.support.jobs import build_request, png
+from tests.support.polling import wait_until
+from worker.steward.metrics import StewardMetrics
+from worker.steward.reconciler import Reconciler
+
+START_SECONDS = 60.0
+LEASE_SECONDS = 1.5
+HOSTS = 2
+
+
+@dataclass(frozen=True)
+class WorkerUnderTest:
+    """A worker, and the stores that it shares with this process."""
+
+    process: Process
+    jobs: JobStore
+    bucket: Bucket
+    registry: WorkerRegistry
+
+    def submit(self) -> JobRequest:
+        request = build_request(formats=("labels",))
+        self.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+        self.jobs.create(request, message=encode_message(request))
+        return request
+
+    def get(self, request: JobRequest) -> Job:
+        return self.jobs.get(request.id)
+
+    def wait_for(self, state: JobState, *requests: JobRequest, seconds: float = 20.0) -> None:
+        wait_until(lambda: all(self.get(request).state is state for request in requests), seconds=seconds)
+
+    def wait_ready(self) -> None:
+        wait_until(self.is_ready, seconds=START_SECONDS)
+
+    def is_ready(self) -> bool:
+        self.process.check_alive()
+        return any(worker.state is WorkerState.READY for worker in self.registry.snapshot().workers)
+
+    def list_hosts(self) -> list[int]:
+        """Return the process ids of the engine's children."""
+        # A child is listed by the thread that started it.
+        by_thread = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for children in by_thread for pid in children.read_text().split()]
+
+    def build_reconciler(self, settings: Settings) -> Reconciler:
+        metrics = StewardMetrics(CollectorRegistry())
+        return Reconciler(self.jobs, self.bucket, JobQueue(connect(settings)), metrics, orphaned_after_seconds=0.2)
+
+
+StartWorker = Callable[[float], AbstractContextManager[WorkerUnderTest]]
+
+
+@pytest.fixture
+def settings(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
+    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
+    return Settings(redis_url=clean_redis, lease_seconds=LEASE_SECONDS, **storage)
+
+
+@pytest.fixture
+def start_worker(settings: Settings, storage_env: Mapping[str, str], tmp_path: Path) -> StartWorker:
+    """Return a context manager that runs a worker whose batches take a number of seconds."""
+
+    @contextmanager
+    def start(batch_seconds: float) -> Iterator[WorkerUnderTest]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+        env = {
+            **environment,
+            **storage_env,
+            "MASKMILL_REDIS_URL": settings.redis_url,
+            "MASKMILL_LEASE_SECONDS": str(LEASE_SECONDS),
+            "MASKMILL_HOST_PROCESSES": str(HOSTS),
+            "MASKMILL_DRAIN_SECONDS": "10",
+            "MASKMILL_LOG_FORMAT": "json",
+        }
+        command = [sys.executable, "-m", "tests.bench.instant_worker", str(batch_seconds)]
+        jobs = open_job_store(connect(settings), settings)
+        with Process("The worker", command, log=tmp_path / "worker.log", env=env) as process:
+            worker = WorkerUnderTest(process, jobs, open_bucket(settings), WorkerRegistry(connect(settings)))
+            worker.wait_ready()
+            yield worker
+            process.kill()
+
+    return start
+
+
+def test_a_killed_host_costs_its_jobs_one_attempt_and_is_replaced(
+    start_worker: StartWorker, settings: Settings
+) -> None:
+    with start_worker(0.5) as worker:
+        reconciler = worker.build_reconciler(settings)
+        hosts = worker.list_hosts()
+        requests = [worker.submit() for _ in range(8)]
+        worker.wait_for(JobState.RUNNING, *requests[:2])
+
+        os.kill(hosts[0], signal.SIGKILL)
+
+        def is_finished() -> bool:
+            reconciler.requeue_stalled()
+            reconciler.republish_orphaned()
+            return all(worker.get(request).state is JobState.SUCCEEDED for request in requests)
+
+        wait_until(is_finished, seconds=30)
+        assert max(worker.get(request).attempt for request in requests) <= 2
+        wait_until(lambda: len(worker.list_hosts()) == HOSTS)
+        assert worker.is_ready()
+
+
+def test_a_killed_engine_returns_its_jobs_at_once_and_leaves_no_process(start_worker: StartWorker) -> None:
+    with start_worker(5.0) as worker:
+        hosts = worker.list_hosts()
+        requests = [worker.submit() for _ in range(4)]
+        worker.wait_for(JobState.RUNNING, *requests)
+
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+        worker.wait_for(JobState.QUEUED, *requests, seconds=LEASE_SECONDS)
+        wait_until(lambda: not any(is_running(pid) for pid in hosts), seconds=10)
+        assert {worker.get(request).stalls for request in requests} == {0}
+
+
+def test_a_worker_finishes_its_jobs_on_sigterm(start_worker: StartWorker) -> None:
+    with start_worker(1.0) as worker:
+        requests = [worker.submit() for _ in range(4)]
+        worker.wait_for(JobState.RUNNING, *requests)
+
+        os.kill(worker.process.pid, signal.SIGTERM)
+
+        wait_until(lambda: not worker.process.is_alive, seconds=15)
+        assert worker.process.exit_code == 0
+        assert {worker.get(request).state for request in requests} == {JobState.SUCCEEDED}
+        assert not worker.registry.snapshot().workers
+
+
+def test_no_process_keeps_shared_memory_after_a_kill(start_worker: StartWorker) -> None:
+    with start_worker(0.0) as worker:
+        first = worker.list_hosts()
+        before = count_slab_files(worker.process.pid)
+
+        os.kill(first[0], signal.SIGKILL)
+        wait_until(lambda: len(worker.list_hosts()) == HOSTS and first[0] not in worker.list_hosts())
+
+        wait_until(lambda: count_slab_files(worker.process.pid) == before)
+
+
+def count_slab_files(pid: int) -> int:
+    """Return how many pools of shared memory a process has open."""
+    return sum("maskmill-slabs" in str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -27,6 +27,7 @@
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
     - SharedMemoryFull     the worker had no shared memory free for the image
+    - DecodersBusy         the worker had no memory free to decode the image
     - DecoderLost          the process that decoded the image was killed from outside
     - DeadlineExceeded     there was no result before the deadline
   x WorkerFault            a fault of the service
@@ -196,6 +197,10 @@ class ModelNotReady(Unavailable):
 
 class SharedMemoryFull(Unavailable):
     code = "shared_memory_full"
+
+
+class DecodersBusy(Unavailable):
+    code = "decoders_busy"
 
 
 class DecoderLost(Unavailable):

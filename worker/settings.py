@@ -48,6 +48,16 @@ class WorkerSettings(Settings):
     max_decode_megapixels: Annotated[float, Field(gt=0)] = Field(
         128.0, description="The worker refuses larger images, whatever the gateway accepted."
     )
+    max_decode_megabytes: Annotated[float, Field(ge=64)] = Field(
+        1600.0,
+        description="Memory for all images that one host process decodes at a time. An image that takes more than 7/8 "
+        "of it is refused; JPEG, PNG and TIFF take 4 to 10 bytes a pixel, WebP 12.",
+    )
+    max_decode_seconds: Annotated[float, Field(gt=0)] = Field(
+        5.0,
+        description="CPU time for decoding one image, in addition to a quarter of a second a megapixel; an image that "
+        "takes more is refused.",
+    )
     storage_retries: Annotated[int, Field(ge=0)] = Field(
         2, description="How often a worker repeats a failed call to the object store before it releases the job."
     )

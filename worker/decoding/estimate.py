@@ -1,0 +1,85 @@
+"""An upper bound of the memory that decoding takes, from the header of a file.
+
+The figures were measured (tests/unit/worker/test_decoding_estimate.py compares them with the memory of a process).
+"""
+
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from shared.images import upright_transpose
+from worker.decoding.jpeg_scans import has_separate_scans
+from worker.decoding.request import Size
+
+_FIXED_BYTES = 4_000_000  # of codecs, row buffers and Python, whatever the size
+_RGB_BYTES = 4  # Pillow pads pixels of several channels to 4 bytes
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
+# libwebp: two canvases, and either the frame's own pixels or the copy that Python gets, of 4 bytes each.
+_WEBP_BYTES = 12
+_COEFFICIENT_BYTES = 2
+_ROWS_PER_STRIP, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE, _TILE_WIDTH, _TILE_LENGTH = 278, 277, 258, 322, 323
+
+
+def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[Size, ...]) -> int:
+    """Return the most bytes that a decoder takes for an image, the file included, the outputs in the pool not.
+
+    Args:
+        image: parsed, not decoded; a JPEG may be set to a fraction of its size by draft().
+        data: the file.
+        size: of the whole image before draft(); (width, height), in any orientation.
+        outputs: (width, height) of each.
+    """
+    pixels = image.width * image.height
+    kept = _PIXEL_BYTES.get(image.mode, 4)
+    decoding = pixels * kept + _codec_bytes(image, data, size)
+    transposing = 2 * pixels * kept if upright_transpose(image) is not None else 0
+    converting = pixels * (kept + _RGB_BYTES) if image.mode != "RGB" or isinstance(image, WebPImageFile) else 0
+    resizing = pixels * _RGB_BYTES + max(_resizing_bytes(image, output) for output in outputs)
+    copies_of_file = 4 if isinstance(image, WebPImageFile) else 1
+    return _FIXED_BYTES + copies_of_file * len(data) + max(decoding, transposing, converting, resizing)
+
+
+def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
+    """Return what the codec takes beside the pixels of the image."""
+    match image:
+        case WebPImageFile():
+            return (_WEBP_BYTES - _PIXEL_BYTES.get(image.mode, 4)) * image.width * image.height
+        case JpegImageFile():
+            return _coefficient_bytes(image, data, size)
+        case TiffImageFile():
+            turned = _PIXEL_BYTES.get(image.mode, 4) if upright_transpose(image) is not None else 0
+            return _strip_bytes(image) + turned * image.width * image.height  # Pillow transposes it while it loads
+    return 0
+
+
+def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:
+    """Return the length of all DCT coefficients, which are kept if there are several scans."""
+    if not (image.info.get("progressive") or has_separate_scans(data, image.layers)):
+        return 0
+    factors = [(horizontal, vertical) for _, horizontal, vertical, _ in image.layer]
+    most = max(h for h, _ in factors) * max(v for _, v in factors)
+    samples = sum(h * v for h, v in factors) / most
+    padded = (size[0] + 32) * (size[1] + 32)
+    return int(_COEFFICIENT_BYTES * samples * padded)
+
+
+def _strip_bytes(image: TiffImageFile) -> int:
+    """Return the length of one decoded strip or tile, as libtiff holds it."""
+    tags = image.tag_v2
+    samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))
+    bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
+    # libtiff converts some kinds, such as YCbCr, to 4 bytes a pixel.
+    pixel_bytes = max(4.0, samples * bits / 8)
+    if _TILE_WIDTH in tags:
+        return int(2 * int(tags[_TILE_WIDTH]) * int(tags.get(_TILE_LENGTH, 1)) * pixel_bytes)
+    rows = min(int(tags.get(_ROWS_PER_STRIP, image.height)), max(image.size))
+    return int(rows * max(image.size) * pixel_bytes)
+
+
+def _resizing_bytes(image: ImageFile, output: Size) -> int:
+    """Return the length of a resized image, of the rows between its two passes, and of a copy."""
+    if output == image.size:
+        return 0
+    width, height = output
+    return _RGB_BYTES * (width * max(image.size) + 2 * width * height)

@@ -1,0 +1,67 @@
+"""What a host asks of a decoder, what the decoder answers, and the size of each output."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from PIL.Image import Resampling
+
+Size = tuple[int, int]  # (width, height) in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """What is needed of one image.
+
+    max_pixels: larger images are refused.
+    resize: (width, height) of the model's input and the filter; None means the upright image itself.
+    image_side: the longer side of the image for an overlay, at most; None means that no such image is needed.
+    is_scaled: a JPEG may be decoded at a fraction of its size, if that has twice the model's input in both directions
+        and every pixel of the image for the overlay.  Faster; the pixels differ slightly.
+    """
+
+    max_pixels: int
+    resize: tuple[Size, Resampling] | None
+    image_side: int | None = None
+    is_scaled: bool = False
+
+    def encode(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def decode(cls, fields: dict[str, Any]) -> Self:
+        resize = fields["resize"]
+        return cls(**fields | {"resize": resize and (tuple(resize[0]), Resampling(resize[1]))})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What decoding an image takes, known from its header.
+
+    size: of the upright image, (width, height).
+    outputs: (width, height) of each output: the model's input, then the image for the overlay if it was requested.
+    memory_bytes: an upper bound of the memory that the decoder takes, without the outputs.
+    """
+
+    size: Size
+    outputs: tuple[Size, ...]
+    memory_bytes: int
+
+    def encode(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def decode(cls, fields: dict[str, Any]) -> Self:
+        (width, height), outputs = fields["size"], fields["outputs"]
+        return cls((int(width), int(height)), tuple((int(w), int(h)) for w, h in outputs), int(fields["memory_bytes"]))
+
+
+def output_sizes(request: ImageRequest, size: Size) -> tuple[Size, ...]:
+    """Return the (width, height) of each output of an image whose upright size is `size`."""
+    model_input = size if request.resize is None else request.resize[0]
+    return (model_input,) if request.image_side is None else (model_input, fit_size(size, request.image_side))
+
+
+def fit_size(size: Size, max_side: int) -> Size:
+    """Return a size of the same proportions whose longer side is at most `max_side`."""
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

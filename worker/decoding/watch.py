@@ -1,0 +1,44 @@
+"""Watches one decode: reports that it is slow, and lowers the priority of its process."""
+
+import time
+from collections.abc import Callable
+
+from shared.errors import DecoderLost
+from worker.decoding.processes import DecoderProcess
+
+SLOW_SECONDS = 0.3
+# A decoder of the lowest priority gets little of a busy processor.
+_MIN_WALL_SECONDS = 60.0
+_WALL_SECONDS_PER_CPU_SECOND = 10.0
+
+
+class DecodeWatch:
+    """For one image; `on_slow` is called at most once."""
+
+    def __init__(self, on_slow: Callable[[], None]) -> None:
+        self._on_slow = on_slow
+        self._is_reported = False
+
+    def report(self) -> None:
+        """Report that the image is slow."""
+        if not self._is_reported:
+            self._is_reported = True
+            self._on_slow()
+
+    def wait(self, decoder: DecoderProcess, *, cpu_seconds: float) -> None:
+        """Wait for the answer of a decoder, or for its end.
+
+        Args:
+            cpu_seconds: after which the system kills it.
+
+        Raises:
+            DecoderLost: it had no answer after many times as long.
+        """
+        deadline = time.monotonic() + max(_MIN_WALL_SECONDS, _WALL_SECONDS_PER_CPU_SECOND * cpu_seconds)
+        start = decoder.cpu_seconds()
+        while not decoder.wait(SLOW_SECONDS):
+            self.report()
+            if not decoder.is_worn and decoder.cpu_seconds() - start > SLOW_SECONDS:
+                decoder.lower_priority()
+            if time.monotonic() > deadline:
+                raise DecoderLost("The process that decoded the image got too little CPU time")

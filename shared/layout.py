@@ -1,6 +1,6 @@
 """The layout of the data in Redis and in the bucket, and the check that this version may use it.
 
-Layout 2: requests carry priority, input, formats and retention; Redis keys as in shared/redis_keys.py.
+Layout 3: messages name a queue and no job; Redis keys as in shared/redis_keys.py.
 """
 
 import json
@@ -18,7 +18,7 @@ from shared.storage.bucket import Bucket, NoSuchObject
 
 log = structlog.get_logger()
 
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
 LAYOUT_OBJECT = "layout"
 # Layout 1 did not name itself.  Only it has these keys in Redis, and this member in the request of a job.
 _KEYS_OF_LAYOUT_1 = ("mm:queues", "mm:claimed")

@@ -11,11 +11,11 @@ LEASES = "mm:leases"
 # Sets: tenants that have a list of jobs; queues that ever had a job.
 TENANTS = "mm:tenants"
 QUEUES = "mm:queue_names"
-# Sorted set: for each queue the latest time of queueing among the jobs that were claimed from it.
-CLAIMED_UP_TO = "mm:claimed_up_to"
 
-# Prefix of job records; the scripts append ids to it.
+# Prefixes: the scripts append the id of a job to the first, and the name of a queue to the others.
 JOB_PREFIX = "mm:job:"
+QUEUED_PREFIX = "mm:queued:"
+DELAYED_PREFIX = "mm:delayed:"
 
 # Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.
 WORKERS = "mm:workers"
@@ -29,8 +29,18 @@ def job(job_id: str) -> str:
 
 
 def queued_jobs(queue: str) -> str:
-    """Sorted set: ids of the jobs queued in a queue, by the time of queueing."""
-    return f"mm:queued:{queue}"
+    """Sorted set: ids of the jobs that can be claimed from a queue, by the time at which they were created."""
+    return f"{QUEUED_PREFIX}{queue}"
+
+
+def delayed_jobs(queue: str) -> str:
+    """Sorted set: ids of the jobs of a queue that cannot be claimed yet, by the time at which they can."""
+    return f"{DELAYED_PREFIX}{queue}"
+
+
+def passed_over(model: str) -> str:
+    """Hash: for each queue of a model how many jobs of its other queues were claimed since the last one of its own."""
+    return f"mm:passed_over:{model}"
 
 
 def tenant_jobs(tenant: str) -> str:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import structlog
 
 from shared.broker.app import consume, make_celery
+from shared.broker.queues import JobQueue
 from shared.jobs.messages import queue_name
 from shared.jobs.model import Priority
 from shared.jobs.payloads import PayloadStore
@@ -33,6 +34,7 @@ from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.rendering import load_renderers
+from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.task import register
 from worker.runtime.lifecycle import follow_celery
 from worker.runtime.sizing import count_host_threads
@@ -98,10 +100,16 @@ def serve(
     report_alive(observer, stack)
     follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds)
     app = make_celery(settings)
-    register(app, build_job_runner(settings, chosen.worker_id, model, batches, observer, stack).run)
+    slots = build_slots(settings, model.device)
+    register(app, build_job_runner(settings, chosen.worker_id, model, slots, batches, observer, stack).run_jobs)
     queues = [queue_name(model.model, priority) for priority in Priority]
-    name = f"{chosen.worker_id}-{chosen.number}"
-    consume(app, queues=queues, threads=count_host_threads(settings, model.device), name=name)
+    consume(app, queues=queues, slots=slots, name=f"{chosen.worker_id}-{chosen.number}")
+
+
+def build_slots(settings: WorkerSettings, device: str) -> Slots:
+    """Return the slots for the jobs of one host."""
+    regular = count_host_threads(settings, device)
+    return Slots(regular, interactive_slot_count(regular))
 
 
 def report_alive(observer: RemoteObserver, stack: ExitStack) -> None:
@@ -120,6 +128,7 @@ def build_job_runner(
     settings: WorkerSettings,
     worker_id: str,
     model: ModelLoaded,
+    slots: Slots,
     batches: RemoteBatches,
     observer: RemoteObserver,
     stack: ExitStack,
@@ -143,8 +152,9 @@ def build_job_runner(
         bucket=bucket,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
     )
-    completer = Completer(jobs, bucket, payloads, observer)
-    return JobRunner(jobs, leases, attempts, completer, follow_up, worker_id)
+    completer = Completer(jobs, bucket, observer)
+    queue = JobQueue(connect(settings))
+    return JobRunner(model.model, jobs, queue, slots, leases, attempts, completer, follow_up, worker_id)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class WorkerSettings(Settings):
     worker_threads: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Jobs that one worker runs at a time: decoding, waiting for the device, storing; 0 means 8 "
-        "on a CPU, and on a GPU twice `MASKMILL_MAX_BATCH_IMAGES`.",
+        "on a CPU, and on a GPU twice `MASKMILL_MAX_BATCH_IMAGES`. A quarter more, at least 2, for interactive jobs.",
     )
     max_batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
     max_batch_megapixels: Annotated[float, Field(gt=0)] = Field(
@@ -77,7 +77,7 @@ class StewardSettings(Settings):
     """Read once by worker/steward/app.py."""
 
     requeue_interval_seconds: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="How often the steward requeues stalled jobs and republishes orphaned ones."
+        1.0, description="How often the steward requeues stalled and released jobs and republishes orphaned ones."
     )
     orphaned_after_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A queued job whose message was lost is orphaned after this time, and gets a new message."

@@ -29,6 +29,7 @@ from shared.errors import (
 )
 from shared.jobs.completion import complete_in_store, complete_job
 from shared.jobs.events import JobEvents
+from shared.jobs.messages import job_queue
 from shared.jobs.model import Failure, JobState
 from shared.jobs.outcomes import CreateOutcome
 from shared.jobs.payloads import PayloadStore
@@ -162,7 +163,7 @@ class SyncSegmenter:
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(
                 request,
-                message=encode_message(request),
+                message=encode_message(job_queue(request)),
                 max_queued=self.admission.max_queued,
                 dedup=dedup,
                 payload=payload,

@@ -15,6 +15,7 @@ from api.jobs.compensation import Compensator
 from api.jobs.queries import TenantJobs
 from shared.broker.envelope import encode_message
 from shared.errors import BadParameter
+from shared.jobs.messages import job_queue
 from shared.jobs.model import Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
 from shared.jobs.store import Idempotency, JobStore
@@ -81,7 +82,7 @@ class JobSubmitter:
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(
                 request,
-                message=encode_message(request),
+                message=encode_message(job_queue(request)),
                 max_queued=self.admission.max_queued,
                 idempotency=idempotency,
             )

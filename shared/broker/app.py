@@ -3,14 +3,34 @@
 The job store decides whether a job runs and how often; a message that is delivered twice, or lost, does no harm.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
 
 from celery import Celery, Task, signals
 from celery.worker.request import Request
 from kombu.entity import Exchange, Queue
 
+from shared.broker.queue_order import SlotOrder, SlotSource
+from shared.jobs.model import Priority
 from shared.settings import Settings
+
+# A poll of some of the queues ends soon, because meanwhile a slot for the others may become free.
+LIMITED_POLL_SECONDS = 0.05
+
+
+class WorkerSlots(SlotSource, Protocol):
+    """The slots of a worker; implemented by worker.pipeline.slots.Slots."""
+
+    @property
+    def thread_count(self) -> int:
+        """Number of threads that can have a slot at the same time."""
+
+    def on_free(self, notify: Callable[[], object]) -> None:
+        """Call a function whenever a slot becomes free while its thread goes on."""
+
+    def close(self) -> None:
+        """Give out no slot any more."""
 
 
 class UnacknowledgedRequest(Request):  # type: ignore[misc]
@@ -42,7 +62,6 @@ def make_celery(settings: Settings) -> Celery:
             "socket_connect_timeout": timeout,
             "socket_keepalive": True,
             "health_check_interval": 30,
-            "queue_order_strategy": "shared.broker.queue_order:PriorityOrder",
         },
         worker_pool="shared.broker.pool:WakingThreadPool",
         worker_hijack_root_logger=False,
@@ -54,17 +73,20 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> None:
-    """Run Celery's worker in this process, on threads, until SIGTERM; running tasks finish then."""
+def consume(app: Celery, *, queues: Iterable[str], slots: WorkerSlots, name: str) -> None:
+    """Run Celery's worker in this process, on threads, until SIGTERM; running jobs finish then."""
     # A receiver of this signal keeps Celery from configuring logging in its own way.
     signals.setup_logging.connect(_keep_logging)
+    signals.worker_ready.connect(partial(_follow_slots, slots), weak=False)
+    signals.worker_shutting_down.connect(partial(_close, slots), weak=False)
+    app.conf.broker_transport_options["queue_order_strategy"] = partial(SlotOrder, slots)
     names = list(queues)
     app.conf.task_queues = [_build_queue(name) for name in names]
     app.worker_main(
         [
             "--quiet",
             "worker",
-            f"--concurrency={threads}",
+            f"--concurrency={slots.thread_count}",
             f"--queues={','.join(names)}",
             # Must differ from worker to worker.
             f"--hostname={name}",
@@ -78,6 +100,23 @@ def consume(app: Celery, *, queues: Iterable[str], threads: int, name: str) -> N
 def _build_queue(name: str) -> Queue:
     # no_ack: the job store knows the running jobs, so the broker need not keep a list of unacknowledged messages.
     return Queue(name, Exchange(name), name, no_ack=True)  # type: ignore[no-untyped-call]
+
+
+def _follow_slots(slots: WorkerSlots, sender: Any, **_: Any) -> None:
+    """Shorten each poll of some of the queues.  Celery sends its signal after each connection to the broker."""
+    channel = sender.task_consumer.channel
+    start_poll = channel._brpop_start
+
+    def start_limited_poll() -> None:
+        is_limited = len(slots.priorities) < len(Priority)
+        start_poll(timeout=LIMITED_POLL_SECONDS if is_limited else None)
+
+    channel._brpop_start = start_limited_poll
+    slots.on_free(sender.pool.wake)
+
+
+def _close(slots: WorkerSlots, **_: Any) -> None:
+    slots.close()
 
 
 def _keep_logging(**_: Any) -> None:

@@ -1,48 +1,53 @@
-"""A job's message as it is stored in Redis: Celery's task message in the envelope of kombu's Redis transport."""
+"""A message as it is stored in Redis: Celery's task message in the envelope of kombu's Redis transport."""
 
 import base64
 import uuid
+from functools import lru_cache
 
 import orjson
 
-from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
-from shared.jobs.model import JobRequest
+from shared.jobs.messages import SEGMENT_TASK, SegmentMessage
 
 _NO_FOLLOW_UP = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_TASK_ID, _DELIVERY_TAG = "{task id}", "{delivery tag}"
 
 
-def encode_message(request: JobRequest) -> str:
-    """Return the task message (Celery's protocol 2) of a job, as an entry of its queue's list.
+def encode_message(queue: str) -> str:
+    """Return a task message (Celery's protocol 2) for a queue, as an entry of its list, with ids of its own.
 
     A test compares it with the message of Celery.  It is encoded here because the encoding by Celery and kombu takes
-    much of a short job's time, and because the script that records the job can push a list entry itself.
+    much of a short job's time, and because the scripts that queue a job can push a list entry themselves.
     """
-    queue = queue_name(request.model, request.priority)
-    task_id = str(uuid.uuid4())
-    body = orjson.dumps([[SegmentMessage.about(request).to_wire()], {}, _NO_FOLLOW_UP])
+    return _encode_template(queue).replace(_TASK_ID, str(uuid.uuid4())).replace(_DELIVERY_TAG, str(uuid.uuid4()))
+
+
+@lru_cache
+def _encode_template(queue: str) -> str:
+    """Return the messages of a queue without their ids."""
+    body = orjson.dumps([[SegmentMessage(queue).to_wire()], {}, _NO_FOLLOW_UP])
     envelope = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": _headers(task_id),
+        "headers": _headers(),
         "properties": {
-            "correlation_id": task_id,
+            "correlation_id": _TASK_ID,
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue},
             "priority": 0,
             "body_encoding": "base64",
-            "delivery_tag": str(uuid.uuid4()),
+            "delivery_tag": _DELIVERY_TAG,
         },
     }
     return orjson.dumps(envelope).decode()
 
 
-def _headers(task_id: str) -> dict[str, object]:
+def _headers() -> dict[str, object]:
     return {
         "lang": "py",
         "task": SEGMENT_TASK,
-        "id": task_id,
-        "root_id": task_id,
+        "id": _TASK_ID,
+        "root_id": _TASK_ID,
         "retries": 0,
         "timelimit": [None, None],
         # Celery would only log the arguments, and our log events have them already.

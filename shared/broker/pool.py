@@ -25,10 +25,11 @@ class WakingThreadPool(TaskPool):  # type: ignore[misc]
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
         result = super().on_apply(*args, **kwargs)
-        result.f.add_done_callback(self._wake)
+        result.f.add_done_callback(lambda _: self.wake())
         return result
 
-    def _wake(self, _: object) -> None:
+    def wake(self) -> None:
+        """Start an iteration of the event loop, from any thread."""
         try:
             os.write(self._writable, b"\0")
         except BlockingIOError:

@@ -1,32 +1,38 @@
-"""The order in which a worker polls its queues: by priority, with a bound on how often a lower one is passed over."""
+"""The order in which a worker polls its queues, and which of them: only those for whose jobs it has a free slot."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from kombu.utils.scheduling import priority_cycle
 
 from shared.jobs.model import Priority
 
-# After this many messages of other queues, a queue of this priority is polled first, so that it never starves.
-MAX_PASSED_OVER: Final[Mapping[Priority, int]] = {Priority.NORMAL: 4, Priority.LOW: 24}
+
+class SlotSource(Protocol):
+    """The slots of a worker; implemented by worker.pipeline.slots.Slots."""
+
+    @property
+    def priorities(self) -> Sequence[Priority]:
+        """The jobs for which a slot is free."""
 
 
-class PriorityOrder(priority_cycle):
-    """kombu's `queue_order_strategy`: consume() returns the order, rotate() is told which queue a message came from."""
+class SlotOrder(priority_cycle):
+    """kombu's `queue_order_strategy`: consume() returns the queues to poll.
 
-    def __init__(self, it: Any = None) -> None:
-        super().__init__(it)  # type: ignore[no-untyped-call]
-        self._passed_over = dict.fromkeys(MAX_PASSED_OVER, 0)
+    A message only wakes a worker, which then claims the job that is due, so the order matters little.
+    """
+
+    def __init__(self, slots: SlotSource) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self._slots = slots
 
     def consume(self, n: int) -> list[str]:
-        due = [priority for priority, most in MAX_PASSED_OVER.items() if self._passed_over[priority] >= most]
-        order = [*due, *(priority for priority in Priority if priority not in due)]
-        return sorted(self.items, key=lambda queue: order.index(get_priority(queue)))[:n]
+        accepted = self._slots.priorities
+        found = [queue for queue in self.items if get_priority(queue) in accepted]
+        return sorted(found, key=lambda queue: accepted.index(get_priority(queue)))[:n]
 
-    def rotate(self, last_used: str) -> None:
-        taken = get_priority(last_used)
-        for priority in self._passed_over:
-            self._passed_over[priority] = 0 if priority is taken else self._passed_over[priority] + 1
+    def rotate(self, last_used: str) -> Any:
+        """The order does not depend on the last message."""
 
 
 def get_priority(queue: str) -> Priority:

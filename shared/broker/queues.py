@@ -1,8 +1,7 @@
-"""The lists in Redis from which Celery's workers take messages: adding one, and counting them."""
+"""The lists in Redis from which workers take messages: adding messages, and counting those that are missing."""
 
+from shared import redis_keys
 from shared.broker.envelope import encode_message
-from shared.jobs.messages import queue_name
-from shared.jobs.model import JobRequest
 from shared.redis_client import RedisClient, translate_redis_errors
 
 
@@ -13,11 +12,14 @@ class JobQueue:
         self._redis = client
 
     @translate_redis_errors
-    def publish(self, request: JobRequest) -> None:
-        """Enqueue a job's message once more; JobStore.create() enqueued the first."""
-        self._redis.lpush(queue_name(request.model, request.priority), encode_message(request))
+    def publish(self, queue: str, count: int = 1) -> None:
+        """Enqueue messages beside those that the scripts enqueue.  One too many wakes a worker for nothing."""
+        self._redis.lpush(queue, *(encode_message(queue) for _ in range(count)))
 
     @translate_redis_errors
-    def waiting_count(self, queue: str) -> int:
-        """Return how many messages of a queue no worker has taken yet."""
-        return int(self._redis.llen(queue))
+    def missing_count(self, queue: str) -> int:
+        """Return how many jobs that can be claimed have no message, or one that was taken just now."""
+        with self._redis.pipeline() as batch:
+            batch.zcard(redis_keys.queued_jobs(queue)).llen(queue)
+            jobs, messages = batch.execute()
+        return max(0, int(jobs) - int(messages))

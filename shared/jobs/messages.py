@@ -1,4 +1,4 @@
-"""The message of a job: task, queue and payload.
+"""The messages to workers: the task, and the queues of a model.
 
 The gateway enqueues by name and never imports worker code, so it installs no torch.
 """
@@ -17,16 +17,16 @@ def queue_name(model: str, priority: Priority) -> str:
     return f"segment.{model}.{priority}"
 
 
+def job_queue(request: JobRequest) -> str:
+    """Return the queue of a job."""
+    return queue_name(request.model, request.priority)
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentMessage:
-    """The id of a job; its request is in the job store, its image in the bucket or the payload store."""
+    """A queue has a job.  Which job is run is decided when one is claimed."""
 
-    job_id: str
-    request_id: str
-
-    @classmethod
-    def about(cls, request: JobRequest) -> Self:
-        return cls(job_id=request.id, request_id=request.request_id)
+    queue: str
 
     def to_wire(self) -> dict[str, str]:
         return asdict(self)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Discriminator, TypeAdapter
 
@@ -29,6 +29,10 @@ class Priority(StrEnum):
     INTERACTIVE = "interactive"
     NORMAL = "normal"
     LOW = "low"
+
+
+# After this many jobs of other priorities a waiting job of this priority is claimed first, so that it never starves.
+MAX_PASSED_OVER: Final[Mapping[Priority, int]] = {Priority.NORMAL: 4, Priority.LOW: 24}
 
 
 @dataclass(frozen=True, slots=True)

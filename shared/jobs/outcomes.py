@@ -21,17 +21,10 @@ class DiscardOutcome(StrEnum):
 
 
 class ClaimOutcome(StrEnum):
-    """Claimed, or why not: the last five are the state of a job that is not queued."""
-
     CLAIMED = "claimed"
+    DEADLINE_EXCEEDED = "deadline_exceeded"  # claimed, but too late to run it
     UNREADABLE = "unreadable"  # by this version; not from the script, but from the store that reads its answer
-    UNKNOWN = "unknown"
-    DEADLINE_EXCEEDED = "deadline_exceeded"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    EXPIRED = "expired"
+    EMPTY = "empty"  # no job can be claimed
 
 
 class RenewOutcome(StrEnum):
@@ -44,8 +37,14 @@ class ReleaseOutcome(StrEnum):
     LOST = "lost"  # the job is not this attempt's any more
 
 
+class RequeueDelayedOutcome(StrEnum):
+    QUEUED = "queued"
+    DELAYED = "delayed"  # its delay is not over
+    UNKNOWN = "unknown"  # it is not delayed any more
+
+
 class RequeueStalledOutcome(StrEnum):
-    QUEUED = "queued"  # it needs a message
+    QUEUED = "queued"
     EXHAUSTED = "exhausted"  # it has stalled too often and must be failed
     LEASED = "leased"  # its lease is valid
     NOT_RUNNING = "not_running"
@@ -60,10 +59,6 @@ class FinishOutcome(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
     EXPIRED = "expired"
-
-
-class FindOrphanedOutcome(StrEnum):
-    FOUND = "found"  # followed by ids, possibly none
 
 
 class RemoveWaiterOutcome(StrEnum):

@@ -17,12 +17,8 @@ class PayloadStore:
 
     @translate_redis_errors
     def get_input(self, job_id: str) -> bytes | None:
-        """Return the image, or None if it has expired.  It is not deleted, so that another attempt can read it."""
+        """Return the image, or None if it has expired.  It is deleted with the end of the job."""
         return self._redis.get(redis_keys.input_payload(job_id))
-
-    @translate_redis_errors
-    def delete_input(self, job_id: str) -> None:
-        self._redis.delete(redis_keys.input_payload(job_id))
 
     @translate_redis_errors
     def put_reply(self, job_id: str, body: bytes) -> None:

@@ -22,10 +22,17 @@ local payload = ARGV[2]
 local key = {{}}
 for index, name in ipairs(arg.key_names) do key[name] = KEYS[index] end
 local function job_key(id) return '{redis_keys.JOB_PREFIX}' .. id end
+local function queued_key(queue) return '{redis_keys.QUEUED_PREFIX}' .. queue end
+local function delayed_key(queue) return '{redis_keys.DELAYED_PREFIX}' .. queue end
 local function publish_event(id) redis.call('PUBLISH', '{redis_keys.EVENTS}', id) end
 local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000
+end
+-- A message without a job wakes a worker for nothing, so a queue keeps no more messages than it has jobs.
+local function trim_messages(queue)
+  local excess = redis.call('LLEN', queue) - redis.call('ZCARD', queued_key(queue))
+  if excess > 0 then redis.call('RPOP', queue, excess) end
 end
 """
 

@@ -14,16 +14,16 @@ import structlog
 from shared import redis_keys
 from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
 from shared.jobs.messages import queue_name
-from shared.jobs.model import Failure, Job, JobRequest, JobState
+from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
     ClaimOutcome,
     CreateOutcome,
     DiscardOutcome,
-    FindOrphanedOutcome,
     FinishOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
+    RequeueDelayedOutcome,
     RequeueStalledOutcome,
 )
 from shared.jobs.script import Script
@@ -33,6 +33,7 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 UNBOUNDED = 2**53
+UNREADABLE_DELAY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,26 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run one attempt of a job, for as long as its lease is renewed."""
+    """The right to run one attempt of a job, for as long as its lease is renewed.
+
+    is_late: its deadline has passed, so that it has to be expired instead of run.
+    """
 
     request: JobRequest
     attempt: int
+    is_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakenMessage:
+    """The message that woke a worker.
+
+    queue: from which it was taken.
+    substitute: a message that is put back if the job that is claimed is of another queue.
+    """
+
+    queue: str
+    substitute: str
 
 
 class JobStore:
@@ -92,9 +109,9 @@ class JobStore:
         self._claim = Script(client, "claim", ClaimOutcome)
         self._renew = Script(client, "renew", RenewOutcome)
         self._release = Script(client, "release", ReleaseOutcome)
+        self._requeue_delayed = Script(client, "requeue_delayed", RequeueDelayedOutcome)
         self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
         self._finish = Script(client, "finish", FinishOutcome)
-        self._find_orphaned = Script(client, "find_orphaned", FindOrphanedOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
 
     @translate_redis_errors
@@ -121,10 +138,11 @@ class JobStore:
         outcome, (job_id, *_) = self._create(
             {
                 **_submission_keys(request, idempotency),
+                "queued": redis_keys.queued_jobs(queue),
+                "delayed": redis_keys.delayed_jobs(queue),
                 "tenants": redis_keys.TENANTS,
                 "queues": redis_keys.QUEUES,
                 "dedup": redis_keys.dedup(dedup.key if dedup else ""),
-                "messages": queue,
                 "input": redis_keys.input_payload(request.id),
             },
             payload=payload.image if payload else b"",
@@ -160,22 +178,40 @@ class JobStore:
         self._discard(_submission_keys(request, idempotency), id=request.id)
 
     @translate_redis_errors
-    def claim(self, job_id: str, *, worker: str) -> Claim | ClaimOutcome:
-        """Claim a queued job for a worker, or say why it cannot be claimed.
+    def claim(
+        self,
+        model: str,
+        *,
+        worker: str,
+        priorities: Sequence[Priority] = tuple(Priority),
+        message: TakenMessage | None = None,
+    ) -> Claim | ClaimOutcome:
+        """Claim the next job of a model for a worker.
 
-        A job that this version cannot read is released.
+        A job that this version cannot read is released, for UNREADABLE_DELAY_SECONDS.
+
+        Args:
+            priorities: which jobs may be claimed, highest priority first.
+            message: the one that woke the worker, for its first claim; then None.
         """
-        keys = {"job": redis_keys.job(job_id), "leases": redis_keys.LEASES, "claimed_up_to": redis_keys.CLAIMED_UP_TO}
-        outcome, values = self._claim(keys, id=job_id, worker=worker, lease_seconds=self._lease_seconds)
-        if outcome is not ClaimOutcome.CLAIMED:
+        outcome, values = self._claim(
+            {"leases": redis_keys.LEASES, "passed_over": redis_keys.passed_over(model)},
+            worker=worker,
+            lease_seconds=self._lease_seconds,
+            queues=[queue_name(model, priority) for priority in priorities],
+            bounds={queue_name(model, priority): most for priority, most in MAX_PASSED_OVER.items()},
+            source=message.queue if message else None,
+            message=message.substitute if message else None,
+        )
+        if outcome is ClaimOutcome.EMPTY:
             return outcome
-        attempt, request = values
+        job_id, attempt, request = values
         try:
-            return Claim(JobRequest.from_json(request), int(attempt))
+            return Claim(JobRequest.from_json(request), int(attempt), outcome is ClaimOutcome.DEADLINE_EXCEEDED)
         except ValueError as error:
             # A newer gateway wrote it.  A worker of that version will read it.
             log.error("job_unreadable", job_id=job_id, reason=str(error))
-            self._release(_lease_keys(job_id), id=job_id, attempt=int(attempt))
+            self.postpone(job_id, int(attempt), seconds=UNREADABLE_DELAY_SECONDS)
             return ClaimOutcome.UNREADABLE
 
     @translate_redis_errors
@@ -185,14 +221,32 @@ class JobStore:
         return outcome is RenewOutcome.RENEWED
 
     @translate_redis_errors
-    def release(self, job_id: str, attempt: int) -> None:
-        """Return a running job to its queue; it does not count as a stall, and the steward enqueues its message."""
-        self._release(_lease_keys(job_id), id=job_id, attempt=attempt)
+    def abandon(self, job_id: str, attempt: int) -> None:
+        """Let the lease of a running job expire now: the job stalls, and the steward requeues it or fails it."""
+        self._renew(_lease_keys(job_id), id=job_id, attempt=attempt, lease_seconds=0)
 
     @translate_redis_errors
-    def requeue_stalled(self, job_id: str) -> RequeueStalledOutcome:
-        """Return a job whose lease has expired to its queue."""
-        outcome, _ = self._requeue_stalled(_lease_keys(job_id), id=job_id, max_attempts=self._max_attempts)
+    def release(self, job_id: str, attempt: int, *, message: str) -> None:
+        """Return a running job to its place in its queue, and enqueue a message; it does not count as a stall."""
+        self._release(_lease_keys(job_id), id=job_id, attempt=attempt, message=message)
+
+    @translate_redis_errors
+    def postpone(self, job_id: str, attempt: int, *, seconds: float) -> None:
+        """Release a job that nobody may claim again before a delay; then the steward requeues it."""
+        self._release(_lease_keys(job_id), id=job_id, attempt=attempt, delay_seconds=seconds)
+
+    @translate_redis_errors
+    def requeue_delayed(self, job_id: str, queue: str, *, message: str) -> RequeueDelayedOutcome:
+        """Return a postponed job to its place in its queue once its delay is over, and enqueue a message."""
+        keys = {"job": redis_keys.job(job_id), "delayed": redis_keys.delayed_jobs(queue)}
+        outcome, _ = self._requeue_delayed(keys, id=job_id, message=message)
+        return outcome
+
+    @translate_redis_errors
+    def requeue_stalled(self, job_id: str, *, message: str) -> RequeueStalledOutcome:
+        """Return a job whose lease has expired to its place in its queue, and enqueue a message."""
+        keys = _lease_keys(job_id)
+        outcome, _ = self._requeue_stalled(keys, id=job_id, max_attempts=self._max_attempts, message=message)
         return outcome
 
     @translate_redis_errors
@@ -204,12 +258,14 @@ class JobStore:
         failure: Failure | None = None,
         timings_ms: Mapping[str, float] | None = None,
     ) -> bool:
-        """Bring a job to a final state and wake its waiters; False if it is unknown or final already.
+        """Bring a job to a final state, delete its input payload, and wake its waiters.
+
+        Returns False if it is unknown or final already.
 
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
         outcome, _ = self._finish(
-            _lease_keys(request.id),
+            {**_lease_keys(request.id), "input": redis_keys.input_payload(request.id)},
             id=request.id,
             state=state,
             failure=json.dumps(asdict(failure)) if failure else None,
@@ -255,8 +311,22 @@ class JobStore:
 
     @translate_redis_errors
     def backlog(self, queue: str) -> int:
-        """Return how many jobs are queued in a queue, whether or not the broker has their messages."""
-        return int(self._redis.zcard(redis_keys.queued_jobs(queue)))
+        """Return how many jobs are queued in a queue, whether or not they can be claimed yet."""
+        with self._redis.pipeline(transaction=False) as batch:
+            batch.zcard(redis_keys.queued_jobs(queue)).zcard(redis_keys.delayed_jobs(queue))
+            return sum(batch.execute())
+
+    @translate_redis_errors
+    def get_queue(self, job_id: str) -> str:
+        """Return the queue of a job, also of one that this version cannot read.
+
+        Raises:
+            UnknownJob: Redis has no record of it.
+        """
+        queue = self._redis.hget(redis_keys.job(job_id), "queue")
+        if queue is None:
+            raise UnknownJob(f"There is no job {job_id}, or it has expired.")
+        return queue
 
     @translate_redis_errors
     def running_count(self) -> int:
@@ -265,18 +335,18 @@ class JobStore:
     @translate_redis_errors
     def find_stalled(self, *, limit: int = 1000) -> Sequence[str]:
         """Return the ids of running jobs whose lease has expired."""
-        seconds, micros = self._redis.time()
-        now = float(seconds) + float(micros) / 1e6
-        return list(self._redis.zrange(redis_keys.LEASES, "-inf", now, byscore=True, offset=0, num=limit))
+        return self._find_past(redis_keys.LEASES, limit)
 
     @translate_redis_errors
-    def find_orphaned(
-        self, queue: str, *, grace_seconds: float, waiting_messages: int, limit: int = 1000
-    ) -> Sequence[str]:
-        """Return the ids of queued jobs whose message is lost, each once per grace period."""
-        keys = {"queued": redis_keys.queued_jobs(queue), "claimed_up_to": redis_keys.CLAIMED_UP_TO}
-        _, ids = self._find_orphaned(keys, grace_seconds=grace_seconds, waiting_messages=waiting_messages, limit=limit)
-        return ids
+    def find_due(self, queue: str, *, limit: int = 1000) -> Sequence[str]:
+        """Return the ids of postponed jobs whose delay is over."""
+        return self._find_past(redis_keys.delayed_jobs(queue), limit)
+
+    def _find_past(self, key: str, limit: int) -> Sequence[str]:
+        """Return the members of a sorted set whose time has passed by the clock of Redis."""
+        seconds, micros = self._redis.time()
+        now = float(seconds) + float(micros) / 1e6
+        return list(self._redis.zrange(key, "-inf", now, byscore=True, offset=0, num=limit))
 
     @translate_redis_errors
     def prune_lists(self, floor: str) -> None:
@@ -298,7 +368,6 @@ def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
 def _submission_keys(request: JobRequest, idempotency: Idempotency | None) -> dict[str, str]:
     return {
         "job": redis_keys.job(request.id),
-        "queued": redis_keys.queued_jobs(queue_name(request.model, request.priority)),
         "idempotency": redis_keys.idempotency(request.tenant, idempotency.key if idempotency else ""),
         "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
     }

@@ -20,7 +20,7 @@ from deploy.local.processes import Process
 from deploy.local.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
 from shared.broker.envelope import encode_message
 from shared.jobs.events import JobEvents
-from shared.jobs.messages import queue_name
+from shared.jobs.messages import job_queue, queue_name
 from shared.jobs.model import ImageFacts, Job, JobRequest, JobState, Priority
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import InputPayload, JobStore, open_job_store
@@ -63,7 +63,7 @@ class Sender:
             payload = InputPayload(image, DEADLINE_SECONDS)
         elif image:
             self.bucket.put(inbox_key(job.id), image, content_type="image/jpeg", metadata={"request": job.to_json()})
-        self.jobs.create(job, message=encode_message(job), payload=payload)
+        self.jobs.create(job, message=encode_message(job_queue(job)), payload=payload)
 
     def wait_for_completion(self, job: JobRequest) -> Job:
         """Wait until a job is in a final state, and return it.

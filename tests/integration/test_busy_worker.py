@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deploy.local.processes import Process
 from shared.broker.envelope import encode_message
+from shared.jobs.messages import job_queue
 from shared.jobs.store import open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -30,12 +31,12 @@ def test_the_next_message_is_taken_when_a_task_ends(clean_redis: str, tmp_path: 
 
     with Process("The worker", command, log=tmp_path / "worker.log", env=env) as worker:
         first = build_request()
-        jobs.create(first, message=encode_message(first))
+        jobs.create(first, message=encode_message(job_queue(first)))
         wait_until(lambda: is_final(first.id), seconds=60)
         requests = [build_request() for _ in range(JOBS)]
         started = time.monotonic()
         for one in requests:
-            jobs.create(one, message=encode_message(one))
+            jobs.create(one, message=encode_message(job_queue(one)))
         wait_until(lambda: all(is_final(one.id) for one in requests), seconds=60)
         elapsed = time.monotonic() - started
         worker.kill()

@@ -1,6 +1,7 @@
 """The job store on a real Valkey: legal and illegal transitions of a job, in any order."""
 
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,14 +9,16 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared import redis_keys
 from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
-from shared.jobs.model import Failure, JobState
-from shared.jobs.outcomes import CreateOutcome, RequeueStalledOutcome
+from shared.jobs.model import Failure, JobState, Priority
+from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.store import Claim, Created, DedupKey, Idempotency, JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request, build_sync_request
 from tests.support.polling import wait_until
+from tests.support.worker import claim_job
 
 QUEUE = f"segment.{MODEL}.normal"
 
@@ -30,10 +33,11 @@ def open_store(redis_url: str, *, lease_seconds: float) -> JobStore:
     return JobStore(client, lease_seconds=lease_seconds, max_attempts=3)
 
 
-def claim(jobs: JobStore, job_id: str) -> Claim:
-    claim = jobs.claim(job_id, worker="w")
+def claim_next(jobs: JobStore) -> str:
+    """Claim the next job of any priority; return its id."""
+    claim = jobs.claim(MODEL, worker="w")
     assert isinstance(claim, Claim)
-    return claim
+    return claim.request.id
 
 
 def test_a_new_job_is_read_back_with_its_request(jobs: JobStore) -> None:
@@ -51,23 +55,106 @@ def test_a_job_is_claimed_once(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
 
-    first, second = jobs.claim(request.id, worker="a"), jobs.claim(request.id, worker="b")
+    first, second = jobs.claim(MODEL, worker="a"), jobs.claim(MODEL, worker="b")
 
     assert first == Claim(request, 1)
-    assert second == "running"
+    assert second is ClaimOutcome.EMPTY
     assert jobs.get(request.id).worker == "a"
     assert jobs.backlog(QUEUE) == 0
 
 
-def test_a_job_past_its_deadline_cannot_be_claimed(jobs: JobStore) -> None:
+def test_a_job_past_its_deadline_is_claimed_to_be_expired(jobs: JobStore) -> None:
     request = build_request(deadline_at=time.time() - 1)
     jobs.create(request)
 
-    assert jobs.claim(request.id, worker="a") == "deadline_exceeded"
+    assert jobs.claim(MODEL, worker="a") == Claim(request, 1, is_late=True)
 
 
-def test_an_unknown_job_cannot_be_claimed(jobs: JobStore) -> None:
-    assert jobs.claim("0" * 32, worker="a") == "unknown"
+def test_a_job_without_a_record_is_passed_over(jobs: JobStore, redis_client: Any) -> None:
+    lost, request = build_request(), build_request()
+    jobs.create(lost)
+    jobs.create(request)
+    redis_client.delete(redis_keys.job(lost.id))
+
+    assert jobs.claim(MODEL, worker="a") == Claim(request, 1)
+
+
+def test_jobs_of_other_models_are_not_claimed(jobs: JobStore) -> None:
+    jobs.create(build_request(model="acme/roads"))
+
+    assert jobs.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
+
+
+def test_interactive_jobs_come_first_and_low_ones_last(jobs: JobStore) -> None:
+    requests = [build_request(priority=priority) for priority in reversed(Priority)]
+    for request in requests:
+        jobs.create(request)
+
+    assert [claim_next(jobs) for _ in requests] == [request.id for request in reversed(requests)]
+
+
+def test_a_job_of_lower_priority_does_not_starve(jobs: JobStore) -> None:
+    for priority in Priority:
+        for _ in range(100):
+            jobs.create(build_request(priority=priority))
+
+    priorities = [jobs.get(claim_next(jobs)).request.priority for _ in range(100)]
+
+    counts = Counter(priorities)
+    assert counts[Priority.INTERACTIVE] > counts[Priority.NORMAL] > counts[Priority.LOW] >= 3
+    assert counts[Priority.NORMAL] >= 18
+
+
+def test_an_interactive_job_is_not_delayed_by_empty_queues(jobs: JobStore) -> None:
+    for _ in range(30):
+        jobs.create(build_request(priority=Priority.INTERACTIVE))
+    for _ in range(30):
+        claim_next(jobs)
+    late = build_request(priority=Priority.LOW)
+    urgent = build_request(priority=Priority.INTERACTIVE)
+    jobs.create(late)
+    jobs.create(urgent)
+
+    assert claim_next(jobs) == urgent.id
+
+
+def test_a_requeued_or_released_job_keeps_its_place(clean_redis: str) -> None:
+    jobs = open_store(clean_redis, lease_seconds=1e-9)
+    requests = [build_request() for _ in range(4)]
+    for request in requests:
+        jobs.create(request)
+    stalled, released, postponed = (claim_next(jobs) for _ in range(3))
+
+    jobs.postpone(postponed, 1, seconds=0)
+    jobs.requeue_delayed(postponed, QUEUE, message="m")
+    jobs.release(released, 1, message="m")
+    jobs.requeue_stalled(stalled, message="m")
+
+    assert [claim_next(jobs) for _ in requests] == [request.id for request in requests]
+
+
+def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(jobs: JobStore) -> None:
+    first, second = build_request(), build_request()
+    for request in (first, second):
+        jobs.create(request)
+
+    jobs.postpone(claim_next(jobs), 1, seconds=60)
+
+    assert claim_next(jobs) == second.id
+    assert jobs.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
+    assert jobs.requeue_delayed(first.id, QUEUE, message="m") is RequeueDelayedOutcome.DELAYED
+    assert jobs.backlog(QUEUE) == 1
+
+
+def test_a_postponed_job_can_be_canceled(jobs: JobStore) -> None:
+    request = build_request()
+    jobs.create(request)
+    jobs.postpone(claim_next(jobs), 1, seconds=0)
+
+    jobs.finish(request, JobState.CANCELED)
+
+    assert jobs.find_due(QUEUE) == []
+    assert jobs.requeue_delayed(request.id, QUEUE, message="m") is RequeueDelayedOutcome.UNKNOWN
 
 
 def test_a_job_is_finished_once(jobs: JobStore) -> None:
@@ -89,11 +176,11 @@ def test_a_job_whose_lease_has_expired_is_requeued(clean_redis: str) -> None:
     jobs = open_store(clean_redis, lease_seconds=0.2)
     request = build_request()
     jobs.create(request)
-    claim(jobs, request.id)
+    claim_job(jobs, request.id)
 
     wait_until(lambda: jobs.find_stalled() == [request.id])
 
-    assert jobs.requeue_stalled(request.id) == "queued"
+    assert jobs.requeue_stalled(request.id, message="m") == "queued"
     assert not jobs.renew(request.id, 1)
     assert jobs.get(request.id).stalls == 1
     assert jobs.get(request.id).state is JobState.QUEUED
@@ -102,11 +189,11 @@ def test_a_job_whose_lease_has_expired_is_requeued(clean_redis: str) -> None:
 def test_a_job_whose_lease_is_renewed_does_not_stall(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
-    claim(jobs, request.id)
+    claim_job(jobs, request.id)
 
     assert jobs.renew(request.id, 1)
     assert jobs.find_stalled() == []
-    assert jobs.requeue_stalled(request.id) is RequeueStalledOutcome.LEASED
+    assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.LEASED
 
 
 def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) -> None:
@@ -116,9 +203,9 @@ def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) ->
     outcomes = []
 
     for _ in range(3):
-        claim(jobs, request.id)
+        claim_job(jobs, request.id)
         wait_until(jobs.find_stalled)
-        outcomes.append(jobs.requeue_stalled(request.id))
+        outcomes.append(jobs.requeue_stalled(request.id, message="m"))
 
     assert outcomes == ["queued", "queued", "exhausted"]
     assert jobs.find_stalled() == [request.id]
@@ -129,8 +216,8 @@ def test_a_released_job_has_not_stalled(jobs: JobStore) -> None:
     jobs.create(request)
 
     for attempt in range(1, 6):
-        claim(jobs, request.id)
-        jobs.release(request.id, attempt)
+        claim_job(jobs, request.id)
+        jobs.release(request.id, attempt, message="m")
 
     assert jobs.get(request.id).stalls == 0
     assert jobs.get(request.id).state is JobState.QUEUED
@@ -139,12 +226,12 @@ def test_a_released_job_has_not_stalled(jobs: JobStore) -> None:
 def test_a_canceled_job_loses_its_lease_and_cannot_be_claimed(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
-    claim(jobs, request.id)
+    claim_job(jobs, request.id)
 
     jobs.finish(request, JobState.CANCELED)
 
     assert not jobs.renew(request.id, 1)
-    assert jobs.claim(request.id, worker="b") == "canceled"
+    assert jobs.claim(MODEL, worker="b") is ClaimOutcome.EMPTY
     assert jobs.running_count() == 0
 
 
@@ -271,33 +358,6 @@ def test_old_jobs_are_pruned_from_the_lists(jobs: JobStore) -> None:
     assert [job.id for job in listed] == [recent.id]
 
 
-def test_a_queued_job_without_a_message_is_orphaned(jobs: JobStore) -> None:
-    request = build_request()
-    jobs.create(request)
-
-    wait_until(lambda: jobs.find_orphaned(QUEUE, grace_seconds=0.05, waiting_messages=0) == [request.id])
-
-    assert jobs.find_orphaned(QUEUE, grace_seconds=0.05, waiting_messages=0) == []
-
-
-def test_a_job_whose_message_is_queued_is_not_orphaned(jobs: JobStore) -> None:
-    for _ in range(3):
-        jobs.create(build_request())
-
-    assert jobs.find_orphaned(QUEUE, grace_seconds=0, waiting_messages=3) == []
-
-
-def test_a_job_queued_before_a_claimed_one_is_orphaned(jobs: JobStore) -> None:
-    lost, claimed = build_request(), build_request()
-    jobs.create(lost)
-    jobs.create(build_request())
-    jobs.create(claimed)
-
-    claim(jobs, claimed.id)
-
-    assert lost.id in jobs.find_orphaned(QUEUE, grace_seconds=0, waiting_messages=1)
-
-
 # A running job may be requeued: it stalled, or was released.  A queued job may succeed: its result was in the bucket
 # but not in Redis, because the worker or Redis was lost between the two writes.
 FINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}
@@ -307,7 +367,10 @@ LEGAL_STEPS = {
     **{state: set() for state in FINAL},
 }
 STEPS = st.lists(
-    st.sampled_from(["claim", "renew", "release", "stall", "succeed", "fail", "cancel", "expire"]), max_size=12
+    st.sampled_from(
+        ["claim", "renew", "release", "postpone", "requeue", "stall", "succeed", "fail", "cancel", "expire"]
+    ),
+    max_size=12,
 )
 
 
@@ -322,10 +385,12 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
     for step in steps:
         attempt = before.attempt
         {
-            "claim": lambda: jobs.claim(request.id, worker="w"),
+            "claim": lambda: jobs.claim(MODEL, worker="w"),
             "renew": lambda attempt=attempt: jobs.renew(request.id, attempt),
-            "release": lambda attempt=attempt: jobs.release(request.id, attempt),
-            "stall": lambda: jobs.requeue_stalled(request.id),
+            "release": lambda attempt=attempt: jobs.release(request.id, attempt, message="m"),
+            "postpone": lambda attempt=attempt: jobs.postpone(request.id, attempt, seconds=0),
+            "requeue": lambda: jobs.requeue_delayed(request.id, QUEUE, message="m"),
+            "stall": lambda: jobs.requeue_stalled(request.id, message="m"),
             "succeed": lambda: jobs.finish(request, JobState.SUCCEEDED),
             "fail": lambda: jobs.finish(request, JobState.FAILED),
             "cancel": lambda: jobs.finish(request, JobState.CANCELED),

@@ -31,7 +31,7 @@ def test_empty_stores_are_marked_and_accepted_again(config: Settings) -> None:
         check_redis_layout(client)
         check_bucket_layout(bucket)
 
-    assert (client.get("mm:layout"), bucket.get(LAYOUT_OBJECT)) == ("2", b"2")
+    assert (client.get("mm:layout"), bucket.get(LAYOUT_OBJECT)) == ("3", b"3")
 
 
 def test_jobs_that_were_accepted_before_the_first_worker_started_do_not_lock_it_out(config: Settings) -> None:
@@ -44,7 +44,7 @@ def test_jobs_that_were_accepted_before_the_first_worker_started_do_not_lock_it_
 
     check_bucket_layout(bucket)
 
-    assert bucket.get(LAYOUT_OBJECT) == b"2"
+    assert bucket.get(LAYOUT_OBJECT) == b"3"
 
 
 def test_a_store_that_does_not_answer_does_not_keep_the_other_from_being_checked(config: Settings) -> None:
@@ -53,16 +53,16 @@ def test_a_store_that_does_not_answer_does_not_keep_the_other_from_being_checked
 
     check_layouts(unreachable, bucket)
 
-    assert bucket.get(LAYOUT_OBJECT) == b"2"
+    assert bucket.get(LAYOUT_OBJECT) == b"3"
 
 
 OLD_REDIS: list[Callable[["redis.Redis"], object]] = [
-    lambda client: client.set("mm:layout", "3"),
+    lambda client: client.set("mm:layout", "2"),
     lambda client: client.sadd("mm:queues", "segment.maskmill/embedded.batch"),
     lambda client: client.zadd("mm:claimed", {"mm:queued:x": 1}),
 ]
 OLD_BUCKETS: list[Callable[[Bucket], object]] = [
-    lambda bucket: bucket.put(LAYOUT_OBJECT, b"3", content_type="text/plain"),
+    lambda bucket: bucket.put(LAYOUT_OBJECT, b"2", content_type="text/plain"),
     lambda bucket: bucket.put(
         "inbox/" + "0" * 32, b"image", content_type="image/png", metadata={"request": '{"lane": "batch"}'}
     ),

@@ -30,12 +30,12 @@ def client(clean_redis: str) -> redis.Redis:
 
 
 def test_the_message_equals_the_one_of_celery(clean_redis: str, client: redis.Redis) -> None:
-    message = SegmentMessage.about(REQUEST)
+    message = SegmentMessage(QUEUE)
     with make_celery(Settings(redis_url=clean_redis)) as app:
         app.send_task(
             SEGMENT_TASK, args=[message.to_wire()], queue=QUEUE, argsrepr="", kwargsrepr="", ignore_result=True
         )
-    JobQueue(client).publish(REQUEST)
+    JobQueue(client).publish(QUEUE)
 
     ours, theirs = (json.loads(entry) for entry in client.lrange(QUEUE, 0, 1))
 
@@ -52,14 +52,14 @@ def test_the_message_equals_the_one_of_celery(clean_redis: str, client: redis.Re
 def test_a_repeated_create_command_enqueues_one_message(client: redis.Redis) -> None:
     jobs = JobStore(client, lease_seconds=1, max_attempts=1)
     payload = InputPayload(b"the image", 30)
-    message = encode_message(REQUEST)
+    message = encode_message(QUEUE)
 
     # redis-py sends a command again if the connection breaks before the reply.
     outcomes = [jobs.create(REQUEST, message=message, payload=payload, dedup=DedupKey("same", 60)) for _ in range(2)]
 
     assert outcomes == [Created(REQUEST.id, CreateOutcome.CREATED)] * 2
     (entry,) = client.lrange(QUEUE, 0, -1)
-    assert decode_body(json.loads(entry))[0] == [{"job_id": REQUEST.id, "request_id": REQUEST.request_id}]
+    assert decode_body(json.loads(entry))[0] == [{"queue": QUEUE}]
     assert client.get(redis_keys.input_payload(REQUEST.id)) == "the image"
     assert 0 < client.ttl(redis_keys.input_payload(REQUEST.id)) <= 30
     assert jobs.remove_waiter(REQUEST.id) == 0
@@ -79,7 +79,7 @@ def test_a_message_is_acknowledged_without_its_connection(clean_redis: str, clie
 
     app = make_celery(Settings(redis_url=clean_redis))
     task = app.task(name=SEGMENT_TASK)(segment)
-    JobQueue(client).publish(REQUEST)
+    JobQueue(client).publish(QUEUE)
     with app.connection() as connection:
         message = connection.channel().basic_get(QUEUE, no_ack=True)
 

@@ -8,11 +8,11 @@ import pytest
 import redis
 
 from shared import redis_keys
-from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
+from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.outcomes import ClaimOutcome
-from shared.jobs.store import JobStore
+from shared.jobs.store import Claim, JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
@@ -20,6 +20,7 @@ from shared.storage.keys import result_key
 from tests.integration.test_pipeline import build_steward
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
+from tests.support.worker import claim_job
 from worker.steward.reconciler import Reconciler
 
 LEASE_SECONDS = 0.2
@@ -75,7 +76,7 @@ def test_an_unreadable_orphaned_job_does_not_hold_up_another(
     create_jobs(jobs, redis_client)
     queue = JobQueue(connect(config))
 
-    repeat_until(reconciler.republish_orphaned, lambda: any(map(queue.waiting_count, jobs.list_queues())))
+    repeat_until(reconciler.republish_orphaned, lambda: not any(map(queue.missing_count, jobs.list_queues())))
 
 
 def test_an_unreadable_stalled_job_does_not_hold_up_another(
@@ -84,7 +85,7 @@ def test_an_unreadable_stalled_job_does_not_hold_up_another(
     unreadable, readable = build_request(), build_request()
     for request in (unreadable, readable):
         jobs.create(request)
-        jobs.claim(request.id, worker="lost")
+        assert claim_job(jobs, request.id)
         # So that the leases expire in this order.
         time.sleep(0.01)
     make_unreadable(redis_client, unreadable)
@@ -93,13 +94,17 @@ def test_an_unreadable_stalled_job_does_not_hold_up_another(
     repeat_until(reconciler.requeue_stalled, lambda: jobs.get(readable.id).state is JobState.QUEUED)
 
 
-def test_an_unreadable_job_is_not_claimed_and_stays_queued(jobs: JobStore, redis_client: "redis.Redis") -> None:
-    unreadable, _ = create_jobs(jobs, redis_client)
+def test_an_unreadable_job_stays_queued_and_does_not_hold_up_another(
+    jobs: JobStore, redis_client: "redis.Redis"
+) -> None:
+    unreadable, readable = create_jobs(jobs, redis_client)
 
-    assert jobs.claim(unreadable.id, worker="w") is ClaimOutcome.UNREADABLE
+    outcomes = [jobs.claim(readable.model, worker="w") for _ in range(3)]
 
+    assert outcomes == [ClaimOutcome.UNREADABLE, Claim(readable, 1), ClaimOutcome.EMPTY]
     assert redis_client.hget(redis_keys.job(unreadable.id), "state") == b"queued"
-    assert jobs.running_count() == 0
+    assert jobs.running_count() == 1
+    assert jobs.backlog(job_queue(unreadable)) == 1
 
 
 def test_an_unreadable_job_does_not_hide_the_list(jobs: JobStore, redis_client: "redis.Redis") -> None:
@@ -115,4 +120,3 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
     document = json.loads(request.to_json()) | {"webhook": {"url": "https://example.org"}}
 
     assert JobRequest.from_json(json.dumps(document)) == request
-    assert encode_message(request)

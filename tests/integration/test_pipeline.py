@@ -15,12 +15,15 @@ from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from shared import redis_keys
+from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
 from shared.errors import EngineFailed, NotAnImage, StorageUnavailable
 from shared.jobs.completion import complete_job, read_result
+from shared.jobs.messages import job_queue
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.result import JobResult
-from shared.jobs.store import Claim, JobStore
+from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
@@ -29,8 +32,10 @@ from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request,
 from tests.support.polling import wait_until
 from tests.support.worker import InProcessWorker, build_worker
 from worker.batching.scheduler import Ticket
+from worker.pipeline.slots import Slots
 from worker.segmenter import ModelImage
 from worker.steward.metrics import StewardMetrics
+from worker.steward.orphans import OrphanDetector
 from worker.steward.reconciler import Reconciler
 from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
@@ -67,6 +72,7 @@ class Steward:
 
     def reconcile(self) -> None:
         self.reconciler.requeue_stalled()
+        self.reconciler.requeue_delayed()
         self.reconciler.republish_orphaned()
 
 
@@ -79,7 +85,7 @@ def build_steward(config: Settings, jobs: JobStore, bucket: Bucket) -> Steward:
     queue, metrics = JobQueue(connect(config)), StewardMetrics(CollectorRegistry())
     return Steward(
         queue,
-        Reconciler(jobs, bucket, queue, metrics, orphaned_after_seconds=0.05),
+        Reconciler(jobs, bucket, queue, OrphanDetector(0.05), metrics),
         InboxRecovery(jobs, bucket, metrics, grace_seconds=-1),
         Retention(jobs, bucket, metrics, result_ttl_seconds=2),
     )
@@ -103,7 +109,7 @@ def submit_sync(worker: InProcessWorker, config: Settings, **changes: object) ->
 
 
 def count_messages(steward: Steward, request: JobRequest) -> int:
-    return steward.queue.waiting_count(f"segment.{request.model}.normal")
+    return int(steward.queue._redis.llen(job_queue(request)))
 
 
 class HookedScheduler(ImmediateScheduler):
@@ -156,13 +162,39 @@ def test_the_input_is_deleted_once_the_job_is_complete(worker: InProcessWorker) 
         worker.bucket.get(inbox_key(request.id))
 
 
-def test_a_duplicate_message_starts_no_second_attempt(worker: InProcessWorker) -> None:
+def test_a_message_too_many_starts_no_second_attempt(worker: InProcessWorker) -> None:
     request = submit(worker)
 
-    worker.run(request.id)
-    worker.run(request.id)
+    for _ in range(2):
+        worker.run_jobs(job_queue(request))
 
     assert worker.jobs.get(request.id).attempt == 1
+
+
+def test_one_message_runs_all_jobs(worker: InProcessWorker) -> None:
+    requests = [submit(worker) for _ in range(3)]
+
+    worker.run_jobs(job_queue(requests[0]))
+
+    assert {worker.jobs.get(request.id).state for request in requests} == {JobState.SUCCEEDED}
+
+
+def test_a_worker_without_a_free_slot_gives_its_message_back(worker: InProcessWorker, steward: Steward) -> None:
+    request = submit(worker)
+
+    replace(worker, slots=Slots(0, 0)).run_jobs(job_queue(request))
+
+    assert worker.jobs.get(request.id).attempt == 0
+    assert count_messages(steward, request) == 1
+
+
+def test_a_worker_that_drains_runs_no_further_job(worker: InProcessWorker) -> None:
+    first, second = submit(worker), submit(worker)
+    slots = Slots(1, 0)
+
+    replace(worker, slots=slots, batches=HookedScheduler(slots.close)).run_jobs(job_queue(first))
+
+    assert [worker.jobs.get(request.id).attempt for request in (first, second)] == [1, 0]
 
 
 def test_an_input_that_is_not_an_image_fails_the_job(worker: InProcessWorker) -> None:
@@ -219,7 +251,7 @@ def test_a_duplicate_attempt_cannot_overwrite_the_result(worker: InProcessWorker
     request = submit(worker)
 
     def run_elsewhere() -> None:
-        worker.jobs.release(request.id, 1)
+        worker.jobs.release(request.id, 1, message=encode_message(job_queue(request)))
         worker.run(request.id)
 
     replace(worker, batches=HookedScheduler(run_elsewhere)).run(request.id)
@@ -285,11 +317,27 @@ def test_a_job_is_released_while_the_bucket_is_unavailable(worker: InProcessWork
 
     job = worker.jobs.get(request.id)
     assert (job.state, job.stalls) == (JobState.QUEUED, 0)
+    assert worker.jobs.claim(request.model, worker="w") is ClaimOutcome.EMPTY
+
+
+def test_the_steward_requeues_a_released_job_after_its_delay(worker: InProcessWorker, steward: Steward) -> None:
+    request = submit(worker)
+    claim = worker.claim(request.id)
+    assert claim
+    worker.jobs.postpone(request.id, claim.attempt, seconds=0.2)
+
+    steward.reconcile()
+    assert count_messages(steward, request) == 0
+    wait_until(lambda: worker.jobs.find_due(job_queue(request)))
+    steward.reconcile()
+
+    assert count_messages(steward, request) == 1
+    assert worker.claim(request.id)
 
 
 def test_the_steward_requeues_a_job_whose_worker_was_lost(worker: InProcessWorker, steward: Steward) -> None:
     request = submit(worker)
-    assert isinstance(worker.jobs.claim(request.id, worker="lost"), Claim)
+    assert worker.claim(request.id)
     wait_until(worker.jobs.find_stalled)
 
     steward.reconcile()
@@ -300,7 +348,7 @@ def test_the_steward_requeues_a_job_whose_worker_was_lost(worker: InProcessWorke
 
 def test_the_steward_completes_a_stalled_job_whose_result_is_stored(worker: InProcessWorker, steward: Steward) -> None:
     request = submit(worker)
-    assert isinstance(worker.jobs.claim(request.id, worker="lost"), Claim)
+    assert worker.claim(request.id)
     finished = JobResult(request, JobState.SUCCEEDED, 1)
     worker.bucket.put_first(result_key(request.id), finished.to_json(), content_type="application/json")
     wait_until(worker.jobs.find_stalled)
@@ -315,7 +363,7 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
     request = submit(worker)
 
     for _ in range(3):
-        assert isinstance(worker.jobs.claim(request.id, worker="lost"), Claim)
+        assert worker.claim(request.id)
         wait_until(worker.jobs.find_stalled)
         steward.reconcile()
 

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from shared.errors import OutOfMemory
 from shared.jobs.completion import complete_job, read_result
 from shared.jobs.model import JobState
+from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.result import failed_result
 from shared.redis_client import connect
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
@@ -177,7 +178,8 @@ def test_a_job_past_its_deadline_cannot_be_claimed(clean_redis: str, storage_env
         post_image(gateway_with_deadline)
 
     (job_id,) = job_ids
-    assert gateway_with_deadline.stores.jobs.claim(job_id, worker="w") == JobState.EXPIRED
+    assert gateway_with_deadline.stores.jobs.get(job_id).state is JobState.EXPIRED
+    assert gateway_with_deadline.stores.jobs.claim("maskmill/embedded", worker="w") is ClaimOutcome.EMPTY
     job_result = read_result(job_id, bucket=gateway_with_deadline.stores.bucket)
     assert job_result is not None
     assert job_result.state is JobState.EXPIRED

@@ -1,8 +1,6 @@
 """A gateway inside the test's process, over real servers, and a worker that runs its jobs on demand."""
 
-import base64
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,12 +73,11 @@ def consume_messages(gateway: GatewayUnderTest, run: Callable[[str], object]) ->
 
 
 def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
-    """Take the messages in the broker, oldest first, and yield the ids of their jobs."""
-    with redis.Redis.from_url(gateway.settings.redis_url) as client:
+    """Take the messages in the broker, and yield for each the id of the first job of its queue."""
+    with redis.Redis.from_url(gateway.settings.redis_url, decode_responses=True) as client:
         for queue in gateway.stores.jobs.list_queues():
-            while message := client.rpop(queue):
-                (arguments, *_) = json.loads(base64.b64decode(json.loads(message)["body"]))
-                yield arguments[0]["job_id"]
+            while client.rpop(queue):
+                yield from client.zrange(redis_keys.queued_jobs(queue), 0, 0)
 
 
 def list_queued_ids(gateway: GatewayUnderTest) -> list[str]:

@@ -6,8 +6,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from shared import redis_keys
+from shared.broker.envelope import encode_message
+from shared.broker.queues import JobQueue
+from shared.jobs.messages import job_queue
+from shared.jobs.model import JobState, Priority
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import JobStore, open_job_store
+from shared.jobs.store import Claim, JobStore, TakenMessage, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
@@ -19,6 +24,7 @@ from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.rendering import load_renderers
+from worker.pipeline.slots import Slots
 from worker.runtime.metrics import WorkerMetrics
 
 
@@ -30,6 +36,43 @@ class ImmediateFollowUp:
 
 
 @dataclass(frozen=True)
+class OnePriority:
+    """A slot for the jobs of one priority."""
+
+    priority: Priority
+
+    @property
+    def priorities(self) -> tuple[Priority, ...]:
+        return (self.priority,)
+
+    def lend(self) -> bool:
+        return False
+
+
+def move_to_front(jobs: JobStore, job_id: str) -> bool:
+    """Move a queued job to the front of its queue; False if it is not queued."""
+    if not jobs.is_known(job_id) or jobs.get(job_id).state is not JobState.QUEUED:
+        return False
+    queue = jobs.get_queue(job_id)
+    with jobs._redis.pipeline() as batch:
+        batch.zrem(redis_keys.delayed_jobs(queue), job_id)
+        batch.zadd(redis_keys.queued_jobs(queue), {job_id: 0})
+        batch.execute()
+    return True
+
+
+def claim_job(jobs: JobStore, job_id: str, *, worker: str = "w") -> Claim | None:
+    """Claim a job before all others, or return None if it is not queued."""
+    if not move_to_front(jobs, job_id):
+        return None
+    request = jobs.get(job_id).request
+    claim = jobs.claim(request.model, worker=worker, priorities=[request.priority])
+    assert isinstance(claim, Claim)
+    assert claim.request.id == job_id
+    return claim
+
+
+@dataclass(frozen=True)
 class InProcessWorker:
     """Runs jobs on the calling thread; dataclasses.replace() exchanges a collaborator."""
 
@@ -37,9 +80,25 @@ class InProcessWorker:
     bucket: Bucket
     payloads: PayloadStore
     leases: LeaseKeeper
+    slots: Slots = field(default_factory=lambda: Slots(1, 0))
     batches: Batches = field(default_factory=lambda: ImmediateScheduler(FakeSegmenter()))
 
+    def claim(self, job_id: str) -> Claim | None:
+        """Claim a job before all others, or return None if it is not queued."""
+        return claim_job(self.jobs, job_id, worker="lost")
+
     def run(self, job_id: str) -> None:
+        """Run a job before all others, if it is queued, as with a message of its queue."""
+        if move_to_front(self.jobs, job_id):
+            request = self.jobs.get(job_id).request
+            message = TakenMessage(job_queue(request), encode_message(job_queue(request)))
+            self._build_runner(request.model).run_next(OnePriority(request.priority), message)
+
+    def run_jobs(self, queue: str) -> None:
+        """Run jobs as with a message of a queue."""
+        self._build_runner(FakeSegmenter.model).run_jobs(queue)
+
+    def _build_runner(self, model: str) -> JobRunner:
         attempts = AttemptRunner(
             inputs=InputReader(self.bucket, self.payloads),
             model_revision=FakeSegmenter.revision,
@@ -50,8 +109,17 @@ class InProcessWorker:
             bucket=self.bucket,
             max_pixels=10**7,
         )
-        completer = Completer(self.jobs, self.bucket, self.payloads, WorkerMetrics(CollectorRegistry()))
-        JobRunner(self.jobs, self.leases, attempts, completer, ImmediateFollowUp(), "test-worker").run(job_id)
+        return JobRunner(
+            model,
+            self.jobs,
+            JobQueue(self.jobs._redis),
+            self.slots,
+            self.leases,
+            attempts,
+            Completer(self.jobs, self.bucket, WorkerMetrics(CollectorRegistry())),
+            ImmediateFollowUp(),
+            "test-worker",
+        )
 
 
 def build_worker(settings: Settings, *, jobs: JobStore | None = None) -> InProcessWorker:

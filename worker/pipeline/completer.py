@@ -5,15 +5,17 @@ from typing import Protocol
 
 import structlog
 
-from shared.errors import DeadlineExceeded, Unavailable
+from shared.errors import DeadlineExceeded, ModelNotReady, Unavailable
 from shared.jobs.completion import complete_in_store, complete_job
 from shared.jobs.model import Failure, JobRequest, JobState, Priority
-from shared.jobs.payloads import PayloadStore
 from shared.jobs.result import JobResult, failed_result
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
 
 log = structlog.get_logger()
+
+# A job whose worker found a store unavailable is not claimed again before this time.
+RETRY_DELAY_SECONDS = 2.0
 
 
 class JobObserver(Protocol):
@@ -23,14 +25,13 @@ class JobObserver(Protocol):
         """An attempt completed its job."""
 
     def job_dropped(self, reason: str) -> None:
-        """A message or an attempt had no effect."""
+        """An attempt had no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completer:
     jobs: JobStore
     bucket: Bucket
-    payloads: PayloadStore
     observer: JobObserver
 
     def complete(self, result: JobResult) -> None:
@@ -48,8 +49,6 @@ class Completer:
                 return
             complete_in_store(result, jobs=self.jobs)
             final = result
-        if not request.input.is_durable:
-            self.payloads.delete_input(request.id)
         self._record(result, final)
 
     def expire(self, request: JobRequest, *, attempt: int = 0) -> None:
@@ -59,19 +58,26 @@ class Completer:
 
     def release(self, request: JobRequest, attempt: int, error: Unavailable) -> None:
         """Return a job to its queue because a store is unavailable; one whose input is not durable is failed."""
-        if request.input.is_durable:
+        if isinstance(error, ModelNotReady):
+            self._abandon(request, attempt, error)
+        elif request.input.is_durable:
             self._release(request, attempt, str(error))
         else:
             self.complete(failed_result(request, error, attempt=attempt))
 
     def drop(self, job_id: str, reason: str) -> None:
-        """Record that a message or an attempt had no effect."""
+        """Record that an attempt had no effect."""
         log.info("job_dropped", job_id=job_id, reason=reason)
         self.observer.job_dropped(reason)
 
+    def _abandon(self, request: JobRequest, attempt: int, error: ModelNotReady) -> None:
+        """Leave a job to another worker.  It counts as a stall: its image may be what ended the engine process."""
+        log.warning("job_abandoned", job_id=request.id, attempt=attempt, reason=str(error))
+        self.jobs.abandon(request.id, attempt)
+
     def _release(self, request: JobRequest, attempt: int, reason: str) -> None:
         log.warning("job_released", job_id=request.id, attempt=attempt, reason=reason)
-        self.jobs.release(request.id, attempt)
+        self.jobs.postpone(request.id, attempt, seconds=RETRY_DELAY_SECONDS)
 
     def _record(self, result: JobResult, final: JobResult) -> None:
         """Log and count the end of an attempt; `final` is the result that counts."""

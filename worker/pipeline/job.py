@@ -1,4 +1,4 @@
-"""Run one job: claim it, make an attempt, complete it.  No Celery here, and no torch."""
+"""Run jobs: claim one, make an attempt, complete it, claim the next.  No Celery here, and no torch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,13 +7,16 @@ from typing import Protocol
 
 import structlog
 
+from shared.broker.envelope import encode_message
+from shared.broker.queues import JobQueue
 from shared.errors import Canceled, DeadlineExceeded, MaskmillError, Unavailable
 from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.result import failed_result
-from shared.jobs.store import Claim, JobStore
+from shared.jobs.store import Claim, JobStore, TakenMessage
 from worker.pipeline.attempt import Attempt, AttemptRunner
 from worker.pipeline.completer import Completer
 from worker.pipeline.leases import Lease, LeaseKeeper
+from worker.pipeline.slots import Slot, Slots
 
 log = structlog.get_logger()
 
@@ -28,28 +31,56 @@ class BackgroundExecutor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
+    """model: whose jobs are run.  queue: for messages that are given back."""
+
+    model: str
     jobs: JobStore
+    queue: JobQueue
+    slots: Slots
     leases: LeaseKeeper
     attempts: AttemptRunner
     completer: Completer
     follow_up: BackgroundExecutor
     worker_id: str
 
-    def run(self, job_id: str) -> None:
-        """Claim a job and complete it.
+    def run_jobs(self, queue: str) -> None:
+        """Run jobs one after the other, from the message of a queue on, until no job or no slot is left.
 
-        Safe to repeat: a job that cannot be claimed is dropped, and only one result counts.  An error of the job itself
-        fails it; if a store is unavailable, the job is released, which does not count as a stall.
+        The message only says that there is work.  Taking the next job without one saves Celery's time for a message.
 
         Raises:
             Unavailable: Redis did not answer; the lease expires, or the job is still queued.
         """
-        claim = self.jobs.claim(job_id, worker=self.worker_id)
-        if not isinstance(claim, Claim):
-            self._drop(job_id, claim)
+        message: TakenMessage | None = TakenMessage(queue, substitute=encode_message(queue))
+        with self.slots.occupy() as slot:
+            if slot is None:
+                # The worker ends, or its slots were filled after it had asked for a message.
+                self.queue.publish(queue)
+                return
+            while self.run_next(slot, message) is not ClaimOutcome.EMPTY and slot.renew():
+                message = None
+
+    def run_next(self, slot: Slot, message: TakenMessage | None = None) -> Claim | ClaimOutcome:
+        """Claim the next job that may run in a slot, and complete it; return the claim, or why there is none.
+
+        Only one result of a job counts.  An error of the job itself fails it; if a store is unavailable, the job is
+        released, which does not count as a stall.
+
+        Raises:
+            Unavailable: as for run_jobs().
+        """
+        claim = self.jobs.claim(self.model, worker=self.worker_id, priorities=slot.priorities, message=message)
+        if isinstance(claim, Claim):
+            with structlog.contextvars.bound_contextvars(request_id=claim.request.request_id):
+                self._run(claim, slot)
+        return claim
+
+    def _run(self, claim: Claim, slot: Slot) -> None:
+        if claim.is_late:
+            self.completer.expire(claim.request, attempt=claim.attempt)
             return
         with ExitStack() as stack:
-            lease = stack.enter_context(self.leases.hold(claim))
+            lease = stack.enter_context(self.leases.hold(claim, slot))
             with self._complete_on_error(lease):
                 attempt = self.attempts.segment(lease)
                 if not claim.request.wants_reply:
@@ -86,8 +117,3 @@ class JobRunner:
             log.exception("job_crashed", job_id=request.id)
             bug = MaskmillError("Something unexpected went wrong with this job; the operator's log says what.")
             self.completer.complete(failed_result(request, bug, attempt=attempt))
-
-    def _drop(self, job_id: str, refusal: ClaimOutcome) -> None:
-        self.completer.drop(job_id, refusal)
-        if refusal is ClaimOutcome.DEADLINE_EXCEEDED:
-            self.completer.expire(self.jobs.get(job_id).request)

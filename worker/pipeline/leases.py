@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import structlog
 
@@ -12,11 +13,19 @@ from shared.jobs.store import Claim, JobStore
 log = structlog.get_logger()
 
 
-class Lease:
-    """The lease of one claim.  Thread-safe."""
+class LendableSlot(Protocol):
+    """The slot of the job; implemented by worker.pipeline.slots.Slot."""
 
-    def __init__(self, claim: Claim) -> None:
+    def lend(self) -> bool:
+        """Give back the slot before the job is done; False if it has to be kept."""
+
+
+class Lease:
+    """The lease of one claim, and the slot in which its job runs.  Thread-safe."""
+
+    def __init__(self, claim: Claim, slot: LendableSlot | None = None) -> None:
         self.claim = claim
+        self._slot = slot
         self._lost = threading.Event()
         self._lock = threading.Lock()  # guards the next one
         self._callbacks: list[Callable[[], object]] = []
@@ -24,6 +33,10 @@ class Lease:
     @property
     def is_held(self) -> bool:
         return not self._lost.is_set()
+
+    def lend_slot(self) -> bool:
+        """Give back the job's slot early, because the job will take long without the device."""
+        return self._slot is not None and self._slot.lend()
 
     def lose(self) -> None:
         """Mark the lease as lost: the job was canceled, or it was requeued."""
@@ -71,9 +84,9 @@ class LeaseKeeper:
         self._thread.join()
 
     @contextmanager
-    def hold(self, claim: Claim) -> Iterator[Lease]:
+    def hold(self, claim: Claim, slot: LendableSlot | None = None) -> Iterator[Lease]:
         """Renew the lease of a claim for as long as the block runs."""
-        lease = Lease(claim)
+        lease = Lease(claim, slot)
         with self._lock:
             self._leases.add(lease)
         try:

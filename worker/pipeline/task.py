@@ -1,4 +1,4 @@
-"""The Celery task: take a message, bind the log context, run the job.  All decisions are made elsewhere."""
+"""The Celery task: take a message, run jobs.  All decisions are made elsewhere."""
 
 from collections.abc import Callable
 
@@ -11,15 +11,14 @@ from shared.jobs.messages import SEGMENT_TASK, SegmentMessage
 log = structlog.get_logger()
 
 
-def register(app: Celery, run_job: Callable[[str], None]) -> None:
-    """Register the task that runs the job of a message, by its id."""
+def register(app: Celery, run_jobs: Callable[[str], None]) -> None:
+    """Register the task that runs jobs, by the queue of its message."""
 
     @app.task(name=SEGMENT_TASK)  # type: ignore[untyped-decorator]
     def segment(wire: dict[str, str]) -> None:
         message = SegmentMessage.from_wire(wire)
-        with structlog.contextvars.bound_contextvars(request_id=message.request_id):
-            try:
-                run_job(message.job_id)
-            except Unavailable as error:
-                # The lease expires, or the job is still queued: the steward enqueues it again.
-                log.warning("job_abandoned", job_id=message.job_id, reason=str(error))
+        try:
+            run_jobs(message.queue)
+        except Unavailable as error:
+            # The lease expires, or the job is still queued: the steward requeues it, or enqueues another message.
+            log.warning("job_abandoned", queue=message.queue, reason=str(error))

@@ -22,6 +22,7 @@ from worker.runtime.health_server import HealthServer
 from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.metrics import StewardMetrics
+from worker.steward.orphans import OrphanDetector
 from worker.steward.reconciler import Reconciler
 from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
@@ -66,11 +67,12 @@ def build_duties(settings: StewardSettings, jobs: JobStore, metrics: StewardMetr
     """Return the table of periodic duties."""
     bucket = open_bucket(settings, retries=1)
     queue = JobQueue(connect(settings))
-    reconciler = Reconciler(jobs, bucket, queue, metrics, settings.orphaned_after_seconds)
+    reconciler = Reconciler(jobs, bucket, queue, OrphanDetector(settings.orphaned_after_seconds), metrics)
     recovery = InboxRecovery(jobs, bucket, metrics, settings.inbox_grace_seconds)
     retention = Retention(jobs, bucket, metrics, settings.result_ttl_seconds)
     return (
         Duty("requeue_stalled", settings.requeue_interval_seconds, reconciler.requeue_stalled),
+        Duty("requeue_delayed", settings.requeue_interval_seconds, reconciler.requeue_delayed),
         Duty("republish_orphaned", settings.requeue_interval_seconds, reconciler.republish_orphaned),
         Duty("recover_jobs", settings.recovery_interval_seconds, recovery.recover_jobs),
         Duty("delete_expired", settings.retention_interval_seconds, retention.delete_expired),

@@ -10,28 +10,31 @@ from dataclasses import dataclass
 
 import structlog
 
+from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
-from shared.errors import AttemptsExhausted, DeadlineExceeded, UnknownJob
+from shared.errors import AttemptsExhausted
 from shared.jobs.completion import complete_job, read_result, sync_job_store
-from shared.jobs.model import Failure, JobState
 from shared.jobs.outcomes import RequeueStalledOutcome
-from shared.jobs.result import JobResult, failed_result
+from shared.jobs.result import failed_result
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
 from worker.steward.metrics import StewardMetrics
+from worker.steward.orphans import OrphanDetector
 
 log = structlog.get_logger()
 
 
+# A wave of lost messages is replaced in portions; each of them wakes a worker that then runs more than one job.
+MAX_REPUBLISHED = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """orphaned_after_seconds: a job that is queued for this long without a message is orphaned."""
-
     jobs: JobStore
     bucket: Bucket
     queue: JobQueue
+    orphans: OrphanDetector
     metrics: StewardMetrics
-    orphaned_after_seconds: float
 
     def requeue_stalled(self) -> None:
         """Requeue the running jobs whose lease has expired, or fail those that have stalled too often.
@@ -43,20 +46,28 @@ class Reconciler:
             with log_unreadable(job_id):
                 self._requeue(job_id)
 
-    def republish_orphaned(self) -> None:
-        """Enqueue a new message for each queued job whose message is lost.
+    def requeue_delayed(self) -> None:
+        """Requeue the released jobs whose delay is over.
 
         Raises:
-            Unavailable: a store did not answer.
+            Unavailable: Redis did not answer.
         """
         for name in self.jobs.list_queues():
-            waiting = self.queue.waiting_count(name)
-            orphaned = self.jobs.find_orphaned(
-                name, grace_seconds=self.orphaned_after_seconds, waiting_messages=waiting
-            )
-            for job_id in orphaned:
-                with log_unreadable(job_id):
-                    self._republish(job_id)
+            for job_id in self.jobs.find_due(name):
+                self.jobs.requeue_delayed(job_id, name, message=encode_message(name))
+
+    def republish_orphaned(self) -> None:
+        """Enqueue as many messages for each queue as were lost.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        for name in self.jobs.list_queues():
+            lost = self.orphans.observe(name, self.queue.missing_count(name), now=time.monotonic())
+            if lost:
+                self.queue.publish(name, min(lost, MAX_REPUBLISHED))
+                log.info("jobs_republished", reason="orphaned", queue=name, jobs=lost)
+                self.metrics.jobs_reconciled("orphaned", lost)
 
     def _requeue(self, job_id: str) -> None:
         result = read_result(job_id, bucket=self.bucket)
@@ -65,9 +76,8 @@ class Reconciler:
             sync_job_store(result, jobs=self.jobs, bucket=self.bucket)
             self._record("job_synced", "synced", job_id)
             return
-        outcome = self.jobs.requeue_stalled(job_id)
+        outcome = self.jobs.requeue_stalled(job_id, message=encode_message(self.jobs.get_queue(job_id)))
         if outcome is RequeueStalledOutcome.QUEUED:
-            self.queue.publish(self.jobs.get(job_id).request)
             self._record("job_requeued", "stalled", job_id)
         elif outcome is RequeueStalledOutcome.EXHAUSTED:
             self._dead_letter(job_id)
@@ -80,19 +90,6 @@ class Reconciler:
         )
         complete_job(failed_result(job.request, reason, attempt=job.attempt), jobs=self.jobs, bucket=self.bucket)
         self._record("job_dead_lettered", "exhausted", job_id)
-
-    def _republish(self, job_id: str) -> None:
-        try:
-            request = self.jobs.get(job_id).request
-        except UnknownJob:
-            return
-        if request.deadline_at is not None and request.deadline_at < time.time():
-            failure = Failure(DeadlineExceeded.code, "There was no result before the deadline.")
-            complete_job(JobResult(request, JobState.EXPIRED, failure=failure), jobs=self.jobs, bucket=self.bucket)
-            self._record("job_expired", "deadline_exceeded", job_id)
-            return
-        self.queue.publish(request)
-        self._record("job_republished", "orphaned", job_id)
 
     def _record(self, event: str, reason: str, job_id: str) -> None:
         log.info(event, reason=reason, job_id=job_id)

@@ -9,6 +9,7 @@ from shared.broker.envelope import encode_message
 from shared.errors import UnknownJob
 from shared.jobs.completion import read_result
 from shared.jobs.ids import is_job_id
+from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
@@ -60,6 +61,6 @@ class InboxRecovery:
         except (KeyError, ValueError) as error:
             log.error("input_without_request", key=key, reason=repr(error))
             return
-        self.jobs.create(request, message=encode_message(request))
+        self.jobs.create(request, message=encode_message(job_queue(request)))
         log.info("job_recovered", reason="redis_lost_it", job_id=job_id)
         self.metrics.jobs_reconciled("recovered")

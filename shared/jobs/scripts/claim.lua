@@ -1,18 +1,67 @@
--- Claim a queued job for a worker, with an attempt number and a lease.
--- Keys:    job, leases, claimed_up_to
--- In:      id, worker, lease_seconds
--- Out:     claimed, attempt, request (JSON) | unknown | deadline_exceeded | the state of a job that is not queued
+-- Choose a job of a model, and claim it for a worker, with an attempt number and a lease.
+-- The first job of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
+-- Keys:    leases, passed_over
+-- In:      worker, lease_seconds,
+--          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
+--          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
+-- Out:     claimed, id, attempt, request (JSON) | deadline_exceeded, the same: claimed to be expired | empty
 -- Events:  none
-local job = redis.call('HMGET', key.job, 'state', 'queue', 'deadline_at', 'request')
-if not job[1] then return {'unknown'} end
-if job[1] ~= 'queued' then return {job[1]} end
 local time = now()
-if job[3] ~= '' and time > tonumber(job[3]) then return {'deadline_exceeded'} end
-local queued_at = redis.call('ZSCORE', job[2], arg.id)
-redis.call('ZREM', job[2], arg.id)
--- Messages of a queue are taken in order, so a job that was queued well before this one has lost its message.
-if queued_at then redis.call('ZADD', key.claimed_up_to, 'GT', queued_at, job[2]) end
-local attempt = redis.call('HINCRBY', key.job, 'attempt', 1)
-redis.call('HSET', key.job, 'state', 'running', 'worker', arg.worker, 'started_at', time)
-redis.call('ZADD', key.leases, time + arg.lease_seconds, arg.id)
-return {'claimed', attempt, job[4]}
+local counts = redis.call('HGETALL', key.passed_over)
+local passed_over = {}
+for index = 1, #counts, 2 do passed_over[counts[index]] = tonumber(counts[index + 1]) end
+
+local function is_due(queue) return arg.bounds[queue] and (passed_over[queue] or 0) >= arg.bounds[queue] end
+
+local function take_first(queue)
+  while true do
+    local first = redis.call('ZPOPMIN', queued_key(queue))
+    if not first[1] then return nil end
+    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request')
+    -- A record can be missing only if it was deleted by hand.
+    if job[1] == 'queued' then
+      return {id = first[1], queue = queue, place = first[2], attempt = job[2] + 1, deadline_at = job[3], request = job[4]}
+    end
+  end
+end
+
+local function take_next()
+  for _, first in ipairs({true, false}) do
+    for _, queue in ipairs(arg.queues) do
+      local job = (is_due(queue) or false) == first and take_first(queue)
+      if job then return job end
+    end
+  end
+end
+
+local function count_passed_over(taken)
+  for _, queue in ipairs(arg.queues) do
+    if queue == taken then
+      if passed_over[queue] then redis.call('HDEL', key.passed_over, queue) end
+    elseif arg.bounds[queue] and redis.call('EXISTS', queued_key(queue)) == 1 then
+      redis.call('HINCRBY', key.passed_over, queue, 1)
+    end
+  end
+end
+
+-- Each job that can be claimed has a message.  The worker's own one is used up by a job of the same queue; for one of
+-- another queue it is put back, and one of that queue is removed.
+local function settle_messages(taken)
+  if arg.source and arg.source ~= taken
+    and redis.call('LLEN', arg.source) < redis.call('ZCARD', queued_key(arg.source)) then
+    redis.call('RPUSH', arg.source, arg.message)
+  end
+  if not taken then return end
+  if arg.source ~= taken then redis.call('RPOP', taken) end
+  trim_messages(taken)
+end
+
+local job = take_next()
+settle_messages(job and job.queue)
+if not job then return {'empty'} end
+count_passed_over(job.queue)
+redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
+  'worker', arg.worker, 'started_at', time)
+redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
+local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
+return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, job.request}

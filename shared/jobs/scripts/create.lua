@@ -1,5 +1,5 @@
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, queued, idempotency, tenant_jobs, tenants, queues, dedup, messages, input
+-- Keys:    job, queued, delayed, idempotency, tenant_jobs, tenants, queues, dedup, input
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued,
 --          fingerprint and idempotency_seconds or nil, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
@@ -23,8 +23,8 @@ if arg.dedup_seconds and arg.reuse then
     return {'coalesced', other}
   end
 end
-if redis.call('ZCARD', key.queued) >= arg.max_queued then return {'full', ''} end
-redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', key.queued,
+if redis.call('ZCARD', key.queued) + redis.call('ZCARD', key.delayed) >= arg.max_queued then return {'full', ''} end
+redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
   'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
 redis.call('ZADD', key.queued, now(), arg.id)
 redis.call('SADD', key.queues, arg.queue)
@@ -41,5 +41,5 @@ if arg.dedup_seconds then
   redis.call('HSET', key.job, 'dedup', key.dedup)
 end
 if payload then redis.call('SET', key.input, payload, 'PX', arg.input_ms) end
-if arg.message then redis.call('LPUSH', key.messages, arg.message) end
+if arg.message then redis.call('LPUSH', arg.queue, arg.message) end
 return {'created', arg.id}

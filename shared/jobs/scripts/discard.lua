@@ -1,13 +1,14 @@
 -- Roll back a job that no worker has claimed yet, as if it had not been created.
--- Keys:    job, queued, idempotency, tenant_jobs
+-- Keys:    job, idempotency, tenant_jobs
 -- In:      id
 -- Out:     discarded | claimed (it is left to its worker) | unknown
 -- Events:  the job
-local job = redis.call('HMGET', key.job, 'attempt', 'dedup')
+local job = redis.call('HMGET', key.job, 'attempt', 'dedup', 'queue')
 if not job[1] then return {'unknown'} end
 if job[1] ~= '0' then return {'claimed'} end
 redis.call('DEL', key.job)
-redis.call('ZREM', key.queued, arg.id)
+redis.call('ZREM', queued_key(job[3]), arg.id)
+trim_messages(job[3])
 redis.call('ZREM', key.tenant_jobs, arg.id)
 if redis.call('HGET', key.idempotency, 'id') == arg.id then redis.call('DEL', key.idempotency) end
 if job[2] and redis.call('GET', job[2]) == arg.id then redis.call('DEL', job[2]) end

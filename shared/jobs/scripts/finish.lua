@@ -1,5 +1,5 @@
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, leases
+-- Keys:    job, leases, input
 -- In:      id, state, failure (JSON) or nil, timings (JSON), record_seconds
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job
@@ -8,8 +8,14 @@ if not job[1] then return {'unknown'} end
 if job[1] ~= 'queued' and job[1] ~= 'running' then return {job[1]} end
 redis.call('HSET', key.job, 'state', arg.state, 'failure', arg.failure or '', 'timings', arg.timings, 'ended_at', now())
 redis.call('EXPIRE', key.job, arg.record_seconds)
-redis.call('ZREM', key.leases, arg.id)
-redis.call('ZREM', job[2], arg.id)
+redis.call('DEL', key.input)
+if job[1] == 'running' then
+  redis.call('ZREM', key.leases, arg.id)
+elseif redis.call('ZREM', queued_key(job[2]), arg.id) == 1 then
+  trim_messages(job[2])
+else
+  redis.call('ZREM', delayed_key(job[2]), arg.id)
+end
 -- Only a success is reused for identical requests.
 if arg.state ~= 'succeeded' and job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end
 publish_event(arg.id)

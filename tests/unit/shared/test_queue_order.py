@@ -1,36 +1,34 @@
-"""The order in which a worker polls its queues."""
+"""Which queues a worker polls, and in which order."""
 
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from shared.broker.queue_order import PriorityOrder
+import pytest
+
+from shared.broker.queue_order import SlotOrder
 from shared.jobs.model import Priority
 
 QUEUES = [f"segment.acme/a.model.{priority}" for priority in (Priority.LOW, Priority.NORMAL, Priority.INTERACTIVE)]
 
 
-def take_message(order: PriorityOrder, backlog: set[str]) -> str:
-    """Take one message as kombu does, from the first queue that has any; return its priority."""
-    queue = next(queue for queue in order.consume(3) if queue in backlog)
-    order.rotate(queue)
-    return queue.rpartition(".")[2]
+@dataclass
+class FreeSlots:
+    priorities: Sequence[Priority]
 
 
-def test_interactive_messages_come_first_and_low_ones_last() -> None:
-    order = PriorityOrder(QUEUES)
+@pytest.mark.parametrize("accepted", [[], [Priority.INTERACTIVE], list(Priority)])
+def test_queues_without_a_free_slot_are_left_out_and_the_others_come_by_priority(accepted: list[Priority]) -> None:
+    order = SlotOrder(FreeSlots(accepted))
+    order.update(QUEUES)
 
-    assert [queue.rpartition(".")[2] for queue in order.consume(3)] == ["interactive", "normal", "low"]
-
-
-def test_a_queue_of_lower_priority_does_not_starve() -> None:
-    order = PriorityOrder(QUEUES)
-
-    counts = Counter(take_message(order, set(QUEUES)) for _ in range(1000))
-
-    assert counts["interactive"] > counts["normal"] > counts["low"] >= 35
-    assert counts["normal"] >= 180
+    assert [queue.rpartition(".")[2] for queue in order.consume(3)] == accepted
 
 
-def test_an_interactive_message_is_not_delayed_by_empty_queues() -> None:
-    order = PriorityOrder(QUEUES)
+def test_a_slot_that_becomes_free_counts_for_the_next_poll() -> None:
+    slots = FreeSlots([])
+    order = SlotOrder(slots)
+    order.update(QUEUES)
 
-    assert {take_message(order, {QUEUES[2]}) for _ in range(100)} == {"interactive"}
+    slots.priorities = [Priority.INTERACTIVE]
+
+    assert order.consume(3) == [QUEUES[2]]

@@ -1,0 +1,14 @@
+-- Return a released job to its place in its queue once its delay is over, and enqueue a message.
+-- Keys:    job, delayed
+-- In:      id, message
+-- Out:     queued | delayed (the delay is not over) | unknown (it is not delayed any more)
+-- Events:  none
+local until_time = redis.call('ZSCORE', key.delayed, arg.id)
+if not until_time then return {'unknown'} end
+if tonumber(until_time) > now() then return {'delayed'} end
+redis.call('ZREM', key.delayed, arg.id)
+local job = redis.call('HMGET', key.job, 'queue', 'place')
+if not job[1] then return {'unknown'} end
+redis.call('ZADD', queued_key(job[1]), job[2], arg.id)
+redis.call('LPUSH', job[1], arg.message)
+return {'queued'}

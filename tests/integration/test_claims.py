@@ -1,0 +1,194 @@
+"""The job store and its messages on a real Valkey as a state machine: claims, requeues and losses in any order.
+
+No job is lost, none runs twice at a time, each claim takes the job that is due, and every job that can be claimed has a
+message, unless one was lost.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from shared.broker.envelope import encode_message
+from shared.broker.queues import JobQueue
+from shared.jobs.messages import job_queue, queue_name
+from shared.jobs.model import MAX_PASSED_OVER, JobRequest, JobState, Priority
+from shared.jobs.outcomes import ClaimOutcome
+from shared.jobs.store import Claim, JobStore, TakenMessage
+from tests.support.jobs import build_request
+
+PRIORITIES = st.sampled_from(Priority)
+# A regular slot, and one for interactive jobs only.
+SLOTS = st.sampled_from([tuple(Priority), (Priority.INTERACTIVE,)])
+
+
+@dataclass
+class ExpectedJob:
+    request: JobRequest
+    attempt: int = 0
+    state: JobState = JobState.QUEUED
+    is_delayed: bool = False
+
+    @property
+    def can_be_claimed(self) -> bool:
+        return self.state is JobState.QUEUED and not self.is_delayed
+
+
+class Claims(RuleBasedStateMachine):
+    """Jobs of a model of its own, so that examples do not disturb each other.  Every lease expires at once."""
+
+    def __init__(self, redis_url: str) -> None:
+        super().__init__()
+        self.client = redis.Redis.from_url(redis_url, decode_responses=True)
+        self.store = JobStore(self.client, lease_seconds=1e-9, max_attempts=10**6)
+        self.queue = JobQueue(self.client)
+        self.model = f"acme/{uuid.uuid4().hex}"
+        # In the order of their places.
+        self.jobs: list[ExpectedJob] = []
+        self.passed_over: Counter[Priority] = Counter()
+        self.taken: list[str] = []
+        self.lost: Counter[str] = Counter()
+
+    def teardown(self) -> None:
+        for job in self.jobs:
+            self.store.finish(job.request, JobState.CANCELED)
+        self.client.delete(*self.list_queues())
+        self.client.close()
+
+    def list_queues(self) -> list[str]:
+        return [queue_name(self.model, priority) for priority in Priority]
+
+    def list_claimable(self, priority: Priority) -> list[ExpectedJob]:
+        return [job for job in self.jobs if job.can_be_claimed and job.request.priority is priority]
+
+    def select(self, *states: JobState) -> list[ExpectedJob]:
+        return [job for job in self.jobs if job.state in states]
+
+    def expect_next(self, priorities: Sequence[Priority]) -> ExpectedJob | None:
+        waiting = [priority for priority in priorities if self.list_claimable(priority)]
+        due = [one for one in waiting if one in MAX_PASSED_OVER and self.passed_over[one] >= MAX_PASSED_OVER[one]]
+        chosen = next(iter(due or waiting), None)
+        if chosen is None:
+            return None
+        job = self.list_claimable(chosen)[0]
+        for priority in waiting:
+            remaining = [one for one in self.list_claimable(priority) if one is not job]
+            if priority is not chosen and remaining:
+                self.passed_over[priority] += 1
+        self.passed_over[chosen] = 0
+        return job
+
+    @rule(priority=PRIORITIES)
+    def create(self, priority: Priority) -> None:
+        request = build_request(model=self.model, priority=priority)
+        self.store.create(request, message=encode_message(job_queue(request)))
+        self.jobs.append(ExpectedJob(request))
+
+    @rule(data=st.data())
+    def take_message(self, data: st.DataObject) -> None:
+        queue = data.draw(st.sampled_from(self.list_queues()))
+        if self.client.rpop(queue):
+            self.taken.append(queue)
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def lose_message(self, data: st.DataObject) -> None:
+        """A worker is killed between its message and its claim."""
+        self.lost[self.pop_taken(data)] += 1
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), priorities=SLOTS)
+    def claim_with_message(self, data: st.DataObject, priorities: Sequence[Priority]) -> None:
+        queue = self.pop_taken(data)
+        self.claim(priorities, TakenMessage(queue, encode_message(queue)))
+
+    @rule(priorities=SLOTS)
+    def claim_without_message(self, priorities: Sequence[Priority]) -> None:
+        self.claim(priorities, None)
+
+    def pop_taken(self, data: st.DataObject) -> str:
+        return self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+
+    def claim(self, priorities: Sequence[Priority], message: TakenMessage | None) -> None:
+        expected = self.expect_next(priorities)
+        claim = self.store.claim(self.model, worker="w", priorities=priorities, message=message)
+        if expected is None:
+            assert claim is ClaimOutcome.EMPTY
+            return
+        expected.attempt += 1
+        expected.state = JobState.RUNNING
+        assert claim == Claim(expected.request, expected.attempt)
+        queue = job_queue(expected.request)
+        assert self.client.llen(queue) <= len(self.list_claimable(expected.request.priority))
+
+    @precondition(lambda self: self.select(JobState.RUNNING, JobState.QUEUED))
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.select(JobState.RUNNING, JobState.QUEUED)))
+        state = JobState.SUCCEEDED if job.state is JobState.RUNNING else JobState.CANCELED
+        assert self.store.finish(job.request, state)
+        job.state, job.is_delayed = state, False
+
+    @precondition(lambda self: self.select(JobState.RUNNING))
+    @rule(data=st.data(), how=st.sampled_from(["stall", "release", "postpone"]))
+    def requeue(self, data: st.DataObject, how: str) -> None:
+        job = data.draw(st.sampled_from(self.select(JobState.RUNNING)))
+        message = encode_message(job_queue(job.request))
+        match how:
+            case "stall":
+                self.store.requeue_stalled(job.request.id, message=message)
+            case "release":
+                self.store.release(job.request.id, job.attempt, message=message)
+            case "postpone":
+                self.store.postpone(job.request.id, job.attempt, seconds=0)
+        job.state, job.is_delayed = JobState.QUEUED, how == "postpone"
+
+    @precondition(lambda self: self.select(JobState.RUNNING, JobState.QUEUED))
+    @rule(data=st.data())
+    def release_with_an_old_attempt(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.select(JobState.RUNNING, JobState.QUEUED)))
+        self.store.release(job.request.id, job.attempt - 1, message=encode_message(job_queue(job.request)))
+
+    @rule()
+    def requeue_delayed(self) -> None:
+        for queue in self.list_queues():
+            for job_id in self.store.find_due(queue):
+                self.store.requeue_delayed(job_id, queue, message=encode_message(queue))
+        for job in self.jobs:
+            job.is_delayed = False
+
+    @rule()
+    def republish(self) -> None:
+        """Messages that were taken just now look like lost ones, so this may enqueue too many."""
+        for queue in self.list_queues():
+            if missing := self.queue.missing_count(queue):
+                self.queue.publish(queue, missing)
+        self.lost.clear()
+
+    @invariant()
+    def every_job_that_can_be_claimed_has_a_message(self) -> None:
+        taken = Counter(self.taken)
+        for priority in Priority:
+            queue = queue_name(self.model, priority)
+            messages = self.client.llen(queue) + taken[queue] + self.lost[queue]
+            assert len(self.list_claimable(priority)) <= messages
+
+    @invariant()
+    def the_job_store_agrees(self) -> None:
+        for priority in Priority:
+            queued = [job for job in self.select(JobState.QUEUED) if job.request.priority is priority]
+            assert self.store.backlog(queue_name(self.model, priority)) == len(queued)
+        for job in self.jobs[-3:]:
+            found = self.store.get(job.request.id)
+            assert (found.state, found.attempt) == (job.state, job.attempt)
+
+
+def test_claims_follow_the_order_and_lose_nothing(clean_redis: str) -> None:
+    run_state_machine_as_test(
+        lambda: Claims(clean_redis), settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+    )

@@ -47,6 +47,8 @@ class WorkerStatus:
     reason: why the setup failed, a sentence; empty otherwise.
     load_seconds: duration of the model's load; None until it is loaded.
     since: unix seconds, when the worker entered this state.
+    forward: the kind of forward pass, exact or fast; empty until the model is loaded.
+    agreement: the share of pixels, in [0, 1], that fast and exact label alike; None if it was not measured.
     """
 
     id: str
@@ -57,6 +59,8 @@ class WorkerStatus:
     reason: str = ""
     load_seconds: float | None = None
     since: float = 0.0
+    forward: str = ""
+    agreement: float | None = None
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -6,7 +6,7 @@ implement the port; tests implement it with fakes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+# A photo may be decoded at a fraction of its size down to this many times the sides of the model's input.
+MIN_DECODE_SCALE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,21 @@ class Prepared:
     parameters: SegmentParameters
 
 
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """How a segmenter computes, and how far that agrees with the reference on the engine's own photos.
+
+    agreement: the share of pixels, in [0, 1], that the fast path labels as the exact forward pass; None: not measured.
+    can_scale_decode: whether a JPEG may be decoded at a fraction of its size, down to MIN_DECODE_SCALE times the input.
+    scaled_agreement: the share of pixels, in [0, 1], that such a decode leaves as they are; None: not measured.
+    """
+
+    kind: Literal["exact", "fast"] = "exact"
+    agreement: float | None = None
+    can_scale_decode: bool = False
+    scaled_agreement: float | None = None
+
+
 class Segmenter(Protocol):
     """A loaded model on a device."""
 
@@ -83,6 +100,7 @@ class Segmenter(Protocol):
     revision: str  # differs if the weights or their configuration differ
     device: str  # cpu or cuda:0
     resize: Resize | None  # None: the model prepares images of any size itself
+    forward_pass: ForwardPass
 
     def prepare(self, image: ModelImage) -> Prepared:
         """Preprocess an image, which must stay unchanged until it is segmented.  Thread-safe; does not use the device.

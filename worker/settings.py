@@ -11,11 +11,15 @@ class WorkerSettings(Settings):
     """Read once by worker/main.py."""
 
     device: str = Field("auto", description="`auto` takes CUDA if available; or `cpu`, `cuda:0`, ...")
-    model_cache: str = Field("", description="Folder for models fetched from `s3://`; empty means a temporary one.")
+    model_cache: str = Field(
+        "",
+        description="Folder for models fetched from `s3://`, empty means a temporary one; and for what `auto` of "
+        "`MASKMILL_FORWARD` measured, empty means `~/.cache/maskmill`.",
+    )
     forward: Literal["auto", "exact", "fast"] = Field(
         "auto",
         description="Mask2Former's forward pass: `exact` gives the reference's bits, `fast` the same but for at most a "
-        "pixel in a thousand; `auto` is exact on a CPU and fast on a GPU.",
+        "pixel in a thousand; `auto` is fast if the two agree on a few photos when the model is first loaded.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",

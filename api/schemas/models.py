@@ -19,6 +19,11 @@ class WorkerView(BaseModel):
     revision: str
     reason: str = Field(description="Why it cannot serve, if it cannot.")
     load_seconds: float | None = Field(description="How long its model took to load.")
+    forward: str = Field(description="The kind of forward pass: `exact` or `fast`; empty until the model is loaded.")
+    agreement: float | None = Field(
+        description="Share of pixels that `fast` labels as `exact` does, on photos that come with the worker; "
+        "null if it was not measured."
+    )
 
 
 class ModelView(BaseModel):
@@ -38,6 +43,8 @@ class ModelView(BaseModel):
                 revision=worker.revision,
                 reason=worker.reason,
                 load_seconds=worker.load_seconds,
+                forward=worker.forward,
+                agreement=worker.agreement,
             )
             for worker in model.workers
         ]

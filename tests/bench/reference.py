@@ -28,7 +28,7 @@ from worker.segmenter import Segmenter
 
 # Below the service's default of 0.9, so that more segments are rendered.
 THRESHOLD = 0.5
-WORKER_DEFAULTS = ExecutionOptions()
+EXACT = ExecutionOptions("exact")
 # Queries of a random model that predict a class with a high score.
 CONFIDENT_QUERIES = 15
 
@@ -157,8 +157,8 @@ def sample_images() -> list[Image.Image]:
     return [astronaut(), cat(), coffee(), grey().convert("RGB")]
 
 
-def load_embedded_segmenter(options: ExecutionOptions = WORKER_DEFAULTS) -> Segmenter:
-    """Load the embedded model as the worker does."""
+def load_embedded_segmenter(options: ExecutionOptions = EXACT) -> Segmenter:
+    """Load the embedded model as the worker does, by default with the exact forward pass."""
 
     def refuse_download(source: str, _into: Path) -> None:
         raise AssertionError(f"{source} is not embedded")

@@ -34,6 +34,7 @@ from tests.bench.measurement import (
 from tests.bench.reference import THRESHOLD, load_embedded_segmenter, load_reference_pipeline
 from tests.bench.segmentation import segment_images
 from tests.support.images import coffee, jpeg
+from worker.engine.execution_plan import ExecutionOptions
 from worker.pipeline.decode import decode
 
 SYNC = f"/models/maskmill/embedded?threshold={THRESHOLD}"
@@ -118,7 +119,8 @@ def run(workload: Workload) -> Iterator[Measurement]:
 
 def _compare_in_process(port: int, image: bytes, workload: Workload) -> Measurement:
     """Compare synchronous requests and jobs of one client with the pipeline and the engine in this process."""
-    segmenter = load_embedded_segmenter()
+    # The worker runs the same forward pass, by default.
+    segmenter = load_embedded_segmenter(ExecutionOptions("fast"))
     pipeline = load_reference_pipeline(segmenter.device)
     client = Client(port)
     job_ids: dict[str, list[str]] = defaultdict(list)

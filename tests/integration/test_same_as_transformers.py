@@ -17,6 +17,7 @@ from tests.support.images import sample_images, sideways_cat
 from worker.embedded_model import FOLDER
 from worker.embedded_model.backbone import register
 from worker.engine.coco_classes import STUFF
+from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.pipeline.decode import decode
@@ -44,7 +45,8 @@ def pipeline() -> Pipeline:
 
 
 def load(model: str, cache: Path) -> Segmenter:
-    return load_segmenter(model, public_id="maskmill/test", device="cpu", cache=cache, download=refuse)
+    options = ExecutionOptions("exact")
+    return load_segmenter(model, public_id="maskmill/test", device="cpu", cache=cache, download=refuse, options=options)
 
 
 def refuse(source: str, into: Path) -> None:

@@ -194,13 +194,18 @@ def test_an_unknown_model_is_a_404(gateway: GatewayUnderTest) -> None:
 def test_a_model_is_known_from_the_heartbeat_of_its_worker(clean_redis: str, storage_env: dict[str, str]) -> None:
     gateway = open_gateway(clean_redis, storage_env)
     registry = WorkerRegistry(connect(gateway.settings))
-    registry.report(WorkerStatus("w", "acme/roads", WorkerState.READY, device="cuda:0", revision="r1"))
+    registry.report(
+        WorkerStatus(
+            "w", "acme/roads", WorkerState.READY, device="cuda:0", revision="r1", forward="fast", agreement=0.9999
+        )
+    )
 
     with consume_messages(gateway, lambda job_id: run_job(gateway, job_id)):
         response = post_image(gateway, "/models/acme/roads")
 
     assert (response.status_code, response.headers["x-compute-type"]) == (200, "gpu")
-    assert gateway.client.get("/v1/models/acme/roads").json["workers"][0]["revision"] == "r1"
+    [worker] = gateway.client.get("/v1/models/acme/roads").json["workers"]
+    assert (worker["revision"], worker["forward"], worker["agreement"]) == ("r1", "fast", 0.9999)
 
 
 @pytest.mark.parametrize(

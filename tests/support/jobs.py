@@ -15,7 +15,7 @@ from shared.jobs.model import ImageFacts, InboxInput, JobRequest, PayloadInput, 
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from worker.batching.scheduler import Ticket
-from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
+from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
 MODEL = "maskmill/embedded"
 
@@ -65,6 +65,7 @@ class FakeSegmenter:
     revision = "halves"
     device = "cpu"
     resize: Resize | None = Resize(8, 8, Image.Resampling.BILINEAR)
+    forward_pass = ForwardPass()
 
     def prepare(self, image: ModelImage) -> Prepared:
         return Prepared(None, image.height, image.width, image.parameters)

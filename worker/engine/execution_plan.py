@@ -1,7 +1,7 @@
 """The execution plan of a model: from an operator's options and the device to dtype, compilation and memory."""
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Self
 
 import torch
 
@@ -30,7 +30,7 @@ DTYPES: Final[dict[Dtype, torch.dtype]] = {
 class ExecutionOptions:
     """The operator's options.
 
-    forward: exact, fast, or chosen by device and dtype.
+    forward: exact, fast, or chosen: fast where it agrees with exact, or where dtype or compilation need it.
     dtype: of the fast path.
     is_compiled: whether the forward pass is compiled, for batches of up to max_images.
     band_megabytes: memory for post-processing one image; 0 means the device's default.
@@ -48,15 +48,21 @@ class ExecutionPlan:
     """How a model is run.
 
     is_fast: whether the fast path is used; otherwise the forward pass of transformers, in float32.
+    is_verified: whether the fast path is used only if it agrees with the exact forward pass.
     dtype: in which autocast multiplies.
     compiled_sizes: the batch sizes that the forward pass is compiled for, ascending; empty means not compiled.
     band_bytes: memory for post-processing one image.
     """
 
     is_fast: bool = False
+    is_verified: bool = False
     dtype: torch.dtype = torch.float32
     compiled_sizes: tuple[int, ...] = ()
     band_bytes: int = BAND_MEGABYTES["cpu"] * MEGABYTE
+
+    def without_fast_path(self) -> Self:
+        """Return the plan of the exact forward pass."""
+        return replace(self, is_fast=False, is_verified=False)
 
     def tag_revision(self, weights_revision: str) -> str:
         """Return a revision that differs wherever the weights or the results of this plan may differ."""
@@ -75,9 +81,10 @@ def plan_execution(options: ExecutionOptions, device: str) -> ExecutionPlan:
     device_type = torch.device(device).type
     if options.forward == "exact" and needs_fast_path(options):
         raise ModelUnusable("The exact forward pass is float32 and not compiled: set MASKMILL_FORWARD=fast.")
-    is_fast = needs_fast_path(options) or (options.forward == "auto" and device_type == "cuda")
+    is_fast = options.forward != "exact"
     return ExecutionPlan(
         is_fast=is_fast,
+        is_verified=is_fast and not needs_fast_path(options),
         dtype=DTYPES[options.dtype] if is_fast else torch.float32,
         compiled_sizes=batch_sizes(options.max_images) if options.is_compiled else (),
         band_bytes=(options.band_megabytes or BAND_MEGABYTES.get(device_type, BAND_MEGABYTES["cpu"])) * MEGABYTE,

@@ -12,8 +12,10 @@ import torch
 import transformers
 from transformers import AutoImageProcessor, AutoTokenizer, Mask2FormerImageProcessorPil
 
+from worker.engine.agreement.records import AgreementRecords
+from worker.engine.agreement.selection import Candidate, select_segmenter
 from worker.engine.execution_plan import ExecutionPlan
-from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
+from worker.engine.mask2former.segmenter import Mask2FormerSegmenter, get_resize
 from worker.engine.model_files import ModelFiles
 from worker.engine.transformers_pipeline import TransformersSegmenter
 from worker.segmenter import Segmenter
@@ -26,6 +28,7 @@ class LoadedModel:
     public_id: the name that clients use for the model.
     device: where the segmenter runs it, such as `cpu` or `cuda:0`.
     plan: how it is run; only families with a fast path have a choice.
+    records: of earlier comparisons of the fast path with the exact forward pass.
     """
 
     network: Any
@@ -33,6 +36,7 @@ class LoadedModel:
     public_id: str
     device: str
     plan: ExecutionPlan
+    records: AgreementRecords
 
 
 Builder = Callable[[LoadedModel], Segmenter]
@@ -41,14 +45,15 @@ Builder = Callable[[LoadedModel], Segmenter]
 def build_mask2former(model: LoadedModel) -> Segmenter:
     """Return a segmenter that runs batches and follows the execution plan."""
     processor = Mask2FormerImageProcessorPil.from_pretrained(model.files.folder)
-    return Mask2FormerSegmenter(
-        model.network,
-        processor,
-        model=model.public_id,
-        revision=model.files.revision,
-        device=model.device,
-        plan=model.plan,
-    )
+    revision, device = model.files.revision, model.device
+
+    def build(plan: ExecutionPlan) -> Segmenter:
+        return Mask2FormerSegmenter(
+            model.network, processor, model=model.public_id, revision=revision, device=device, plan=plan
+        )
+
+    candidate = Candidate(build, revision, device, get_resize(processor))
+    return select_segmenter(candidate, model.plan, model.records)
 
 
 def build_pipeline(model: LoadedModel) -> Segmenter:

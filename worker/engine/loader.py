@@ -13,13 +13,14 @@ from transformers.utils import logging as transformers_logging
 
 from shared.errors import ModelUnusable
 from worker.embedded_model.backbone import register
+from worker.engine.agreement.records import AgreementRecords
 from worker.engine.errors import summarize_error
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan, plan_execution
 from worker.engine.families import LoadedModel, get_builder
 from worker.engine.model_files import Download, ModelFiles, find_model_files
 from worker.segmenter import Segmenter
 
-DEFAULT_OPTIONS: Final = ExecutionOptions()
+EXACT: Final = ExecutionOptions("exact")
 
 
 def load_segmenter(
@@ -30,7 +31,8 @@ def load_segmenter(
     cache: Path,
     download: Download,
     hub_endpoint: str | None = None,
-    options: ExecutionOptions = DEFAULT_OPTIONS,
+    options: ExecutionOptions = EXACT,
+    records: Path | None = None,
 ) -> Segmenter:
     """Load the model that MASKMILL_MODEL names onto a device.
 
@@ -42,6 +44,7 @@ def load_segmenter(
         download: called with `s3://bucket/prefix` and the folder to fill.
         hub_endpoint: the Hub's address, if not the public one.
         options: how the model is run; only Mask2Former has a choice.
+        records: a folder that keeps how far the fast path agrees with the exact forward pass, for later starts.
 
     Raises:
         ModelUnusable: with the reason in one sentence.
@@ -52,7 +55,7 @@ def load_segmenter(
     plan = plan_execution(options, device)
     files = find_model_files(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:
-        return build_segmenter(files, public_id=public_id, device=device, plan=plan)
+        return build_segmenter(files, public_id=public_id, device=device, plan=plan, records=AgreementRecords(records))
     except ModelUnusable:
         raise
     except Exception as error:  # a broken file raises exceptions of many kinds in the libraries that read it
@@ -80,7 +83,9 @@ def select_device(device: str) -> str:
     return device
 
 
-def build_segmenter(files: ModelFiles, *, public_id: str, device: str, plan: ExecutionPlan) -> Segmenter:
+def build_segmenter(
+    files: ModelFiles, *, public_id: str, device: str, plan: ExecutionPlan, records: AgreementRecords
+) -> Segmenter:
     """Load a network and build the segmenter of its family.
 
     Raises:
@@ -89,7 +94,7 @@ def build_segmenter(files: ModelFiles, *, public_id: str, device: str, plan: Exe
     config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
     architecture = get_architecture(config, public_id)
     network = load_network(files.folder, architecture)
-    return get_builder(architecture)(LoadedModel(network, files, public_id, device, plan))
+    return get_builder(architecture)(LoadedModel(network, files, public_id, device, plan, records))
 
 
 def get_architecture(config: PretrainedConfig, name: str) -> str:

@@ -19,7 +19,7 @@ from worker.engine.errors import translate_error
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
 from worker.engine.warm_up import segment_blank_image
-from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
+from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
 
 class TransformersSegmenter:
@@ -30,6 +30,7 @@ class TransformersSegmenter:
         self.revision = revision
         self.device = device
         self.resize: Resize | None = None
+        self.forward_pass = ForwardPass()
         self._pipeline: Any = pipeline
         self._names = get_class_names(pipeline.model.config)
         self._label_ids = {name: number for number, name in self._names.items()}

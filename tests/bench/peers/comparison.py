@@ -126,11 +126,11 @@ def start_servers(folder: Path, resources: ExitStack) -> dict[str, Server]:
     programs = environment.install()
     print_progress("peers: starting all servers")
     peers = start_peers(programs, folder, resources)
-    exact = resources.enter_context(Stack(folder / "exact", environ=ENVIRON)).start()
-    fast = resources.enter_context(Stack(folder / "fast", environ=ENVIRON | {"MASKMILL_FORWARD": "fast"})).start()
+    default = resources.enter_context(Stack(folder / "default", environ=ENVIRON)).start()
+    exact = resources.enter_context(Stack(folder / "exact", environ=ENVIRON | {"MASKMILL_FORWARD": "exact"})).start()
     health = [(peers["litserve"].port, "/health"), (peers["bentoml"].port, "/readyz")]
     wait_until(lambda: all(is_ready(port, path) for port, path in health), "the peers' start", seconds=120)
-    return {"maskmill": describe_stack(exact), "maskmill, fast forward": describe_stack(fast), **peers}
+    return {"maskmill": describe_stack(default), "maskmill, exact forward": describe_stack(exact), **peers}
 
 
 def start_peers(programs: Path, folder: Path, resources: ExitStack) -> dict[str, Server]:

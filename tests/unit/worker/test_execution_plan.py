@@ -9,8 +9,17 @@ from shared.errors import ModelUnusable
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan, batch_sizes, plan_execution
 
 
-def test_the_default_on_a_cpu_is_the_exact_forward_pass() -> None:
-    assert plan_execution(ExecutionOptions(), "cpu") == ExecutionPlan()
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_the_default_is_the_fast_path_where_it_agrees_with_exact(device: str) -> None:
+    plan = plan_execution(ExecutionOptions(), device)
+
+    assert (plan.is_fast, plan.is_verified) == (True, True)
+    assert not plan.without_fast_path().is_fast
+
+
+def test_exact_is_the_plan_without_a_fast_path() -> None:
+    assert plan_execution(ExecutionOptions("exact"), "cpu") == ExecutionPlan()
+    assert plan_execution(ExecutionOptions(), "cpu").without_fast_path() == ExecutionPlan()
 
 
 @pytest.mark.parametrize(
@@ -18,7 +27,10 @@ def test_the_default_on_a_cpu_is_the_exact_forward_pass() -> None:
     [ExecutionOptions(forward="fast"), ExecutionOptions(dtype="bfloat16"), ExecutionOptions(is_compiled=True)],
 )
 def test_options_that_need_the_fast_path_select_it(options: ExecutionOptions) -> None:
-    assert plan_execution(options, "cpu").is_fast
+    plan = plan_execution(options, "cpu")
+
+    assert plan.is_fast
+    assert not plan.is_verified
 
 
 @pytest.mark.parametrize(
@@ -40,7 +52,7 @@ def test_the_default_dtype_is_float32() -> None:
 
 def test_plans_whose_results_may_differ_have_different_revisions() -> None:
     options = [
-        ExecutionOptions(),
+        ExecutionOptions("exact"),
         ExecutionOptions("fast"),
         ExecutionOptions("fast", dtype="bfloat16"),
         ExecutionOptions("fast", is_compiled=True),

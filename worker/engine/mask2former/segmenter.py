@@ -20,7 +20,7 @@ from worker.engine.postprocessing.postprocess import postprocess
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import Budget, Logits, PostprocessOptions
 from worker.engine.warm_up import new_blank_image, segment_blank_image
-from worker.segmenter import ModelImage, Prepared, Resize, Segmentation, prepare_image
+from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation, prepare_image
 
 EXACT: Final = ExecutionPlan()
 # Calls until a compiled batch size runs at full speed: compile, record the CUDA graph, replay it.
@@ -45,6 +45,7 @@ class Mask2FormerSegmenter:
         self.device = device
         self._plan = plan
         self._network = build_forward(network.eval().to(device), plan)  # type: ignore[no-untyped-call]
+        self.forward_pass = ForwardPass("exact" if self._network is network else "fast")
         self._compiled = compile_forward(self._network, plan, device)
         # The shapes compiled in warm_up(); later calls never compile.
         self._compiled_shapes: set[tuple[int, ...]] = set()

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,7 +28,8 @@ from shared.storage.bucket import open_bucket
 from worker.batching.channel import Channel, ChannelClosed
 from worker.batching.messages import ModelLoaded
 from worker.batching.remote import ALIVE_INTERVAL_SECONDS, RemoteBatches, RemoteObserver, wait_for_model
-from worker.pipeline.attempt import AttemptRunner
+from worker.decoding.decoders import DecodeLimits, Decoders
+from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
 from worker.pipeline.follow_up import FollowUp
 from worker.pipeline.inputs import InputReader
@@ -37,7 +39,7 @@ from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.task import register
 from worker.runtime.lifecycle import follow_celery
-from worker.runtime.sizing import count_host_threads
+from worker.runtime.sizing import count_host_threads, count_pool_bytes
 from worker.settings import WorkerSettings
 from worker.slabs import SlabAllocator, SlabPool
 
@@ -55,15 +57,25 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging(settings, process="worker", worker=chosen.worker_id, host=str(chosen.number))
     channel = Channel.from_fd(chosen.channel_fd)
     pool = SlabPool.attach(chosen.pool_fd, chosen.pool_bytes)
-    try:
-        model = wait_for_model(channel)
-    except ChannelClosed:
-        return 0
     with ExitStack() as stack:
+        decoders = start_decoders(settings, stack)
+        try:
+            model = wait_for_model(channel)
+        except ChannelClosed:
+            return 0
         batches = RemoteBatches(channel, SlabAllocator(pool), allocation_timeout_seconds=settings.batch_timeout_seconds)
         start_receiving(batches)
-        serve(settings, chosen, model, batches, RemoteObserver(channel), stack)
+        serve(settings, chosen, Engine(model, batches, decoders), RemoteObserver(channel), stack)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What turns an image file into a segmentation: decoders, the channel to the model, and the model's facts."""
+
+    model: ModelLoaded
+    batches: RemoteBatches
+    decoders: Decoders
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -72,6 +84,17 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     for name in ("number", "channel_fd", "pool_fd", "pool_bytes"):
         parser.add_argument(name, type=int)
     return parser.parse_args(arguments)
+
+
+def start_decoders(settings: WorkerSettings, stack: ExitStack) -> Decoders:
+    """Start the processes that decode images, and their shared memory."""
+    pool = SlabPool.create(count_pool_bytes(settings))
+    stack.callback(pool.close)
+    limits = DecodeLimits(max_bytes=int(1e6 * settings.max_decode_megabytes), max_seconds=settings.max_decode_seconds)
+    decoders = Decoders(SlabAllocator(pool), limits)
+    decoders.start()
+    stack.callback(decoders.stop)
+    return decoders
 
 
 def start_receiving(batches: RemoteBatches) -> None:
@@ -91,8 +114,7 @@ def start_receiving(batches: RemoteBatches) -> None:
 def serve(
     settings: WorkerSettings,
     chosen: argparse.Namespace,
-    model: ModelLoaded,
-    batches: RemoteBatches,
+    engine: Engine,
     observer: RemoteObserver,
     stack: ExitStack,
 ) -> None:
@@ -100,9 +122,9 @@ def serve(
     report_alive(observer, stack)
     follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds)
     app = make_celery(settings)
-    slots = build_slots(settings, model.device)
-    register(app, build_job_runner(settings, chosen.worker_id, model, slots, batches, observer, stack).run_jobs)
-    queues = [queue_name(model.model, priority) for priority in Priority]
+    slots = build_slots(settings, engine.model.device)
+    register(app, build_job_runner(settings, chosen.worker_id, engine, slots, observer, stack).run_jobs)
+    queues = [queue_name(engine.model.model, priority) for priority in Priority]
     consume(app, queues=queues, slots=slots, name=f"{chosen.worker_id}-{chosen.number}")
 
 
@@ -127,9 +149,8 @@ def report_alive(observer: RemoteObserver, stack: ExitStack) -> None:
 def build_job_runner(
     settings: WorkerSettings,
     worker_id: str,
-    model: ModelLoaded,
+    engine: Engine,
     slots: Slots,
-    batches: RemoteBatches,
     observer: RemoteObserver,
     stack: ExitStack,
 ) -> JobRunner:
@@ -144,9 +165,9 @@ def build_job_runner(
     stack.callback(follow_up.close)
     attempts = AttemptRunner(
         inputs=InputReader(bucket, payloads),
-        model_revision=model.revision,
-        resize=model.resize,
-        batches=batches,
+        decoders=engine.decoders,
+        model=ModelInput(engine.model.revision, engine.model.resize, engine.model.can_scale_decode),
+        batches=engine.batches,
         renderers=load_renderers(),
         payloads=payloads,
         bucket=bucket,
@@ -154,7 +175,7 @@ def build_job_runner(
     )
     completer = Completer(jobs, bucket, observer)
     queue = JobQueue(connect(settings))
-    return JobRunner(model.model, jobs, queue, slots, leases, attempts, completer, follow_up, worker_id)
+    return JobRunner(engine.model.model, jobs, queue, slots, leases, attempts, completer, follow_up, worker_id)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
+from worker.engine.agreement.records import find_cache_folder
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, select_device
 from worker.runtime.health_server import HealthServer
@@ -125,7 +126,13 @@ def serve(
     """Run jobs until SIGTERM, then drain the hosts."""
     start_watchdog(scheduler, heartbeat)
     preparing = None if segmenter.resize else stack.enter_context(ThreadPoolExecutor(PREPARING_THREADS))
-    model = ModelLoaded(segmenter.model, segmenter.revision, segmenter.device, segmenter.resize)
+    model = ModelLoaded(
+        segmenter.model,
+        segmenter.revision,
+        segmenter.device,
+        segmenter.resize,
+        segmenter.forward_pass.can_scale_decode,
+    )
     hosts.serve(model, LocalBatches(segmenter, scheduler), preparing=preparing)
     wait_for_end()
     heartbeat.change(WorkerState.DRAINING)
@@ -198,6 +205,7 @@ def load(
             cache=Path(cache),
             download=partial(download, settings),
             options=build_execution_options(settings),
+            records=find_cache_folder(settings.model_cache),
         )
     scheduler = BatchScheduler(
         segmenter,
@@ -212,7 +220,12 @@ def load(
     load_seconds = round(time.monotonic() - start, 2)
     log.info("model_loaded", model=segmenter.model, device=segmenter.device, load_seconds=load_seconds)
     heartbeat.change(
-        WorkerState.LOADING, device=segmenter.device, revision=segmenter.revision, load_seconds=load_seconds
+        WorkerState.LOADING,
+        device=segmenter.device,
+        revision=segmenter.revision,
+        load_seconds=load_seconds,
+        forward=segmenter.forward_pass.kind,
+        agreement=segmenter.forward_pass.agreement,
     )
     return scheduler, segmenter
 

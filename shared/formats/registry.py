@@ -16,6 +16,7 @@ class Format:
     file: name of its object, and of its route below a job.
     result_field: member of the result document that links to it.
     is_required: whether it is stored even if not requested; so is the label map, from which all others are rendered.
+    needs_image: whether it is rendered from the image as well as from the label map.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Format:
     result_field: str
     description: str
     is_required: bool = False
+    needs_image: bool = False
 
 
 FORMATS: Final = (
@@ -35,7 +37,14 @@ FORMATS: Final = (
         "PNG of the label map, 8 or 16 bit: 0 is nothing, n is the segment of id n.",
         is_required=True,
     ),
-    Format("overlay", "overlay.png", "image/png", "overlay_url", "PNG of the photo with its segments drawn over it."),
+    Format(
+        "overlay",
+        "overlay.png",
+        "image/png",
+        "overlay_url",
+        "PNG of the photo with its segments drawn over it.",
+        needs_image=True,
+    ),
     Format(
         "masks", "masks.zip", "application/zip", "masks_zip_url", "Zip of every mask: 1.png, 2.png, ... by segment id."
     ),

@@ -1,5 +1,6 @@
 """A worker inside the test's process: the pipeline over real stores, with a fake segmenter and without Celery."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,8 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler
 from worker.batching.local import Batches
-from worker.pipeline.attempt import AttemptRunner
+from worker.decoding.decoders import DecodeLimits, Decoders
+from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
@@ -26,6 +28,7 @@ from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots
 from worker.runtime.metrics import WorkerMetrics
+from worker.slabs import SlabAllocator, SlabPool
 
 
 class ImmediateFollowUp:
@@ -33,6 +36,14 @@ class ImmediateFollowUp:
 
     def submit(self, function: Callable[..., object], *args: Any) -> None:
         function(*args)
+
+
+@functools.cache
+def start_shared_decoders() -> Decoders:
+    """Return the decoders that tests share, because their processes take a moment to start; they end with pytest."""
+    decoders = Decoders(SlabAllocator(SlabPool.create(2**26)), DecodeLimits())
+    decoders.start()
+    return decoders
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,8 @@ class InProcessWorker:
     def _build_runner(self, model: str) -> JobRunner:
         attempts = AttemptRunner(
             inputs=InputReader(self.bucket, self.payloads),
-            model_revision=FakeSegmenter.revision,
-            resize=FakeSegmenter.resize,
+            decoders=start_shared_decoders(),
+            model=ModelInput(FakeSegmenter.revision, FakeSegmenter.resize),
             batches=self.batches,
             renderers=load_renderers(),
             payloads=self.payloads,

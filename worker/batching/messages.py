@@ -23,6 +23,7 @@ class ModelLoaded:
     revision: str
     device: str
     resize: Resize | None
+    can_scale_decode: bool = False
     kind: Literal["model_loaded"] = "model_loaded"
 
 

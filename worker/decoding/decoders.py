@@ -90,7 +90,9 @@ class Decoders:
         for decoder in idle:
             decoder.close()
 
-    def decode(self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], None] = lambda: None) -> DecodedImage:
+    def decode(
+        self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], object] = lambda: None
+    ) -> DecodedImage:
         """Decode an image and return what was requested of it; the caller releases it.
 
         Args:

@@ -15,7 +15,7 @@ _WALL_SECONDS_PER_CPU_SECOND = 10.0
 class DecodeWatch:
     """For one image; `on_slow` is called at most once."""
 
-    def __init__(self, on_slow: Callable[[], None]) -> None:
+    def __init__(self, on_slow: Callable[[], object]) -> None:
         self._on_slow = on_slow
         self._is_reported = False
 

@@ -7,7 +7,7 @@ from worker.formats.rendered import Rendered
 from worker.segmenter import Segmentation
 
 
-def render(segmentation: Segmentation, image: Image) -> Rendered:
+def render(segmentation: Segmentation, image: Image | None) -> Rendered:
     """Encode the label map (H, W) as a greyscale PNG, 8 or 16 bit by its dtype; decoding returns the same array.
 
     Args:

@@ -15,7 +15,7 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _REGULAR_FILE_0644 = 0o100644 << 16
 
 
-def render(segmentation: Segmentation, image: Image) -> Rendered:
+def render(segmentation: Segmentation, image: Image | None) -> Rendered:
     """Pack the mask of every segment into a zip with the entries 1.png, 2.png, ... by segment id.
 
     Entries are stored, not compressed, so each range of the result is the PNG file of that segment: 8-bit greyscale,

@@ -12,7 +12,7 @@ from worker.formats.rendered import Rendered
 from worker.segmenter import LabelMap, Segmentation
 
 
-def render(segmentation: Segmentation, image: Image) -> Rendered:
+def render(segmentation: Segmentation, image: Image | None) -> Rendered:
     """Encode the segments as JSON, each with its mask as `{"size": [height, width], "counts": "..."}`.
 
     The encoding is that of pycocotools: runs in column order, the first of them zeros, as a string of six-bit groups.

@@ -1,14 +1,14 @@
 """The work of one attempt: fetch, decode, prepare, segment, render, store.  No Celery here, and no torch."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
-import numpy as np
 import structlog
-from PIL.Image import Image
+from PIL.Image import Image, Resampling, fromarray
 
 from shared.errors import Canceled
 from shared.formats.huggingface import hf_array
@@ -20,14 +20,41 @@ from shared.storage.bucket import Bucket
 from shared.storage.keys import object_key
 from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
+from worker.decoding.decoded_image import DecodedImage
+from worker.decoding.request import ImageRequest
+from worker.formats.drawing import MAX_OVERLAY_SIDE
 from worker.formats.rendered import Rendered
-from worker.pipeline.decode import decode
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.rendering import Renderer
 from worker.segmenter import ModelImage, Resize, Segmentation
 
 log = structlog.get_logger()
+
+
+class ImageDecoder(Protocol):
+    """Decodes images within limits; implemented by worker.decoding.decoders.Decoders."""
+
+    def decode(self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], object]) -> DecodedImage:
+        """Decode an image; the caller releases it.
+
+        Args:
+            on_slow: called at most once, if decoding takes long.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What a host needs to know of the model.
+
+    revision: for the results.
+    resize: of every image; None if the model prepares images of any size itself.
+    can_scale_decode: whether a JPEG may be decoded at a fraction of its size.
+    """
+
+    revision: str
+    resize: Resize | None
+    can_scale_decode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +74,14 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A segmented image on its way to the bucket.  files: rendered so far, by format."""
+    """A segmented image on its way to the bucket.
+
+    image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
+    files: rendered so far, by format.
+    """
 
     lease: Lease
-    image: Image
+    image: Image | None
     segmentation: Segmentation
     watch: Stopwatch
     files: dict[str, Rendered] = field(default_factory=dict)
@@ -63,8 +94,8 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class AttemptRunner:
     inputs: InputReader
-    model_revision: str
-    resize: Resize | None
+    decoders: ImageDecoder
+    model: ModelInput
     batches: Batches
     renderers: Mapping[str, Renderer]
     payloads: PayloadStore
@@ -122,31 +153,40 @@ class AttemptRunner:
             request,
             JobState.SUCCEEDED,
             number,
-            model_revision=self.model_revision,
+            model_revision=self.model.revision,
             segments=attempt.segmentation.segments,
             masks=attempt.files["masks"].ranges if "masks" in request.formats else {},
             timings_ms=attempt.watch.timings_ms,
         )
 
-    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image, Ticket]:
-        """Fetch, decode and prepare a job's image, and queue it for the device."""
+    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
+        """Fetch and decode a job's image, and queue it for the device."""
         request = lease.claim.request
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
         with watch.stage("decode"):
-            image = decode(data, max_pixels=self.max_pixels)
-        with watch.stage("prepare"):
-            resized = np.asarray(self.resize.apply(image) if self.resize else image)
-        lease.check()
-        left = None if request.deadline_at is None else request.deadline_at - time.time()
-        deadline = None if left is None else time.monotonic() + left
-        ticket = self.batches.submit(
-            ModelImage(resized, image.height, image.width, request.parameters),
-            priority=request.priority,
-            deadline=deadline,
-        )
+            decoded = self.decoders.decode(data, self._request_image(request), on_slow=lease.lend_slot)
+        with decoded:
+            lease.check()
+            ticket = self.batches.submit(
+                ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
+                priority=request.priority,
+                deadline=to_monotonic(request.deadline_at),
+            )
+            image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
         return image, ticket
+
+    def _request_image(self, request: JobRequest) -> ImageRequest:
+        """Return what the model and the formats of a job need of its image."""
+        resize = self.model.resize
+        needs_image = any(get_format(name).needs_image for name in request.formats)
+        return ImageRequest(
+            max_pixels=self.max_pixels,
+            resize=((resize.width, resize.height), Resampling(resize.resample)) if resize else None,
+            image_side=MAX_OVERLAY_SIDE if needs_image else None,
+            is_scaled=self.model.can_scale_decode,
+        )
 
     def _render(self, name: str, attempt: Attempt) -> Rendered:
         """Render a format, unless it is rendered already."""
@@ -154,6 +194,11 @@ class AttemptRunner:
             with attempt.watch.stage(name):
                 attempt.files[name] = self.renderers[name](attempt.segmentation, attempt.image)
         return attempt.files[name]
+
+
+def to_monotonic(unix_seconds: float | None) -> float | None:
+    """Return a time by the clock of time.monotonic()."""
+    return None if unix_seconds is None else time.monotonic() + unix_seconds - time.time()
 
 
 def wait_for_ticket(ticket: Ticket) -> Segmentation:

@@ -12,7 +12,7 @@ from worker.segmenter import Segmentation
 
 
 class Renderer(Protocol):
-    def __call__(self, segmentation: Segmentation, image: Image) -> Rendered: ...
+    def __call__(self, segmentation: Segmentation, image: Image | None) -> Rendered: ...
 
 
 def load_renderers() -> Mapping[str, Renderer]:

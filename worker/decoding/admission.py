@@ -34,6 +34,12 @@ class MemoryBudget:
         with self._changed:
             return self._small_bytes + self._large_bytes
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a large image waits."""
+        with self._changed:
+            return bool(self._waiting)
+
     def is_small(self, nbytes: int) -> bool:
         return nbytes <= self._reserved
 

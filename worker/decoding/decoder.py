@@ -49,6 +49,11 @@ class Decoder:
         self._baseline_bytes = baseline_bytes
         self._job: _Job | None = None
 
+    @property
+    def has_plan(self) -> bool:
+        """Whether an image waits for its start."""
+        return self._job is not None
+
     def answer(self, message: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Return the plan for a file, or an empty object when the outputs of the last plan are written."""
         limit_cpu(message["cpu_seconds"])
@@ -65,6 +70,7 @@ class Decoder:
             return _report_memory(message.get("max_bytes", 0))
         finally:
             unlimit_cpu()
+            unlimit_memory()  # the next file comes into memory before its limits are known
 
     def _plan(self, data: bytes, request: ImageRequest) -> _Job:
         """Parse the header of a file."""
@@ -99,14 +105,16 @@ class Decoder:
             write_resized(pixels, view, Resampling.BOX)
 
 
-def serve(connection: socket.socket, decoder: Decoder) -> None:
-    """Answer messages until the host closes the connection, or sends none for the timeout of the connection."""
+def serve(connection: socket.socket, decoder: Decoder, *, idle_seconds: float) -> None:
+    """Answer messages until the host closes the connection, or has no image for some time."""
     reader = Reader(connection)
     try:
+        connection.settimeout(idle_seconds)
         while (received := reader.receive()) is not None:
             answer = decoder.answer(*received)
             del received
             send(connection, answer)
+            connection.settimeout(None if decoder.has_plan else idle_seconds)
     except OSError:  # the timeout, or the host has gone
         return
 

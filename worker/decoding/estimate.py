@@ -15,8 +15,10 @@ from worker.decoding.request import Size
 _FIXED_BYTES = 4_000_000  # of codecs, row buffers and Python, whatever the size
 _RGB_BYTES = 4  # Pillow pads pixels of several channels to 4 bytes
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
-# libwebp: two canvases, and either the frame's own pixels or the copy that Python gets, of 4 bytes each.
-_WEBP_BYTES = 12
+# libwebp: two canvases, and either the frame's own pixels or the copy that Python gets, of 4 bytes each; with alpha, a
+# plane of it and its buffers.
+_WEBP_BYTES, _WEBP_ALPHA_BYTES = 12, 2
+_MAPPED_BYTES = 8_388_608  # malloc() keeps what is smaller (MALLOC_MMAP_THRESHOLD_ of the template)
 _COEFFICIENT_BYTES = 2
 _ROWS_PER_STRIP, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE, _TILE_WIDTH, _TILE_LENGTH = 278, 277, 258, 322, 323
 
@@ -35,6 +37,8 @@ def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[
     decoding = pixels * kept + _codec_bytes(image, data, size)
     transposing = 2 * pixels * kept if upright_transpose(image) is not None else 0
     converting = pixels * (kept + _RGB_BYTES) if image.mode != "RGB" or isinstance(image, WebPImageFile) else 0
+    if transposing and pixels * kept < _MAPPED_BYTES:
+        converting += pixels * kept
     resizing = pixels * _RGB_BYTES + max(_resizing_bytes(image, output) for output in outputs)
     copies_of_file = 4 if isinstance(image, WebPImageFile) else 1
     return _FIXED_BYTES + copies_of_file * len(data) + max(decoding, transposing, converting, resizing)
@@ -44,7 +48,8 @@ def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
     """Return what the codec takes beside the pixels of the image."""
     match image:
         case WebPImageFile():
-            return (_WEBP_BYTES - _PIXEL_BYTES.get(image.mode, 4)) * image.width * image.height
+            alpha_bytes = _WEBP_ALPHA_BYTES if image.mode == "RGBA" else 0
+            return (_WEBP_BYTES - 4 + alpha_bytes) * image.width * image.height
         case JpegImageFile():
             return _coefficient_bytes(image, data, size)
         case TiffImageFile():
@@ -65,7 +70,9 @@ def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:
 
 
 def _strip_bytes(image: TiffImageFile) -> int:
-    """Return the length of one decoded strip or tile, as libtiff holds it."""
+    """Return the length of one decoded strip or tile, if libtiff decodes it."""
+    if not image.use_load_libtiff:
+        return 0  # Pillow reads it row by row
     tags = image.tag_v2
     samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))
     bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))

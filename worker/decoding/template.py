@@ -71,8 +71,7 @@ class Template:
         end_with_parent(self._libc, template)
         self._connection.close()
         prefer_for_out_of_memory()
-        connection.settimeout(_IDLE_SECONDS)
-        serve(connection, Decoder(self._pool, private_bytes()))
+        serve(connection, Decoder(self._pool, private_bytes()), idle_seconds=_IDLE_SECONDS)
 
     def _find_status(self, pid: int) -> int:
         """Return the wait status of a decoder, which is killed unless it has ended."""

@@ -263,6 +263,7 @@ def build_batch_limits(settings: WorkerSettings) -> BatchLimits:
         max_images=settings.max_batch_images,
         max_pixels=int(1e6 * settings.max_batch_megapixels),
         max_wait_seconds=settings.max_batch_wait_ms / 1000,
+        max_interactive_wait_seconds=settings.max_interactive_wait_ms / 1000,
     )
 
 

@@ -49,6 +49,11 @@ class WorkerSettings(Settings):
     max_batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
         10.0, description="How long an idle device waits for another image that is being decoded."
     )
+    max_interactive_wait_ms: Annotated[float, Field(gt=0)] = Field(
+        250.0,
+        description="How long a batch that holds jobs, and not synchronous calls only, may keep the device busy, by "
+        "what batches have taken so far; an image that takes longer is alone in its batch.",
+    )
     max_decode_megapixels: Annotated[float, Field(gt=0)] = Field(
         128.0, description="The worker refuses larger images, whatever the gateway accepted."
     )

@@ -15,6 +15,7 @@ import structlog
 
 from shared.errors import Canceled, DeadlineExceeded, EngineFailed, MaskmillError, ModelNotReady
 from shared.jobs.model import Priority
+from worker.batching.cost import UNKNOWN_COST, BatchCost, LearnedCost
 from worker.batching.policy import BatchLimits, BatchPlan, DispatchReason, plan_batch
 from worker.segmenter import Prepared, Segmentation, Segmenter
 
@@ -39,6 +40,7 @@ class BatchReport:
     """Measurements of a completed batch.
 
     pixels: sum over the images.  wait_ms: of each image, from submit() to the device.  device_ms: of the whole batch.
+    cost: the estimate of what a batch costs, after this one.
     """
 
     size: int
@@ -47,6 +49,7 @@ class BatchReport:
     reason: DispatchReason
     wait_ms: tuple[float, ...]
     device_ms: float
+    cost: BatchCost = UNKNOWN_COST
 
 
 class BatchObserver(Protocol):
@@ -57,6 +60,17 @@ class BatchObserver(Protocol):
 
     def images_dropped(self, *, canceled: int, expired: int) -> None:
         """Images were removed from the queue without using the device."""
+
+
+class CostModel(Protocol):
+    """The interface for an estimate of what a batch costs.  Called on the device thread, or in a lock: must be fast."""
+
+    @property
+    def estimate(self) -> BatchCost:
+        """The current estimate."""
+
+    def observe(self, *, images: int, pixels: int, seconds: float) -> None:
+        """Learn from a batch that the device has completed."""
 
 
 class NullObserver:
@@ -103,6 +117,7 @@ class BatchScheduler:
         limits: size and delay of a batch.
         batch_timeout_seconds: a batch that runs longer makes `is_hung` true.
         observer: receives measurements.
+        cost: learns what a batch costs on this device with this model; by default from nothing.
         clock: returns seconds; deadlines are given by the same clock.
     """
 
@@ -113,12 +128,14 @@ class BatchScheduler:
         *,
         batch_timeout_seconds: float,
         observer: BatchObserver | None = None,
+        cost: CostModel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._segmenter = segmenter
         self._limits = limits
         self._batch_timeout_seconds = batch_timeout_seconds
         self._observer: BatchObserver = observer or NullObserver()
+        self._cost: CostModel = cost or LearnedCost()
         self._clock = clock
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._warmed_up: Future[None] = Future()
@@ -244,6 +261,7 @@ class BatchScheduler:
             now=self._clock(),
             idle_since=self._idle_since,
             limits=self._limits,
+            cost=self._cost.estimate,
             is_more_announced=self._announced > 0,
             is_draining=self._is_draining,
         )
@@ -261,7 +279,7 @@ class BatchScheduler:
 
     def _run_batch(self, batch: Sequence[_QueuedImage], reason: DispatchReason) -> None:
         started_at = self._clock()
-        outcomes = self._segment(batch)
+        outcomes = self._segment_or_retry(batch)
         self._idle_since = self._clock()
         has_failed = all(isinstance(outcome, EngineFailed) for outcome in outcomes)
         self._consecutive_failed_batches = self._consecutive_failed_batches + 1 if has_failed else 0
@@ -273,10 +291,11 @@ class BatchScheduler:
             BatchReport(
                 size=len(batch),
                 failed=sum(isinstance(outcome, MaskmillError) for outcome in outcomes),
-                pixels=sum(image.pixels for image in batch),
+                pixels=_sum_pixels(batch),
                 reason=reason,
                 wait_ms=tuple(image.ticket.wait_ms for image in batch),
                 device_ms=device_ms,
+                cost=self._cost.estimate,
             )
         )
         for image, outcome in zip(batch, outcomes, strict=True):
@@ -285,24 +304,36 @@ class BatchScheduler:
             else:
                 image.ticket.set_result(outcome)
 
-    def _segment(self, batch: Sequence[_QueuedImage]) -> list[Segmentation | MaskmillError]:
+    def _segment_or_retry(self, batch: Sequence[_QueuedImage]) -> list[Segmentation | MaskmillError]:
         """Return one outcome per image; never raises an Exception of the model.
 
         A batch that fails as a whole is retried image by image, so that an image that causes the failure fails alone.
         """
-        self._batch_started_at = self._clock()
-        try:
-            outcomes = self._segmenter.segment([image.prepared for image in batch])
-            if len(outcomes) == len(batch):
-                return outcomes
-            log.error("batch_size_mismatched", images=len(batch), outcomes=len(outcomes))
-        except Exception:
-            log.exception("batch_failed", images=len(batch))
-        finally:
-            self._batch_started_at = None
+        outcomes = self._segment(batch)
+        if outcomes is not None:
+            return outcomes
         if len(batch) == 1:
             return [EngineFailed("The model failed on this image")]
-        return [self._segment([image])[0] for image in batch]
+        return [self._segment_or_retry([image])[0] for image in batch]
+
+    def _segment(self, batch: Sequence[_QueuedImage]) -> list[Segmentation | MaskmillError] | None:
+        """Return one outcome per image; None if the batch has failed as a whole."""
+        started_at = self._batch_started_at = self._clock()
+        try:
+            outcomes = self._segmenter.segment([image.prepared for image in batch])
+            seconds = self._clock() - started_at
+        except Exception:
+            log.exception("batch_failed", images=len(batch))
+            return None
+        finally:
+            self._batch_started_at = None
+        if len(outcomes) != len(batch):
+            log.error("batch_size_mismatched", images=len(batch), outcomes=len(outcomes))
+            return None
+        if not any(isinstance(outcome, MaskmillError) for outcome in outcomes):
+            # An image that fails may take any time, so a batch with one says nothing of the cost.
+            self._cost.observe(images=len(batch), pixels=_sum_pixels(batch), seconds=seconds)
+        return outcomes
 
     def _add_announced(self, count: int) -> None:
         with self._changed:
@@ -312,6 +343,10 @@ class BatchScheduler:
     def _clear_queue(self) -> list[_QueuedImage]:
         removed, self._queue = self._queue, []
         return removed
+
+
+def _sum_pixels(images: Sequence[_QueuedImage]) -> int:
+    return sum(image.pixels for image in images)
 
 
 def _fail(images: Sequence[_QueuedImage], kind: type[MaskmillError], message: str) -> None:

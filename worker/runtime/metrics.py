@@ -46,6 +46,12 @@ class WorkerMetrics:
             registry=registry,
             buckets=BUCKETS_SECONDS,
         )
+        self._cost = Gauge(
+            "maskmill_batch_cost_seconds",
+            "Learned cost of a batch: of the batch as such, of each image, of each megapixel.",
+            ["part"],
+            registry=registry,
+        )
         self._ready = Gauge("maskmill_worker_ready", "1 while the worker accepts jobs.", registry=registry)
 
     def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
@@ -59,12 +65,14 @@ class WorkerMetrics:
         self._dropped.labels(reason).inc()
 
     def batch_completed(self, report: BatchReport) -> None:
-        """Record the size and the durations of a batch."""
+        """Record the size and the durations of a batch, and what batches are expected to cost."""
         self._batch_images.observe(report.size)
         self._batches.labels(report.reason).inc()
         self._device.observe(report.device_ms / 1000)
         for wait_ms in report.wait_ms:
             self._batch_wait.observe(wait_ms / 1000)
+        for part, seconds in zip(("batch", "image", "megapixel"), report.cost.parts, strict=True):
+            self._cost.labels(part).set(seconds)
 
     def images_dropped(self, *, canceled: int, expired: int) -> None:
         """Count images that were removed from the queue without using the device."""

@@ -12,6 +12,7 @@ from shared.errors import Canceled, DeadlineExceeded, EngineFailed, MaskmillErro
 from shared.jobs.model import Priority
 from shared.jobs.parameters import SegmentParameters
 from tests.support.polling import wait_until
+from worker.batching.cost import BatchCost
 from worker.batching.policy import BatchLimits, DispatchReason
 from worker.batching.scheduler import BatchReport, BatchScheduler, Ticket
 from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
@@ -77,6 +78,18 @@ class RecordingObserver:
 
 
 @dataclass
+class FixedCost:
+    """A cost that is not learned: a batch takes a millisecond whatever it holds, so batches are as large as allowed."""
+
+    estimate: BatchCost = field(default_factory=lambda: BatchCost((0.001, 0.0, 0.0)))
+    observed: list[tuple[int, int]] = field(default_factory=list)
+
+    def observe(self, *, images: int, pixels: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.observed.append((images, pixels))
+
+
+@dataclass
 class Clock:
     """The monotonic clock, shifted by `offset_seconds`."""
 
@@ -93,6 +106,7 @@ class Harness:
     segmenter: FakeSegmenter
     observer: RecordingObserver
     clock: Clock
+    cost: FixedCost
     scheduler: BatchScheduler
 
     def submit(
@@ -116,10 +130,10 @@ class Harness:
 
 @pytest.fixture
 def harness() -> Iterator[Harness]:
-    segmenter, observer, clock = FakeSegmenter(), RecordingObserver(), Clock()
-    scheduler = BatchScheduler(segmenter, LIMITS, batch_timeout_seconds=60.0, observer=observer, clock=clock)
+    segmenter, observer, clock, cost = FakeSegmenter(), RecordingObserver(), Clock(), FixedCost()
+    scheduler = BatchScheduler(segmenter, LIMITS, batch_timeout_seconds=60.0, observer=observer, cost=cost, clock=clock)
     scheduler.start().result(TIMEOUT_SECONDS)
-    yield Harness(segmenter, observer, clock, scheduler)
+    yield Harness(segmenter, observer, clock, cost, scheduler)
     segmenter.gate.set()
     assert scheduler.stop(timeout_seconds=TIMEOUT_SECONDS)
 
@@ -135,7 +149,7 @@ def get_error(ticket: Ticket) -> BaseException | None:
 def test_announced_images_share_a_batch_that_starts_when_the_last_one_is_submitted() -> None:
     segmenter, limits = FakeSegmenter(), replace(LIMITS, max_wait_seconds=10 * TIMEOUT_SECONDS)
     segmenter.gate.set()
-    scheduler = BatchScheduler(segmenter, limits, batch_timeout_seconds=60.0)
+    scheduler = BatchScheduler(segmenter, limits, batch_timeout_seconds=60.0, cost=FixedCost())
     scheduler.start().result(TIMEOUT_SECONDS)
 
     with scheduler.announce(), scheduler.announce():
@@ -392,3 +406,34 @@ def test_a_failed_warm_up_is_reported_and_fails_the_queued_images() -> None:
     assert isinstance(warm_up.exception(TIMEOUT_SECONDS), RuntimeError)
     assert isinstance(get_error(ticket), EngineFailed)
     assert not scheduler.is_healthy
+
+
+def test_the_cost_is_learned_from_each_batch_that_succeeds(harness: Harness) -> None:
+    harness.occupy_device()
+    tickets = [harness.submit(number, pixels=number) for number in (1, 2, 3)]
+    harness.segmenter.gate.set()
+    for ticket in tickets:
+        get_number(ticket)
+
+    assert harness.cost.observed == [(1, 10), (3, 6)]
+    assert harness.observer.reports[-1].cost is harness.cost.estimate
+
+
+def test_the_cost_is_not_learned_from_a_batch_with_an_error(harness: Harness) -> None:
+    harness.segmenter.outcomes[2] = OutOfMemory("too large")
+    harness.segmenter.gate.set()
+
+    get_error(harness.submit(2))
+
+    assert harness.cost.observed == []
+
+
+def test_the_images_of_a_batch_that_fails_as_a_whole_are_learned_one_by_one(harness: Harness) -> None:
+    harness.segmenter.outcomes[2] = RuntimeError("a bug")
+    harness.occupy_device()
+    tickets = [harness.submit(number) for number in (1, 2)]
+    harness.segmenter.gate.set()
+    for ticket in tickets:
+        ticket.exception(TIMEOUT_SECONDS)
+
+    assert harness.cost.observed == [(1, 10), (1, 10)]

@@ -1,18 +1,27 @@
 """The batching policy by example and by property, on simulated times."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.jobs.model import Priority
+from worker.batching.cost import UNKNOWN_COST, BatchCost, update_cost
 from worker.batching.policy import BatchLimits, BatchPlan, DispatchReason, plan_batch
 
 LIMITS = BatchLimits(
     max_images=4, max_pixels=100, max_wait_seconds=0.003, normal_handicap_seconds=0.5, low_handicap_seconds=5.0
 )
+
+
+# Costs that are known exactly: larger batches always gain, the figures of a GPU, those of a CPU.
+FREE = BatchCost((0.001, 0.0, 0.0))
+GPU = BatchCost((0.02, 0.002, 0.0))
+CPU = BatchCost((0.001, 0.11, 0.0))
+SLOW_CPU = BatchCost((0.0, 5.0, 0.0))
+LARGE = BatchLimits(max_images=16, max_pixels=48_000_000, max_interactive_wait_seconds=0.25)
 
 
 def always() -> bool:
@@ -37,6 +46,7 @@ def plan(
     now: float = 0.0,
     idle_since: float = -1.0,
     limits: BatchLimits = LIMITS,
+    cost: BatchCost = FREE,
     is_more_announced: bool = True,
     is_draining: bool = False,
 ) -> BatchPlan[Item]:
@@ -45,6 +55,7 @@ def plan(
         now=now,
         idle_since=idle_since,
         limits=limits,
+        cost=cost,
         is_more_announced=is_more_announced,
         is_draining=is_draining,
     )
@@ -171,6 +182,86 @@ def test_the_default_handicap_grows_from_interactive_to_low() -> None:
     assert handicaps == [0.0, 0.5, 5.0]
 
 
+def get_batch_size(cost: BatchCost, *priorities: Priority, pixels: int = 300_000, limits: BatchLimits = LARGE) -> int:
+    """Return the size of the batch that is planned for a backlog."""
+    queued = [Item(pixels=pixels, priority=priority) for priority in priorities]
+    return len(plan(*queued, cost=cost, limits=limits, now=0.0, idle_since=0.0).batch)
+
+
+NORMAL, INTERACTIVE = [Priority.NORMAL] * 32, [Priority.INTERACTIVE] * 32
+
+
+def test_the_first_batch_of_an_unknown_device_holds_one_image() -> None:
+    assert get_batch_size(UNKNOWN_COST, *NORMAL) == 1
+
+
+def test_batches_are_as_large_as_throughput_gains() -> None:
+    assert get_batch_size(GPU, *NORMAL) == 16
+    assert get_batch_size(CPU, *NORMAL) == 1
+    assert get_batch_size(BatchCost((0.02, 0.02, 0.0)), *INTERACTIVE, limits=replace(LARGE, max_images=64)) == 32
+
+
+def test_a_batch_that_is_large_enough_does_not_wait_for_announced_images() -> None:
+    item = Item(enqueued_at=5.0)
+
+    assert plan(item, now=5.0, limits=LARGE, cost=CPU).reason is DispatchReason.FULL
+    assert plan(item, now=5.0, limits=LARGE, cost=GPU).wait_until is not None
+
+
+def test_the_size_is_rounded_up_to_a_power_of_two_which_compiled_passes_are_padded_to() -> None:
+    cost = BatchCost((0.004, 0.002, 0.0))  # 12 images reach the share of the throughput of 16
+
+    assert get_batch_size(cost, *NORMAL) == 16
+
+
+def test_normal_images_keep_the_device_busy_no_longer_than_the_wait_of_an_interactive_one() -> None:
+    cost = BatchCost((0.1, 0.02, 0.0))
+
+    assert get_batch_size(cost, *NORMAL) == 7  # 240 ms
+    assert get_batch_size(cost, *INTERACTIVE) == 16
+
+
+def test_an_image_that_takes_longer_than_the_wait_forms_a_batch_of_its_own() -> None:
+    assert get_batch_size(SLOW_CPU, *NORMAL) == 1
+
+
+def test_images_are_counted_by_their_megapixels() -> None:
+    cost = BatchCost((0.02, 0.002, 0.01))
+
+    assert get_batch_size(cost, *NORMAL, pixels=300_000) == 16
+    assert get_batch_size(cost, *NORMAL, pixels=10_000_000, limits=replace(LARGE, max_pixels=10**9)) == 2
+
+
+def test_an_interactive_image_shares_a_batch_with_normal_ones_only_if_that_is_short() -> None:
+    fast_cpu = BatchCost((0.03, 0.06, 0.0))
+
+    assert get_batch_size(fast_cpu, *NORMAL) == 3
+    assert get_batch_size(fast_cpu, Priority.INTERACTIVE, *NORMAL) == 1
+    assert get_batch_size(GPU, Priority.INTERACTIVE, *NORMAL) == 16
+
+
+def test_batches_grow_only_to_sizes_whose_duration_is_known() -> None:
+    cost = update_cost(UNKNOWN_COST, images=1, pixels=300_000, seconds=0.022)
+
+    assert 1 <= get_batch_size(cost, *INTERACTIVE) <= 2
+
+
+@pytest.mark.parametrize(("samples", "images"), [(1, 16), (2, 8)])
+def test_every_other_batch_has_another_size_while_the_fixed_part_is_uncertain(samples: int, images: int) -> None:
+    uncertain = ((0.005**2, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+
+    assert get_batch_size(BatchCost((0.02, 0.002, 0.0), uncertain, samples=samples), *NORMAL) == images
+
+
+def test_a_backlog_of_a_slow_device_is_never_old_enough_to_be_served_before_interactive_images() -> None:
+    normal = [Item(priority=Priority.NORMAL, enqueued_at=5.0 * number) for number in range(8)]
+    interactive = Item(enqueued_at=40.0)
+
+    result = plan(*normal, interactive, now=40.0, idle_since=40.0, cost=SLOW_CPU)
+
+    assert result.batch == (interactive,)
+
+
 items = st.builds(
     Item,
     pixels=st.integers(1, 150),
@@ -251,3 +342,52 @@ def test_every_image_is_served_eventually(queued: list[Item]) -> None:
         rounds += 1
 
     assert rounds <= len(queued)
+
+
+parts = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.1))
+costs = st.builds(BatchCost, parts) | st.just(UNKNOWN_COST)
+
+
+@given(queued=queues, cost=costs)
+def test_a_batch_with_lower_priorities_is_never_longer_than_the_bound_unless_it_is_one_image(
+    queued: list[Item], cost: BatchCost
+) -> None:
+    batch = plan(*queued, now=2.0, idle_since=2.0, limits=LARGE, cost=cost).batch
+
+    is_interactive = all(item.priority is Priority.INTERACTIVE for item in batch)
+    seconds = cost.seconds(len(batch), sum(item.pixels for item in batch))
+    assert len(batch) <= 1 or is_interactive or seconds <= LARGE.max_interactive_wait_seconds
+
+
+@given(cost=st.builds(BatchCost, parts), max_images=st.integers(1, 32))
+def test_the_throughput_of_a_backlog_is_within_five_percent_of_the_best_size(cost: BatchCost, max_images: int) -> None:
+    limits = replace(LARGE, max_images=max_images)
+
+    size = get_batch_size(cost, *NORMAL, limits=limits)
+
+    def get_seconds(images: int) -> float:
+        return cost.seconds(images, 300_000 * images)
+
+    allowed = [n for n in range(1, max_images + 1) if n == 1 or get_seconds(n) <= limits.max_interactive_wait_seconds]
+    assert get_seconds(size) / size <= min(get_seconds(n) / n for n in allowed) / 0.95
+
+
+@given(queued=queues, cost=costs)
+def test_every_image_is_served_eventually_at_any_cost(queued: list[Item], cost: BatchCost) -> None:
+    queue, rounds = list(queued), 0
+
+    while queue:
+        queue = list(plan(*queue, now=2.0, idle_since=2.0, limits=LARGE, cost=cost).waiting)
+        rounds += 1
+
+    assert rounds <= len(queued)
+
+
+@given(queued=queues, cost=costs)
+def test_a_priority_is_served_in_the_order_of_arrival_at_any_cost(queued: list[Item], cost: BatchCost) -> None:
+    result = plan(*queued, now=2.0, idle_since=2.0, limits=LARGE, cost=cost)
+
+    for priority in Priority:
+        left = [item for item in queued if item.priority is priority and item in (*result.batch, *result.waiting)]
+        served = [item for item in result.batch if item.priority is priority]
+        assert served == left[: len(served)]

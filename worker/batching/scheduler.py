@@ -1,4 +1,4 @@
-"""The batch scheduler: one thread owns the device, runs queued images batch by batch and completes each ticket.
+"""The batch scheduler: one thread owns the device and runs queued images batch by batch; another completes the tickets.
 
 Knows neither jobs nor Celery.  worker/batching/policy.py decides which images form a batch.
 """
@@ -6,7 +6,7 @@ Knows neither jobs nor Celery.  worker/batching/policy.py decides which images f
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,7 +53,7 @@ class BatchReport:
 
 
 class BatchObserver(Protocol):
-    """The interface for metrics.  Called on the device thread: implementations must be fast and must not raise."""
+    """The interface for metrics.  Called on the threads of the scheduler: must be fast and must not raise."""
 
     def batch_completed(self, report: BatchReport) -> None:
         """A batch has left the device; its tickets are completed next."""
@@ -138,6 +138,10 @@ class BatchScheduler:
         self._cost: CostModel = cost or LearnedCost()
         self._clock = clock
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        # What follows a result, on the thread that completes its ticket, must not keep the device waiting.
+        self._delivery = ThreadPoolExecutor(1, thread_name_prefix="delivery")
+        self._delivered: Future[None] = Future()
+        self._delivered.set_result(None)
         self._warmed_up: Future[None] = Future()
         self._changed = threading.Condition()  # guards the next three
         self._queue: list[_QueuedImage] = []
@@ -240,6 +244,7 @@ class BatchScheduler:
             with self._changed:
                 self._is_draining = True
                 rejected = self._clear_queue()
+            self._delivery.shutdown()
             _fail(rejected, EngineFailed, "The device thread has ended")
 
     def _wait_for_plan(self) -> BatchPlan[_QueuedImage] | None:
@@ -287,17 +292,15 @@ class BatchScheduler:
         for image in batch:
             image.ticket.wait_ms = 1000 * (started_at - image.enqueued_at)
             image.ticket.device_ms = device_ms
-        self._observer.batch_completed(
-            BatchReport(
-                size=len(batch),
-                failed=sum(isinstance(outcome, MaskmillError) for outcome in outcomes),
-                pixels=_sum_pixels(batch),
-                reason=reason,
-                wait_ms=tuple(image.ticket.wait_ms for image in batch),
-                device_ms=device_ms,
-                cost=self._cost.estimate,
-            )
-        )
+        report = _build_report(batch, outcomes, reason, device_ms, self._cost.estimate)
+        # Results of at most one batch wait to be delivered, so that they cannot fill the memory.
+        self._delivered.result()
+        self._delivered = self._delivery.submit(self._deliver, batch, outcomes, report)
+
+    def _deliver(
+        self, batch: Sequence[_QueuedImage], outcomes: Sequence[Segmentation | MaskmillError], report: BatchReport
+    ) -> None:
+        self._observer.batch_completed(report)
         for image, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, MaskmillError):
                 image.ticket.set_exception(outcome)
@@ -343,6 +346,24 @@ class BatchScheduler:
     def _clear_queue(self) -> list[_QueuedImage]:
         removed, self._queue = self._queue, []
         return removed
+
+
+def _build_report(
+    batch: Sequence[_QueuedImage],
+    outcomes: Sequence[Segmentation | MaskmillError],
+    reason: DispatchReason,
+    device_ms: float,
+    cost: BatchCost,
+) -> BatchReport:
+    return BatchReport(
+        size=len(batch),
+        failed=sum(isinstance(outcome, MaskmillError) for outcome in outcomes),
+        pixels=_sum_pixels(batch),
+        reason=reason,
+        wait_ms=tuple(image.ticket.wait_ms for image in batch),
+        device_ms=device_ms,
+        cost=cost,
+    )
 
 
 def _sum_pixels(images: Sequence[_QueuedImage]) -> int:

@@ -232,6 +232,30 @@ def test_each_batch_is_reported_to_the_observer(harness: Harness) -> None:
     assert all(ticket.device_ms == report.device_ms > 0 for ticket in tickets)
 
 
+def test_the_next_batch_is_not_delayed_by_what_follows_a_result(harness: Harness) -> None:
+    is_next_on_device: list[bool] = []
+    ticket = harness.occupy_device()
+    ticket.add_done_callback(lambda _: is_next_on_device.append(harness.segmenter.entered.acquire(timeout=2)))
+    following = harness.submit(1)
+
+    harness.segmenter.gate.set()
+
+    assert get_number(following) == 1
+    assert is_next_on_device == [True]
+
+
+def test_tickets_are_completed_in_the_order_of_their_batches(harness: Harness) -> None:
+    order: list[int] = []
+    tickets = [harness.occupy_device()] + [harness.submit(number) for number in range(1, 13)]
+    for ticket in tickets:
+        ticket.add_done_callback(lambda done: order.append(get_number(done)))
+
+    harness.segmenter.gate.set()
+
+    wait_until(lambda: len(order) == 13, "all callbacks")
+    assert order == [99, *range(1, 13)]
+
+
 def test_an_error_of_one_image_fails_only_that_image(harness: Harness) -> None:
     harness.segmenter.outcomes[2] = OutOfMemory("too large")
     harness.occupy_device()

@@ -1,59 +1,63 @@
-"""Throughput of a worker's host side with a segmenter that returns at once: decode, prepare, render, store; no queue.
+"""Throughput of a worker's host processes with a model that answers at once: decode, render, store; no queue.
 
-Jobs run on threads of one process, as in a worker, against a bucket in memory, so that no server shares the cores; then
-once more against a real object store on this machine.
+Each host is a process as in a worker, with its decoders and its channel to the engine, which is this process; inputs
+and results are in the host's memory, so that no server shares the cores.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from obstore.store import MemoryStore
 from PIL import Image
 
 from shared.errors import MaskmillError
-from shared.jobs.model import ImageFacts
 from shared.jobs.result import Segment
-from shared.jobs.store import Claim
-from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import inbox_key, result_key
-from tests.bench.measurement import Measurement, Workload, print_progress, stage_medians, time_concurrent
-from tests.bench.queue import servers
-from tests.bench.reference import load_embedded_segmenter
+from shared.settings import read_settings
+from tests.bench.cpu_time import read_cpu_seconds
+from tests.bench.host_process import HostTask
+from tests.bench.measurement import Measurement, Workload, print_progress, stage_medians
 from tests.support.images import astronaut, jpeg
-from tests.support.jobs import build_request
+from tests.support.polling import wait_until
 from worker.batching.local import LocalBatches
+from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
-from worker.pipeline.attempt import AttemptRunner
-from worker.pipeline.inputs import InputReader
-from worker.pipeline.leases import Lease
-from worker.pipeline.rendering import load_renderers
-from worker.segmenter import ModelImage, Prepared, Segmentation, Segmenter
+from worker.runtime.hosts import HostProcesses
+from worker.runtime.sizing import count_cores, count_pool_bytes
+from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
+from worker.settings import WorkerSettings
 
 SEGMENTS = 15
-THREADS = (1, 2, 4, 8)
-WITH_STORE = 4
-MAX_PIXELS = 10**8
+HOSTS = (1, 2, 4)
+THREADS = 4
+TIMEOUT_SECONDS = 120.0
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "labels": ("labels",),
+    "labels, masks": ("labels", "masks"),
+    "labels, overlay, masks": ("labels", "overlay", "masks"),
+}
+# Of the embedded model.
+RESIZE = Resize(320, 320, int(Image.Resampling.BILINEAR))
 
 
 class InstantSegmenter:
-    """Prepares images like the embedded model, and returns a precomputed segmentation of the image's size."""
+    """Takes images of the size of the embedded model's, and returns a precomputed segmentation of the image's size."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.model = segmenter.model
-        self.revision = segmenter.revision
-        self.device = segmenter.device
-        self.resize = segmenter.resize
-        self._segmenter = segmenter
+    model = "bench/instant"
+    revision = "0"
+    device = "cpu"
+    resize: Resize | None = RESIZE
+    forward_pass = ForwardPass()
 
     def prepare(self, image: ModelImage) -> Prepared:
-        return self._segmenter.prepare(image)
+        return Prepared(None, image.height, image.width, image.parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         return [blob_segmentation(prepared.width, prepared.height) for prepared in batch]
@@ -80,81 +84,95 @@ def measure_segment(label_map: np.ndarray, number: int) -> Segment:
     return Segment(number, f"thing {number}", number, 0.97, cv2.countNonZero(mask), (x, y, width, height))
 
 
+class NoMetrics:
+    """Ignores what happens to jobs."""
+
+    def job_completed(self, *_: object) -> None:
+        pass
+
+    def job_dropped(self, *_: object) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of jobs.
+
+    size: (width, height) of the image.
+    is_pinned: whether each host has a core of its own.
+    is_scaled: whether the model allows to decode a JPEG at a fraction of its size.
+    """
+
+    size: tuple[int, int]
+    formats: str
+    hosts: int
+    is_pinned: bool = False
+    is_scaled: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        image = f"{self.size[0]}x{self.size[1]}"
+        options = {"pinned": self.is_pinned, "scaled decoding": self.is_scaled}
+        chosen = {name: "yes" for name, is_chosen in options.items() if is_chosen}
+        return {"image": image, "segments": SEGMENTS, "formats": self.formats, "hosts": self.hosts, **chosen}
+
+
 def run(workload: Workload) -> Iterator[Measurement]:
-    """Measure each image size with each number of threads, then with a real object store."""
-    segmenter = InstantSegmenter(load_embedded_segmenter())
-    memory = MemoryStore()
+    """Measure each image size with each selection of formats, then more hosts, then hosts on a core of their own."""
     for size in workload.host_sizes:
-        for threads in THREADS:
-            yield measure_throughput(segmenter, Bucket(memory, memory), "memory", size, threads, workload)
-    with servers() as settings:
-        for size in workload.host_sizes:
-            yield measure_throughput(segmenter, open_bucket(settings), "server", size, WITH_STORE, workload)
+        for formats in FORMATS:
+            yield measure_series(Series(size, formats, 1), workload)
+        yield measure_series(Series(size, "labels", 1, is_scaled=True), workload)
+    small = workload.host_sizes[0]
+    for hosts in HOSTS[1:]:
+        yield measure_series(Series(small, "labels", hosts), workload)
+    for hosts in range(1, count_cores() + 1)[:2]:
+        yield measure_series(Series(small, "labels", hosts, is_pinned=True), workload)
 
 
-def measure_throughput(
-    segmenter: InstantSegmenter, bucket: Any, store: str, size: tuple[int, int], threads: int, workload: Workload
-) -> Measurement:
-    """Run jobs in a closed loop on each thread.
+def measure_series(series: Series, workload: Workload) -> Measurement:
+    """Run jobs in a closed loop on each thread of each host."""
+    print_progress(f"host: {series.settings}")
+    scheduler = BatchScheduler(InstantSegmenter(), BatchLimits(max_images=16), batch_timeout_seconds=60)
+    scheduler.start().result()
+    with tempfile.TemporaryDirectory(prefix="maskmill-bench-") as folder:
+        (Path(folder) / "image").write_bytes(jpeg(astronaut().resize(series.size, Image.Resampling.BICUBIC)))
+        cores = tuple(range(count_cores())) if series.is_pinned else ()
+        task = HostTask(folder, FORMATS[series.formats], THREADS, workload.seconds / 2, cores)
+        hosts = HostProcesses(
+            series.hosts,
+            [sys.executable, "-m", "tests.bench.host_process", task.to_json()],
+            pool_bytes=count_pool_bytes(read_settings(WorkerSettings)),
+            observer=NoMetrics(),
+            report_ready=lambda _: None,
+            report_failing=lambda: None,
+        )
+        try:
+            segmenter = InstantSegmenter()
+            model = ModelLoaded(
+                segmenter.model, segmenter.revision, segmenter.device, segmenter.resize, series.is_scaled
+            )
+            hosts.serve(model, LocalBatches(segmenter, scheduler))
+            figures = run_hosts(hosts, Path(folder))
+        finally:
+            hosts.kill()
+            scheduler.stop()
+    return Measurement("host", series.settings, figures)
 
-    Args:
-        store: name of the kind of bucket in the output.
-        size: (width, height) of the image.
-    """
-    print_progress(f"host: {size[0]}x{size[1]}, threads: {threads}, store: {store}")
-    image = jpeg(astronaut().resize(size, Image.Resampling.BICUBIC))
-    scheduler = BatchScheduler(segmenter, BatchLimits(max_images=16, max_wait_seconds=0.01), batch_timeout_seconds=60)
-    attempts = build_attempts(segmenter, scheduler, bucket)
-    timings: list[dict[str, float]] = []
-    with ExitStack() as stack:
-        scheduler.start().result()
-        stack.callback(scheduler.stop)
-        run_one_job(attempts, image)
-        cpu_start = time.process_time()
-        half = replace(workload, seconds=workload.seconds / 2, min_calls=1)
-        times_ms, rate = time_concurrent(threads, lambda _: timings.append(run_one_job(attempts, image)), half)
-        cpu_ms = 1000 * (time.process_time() - cpu_start)
-    settings = {"image": f"{size[0]}x{size[1]}", "segments": SEGMENTS, "store": store, "threads": threads}
-    return Measurement("host", settings, _figures(len(times_ms), rate, cpu_ms, timings))
 
-
-def _figures(jobs: int, rate: float, cpu_ms: float, timings: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Return the figures of one series of jobs.
-
-    Args:
-        rate: jobs per second.
-        cpu_ms: CPU time of all jobs.
-        timings: milliseconds of each stage, by job.
-    """
+def run_hosts(hosts: HostProcesses, folder: Path) -> dict[str, Any]:
+    """Start all hosts at the same time, and return the figures of their jobs."""
+    numbers = range(1, len(hosts.pids) + 1)
+    wait_until(lambda: all((folder / f"ready-{one}").exists() for one in numbers), seconds=TIMEOUT_SECONDS)
+    cpu_start = read_cpu_seconds(hosts.pids)
+    (folder / "start").touch()
+    wait_until(lambda: all((folder / f"result-{one}").exists() for one in numbers), seconds=TIMEOUT_SECONDS)
+    cpu_ms = 1000 * (read_cpu_seconds(hosts.pids) - cpu_start)
+    results = [json.loads((folder / f"result-{one}").read_text()) for one in numbers]
+    timings = [timing for result in results for timing in result["timings"]]
     return {
-        "jobs_per_second": round(rate, 2),
-        "cpu_ms_per_job": round(cpu_ms / jobs, 1),
-        "jobs_per_core_second": round(1000 * jobs / cpu_ms, 2),
-        "jobs": jobs,
+        "jobs_per_second": round(sum(len(result["timings"]) / result["seconds"] for result in results), 2),
+        "cpu_ms_per_job": round(cpu_ms / len(timings), 2),
+        "jobs": len(timings),
         "stages_ms": {name: median for name, median in stage_medians(timings).items() if name != "queue"},
     }
-
-
-def run_one_job(attempts: AttemptRunner, image: bytes) -> dict[str, float]:
-    """Store an input, run its job and store the result; return the milliseconds of each stage."""
-    job = build_request(image=ImageFacts("jpeg", 0, 0, len(image), "00" * 32))
-    attempts.bucket.put(inbox_key(job.id), image, content_type="image/jpeg")
-    result = attempts.store(attempts.segment(Lease(Claim(job, 1))))
-    attempts.bucket.put_first(result_key(job.id), result.to_json(), content_type="application/json")
-    attempts.bucket.delete([inbox_key(job.id)])
-    return dict(result.timings_ms)
-
-
-def build_attempts(segmenter: InstantSegmenter, scheduler: BatchScheduler, bucket: Bucket) -> AttemptRunner:
-    """Return the attempts of a worker without Redis: its jobs' inputs are in the bucket, and no caller waits."""
-    absent: Any = None
-    return AttemptRunner(
-        inputs=InputReader(bucket, absent),
-        model_revision=segmenter.revision,
-        resize=segmenter.resize,
-        batches=LocalBatches(segmenter, scheduler),
-        renderers=load_renderers(),
-        payloads=absent,
-        bucket=bucket,
-        max_pixels=MAX_PIXELS,
-    )

@@ -42,7 +42,7 @@ JOBS = f"/v1/jobs?threshold={THRESHOLD}"
 TIMEOUT_SECONDS = 120
 MAX_PIXELS = 10**8
 # Stages that a call of the engine in process goes through as well.
-ENGINE_STAGES = ("decode", "prepare", "device")
+ENGINE_STAGES = ("decode", "device")
 
 
 class Client:

@@ -19,13 +19,14 @@ def test_the_queue_bench_measures_transport_interactive_and_batch_jobs() -> None
     assert figures["queue.batch"]["stages_ms"].keys() >= {"overlay", "store"}
 
 
-def test_the_host_bench_measures_a_bucket_in_memory_and_a_real_one() -> None:
+def test_the_host_bench_measures_formats_and_numbers_of_hosts() -> None:
     command = [sys.executable, "-m", "tests.bench", "host", "--tiny"]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
 
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {row["settings"]["store"] for row in rows} == {"memory", "server"}
+    assert {row["settings"]["formats"] for row in rows} == {"labels", "labels, masks", "labels, overlay, masks"}
+    assert {row["settings"]["hosts"] for row in rows} == {1, 2, 4}
     assert all(row["figures"]["cpu_ms_per_job"] > 0 for row in rows)
-    assert all(row["figures"]["stages_ms"].keys() >= {"decode", "prepare", "overlay", "store"} for row in rows)
+    assert all(row["figures"]["stages_ms"].keys() >= {"decode", "labels", "store"} for row in rows)

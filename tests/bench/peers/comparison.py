@@ -19,6 +19,7 @@ from PIL import Image
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
 from deploy.local.stack import Stack
+from tests.bench.cpu_time import read_cpu_seconds
 from tests.bench.measurement import ROOT, Measurement, Workload, latency_summary, print_progress, time_concurrent
 from tests.bench.peers import environment
 from tests.bench.peers.pipeline import THRESHOLD
@@ -31,14 +32,6 @@ VARIANTS = 8
 ROUNDS = 2
 TIMEOUT_SECONDS = 300
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    """A process's parent and the CPU time that it has used, from /proc."""
-
-    parent: int
-    cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +50,7 @@ class Server:
     @property
     def cpu_seconds(self) -> float:
         """CPU time that the processes and their living descendants have used so far."""
-        stats = {int(folder.name): _read_stat(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()}
-        pids = {process.pid for process in self.processes}
-        while children := {pid for pid, stat in stats.items() if stat.parent in pids} - pids:
-            pids |= children
-        return sum(stats[pid].cpu_seconds for pid in pids if pid in stats)
+        return read_cpu_seconds(process.pid for process in self.processes)
 
     def body(self, image: str) -> bytes:
         """Return the body of a request for one image (base64)."""
@@ -241,12 +230,3 @@ def add_round(load: Load, server: Server, images: Sequence[str], clients: int, w
     load.times_ms += times_ms
     load.seconds += len(times_ms) / rate
     load.cpu_seconds += server.cpu_seconds - cpu_start
-
-
-def _read_stat(folder: Path) -> _Stat:
-    try:
-        # After the name, which may contain any character: state, parent, ..., utime and stime in clock ticks.
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    except OSError:  # the process has ended
-        return _Stat(0, 0.0)
-    return _Stat(int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))

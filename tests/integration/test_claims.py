@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import redis
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
@@ -82,6 +89,12 @@ class Claims(RuleBasedStateMachine):
                 self.passed_over[priority] += 1
         self.passed_over[chosen] = 0
         return job
+
+    @initialize()
+    def create_backlog(self) -> None:
+        """Enough jobs of the highest priority for one of a lower priority to be passed over as often as it may be."""
+        for priority in [Priority.NORMAL] * 2 + [Priority.INTERACTIVE] * 6:
+            self.create(priority)
 
     @rule(priority=PRIORITIES)
     def create(self, priority: Priority) -> None:

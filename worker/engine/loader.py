@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from shared.errors import ModelUnusable
 from worker.embedded_model.backbone import register
 from worker.engine.agreement.records import AgreementRecords
+from worker.engine.cpu import keep_freed_memory
 from worker.engine.errors import summarize_error
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan, plan_execution
 from worker.engine.families import LoadedModel, get_builder
@@ -52,6 +53,8 @@ def load_segmenter(
     silence_transformers()
     register()
     device = select_device(device)
+    if device.startswith("cpu"):
+        keep_freed_memory()
     plan = plan_execution(options, device)
     files = find_model_files(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:

@@ -23,8 +23,8 @@ PART_DRIFT = 0.003
 # if the device has really become so slow, the next samples say so too.  As a factor, and in standard deviations.
 MAX_SLOWNESS = 2.0
 MAX_DEVIATIONS = 3.0
-# How the seconds of the first sample are split among fixed part, images and megapixels before more is known, and the
-# standard deviation of each part.  The product of no two coefficients is known, so that is wide.
+# How the seconds of the first sample are split among fixed part, images and megapixels, and the standard deviation of
+# each; one sample tells no more than their sum.  Later, a part is never less certain than MAX_DEVIATION of a batch.
 FIRST_SHARES = (0.5, 0.45, 0.05)
 FIRST_DEVIATIONS = (0.5, 0.45, 0.1)
 MAX_DEVIATION = 0.5
@@ -95,10 +95,11 @@ def update_cost(cost: BatchCost, *, images: int, pixels: int, seconds: float) ->
     drifted = _add_drift(cost, features) if cost.samples else _split_first_sample(features, seconds)
     expected = max(_dot(drifted.parts, features), MIN_SECONDS)
     spread = _multiply(drifted.covariance, features)
-    deviation = math.sqrt(_dot(spread, features) + (drifted.noise * expected) ** 2)
+    variance = max(0.0, _dot(spread, features))
+    deviation = math.sqrt(variance + (drifted.noise * expected) ** 2)
     measured = min(seconds, expected + MAX_DEVIATIONS * deviation, MAX_SLOWNESS * expected)
     # The geometric mean of both durations follows a device that has become much faster at once.
-    gain = _scale(spread, 1 / (_dot(spread, features) + drifted.noise**2 * measured * expected))
+    gain = _scale(spread, 1 / (variance + drifted.noise**2 * measured * expected))
     parts = _add(drifted.parts, _scale(gain, measured - expected))
     covariance = _add_outer(drifted.covariance, spread, gain, -1.0)
     parts = _exclude_negative(parts, covariance)
@@ -177,7 +178,7 @@ def _exclude_negative(parts: Vector, covariance: Matrix) -> Vector:
         index = min(range(3), key=lambda number: parts[number])
         if parts[index] >= 0:
             break
-        parts = _add(parts, _scale(covariance[index], -parts[index] / covariance[index][index]))
+        parts = _add(parts, _scale(covariance[index], -parts[index] / max(covariance[index][index], TINY)))
     first, second, third = (max(0.0, part) for part in parts)
     return first, second, third
 

@@ -24,7 +24,7 @@ MAX_FIXED_DEVIATION = 0.08
 class DispatchReason(StrEnum):
     """Why a batch is dispatched now."""
 
-    FULL = "full"  # no further image fits
+    FULL = "full"  # no further image fits, or would raise the throughput by much
     BACKLOG = "backlog"  # its oldest image was queued while the device was busy
     IDLE = "idle"  # the device is idle, and no further image is announced
     TIMEOUT = "timeout"  # the device is idle, and an announced image did not arrive within max_wait_seconds

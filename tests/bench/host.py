@@ -24,6 +24,7 @@ from tests.bench.cpu_time import read_cpu_seconds
 from tests.bench.host_process import HostTask
 from tests.bench.measurement import Measurement, Workload, print_progress, stage_medians
 from tests.support.images import astronaut, jpeg
+from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
 from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
@@ -50,7 +51,7 @@ RESIZE = Resize(320, 320, int(Image.Resampling.BILINEAR))
 class InstantSegmenter:
     """Takes images of the size of the embedded model's, and returns a precomputed segmentation of the image's size."""
 
-    model = "bench/instant"
+    model = MODEL
     revision = "0"
     device = "cpu"
     resize: Resize | None = RESIZE

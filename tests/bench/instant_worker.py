@@ -1,7 +1,7 @@
-"""A worker with a fake segmenter that returns at once:  python -m tests.bench.instant_worker [BATCH_SECONDS]
+"""A worker with a fake segmenter that returns at once:  python -m tests.bench.instant_worker [SECONDS | blobs]
 
 Everything else is the real worker's code: host processes, Celery, leases, batching, rendering and storing.  With
-BATCH_SECONDS each batch takes so long.
+SECONDS each batch takes so long; with `blobs` a segmentation has 15 segments instead of two halves.
 """
 
 import os
@@ -18,12 +18,13 @@ from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.bench.host import InstantSegmenter
 from tests.support.jobs import FakeSegmenter
 from worker.batching.scheduler import BatchScheduler
 from worker.main import build_batch_limits, end_on_signal, serve, start_hosts
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
-from worker.segmenter import Prepared, Segmentation
+from worker.segmenter import Prepared, Segmentation, Segmenter
 from worker.settings import WorkerSettings
 
 
@@ -38,9 +39,13 @@ class PacedSegmenter(FakeSegmenter):
         return super().segment(batch)
 
 
+def build_segmenter(kind: str) -> Segmenter:
+    return InstantSegmenter() if kind == "blobs" else PacedSegmenter(float(kind))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM."""
-    segmenter = PacedSegmenter(float(arguments[0]) if arguments else 0.0)
+    segmenter = build_segmenter(arguments[0] if arguments else "0")
     settings = read_settings(WorkerSettings)
     end_on_signal()
     status = WorkerStatus(

@@ -69,6 +69,16 @@ class Measurement:
         return json.dumps(asdict(self) | describe_environment())
 
 
+def read_cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process and its threads so far; 0 where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    # The 14th and the 15th field of the line: user and system time.
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def describe_environment() -> dict[str, str]:
     """Return processor, versions and commit.  The host's name is not included."""
     return {

@@ -1,5 +1,6 @@
 """The queue path without a model: a real Valkey, a real object store and one real worker with nothing to compute.
 
+submission: jobs are recorded while thousands are queued and no worker runs; no image and no objects.
 transport: a job is recorded, published, claimed and completed in the job store; no image and no objects.
 interactive: a small image is submitted, and the reply is waited for as in the gateway.
 batch: images are stored in the bucket; label map, masks, overlay and result are stored there as well.
@@ -9,12 +10,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import redis
 
 from deploy.local.processes import Process
 from deploy.local.servers import REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports
@@ -34,6 +37,7 @@ from tests.bench.measurement import (
     Workload,
     latency_summary,
     print_progress,
+    read_cpu_seconds,
     stage_medians,
     time_sequential,
 )
@@ -45,6 +49,8 @@ T = TypeVar("T")
 BUCKET = "bench"
 PUBLISHERS = 4
 DEADLINE_SECONDS = 120.0
+# So many bursts are queued when submission is measured: 4,800 jobs by default.
+QUEUED_BURSTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,14 @@ def run(workload: Workload) -> Iterator[Measurement]:
     """Measure transport, interactive jobs and batch jobs."""
     with servers() as settings:
         sender = _build_sender(settings)
-        with _worker("transport_worker", settings):
+        server = redis.Redis.from_url(settings.redis_url)
+        print_progress("queue: submission")
+        yield _measure_submission(sender, server, workload)
+        with _worker("transport_worker", settings) as worker:
             print_progress("queue: transport")
             _run_job(sender)
-            yield _measure_transport(sender, workload)
+            pids = {"client": os.getpid(), "redis": server.info("server")["process_id"], "worker": worker.pid}
+            yield _measure_transport(sender, pids, workload)
         with _worker("instant_worker", settings):
             print_progress("queue: interactive")
             _run_interactive_job(sender)
@@ -104,10 +114,30 @@ def run(workload: Workload) -> Iterator[Measurement]:
             yield _measure_batch(sender, workload)
 
 
-def _measure_transport(sender: Sender, workload: Workload) -> Measurement:
+def _measure_submission(sender: Sender, server: "redis.Redis", workload: Workload) -> Measurement:
+    """Fill the queue, measure how fast more jobs are recorded, and empty Redis again."""
+    queued = QUEUED_BURSTS * workload.burst_jobs
+    empty_bytes = server.info("memory")["used_memory"]
+    _submit(sender, [build_request() for _ in range(queued)])
+    queued_bytes = server.info("memory")["used_memory"]
+    jobs = [build_request() for _ in range(workload.burst_jobs)]
+    start = time.perf_counter()
+    _submit(sender, jobs)
+    rate = len(jobs) / (time.perf_counter() - start)
+    server.flushall()
+    figures = {"jobs_per_second": round(rate, 1), "redis_bytes_per_job": round((queued_bytes - empty_bytes) / queued)}
+    return Measurement("queue.submission", {"queued": queued}, figures)
+
+
+def _measure_transport(sender: Sender, pids: Mapping[str, int], workload: Workload) -> Measurement:
     latencies = latency_summary(time_sequential(lambda: _run_job(sender), workload))
+    before = {name: read_cpu_seconds(pid) for name, pid in pids.items()}
     _, rate = _run_burst(sender, workload.burst_jobs)
-    figures = {"jobs_per_second": round(rate, 1), **latencies}
+    cpu_ms = {
+        name: round(1000 * (read_cpu_seconds(pid) - before[name]) / workload.burst_jobs, 2)
+        for name, pid in pids.items()
+    }
+    figures = {"jobs_per_second": round(rate, 1), **latencies, "cpu_ms": cpu_ms}
     return Measurement("queue.transport", {"burst": workload.burst_jobs}, figures)
 
 
@@ -143,14 +173,18 @@ def _run_burst(sender: Sender, count: int, image: bytes = b"") -> tuple[Sequence
     facts = ImageFacts("jpeg", 0, 0, len(image), "00" * 32)
     jobs = [build_request(image=facts) for _ in range(count)]
     start = time.perf_counter()
-    with ThreadPoolExecutor(PUBLISHERS) as threads:
-        list(threads.map(lambda job: sender.send(job, image), jobs))
+    _submit(sender, jobs, image)
     _poll(
         lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running_count()
     )
     elapsed_seconds = time.perf_counter() - start
     _require_success(sender, jobs)
     return jobs, count / elapsed_seconds
+
+
+def _submit(sender: Sender, jobs: Sequence[JobRequest], image: bytes = b"") -> None:
+    with ThreadPoolExecutor(PUBLISHERS) as threads:
+        list(threads.map(lambda job: sender.send(job, image), jobs))
 
 
 def _stage_medians(sender: Sender, jobs: Sequence[JobRequest]) -> dict[str, float]:

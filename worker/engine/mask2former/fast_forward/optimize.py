@@ -28,7 +28,11 @@ class FusedHead(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.pixel_decoder = FusedPixelDecoder(network.model.pixel_level_module.decoder)
-        self.query_decoder = FusedQueryDecoder(network.model.transformer_module, network.class_predictor)
+        self.query_decoder = FusedQueryDecoder(
+            network.model.transformer_module,
+            network.class_predictor,
+            network.model.pixel_level_module.decoder.mask_projection,
+        )
 
     def forward(self, features: Sequence[Tensor]) -> QueryLogits:
         """features: four maps (B, C, h, w), the finest first."""

@@ -18,6 +18,7 @@ from worker.engine.mask2former.fast_forward.sampling import SamplingGrid, Shapes
 class FusedPixelDecoder(nn.Module):
     """transformers' pixel decoder without padding masks, because images are never padded here.
 
+    The last convolution, which projects the finest map to pixel embeddings, is left to the query decoder.
     Position embeddings are computed once for each size, and in float32 for any dtype of the network: bfloat16 cannot
     distinguish neighbouring positions of a large map.
     """
@@ -29,13 +30,12 @@ class FusedPixelDecoder(nn.Module):
         self.layers = nn.ModuleList(FusedEncoderLayer(layer) for layer in decoder.encoder.layers)
         self.lateral_convolutions = nn.ModuleList(decoder.lateral_convolutions)
         self.output_convolutions = nn.ModuleList(decoder.output_convolutions)
-        self.mask_projection = decoder.mask_projection
         self.level_embed = decoder.level_embed
         self._embed = decoder.position_embedding
         self._positions: dict[tuple[Shapes, torch.device], tuple[Tensor, SamplingGrid]] = {}
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Return the three levels, the coarsest first, each (B, C, h, w), and the pixel embeddings (B, C', H, W).
+        """Return the three levels, the coarsest first, each (B, C, h, w), and the finest map (B, C, H, W).
 
         Args:
             features: four maps (B, C, h, w), the finest first.
@@ -48,13 +48,18 @@ class FusedPixelDecoder(nn.Module):
             x = layer(x, positions, grid)
         parts = split_levels(x, shapes)
         maps = [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
-        return maps, self.mask_projection(self._merge_pyramid(maps[-1], features))
+        return maps, self._merge_pyramid(maps[-1], features)
 
     def _merge_pyramid(self, finest: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """Add the backbone's finer maps to the finest level: (B, C, h, w) -> (B, C, H, W)."""
+        """Add the backbone's finer maps to the finest level: (B, C, h, w) -> (B, C, H, W).
+
+        On a CPU all maps have the memory layout of the level, whose channels are contiguous: sums of maps of different
+        layouts are slow.
+        """
+        layout = torch.channels_last if finest.device.type == "cpu" else torch.contiguous_format
         finer = features[: len(self.lateral_convolutions)][::-1]
         for lateral, output, feature in zip(self.lateral_convolutions, self.output_convolutions, finer, strict=True):
-            added = lateral(feature)
+            added = lateral(feature.contiguous(memory_format=layout))
             finest = output(added + interpolate(finest, size=added.shape[-2:], mode="bilinear", align_corners=False))
         return finest
 

@@ -28,13 +28,14 @@ class QueryLogits(NamedTuple):
 class FusedQueryDecoder(nn.Module):
     """Masked attention.  Only the last layer's masks are computed at full size.
 
-    The other layers' masks serve only as attention masks.  So the pixel embeddings are resized to the level's size
-    before the product with the queries instead of the product after it: both operations are linear.
+    The other layers' masks serve only as attention masks.  So the finest map is resized to the level's size before the
+    product with the queries instead of the product after it: both operations are linear.  So is the projection of the
+    map to pixel embeddings, which is applied to the queries instead, of which there are fewer than pixels.
     """
 
-    float32_modules = ("mask_embedder", "class_predictor")
+    float32_modules = ("mask_embedder", "class_predictor", "mask_projection")
 
-    def __init__(self, module: Any, class_predictor: nn.Module) -> None:
+    def __init__(self, module: Any, class_predictor: nn.Module, mask_projection: Any) -> None:
         super().__init__()
         decoder = module.decoder
         require(all(not layer.pre_norm for layer in decoder.layers), "norms after the blocks")
@@ -44,12 +45,14 @@ class FusedQueryDecoder(nn.Module):
         self.layers = nn.ModuleList(FusedDecoderLayer(layer) for layer in decoder.layers)
         self.layernorm = decoder.layernorm
         self.mask_embedder = decoder.mask_predictor.mask_embedder
+        require(mask_projection.kernel_size == (1, 1), "a projection of each pixel")
+        self.mask_projection = mask_projection
         self.class_predictor = class_predictor
         self._embed = module.position_embedder
         self._positions: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
     def forward(self, levels: Sequence[Tensor], pixels: Tensor) -> QueryLogits:
-        """levels: the coarsest first, (B, C, h, w); pixels: (B, C', H, W), their embeddings."""
+        """levels: the coarsest first, (B, C, h, w); pixels: (B, C, H, W), the finest map."""
         memories, positions = self._project_levels(levels), [self._get_positions(level) for level in levels]
         resized = [interpolate(pixels, size=one.shape[-2:], mode="bilinear", align_corners=False) for one in levels]
         x = self.query_features.expand(len(pixels), -1, -1)  # (B, Q, C)
@@ -64,8 +67,11 @@ class FusedQueryDecoder(nn.Module):
             return QueryLogits(self.class_predictor(x.float()), self._predict_masks(x.float(), pixels.float()))
 
     def _predict_masks(self, x: Tensor, pixels: Tensor) -> Tensor:
-        """(B, Q, C) queries and (B, C', h, w) pixels -> (B, Q, h, w) logits."""
-        return (self.mask_embedder(x) @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
+        """(B, Q, C) queries and (B, C, h, w) pixels -> (B, Q, h, w) logits."""
+        embedded = self.mask_embedder(x)  # (B, Q, C')
+        weight, bias = (one.to(embedded.dtype) for one in (self.mask_projection.weight, self.mask_projection.bias))
+        logits = embedded @ weight.flatten(1) @ pixels.flatten(2) + (embedded @ bias)[..., None]
+        return logits.unflatten(2, pixels.shape[-2:])
 
     def _project_levels(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Return the values that queries attend to on each level, (B, S, C)."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from celery import Celery, Task, signals
+from celery import Celery, Task, bootsteps, signals
+from celery.worker.consumer import Tasks
 from celery.worker.request import Request
 from kombu.entity import Exchange, Queue
 
@@ -41,6 +42,27 @@ class UnacknowledgedRequest(Request):  # type: ignore[misc]
 
     def acknowledge(self) -> None:
         self.acknowledged = True
+
+
+class FollowSlots(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Shortens each poll of some of the queues, and polls again when a slot becomes free.
+
+    Celery starts it after each connection to the broker.
+    """
+
+    requires = (Tasks,)
+    slots: WorkerSlots
+
+    def start(self, c: Any) -> None:
+        channel, slots = c.task_consumer.channel, self.slots
+        start_poll = channel._brpop_start
+
+        def start_limited_poll() -> None:
+            is_limited = len(slots.priorities) < len(Priority)
+            start_poll(timeout=LIMITED_POLL_SECONDS if is_limited else None)
+
+        channel._brpop_start = start_limited_poll
+        slots.on_free(c.pool.wake)
 
 
 class UnacknowledgedTask(Task):  # type: ignore[misc]
@@ -77,7 +99,7 @@ def consume(app: Celery, *, queues: Iterable[str], slots: WorkerSlots, name: str
     """Run Celery's worker in this process, on threads, until SIGTERM; running jobs finish then."""
     # A receiver of this signal keeps Celery from configuring logging in its own way.
     signals.setup_logging.connect(_keep_logging)
-    signals.worker_ready.connect(partial(_follow_slots, slots), weak=False)
+    app.steps["consumer"].add(type("FollowSlots", (FollowSlots,), {"slots": slots}))
     signals.worker_shutting_down.connect(partial(_close, slots), weak=False)
     app.conf.broker_transport_options["queue_order_strategy"] = partial(SlotOrder, slots)
     names = list(queues)
@@ -100,19 +122,6 @@ def consume(app: Celery, *, queues: Iterable[str], slots: WorkerSlots, name: str
 def _build_queue(name: str) -> Queue:
     # no_ack: the job store knows the running jobs, so the broker need not keep a list of unacknowledged messages.
     return Queue(name, Exchange(name), name, no_ack=True)  # type: ignore[no-untyped-call]
-
-
-def _follow_slots(slots: WorkerSlots, sender: Any, **_: Any) -> None:
-    """Shorten each poll of some of the queues.  Celery sends its signal after each connection to the broker."""
-    channel = sender.task_consumer.channel
-    start_poll = channel._brpop_start
-
-    def start_limited_poll() -> None:
-        is_limited = len(slots.priorities) < len(Priority)
-        start_poll(timeout=LIMITED_POLL_SECONDS if is_limited else None)
-
-    channel._brpop_start = start_limited_poll
-    slots.on_free(sender.pool.wake)
 
 
 def _close(slots: WorkerSlots, **_: Any) -> None:

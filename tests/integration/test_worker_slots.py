@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
 
 from deploy.local.processes import Process
 from shared.broker.envelope import encode_message
@@ -16,7 +18,7 @@ from shared.broker.queues import JobQueue
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState, Priority
 from shared.jobs.store import JobStore, open_job_store
-from shared.redis_client import RedisClient, connect
+from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
 from tests.integration.test_pipeline import build_steward
@@ -24,13 +26,15 @@ from tests.support.gated_worker import DEATH_EXIT_CODE, GATE, LENDING, STARTED
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
 
+SEQUENTIAL_JOBS = 8
+
 
 @dataclass(frozen=True)
 class Service:
     """The stores of a worker with one regular slot, one for interactive jobs and one to lend."""
 
     settings: Settings
-    client: RedisClient
+    client: redis.Redis
     jobs: JobStore
     env: dict[str, str]
     folder: Path
@@ -71,8 +75,8 @@ def service(clean_redis: str, storage_env: dict[str, str], tmp_path: Path) -> Se
     settings = Settings(redis_url=clean_redis, **found)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
     env = environment | storage_env | {"MASKMILL_REDIS_URL": clean_redis, "MASKMILL_WORKER_THREADS": "1"}
-    client = connect(settings)
-    return Service(settings, client, open_job_store(client, settings), env, tmp_path)
+    client = redis.Redis.from_url(clean_redis, decode_responses=True)
+    return Service(settings, client, open_job_store(connect(settings), settings), env, tmp_path)
 
 
 def test_an_interactive_job_runs_beside_a_backlog(service: Service) -> None:
@@ -101,6 +105,30 @@ def test_a_slot_for_interactive_jobs_runs_no_other_job(service: Service) -> None
         assert service.client.llen(job_queue(waiting)) == 1
         service.open_gate(running, waiting)
         service.wait_succeeded(running, waiting)
+
+
+@pytest.mark.parametrize("is_reconnected", [False, True])
+def test_a_regular_slot_that_becomes_free_is_soon_used(service: Service, is_reconnected: bool) -> None:
+    """While a job runs the worker polls the interactive queue only; it must not do so for a second."""
+
+    def run_job() -> None:
+        request = service.submit()
+        service.wait_started(request)
+        # The poll that had begun before ends with this job.
+        urgent = service.submit(priority=Priority.INTERACTIVE)
+        service.open_gate(request, urgent)
+        service.wait_succeeded(urgent, request)
+
+    with service.run_worker():
+        run_job()
+        if is_reconnected:
+            service.client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+            run_job()
+        started = time.monotonic()
+        for _ in range(SEQUENTIAL_JOBS):
+            run_job()
+
+    assert time.monotonic() - started < SEQUENTIAL_JOBS / 2
 
 
 def test_a_job_that_lends_its_slot_lets_another_one_run(service: Service) -> None:

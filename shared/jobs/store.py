@@ -136,15 +136,7 @@ class JobStore:
         """
         queue = queue_name(request.model, request.priority)
         outcome, (job_id, *_) = self._create(
-            {
-                **_submission_keys(request, idempotency),
-                "queued": redis_keys.queued_jobs(queue),
-                "delayed": redis_keys.delayed_jobs(queue),
-                "tenants": redis_keys.TENANTS,
-                "queues": redis_keys.QUEUES,
-                "dedup": redis_keys.dedup(dedup.key if dedup else ""),
-                "input": redis_keys.input_payload(request.id),
-            },
+            {**_submission_keys(request, idempotency), **_creation_keys(request, queue, dedup)},
             payload=payload.image if payload else b"",
             id=request.id,
             request=request.to_json(),
@@ -370,6 +362,17 @@ def _submission_keys(request: JobRequest, idempotency: Idempotency | None) -> di
         "job": redis_keys.job(request.id),
         "idempotency": redis_keys.idempotency(request.tenant, idempotency.key if idempotency else ""),
         "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
+    }
+
+
+def _creation_keys(request: JobRequest, queue: str, dedup: DedupKey | None) -> dict[str, str]:
+    return {
+        "queued": redis_keys.queued_jobs(queue),
+        "delayed": redis_keys.delayed_jobs(queue),
+        "tenants": redis_keys.TENANTS,
+        "queues": redis_keys.QUEUES,
+        "dedup": redis_keys.dedup(dedup.key if dedup else ""),
+        "input": redis_keys.input_payload(request.id),
     }
 
 

@@ -104,18 +104,12 @@ class Slots:
     @contextmanager
     def occupy(self) -> Iterator[Slot | None]:
         """Occupy a free slot while the block runs, or yield None if there is none."""
-        with self._lock:
-            kind = self._find_free()
-            self._used[kind or SlotKind.LENT] += kind is not None
-        if kind is None:
-            yield None
-            return
-        slot = Slot(self, kind)
+        slot = self._take()
         try:
             yield slot
         finally:
-            with self._lock:
-                self._used[slot.kind] -= 1
+            if slot is not None:
+                self._give_back(slot)
 
     def move(self, slot: Slot, kind: SlotKind) -> bool:
         """Exchange the slot of a thread for one of another kind, if one is free; for Slot only."""
@@ -141,6 +135,19 @@ class Slots:
         if is_changed:
             self._notify()
         return True
+
+    def _take(self) -> Slot | None:
+        with self._lock:
+            kind = self._find_free()
+            if kind is None:
+                return None
+            self._used[kind] += 1
+            return Slot(self, kind)
+
+    def _give_back(self, slot: Slot) -> None:
+        # Its thread ends, which starts an iteration of Celery's event loop without a notification.
+        with self._lock:
+            self._used[slot.kind] -= 1
 
     def _exchange(self, slot: Slot, kind: SlotKind) -> bool:
         if slot.kind is kind:

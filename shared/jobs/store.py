@@ -224,7 +224,7 @@ class JobStore:
 
     @translate_redis_errors
     def postpone(self, job_id: str, attempt: int, *, seconds: float) -> None:
-        """Release a job that nobody may claim again before a delay; then the steward requeues it."""
+        """Release a job that cannot be claimed again before a delay; then the steward requeues it."""
         self._release(_lease_keys(job_id), id=job_id, attempt=attempt, delay_seconds=seconds)
 
     @translate_redis_errors

@@ -23,6 +23,7 @@ from worker.engine.mask2former.fast_forward.sampling import (
     sample_with_grid_sample,
 )
 from worker.engine.mask2former.fast_forward.swin import FusedSwinLayer
+from worker.engine.mask2former.fast_forward.winograd import WinogradConv, is_transformable
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.segmenter import Segmentation, Segmenter, prepare_image
 
@@ -263,3 +264,34 @@ class FakeCompiledForward:
     def __call__(self, *, pixel_values: torch.Tensor) -> Any:
         self.sizes.append(len(pixel_values))
         return self.forward(pixel_values=pixel_values)
+
+
+@pytest.mark.parametrize("size", [(80, 80), (5, 7), (1, 1), (16, 450)])
+def test_a_transformed_convolution_gives_the_same_map(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(96, 64, 3, padding=1, bias=False)
+    maps = torch.randn(2, 96, *size).contiguous(memory_format=torch.channels_last)
+
+    with torch.inference_mode():
+        expected, output = conv(maps), WinogradConv(conv)(maps)
+
+    assert output.shape == expected.shape
+    assert torch.allclose(output, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
+
+
+def test_a_convolution_is_not_transformed_in_16_bits() -> None:
+    conv = torch.nn.Conv2d(64, 64, 3, padding=1, bias=False)
+    maps = torch.randn(1, 64, 8, 8)
+
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(WinogradConv(conv)(maps), conv(maps))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"kernel_size": 5}, {"stride": 2}, {"padding": 0}, {"groups": 2}, {"bias": True}, {"in_channels": 8}]
+)
+def test_other_convolutions_stay_as_they_are(changes: dict[str, Any]) -> None:
+    arguments = {"in_channels": 64, "out_channels": 64, "kernel_size": 3, "padding": 1, "bias": False}
+
+    assert is_transformable(torch.nn.Conv2d(**arguments))
+    assert not is_transformable(torch.nn.Conv2d(**(arguments | changes)))

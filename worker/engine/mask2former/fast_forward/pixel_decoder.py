@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from worker.engine.mask2former.fast_forward.deformable_attention import FusedDeformableAttention
 from worker.engine.mask2former.fast_forward.modules import require
 from worker.engine.mask2former.fast_forward.sampling import SamplingGrid, Shapes, split_levels
+from worker.engine.mask2former.fast_forward.winograd import transform_convolutions
 
 
 class FusedPixelDecoder(nn.Module):
@@ -29,7 +30,7 @@ class FusedPixelDecoder(nn.Module):
         self.input_projections = decoder.input_projections
         self.layers = nn.ModuleList(FusedEncoderLayer(layer) for layer in decoder.encoder.layers)
         self.lateral_convolutions = nn.ModuleList(decoder.lateral_convolutions)
-        self.output_convolutions = nn.ModuleList(decoder.output_convolutions)
+        self.output_convolutions = nn.ModuleList(map(transform_convolutions, decoder.output_convolutions))
         self.level_embed = decoder.level_embed
         self._embed = decoder.position_embedding
         self._positions: dict[tuple[Shapes, torch.device], tuple[Tensor, SamplingGrid]] = {}

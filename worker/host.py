@@ -38,7 +38,9 @@ from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.task import register
+from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
+from worker.runtime.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from worker.runtime.sizing import count_host_threads, count_pool_bytes
 from worker.settings import WorkerSettings
 from worker.slabs import SlabAllocator, SlabPool
@@ -52,20 +54,24 @@ ENGINE_LOST_EXIT_CODE = 75
 
 def main(arguments: Sequence[str]) -> int:
     """Run a host until SIGTERM, or until its engine ends."""
+    limit_kept_memory(mapped_bytes=HOST_MAPPED_BYTES)
     chosen = parse_arguments(arguments)
     settings = read_settings(WorkerSettings)
     configure_logging(settings, process="worker", worker=chosen.worker_id, host=str(chosen.number))
     channel = Channel.from_fd(chosen.channel_fd)
     pool = SlabPool.attach(chosen.pool_fd, chosen.pool_bytes)
     with ExitStack() as stack:
-        decoders = start_decoders(settings, stack)
+        decoded = SlabAllocator(create_pool(settings, stack))
+        decoders = start_decoders(settings, decoded, stack)
         try:
             model = wait_for_model(channel)
         except ChannelClosed:
             return 0
-        batches = RemoteBatches(channel, SlabAllocator(pool), allocation_timeout_seconds=settings.batch_timeout_seconds)
+        exchanged = SlabAllocator(pool)
+        batches = RemoteBatches(channel, exchanged, allocation_timeout_seconds=settings.batch_timeout_seconds)
         start_receiving(batches)
-        serve(settings, chosen, Engine(model, batches, decoders), RemoteObserver(channel), stack)
+        engine = Engine(model, batches, decoders, (decoded, exchanged))
+        serve(settings, chosen, engine, RemoteObserver(channel), stack)
     return 0
 
 
@@ -76,6 +82,13 @@ class Engine:
     model: ModelLoaded
     batches: RemoteBatches
     decoders: Decoders
+    pools: tuple[SlabAllocator, ...]
+
+    def return_memory(self) -> None:
+        """Give the system what allocator and pools keep of freed memory."""
+        for pool in self.pools:
+            pool.return_free_memory()
+        return_free_memory()
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -86,12 +99,17 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def start_decoders(settings: WorkerSettings, stack: ExitStack) -> Decoders:
-    """Start the processes that decode images, and their shared memory."""
+def create_pool(settings: WorkerSettings, stack: ExitStack) -> SlabPool:
+    """Return new shared memory for decoded images."""
     pool = SlabPool.create(count_pool_bytes(settings))
     stack.callback(pool.close)
-    limits = DecodeLimits(max_bytes=int(1e6 * settings.max_decode_megabytes), max_seconds=settings.max_decode_seconds)
-    decoders = Decoders(SlabAllocator(pool), limits)
+    return pool
+
+
+def start_decoders(settings: WorkerSettings, allocator: SlabAllocator, stack: ExitStack) -> Decoders:
+    """Start the processes that decode images into slabs of an allocator."""
+    max_bytes = int(1e6 * settings.max_decode_megabytes)
+    decoders = Decoders(allocator, DecodeLimits(max_bytes=max_bytes, max_seconds=settings.max_decode_seconds))
     decoders.start()
     stack.callback(decoders.stop)
     return decoders
@@ -119,7 +137,7 @@ def serve(
     stack: ExitStack,
 ) -> None:
     """Run jobs until SIGTERM."""
-    report_alive(observer, stack)
+    watch(observer, IdleTrimmer(lambda: engine.batches.submitted_count, engine.return_memory), stack)
     follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds)
     app = make_celery(settings)
     slots = build_slots(settings, engine.model.device)
@@ -134,16 +152,17 @@ def build_slots(settings: WorkerSettings, device: str) -> Slots:
     return Slots(regular, interactive_slot_count(regular))
 
 
-def report_alive(observer: RemoteObserver, stack: ExitStack) -> None:
-    """Tell the engine at a fixed interval that this process is neither hung nor stopped."""
+def watch(observer: RemoteObserver, trimmer: IdleTrimmer, stack: ExitStack) -> None:
+    """Tell the engine at a fixed interval that this process is not hung, and trim its memory when it is idle."""
     stopped = threading.Event()
     stack.callback(stopped.set)
 
     def report() -> None:
         while not stopped.wait(ALIVE_INTERVAL_SECONDS):
             observer.report_alive()
+            trimmer.check()
 
-    threading.Thread(target=report, name="alive", daemon=True).start()
+    threading.Thread(target=report, name="watch", daemon=True).start()
 
 
 def build_job_runner(

@@ -33,6 +33,7 @@ from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
 from worker.engine.agreement.records import find_cache_folder
+from worker.engine.cpu import keep_freed_memory
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, select_device
 from worker.runtime.health_server import HealthServer
@@ -56,6 +57,8 @@ HOSTS_FAILING_EXIT_CODE = 71
 
 def main() -> int:
     """Run a worker until SIGTERM; the exit code tells whether it ended in order."""
+    # First, because only the memory of a process without other threads can be kept whole.
+    keep_freed_memory()
     settings = read_settings(WorkerSettings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     configure_logging(settings, process="worker", worker=worker_id)

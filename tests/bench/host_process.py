@@ -27,11 +27,12 @@ from shared.storage.keys import inbox_key, result_key
 from tests.support.jobs import build_request
 from worker.batching.channel import Channel
 from worker.batching.remote import RemoteBatches, wait_for_model
-from worker.host import start_decoders
+from worker.host import create_pool, start_decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.rendering import load_renderers
+from worker.runtime.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from worker.settings import WorkerSettings
 from worker.slabs import SlabAllocator, SlabPool
 
@@ -62,6 +63,7 @@ class HostTask:
 
 
 def main(arguments: Sequence[str]) -> int:
+    limit_kept_memory(mapped_bytes=HOST_MAPPED_BYTES)
     task = HostTask.from_json(arguments[0])
     number, channel_fd, pool_fd, pool_bytes = map(int, arguments[1:])
     if task.cores:
@@ -86,7 +88,8 @@ def main(arguments: Sequence[str]) -> int:
 def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> AttemptRunner:
     """Return the attempts of a host without Redis: its jobs' inputs are in memory, and no caller waits."""
     absent: Any = None
-    decoders = start_decoders(WorkerSettings(), stack)
+    settings = WorkerSettings()
+    decoders = start_decoders(settings, SlabAllocator(create_pool(settings, stack)), stack)
     model = wait_for_model(channel)
     batches = RemoteBatches(channel, SlabAllocator(pool), allocation_timeout_seconds=60)
     threading.Thread(target=batches.receive, daemon=True).start()

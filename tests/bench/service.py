@@ -34,8 +34,8 @@ from tests.bench.measurement import (
 from tests.bench.reference import THRESHOLD, load_embedded_segmenter, load_reference_pipeline
 from tests.bench.segmentation import segment_images
 from tests.support.images import coffee, jpeg
+from worker.decoding.pixels import decode
 from worker.engine.execution_plan import ExecutionOptions
-from worker.pipeline.decode import decode
 
 SYNC = f"/models/maskmill/embedded?threshold={THRESHOLD}"
 JOBS = f"/v1/jobs?threshold={THRESHOLD}"

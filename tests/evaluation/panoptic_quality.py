@@ -41,11 +41,11 @@ from tests.evaluation.quality_data import (
     read_names,
     read_truth,
 )
+from worker.decoding.pixels import decode
 from worker.engine.classes import get_class_names
 from worker.engine.execution_plan import Dtype, ExecutionOptions, Forward
 from worker.engine.loader import load_segmenter
 from worker.engine.model_files import find_model_files
-from worker.pipeline.decode import decode
 from worker.segmenter import Segmentation, Segmenter, prepare_image
 
 MAX_PIXELS: Final = 100_000_000

@@ -16,9 +16,9 @@ from shared.errors import MaskmillError, ModelUnusable
 from shared.jobs.parameters import SegmentParameters
 from tests.bench.measurement import print_progress
 from tests.support.images import astronaut, cat, coffee, grey
+from worker.decoding.pixels import decode
 from worker.engine.loader import load_segmenter
 from worker.formats.drawing import draw_overlay
-from worker.pipeline.decode import decode
 from worker.segmenter import Segmenter, prepare_image
 
 SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp"}

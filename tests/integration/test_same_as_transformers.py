@@ -14,13 +14,13 @@ import transformers
 from shared.errors import BadParameter, EngineFailed, MaskmillError, ModelUnusable, OutOfMemory
 from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.support.images import sample_images, sideways_cat
+from worker.decoding.pixels import decode
 from worker.embedded_model import FOLDER
 from worker.embedded_model.backbone import register
 from worker.engine.coco_classes import STUFF
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, silence_transformers
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
-from worker.pipeline.decode import decode
 from worker.segmenter import Prepared, Segmentation, Segmenter, prepare_image
 
 Pipeline = Callable[..., Sequence[Mapping[str, Any]]]

@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 PIXELS_PER_MEGAPIXEL = 1e6
-# Standard deviations, as shares of the seconds that a batch takes: of one sample, as long as it is not known, and at
-# least; and of the drift from one batch to the next, of all coefficients together and of each alone.
+# Standard deviations, as shares of the seconds that a batch takes: of one sample, as long as it is not known, at least
+# and at most; and of the drift from one batch to the next, of all coefficients together and of each alone.
 FIRST_NOISE = 0.2
 MIN_NOISE = 0.03
+MAX_NOISE = 0.3
 NOISE_GAIN = 0.05
 LEVEL_DRIFT = 0.05
 PART_DRIFT = 0.003
-# A sample may be slow by accident (page faults, a busy host), but not fast.  Slower ones count as this much slower;
-# if the device has really become so slow, the next samples say so too.  As a factor, and in standard deviations.
-MAX_SLOWNESS = 2.0
+# A sample may be slow by accident (page faults, a busy host), but not fast.  Slower ones count as this many standard
+# deviations slower; if the device has really become so slow, the next samples say so too.
 MAX_DEVIATIONS = 3.0
 # How the seconds of the first sample are split among fixed part, images and megapixels, and the standard deviation of
 # each; one sample tells no more than their sum.  Later, a part is never less certain than MAX_DEVIATION of a batch.
 FIRST_SHARES = (0.5, 0.45, 0.05)
-FIRST_DEVIATIONS = (0.5, 0.45, 0.1)
+FIRST_DEVIATIONS = (0.5, 0.45, 0.2)
 MAX_DEVIATION = 0.5
 # Small images say nothing of the cost of a megapixel, and a division by their size would give a huge one.
 MIN_MEGAPIXELS = 0.25
@@ -97,7 +97,7 @@ def update_cost(cost: BatchCost, *, images: int, pixels: int, seconds: float) ->
     spread = _multiply(drifted.covariance, features)
     variance = max(0.0, _dot(spread, features))
     deviation = math.sqrt(variance + (drifted.noise * expected) ** 2)
-    measured = min(seconds, expected + MAX_DEVIATIONS * deviation, MAX_SLOWNESS * expected)
+    measured = min(seconds, expected + MAX_DEVIATIONS * deviation)
     # The geometric mean of both durations follows a device that has become much faster at once.
     gain = _scale(spread, 1 / (variance + drifted.noise**2 * measured * expected))
     parts = _add(drifted.parts, _scale(gain, measured - expected))
@@ -152,7 +152,8 @@ def _add_drift(cost: BatchCost, features: Vector) -> BatchCost:
 
 
 def _learn_noise(noise: float, error: float) -> float:
-    return max(MIN_NOISE, math.sqrt(noise**2 + NOISE_GAIN * (error**2 - noise**2)))
+    learned = math.sqrt(noise**2 + NOISE_GAIN * (error**2 - noise**2))
+    return min(max(learned, MIN_NOISE), MAX_NOISE)
 
 
 def _limit_deviations(covariance: Matrix, typical: Vector) -> Matrix:

@@ -76,9 +76,15 @@ class RemoteBatches:
         self._slabs = slabs
         self._allocation_timeout_seconds = allocation_timeout_seconds
         self._ids = itertools.count(1)
-        self._lock = threading.Lock()  # guards the next two
+        self._lock = threading.Lock()  # guards the next three
         self._pending: dict[int, _Pending] = {}
         self._is_closed = False
+        self._submitted_count = 0
+
+    @property
+    def submitted_count(self) -> int:
+        """The number of images submitted so far."""
+        return self._submitted_count
 
     @contextmanager
     def announce(self) -> Iterator[None]:
@@ -114,6 +120,7 @@ class RemoteBatches:
         pending = _Pending(RemoteTicket(lambda: self._send(Cancel(request.id))), slab, request)
         with self._lock:
             is_open = not self._is_closed
+            self._submitted_count += 1
             if is_open:
                 self._pending[request.id] = pending
         if is_open:

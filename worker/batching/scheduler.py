@@ -150,6 +150,7 @@ class BatchScheduler:
         self._idle_since = clock()
         self._batch_started_at: float | None = None
         self._consecutive_failed_batches = 0
+        self._batch_count = 0
 
     def start(self) -> Future[None]:
         """Start the thread; the future is done when the model is warm, or holds the error of its warm-up."""
@@ -216,6 +217,11 @@ class BatchScheduler:
     def queue_length(self) -> int:
         """The number of queued images, without those on the device."""
         return len(self._queue)
+
+    @property
+    def batch_count(self) -> int:
+        """The number of batches that the device has completed."""
+        return self._batch_count
 
     @property
     def is_hung(self) -> bool:
@@ -288,6 +294,7 @@ class BatchScheduler:
         self._idle_since = self._clock()
         has_failed = all(isinstance(outcome, EngineFailed) for outcome in outcomes)
         self._consecutive_failed_batches = self._consecutive_failed_batches + 1 if has_failed else 0
+        self._batch_count += 1
         device_ms = 1000 * (self._idle_since - started_at)
         for image in batch:
             image.ticket.wait_ms = 1000 * (started_at - image.enqueued_at)

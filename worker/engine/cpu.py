@@ -16,8 +16,8 @@ def keep_freed_memory(kept_bytes: int = KEPT_BYTES) -> bool:
     """Let malloc keep freed memory for the next forward pass; return whether the C library can.
 
     glibc maps large blocks anew for each allocation and unmaps them when they are freed, so the kernel clears the
-    memory of every activation and handles a page fault for each 4 KB of it: a third of the time of a large batch.
-    Called before other threads have started, it also keeps blocks above 64 MB: only the first arena can hold those.
+    memory of every activation and handles a page fault for each 4 KB of it: a third of the CPU time of a large batch.
+    The first arena alone keeps blocks above 64 MB, so a process that has no other threads yet keeps most.
 
     Args:
         kept_bytes: blocks up to this size are kept, and this many free bytes at the end of the heap.

@@ -10,6 +10,8 @@ import structlog
 from shared.worker_registry import WorkerState
 from worker.batching.scheduler import BatchScheduler
 from worker.runtime.heartbeat import Heartbeat
+from worker.runtime.idle import IdleTrimmer
+from worker.runtime.memory import return_free_memory
 
 log = structlog.get_logger()
 
@@ -20,16 +22,22 @@ REPORT_SECONDS = 1.0
 
 
 def start_watchdog(scheduler: BatchScheduler, heartbeat: Heartbeat) -> None:
-    """Watch the device from a thread, and end the process when it hangs or is lost.
+    """Watch the device from a thread, and end the process when it hangs or is lost; trim its memory when it is idle.
 
     Nothing else frees a thread from a kernel that does not return.
     """
-    threading.Thread(target=_watch, args=(scheduler, heartbeat, os._exit), name="watchdog", daemon=True).start()
+    trimmer = IdleTrimmer(lambda: scheduler.batch_count, return_free_memory)
+    threading.Thread(
+        target=_watch, args=(scheduler, heartbeat, trimmer, os._exit), name="watchdog", daemon=True
+    ).start()
 
 
-def _watch(scheduler: BatchScheduler, heartbeat: Heartbeat, end_process: Callable[[int], object]) -> None:
+def _watch(
+    scheduler: BatchScheduler, heartbeat: Heartbeat, trimmer: IdleTrimmer, end_process: Callable[[int], object]
+) -> None:
     while scheduler.is_healthy:
         time.sleep(WATCH_INTERVAL_SECONDS)
+        trimmer.check()
     if heartbeat.status.state is WorkerState.DRAINING:
         return
     log.critical("device_lost", device=heartbeat.status.device, is_hung=scheduler.is_hung)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooLarge, NotAnImage, TruncatedImage
-from worker.pipeline.decode import decode
+from worker.decoding.pixels import decode
 
 MAX_PIXELS = 10_000_000
 KINDS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]

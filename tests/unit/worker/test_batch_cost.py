@@ -79,7 +79,6 @@ def test_one_slow_batch_changes_little() -> None:
 
     after = learn(lambda *size: 100 * use_gpu(*size), [(16, 4.8)], cost=before)
 
-    # It counts as at most twice as long as expected.
     assert after.seconds(16, 4_800_000) <= 2 * before.seconds(16, 4_800_000)
     after = learn(use_gpu, [(16, 4.8)] * 5, cost=after)
     assert after.seconds(16, 4_800_000) == pytest.approx(before.seconds(16, 4_800_000), rel=0.25)

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from transformers.image_utils import load_image
 
 from shared.errors import ClientError, ImageTooLarge, NotAnImage, TruncatedImage
-from worker.pipeline.decode import decode
+from worker.decoding.pixels import decode
 
 MAX_PIXELS = 10_000_000
 

@@ -309,16 +309,9 @@ class JobStore:
             return sum(batch.execute())
 
     @translate_redis_errors
-    def get_queue(self, job_id: str) -> str:
-        """Return the queue of a job, also of one that this version cannot read.
-
-        Raises:
-            UnknownJob: Redis has no record of it.
-        """
-        queue = self._redis.hget(redis_keys.job(job_id), "queue")
-        if queue is None:
-            raise UnknownJob(f"There is no job {job_id}, or it has expired.")
-        return queue
+    def get_queue(self, job_id: str) -> str | None:
+        """Return the queue of a job, also of one that this version cannot read; None if Redis has no record of it."""
+        return self._redis.hget(redis_keys.job(job_id), "queue")
 
     @translate_redis_errors
     def running_count(self) -> int:

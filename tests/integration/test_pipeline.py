@@ -359,6 +359,21 @@ def test_the_steward_completes_a_stalled_job_whose_result_is_stored(worker: InPr
     assert count_messages(steward, request) == 0
 
 
+def test_a_lease_without_a_record_does_not_hold_up_a_stalled_job(
+    worker: InProcessWorker, steward: Steward, redis_client: "redis.Redis"
+) -> None:
+    gone, request = submit(worker), submit(worker)
+    for one in (gone, request):
+        assert worker.claim(one.id)
+    redis_client.delete(redis_keys.job(gone.id))
+    wait_until(lambda: len(worker.jobs.find_stalled()) == 2)
+
+    steward.reconcile()
+
+    assert worker.jobs.get(request.id).state is JobState.QUEUED
+    assert worker.jobs.running_count() == 0
+
+
 def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWorker, steward: Steward) -> None:
     request = submit(worker)
 

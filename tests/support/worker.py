@@ -64,7 +64,7 @@ def move_to_front(jobs: JobStore, job_id: str) -> bool:
     """Move a queued job to the front of its queue; False if it is not queued."""
     if not jobs.is_known(job_id) or jobs.get(job_id).state is not JobState.QUEUED:
         return False
-    queue = jobs.get_queue(job_id)
+    queue = job_queue(jobs.get(job_id).request)
     with jobs._redis.pipeline() as batch:
         batch.zrem(redis_keys.delayed_jobs(queue), job_id)
         batch.zadd(redis_keys.queued_jobs(queue), {job_id: 0})

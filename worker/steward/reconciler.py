@@ -76,7 +76,9 @@ class Reconciler:
             sync_job_store(result, jobs=self.jobs, bucket=self.bucket)
             self._record("job_synced", "synced", job_id)
             return
-        outcome = self.jobs.requeue_stalled(job_id, message=encode_message(self.jobs.get_queue(job_id)))
+        # Without a record the script only removes the lease.
+        queue = self.jobs.get_queue(job_id)
+        outcome = self.jobs.requeue_stalled(job_id, message=encode_message(queue) if queue else "")
         if outcome is RequeueStalledOutcome.QUEUED:
             self._record("job_requeued", "stalled", job_id)
         elif outcome is RequeueStalledOutcome.EXHAUSTED:

@@ -21,7 +21,6 @@ from worker.slabs import SlabPool
 
 log = structlog.get_logger()
 _ROOT = Path(__file__).parents[2]
-_LOWEST_PRIORITY = 19
 _IO_TIMEOUT_SECONDS = 30.0  # a decoder reads and writes messages at once, however busy it is before and after
 _STOP_TIMEOUT_SECONDS = 5.0
 # Of glibc.  Otherwise a decoder returns the memory of each small image to the system and gets it back page by page for
@@ -80,11 +79,11 @@ class DecoderProcess:
             return time.clock_gettime(~self.pid << 3 | 2)  # as in MAKE_PROCESS_CPUCLOCK of the kernel
         return 0.0
 
-    def lower_priority(self) -> None:
-        """Give the process the lowest CPU priority, for good."""
+    def lower_priority(self, niceness: int) -> None:
+        """Lower the CPU priority of the process, for good: it will not be used for another image."""
         self.is_worn = True
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, _LOWEST_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, self.pid, niceness)
 
     def close(self) -> None:
         """Close the connection, which ends an idle decoder."""

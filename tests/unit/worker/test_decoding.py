@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.Image import Resampling
+from PIL.JpegImagePlugin import JpegImageFile
 
 from shared.errors import ClientError, DecoderLost, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
 from tests.support.hostile_images import build_slow_jpeg
 from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_images
 from tests.support.polling import wait_until
+from worker.decoding.admission import MemoryBudget
 from worker.decoding.decoded_image import DecodedImage
 from worker.decoding.decoders import DecodeLimits, Decoders
+from worker.decoding.estimate import estimate_bytes
 from worker.decoding.pixels import decode
 from worker.decoding.request import ImageRequest
 from worker.formats.drawing import MAX_OVERLAY_SIDE
@@ -281,3 +286,65 @@ def test_no_process_is_left_after_stop(allocator: SlabAllocator) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in [template, *children]))
     with pytest.raises(DecoderLost):
         decoders.decode(FILES["JPEG-RGB"], REQUEST)
+
+
+HOST = """
+import sys
+from pathlib import Path
+from PIL.Image import Resampling
+from worker.decoding.decoders import DecodeLimits, Decoders
+from worker.decoding.request import ImageRequest
+from worker.slabs import SlabAllocator, SlabPool
+
+decoders = Decoders(SlabAllocator(SlabPool.create(64 << 20)), DecodeLimits())
+decoders.start()
+request = ImageRequest(150_000_000, ((384, 384), Resampling.BILINEAR))
+data = Path(sys.argv[1]).read_bytes()
+print(decoders.template_pid, flush=True)
+decoders.decode(data, request, on_slow=lambda: print("slow", flush=True))
+"""
+
+
+def test_no_process_outlives_a_host_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "slow.jpg"
+    path.write_bytes(build_slow_jpeg(side=8000, scans=95))
+    with subprocess.Popen([sys.executable, "-c", HOST, str(path)], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        template = int(host.stdout.readline())
+        assert host.stdout.readline() == "slow\n"
+        processes = [template, *find_children(template)]
+        assert len(processes) == 2
+
+        host.kill()
+
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+
+
+def test_a_large_image_is_reported_as_slow_and_its_decoder_is_not_used_again(decoders: Decoders) -> None:
+    data = encode(Image.new("RGB", (9000, 6000)), "JPEG")
+    slow: list[int] = []
+
+    decoders.decode(data, REQUEST, on_slow=lambda: slow.append(1)).release()
+
+    assert slow == [1]
+    template = decoders.template_pid or 0
+    wait_until(lambda: all(resident_bytes(pid) < 64_000_000 for pid in find_children(template)))
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except OSError:
+        return 0
+
+
+@pytest.mark.parametrize(("mode", "options"), [("RGB", {}), ("RGB", {"progressive": True, "subsampling": 0})])
+def test_the_default_budget_has_room_for_a_jpeg_of_128_megapixels(mode: str, options: dict[str, object]) -> None:
+    size = (13_064, 9_797)
+    image = Image.new(mode, (64, 64), (7, 80, 200))
+    with JpegImageFile(BytesIO(encode(image, "JPEG", **options))) as file:
+        file._size = size
+
+        needed = estimate_bytes(file, b"", size=size, outputs=((384, 384), (2048, 1536)))
+
+    assert needed + 40_000_000 < MemoryBudget(DecodeLimits().max_bytes).max_image_bytes

@@ -1,0 +1,73 @@
+"""Scans are counted from the markers of a JPEG, in its metadata and in damaged files too."""
+
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from shared.errors import ImageTooCostly
+from tests.support.hostile_images import build_slow_jpeg
+from tests.support.images import coffee, jpeg
+from worker.decoding.jpeg_scans import MAX_SCANS, check_scans, count_scans, has_separate_scans
+
+
+def encode(*, is_progressive: bool, **options: object) -> bytes:
+    buffer = BytesIO()
+    coffee().save(buffer, "JPEG", progressive=is_progressive, **options)
+    return buffer.getvalue()
+
+
+def test_a_baseline_jpeg_has_one_scan_of_all_components() -> None:
+    data = encode(is_progressive=False)
+
+    assert count_scans(data, 1000) == 1
+    assert not has_separate_scans(data, 3)
+
+
+def test_a_progressive_jpeg_has_ten_scans() -> None:
+    assert count_scans(encode(is_progressive=True), 1000) == 10
+
+
+def test_restart_markers_do_not_end_a_scan() -> None:
+    assert count_scans(encode(is_progressive=True, restart_marker_blocks=3), 1000) == 10
+
+
+def test_a_thumbnail_in_the_metadata_is_not_counted() -> None:
+    thumbnail = jpeg(coffee().resize((160, 120)))
+    data = encode(is_progressive=False)
+    segment = b"\xff\xe1" + (2 + len(thumbnail)).to_bytes(2, "big") + thumbnail
+
+    assert count_scans(data[:2] + segment + data[2:], 1000) == 1
+
+
+def test_a_scan_of_fewer_components_is_separate() -> None:
+    data = bytearray(encode(is_progressive=False))
+    data[data.index(b"\xff\xda") + 4] = 1
+
+    assert has_separate_scans(bytes(data), 3)
+
+
+def test_the_limit_is_exact() -> None:
+    check_scans(build_slow_jpeg(side=64, scans=MAX_SCANS))
+
+    with pytest.raises(ImageTooCostly, match="more than 100 scans"):
+        check_scans(build_slow_jpeg(side=64, scans=MAX_SCANS + 1))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe0\xff\xff"])
+def test_an_incomplete_file_has_no_scan(data: bytes) -> None:
+    assert count_scans(data, 1000) == 0
+
+
+@given(data=st.binary(max_size=200), start=st.sampled_from([b"\xff\xd8", b"\xff\xd8\xff\xda\x00\x02"]))
+def test_any_bytes_are_counted(data: bytes, start: bytes) -> None:
+    assert 0 <= count_scans(start + data, 50) <= 50
+
+
+def test_a_one_channel_image_is_never_separate() -> None:
+    buffer = BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "JPEG")
+
+    assert not has_separate_scans(buffer.getvalue(), 1)

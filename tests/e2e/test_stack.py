@@ -25,3 +25,12 @@ def test_one_more_worker_joins_and_leaves(stack: Stack) -> None:
 
     wait_for_ready_workers(stack, 1)
     assert worker.exit_code == 0
+
+
+def test_the_worker_says_that_its_fast_path_agrees_with_the_exact_forward_pass(stack: Stack) -> None:
+    wait_for_ready_workers(stack, 1)
+
+    [worker] = stack.client.get("/v1/models/maskmill/embedded").json()["workers"]
+
+    assert worker["forward"] == "fast"
+    assert worker["agreement"] >= 0.999

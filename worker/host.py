@@ -25,9 +25,9 @@ from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import open_bucket
-from worker.batching.channel import Channel, ChannelClosed
+from worker.batching.channel import ALIVE_INTERVAL_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import ModelLoaded
-from worker.batching.remote import ALIVE_INTERVAL_SECONDS, RemoteBatches, RemoteObserver, wait_for_model
+from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer

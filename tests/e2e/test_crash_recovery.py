@@ -91,12 +91,12 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another_worker(service: S
         return count_events("job_started", service.worker) - count_events("job_completed", service.worker)
 
     # With the second worker stopped, the first one claims all jobs.
-    os.kill(second_worker.pid, signal.SIGSTOP)
+    os.killpg(second_worker.pid, signal.SIGSTOP)
     ids = [submit(service, make_jpeg(5000, 4000)) for _ in range(4)]
     wait_until(count_running, seconds=30)
 
     service.worker.kill()
-    os.kill(second_worker.pid, signal.SIGCONT)
+    os.killpg(second_worker.pid, signal.SIGCONT)
     interrupted = list(count_running())
     wait_until(lambda: have_succeeded(service, ids), seconds=30)
 
@@ -107,14 +107,14 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another_worker(service: S
 
 
 def test_accepted_jobs_survive_the_loss_of_redis_with_all_its_data(service: Stack, second_worker: Process) -> None:
-    os.kill(second_worker.pid, signal.SIGSTOP)
+    os.killpg(second_worker.pid, signal.SIGSTOP)
     ids = [submit(service, make_jpeg(640, 480)) for _ in range(5)]
 
     service.valkey.kill()
     wipe(service.data / "valkey")
     service.valkey.start().wait_ready()
     # The worker resumes with dead connections; the steward was never stopped.
-    os.kill(second_worker.pid, signal.SIGCONT)
+    os.killpg(second_worker.pid, signal.SIGCONT)
 
     wait_until(lambda: have_succeeded(service, ids), seconds=60)
     results = [service.client.request("GET", f"/v1/jobs/{job_id}/result").json() for job_id in ids]

@@ -9,6 +9,11 @@ from typing import Self
 
 from worker.batching.messages import Message, decode, encode
 
+# Each side reports at this interval that it is neither hung nor stopped, if it has nothing else to send.
+ALIVE_INTERVAL_SECONDS = 2.0
+# A side that is silent for longer is hung.
+SILENCE_TIMEOUT_SECONDS = 30.0
+
 
 class ChannelClosed(Exception):
     """The other process has ended, or closed the channel."""

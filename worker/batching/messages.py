@@ -90,7 +90,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Host to engine, at a fixed interval: the host is neither hung nor stopped."""
+    """To either side, at a fixed interval: the sender is neither hung nor stopped."""
 
     kind: Literal["alive"] = "alive"
 

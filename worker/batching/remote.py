@@ -14,7 +14,7 @@ import structlog
 
 from shared.errors import EngineFailed, ModelNotReady, build_error
 from shared.jobs.model import JobState, Priority
-from worker.batching.channel import Channel, ChannelClosed
+from worker.batching.channel import SILENCE_TIMEOUT_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import (
     Alive,
     Announce,
@@ -36,7 +36,6 @@ log = structlog.get_logger()
 
 # The widest label map that an engine writes.
 LABEL_MAP_BYTES_PER_PIXEL = 2
-ALIVE_INTERVAL_SECONDS = 2.0
 _ALIGNMENT = 64
 
 
@@ -69,10 +68,19 @@ class RemoteBatches:
     Args:
         slabs: allocates the memory in which pixels and label maps cross.
         allocation_timeout_seconds: how long a submission waits for free memory.
+        silence_timeout_seconds: an engine that is silent for longer is hung.
     """
 
-    def __init__(self, channel: Channel, slabs: SlabAllocator, *, allocation_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        slabs: SlabAllocator,
+        *,
+        allocation_timeout_seconds: float,
+        silence_timeout_seconds: float = SILENCE_TIMEOUT_SECONDS,
+    ) -> None:
         self._channel = channel
+        self._silence_timeout_seconds = silence_timeout_seconds
         self._slabs = slabs
         self._allocation_timeout_seconds = allocation_timeout_seconds
         self._ids = itertools.count(1)
@@ -130,10 +138,10 @@ class RemoteBatches:
         return pending.ticket
 
     def receive(self) -> None:
-        """Complete tickets until the engine process ends; then fail the others with ModelNotReady, and return."""
-        with suppress(ChannelClosed):
+        """Complete tickets until the engine process has ended or is hung; then fail the others, and return."""
+        with suppress(ChannelClosed, TimeoutError):
             while True:
-                self._handle(self._channel.receive())
+                self._handle(self._channel.receive(timeout_seconds=self._silence_timeout_seconds))
         with self._lock:
             self._is_closed = True
             lost, self._pending = list(self._pending.values()), {}
@@ -146,6 +154,8 @@ class RemoteBatches:
                 self._complete(self._take(message.id), message)
             case Failed():
                 self._fail(self._take(message.id), build_error(message.code, message.message))
+            case Alive():
+                pass
             case _:
                 log.error("message_unexpected", kind=message.kind)
 
@@ -167,7 +177,7 @@ class RemoteBatches:
             ticket.set_result(Segmentation(label_map, reply.segments))
 
     def _fail_as_lost(self, pending: _Pending) -> None:
-        self._fail(pending, ModelNotReady("The process that runs the model has ended; try again."))
+        self._fail(pending, ModelNotReady("The process that runs the model has ended or hangs; try again."))
 
     def _fail(self, pending: _Pending, error: Exception) -> None:
         self._slabs.free(pending.slab)

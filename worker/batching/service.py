@@ -13,17 +13,15 @@ import numpy as np
 import structlog
 
 from shared.errors import Canceled, EngineFailed, MaskmillError
-from worker.batching.channel import Channel, ChannelClosed
+from worker.batching.channel import ALIVE_INTERVAL_SECONDS, SILENCE_TIMEOUT_SECONDS, Channel, ChannelClosed
 from worker.batching.local import Batches
-from worker.batching.messages import Announce, Cancel, Failed, Message, ModelLoaded, Segmented, Submit
+from worker.batching.messages import Alive, Announce, Cancel, Failed, Message, ModelLoaded, Segmented, Submit
 from worker.batching.scheduler import Ticket
 from worker.segmenter import LabelMap, ModelImage
 from worker.slabs import Slab, SlabPool
 
 log = structlog.get_logger()
 
-# A host that is silent for longer is hung: it reports at a fifteenth of this interval.
-HOST_TIMEOUT_SECONDS = 30.0
 
 Outcome = tuple[Submit, Ticket]
 
@@ -48,7 +46,7 @@ class HostConnection:
         *,
         preparing: Executor | None,
         handle: Callable[[Message], None],
-        timeout_seconds: float = HOST_TIMEOUT_SECONDS,
+        timeout_seconds: float = SILENCE_TIMEOUT_SECONDS,
     ) -> None:
         self._channel = channel
         self._pool = pool
@@ -128,10 +126,18 @@ class HostConnection:
             ticket.cancel()
 
     def _reply(self) -> None:
-        while (outcome := self._done.get()) is not None:
-            request, ticket = outcome
-            self._tickets.pop(request.id, None)
-            with suppress(ChannelClosed):
+        """Send replies, and in their absence that this process is neither hung nor stopped."""
+        with suppress(ChannelClosed):
+            while True:
+                try:
+                    outcome = self._done.get(timeout=ALIVE_INTERVAL_SECONDS)
+                except queue.Empty:
+                    self._channel.send(Alive())
+                    continue
+                if outcome is None:
+                    return
+                request, ticket = outcome
+                self._tickets.pop(request.id, None)
                 self._channel.send(self._build_reply(request, ticket))
 
     def _build_reply(self, request: Submit, ticket: Ticket) -> Segmented | Failed:

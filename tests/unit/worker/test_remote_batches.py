@@ -296,6 +296,41 @@ def test_a_silent_host_is_hung() -> None:
     pool.close()
 
 
+def test_tickets_fail_as_retryable_when_the_engine_is_silent() -> None:
+    engine, theirs = open_channel()
+    pool = SlabPool.create(POOL_BYTES)
+    host, allocator = Channel.from_fd(theirs.detach()), SlabAllocator(pool)
+    batches = RemoteBatches(host, allocator, allocation_timeout_seconds=1, silence_timeout_seconds=0.05)
+    ticket = batches.submit(
+        ModelImage(build_pixels(1), 3, 5, SegmentParameters()), priority=Priority.NORMAL, deadline=None
+    )
+
+    batches.receive()
+
+    with pytest.raises(ModelNotReady):
+        ticket.result(TIMEOUT_SECONDS)
+    assert allocator.allocated_bytes == 0
+    for one in (engine, host, pool):
+        one.close()
+
+
+def test_an_idle_engine_says_that_it_is_alive() -> None:
+    ours, theirs = open_channel()
+    host, pool = Channel.from_fd(theirs.detach()), SlabPool.create(POOL_BYTES)
+    batches: Any = None
+    engine = threading.Thread(
+        target=HostConnection(ours, pool, batches, preparing=None, handle=print).serve, args=[MODEL]
+    )
+    engine.start()
+    wait_for_model(host)
+
+    assert host.receive(timeout_seconds=TIMEOUT_SECONDS) == Alive()
+
+    host.shut_down()
+    engine.join(TIMEOUT_SECONDS)
+    pool.close()
+
+
 def test_a_message_that_is_none_raises_an_error() -> None:
     ours, theirs = open_channel()
     with theirs:

@@ -6,8 +6,10 @@ worker/batching/remote.py is the other side.
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
+from typing import cast
 
 import numpy as np
 import structlog
@@ -17,7 +19,7 @@ from worker.batching.channel import ALIVE_INTERVAL_SECONDS, SILENCE_TIMEOUT_SECO
 from worker.batching.local import Batches
 from worker.batching.messages import Alive, Announce, Cancel, Failed, Message, ModelLoaded, Segmented, Submit
 from worker.batching.scheduler import Ticket
-from worker.segmenter import LabelMap, ModelImage
+from worker.segmenter import LabelMap, ModelImage, Segmentation
 from worker.slabs import Slab, SlabPool
 
 log = structlog.get_logger()
@@ -103,7 +105,11 @@ class HostConnection:
             ticket = Ticket()
             ticket.set_exception(EngineFailed("The model could not prepare this image"))
         self._tickets[request.id] = ticket
-        ticket.add_done_callback(lambda _: self._done.put((request, ticket)))
+        # The callback does not hold the ticket: a cycle would keep its label map until garbage is collected.
+        ticket.add_done_callback(partial(self._enqueue_reply, request))
+
+    def _enqueue_reply(self, request: Submit, done: Future[Segmentation]) -> None:
+        self._done.put((request, cast(Ticket, done)))
 
     def _build_image(self, request: Submit) -> ModelImage:
         shape = request.rows, request.columns, 3
@@ -136,9 +142,9 @@ class HostConnection:
                     continue
                 if outcome is None:
                     return
-                request, ticket = outcome
-                self._tickets.pop(request.id, None)
-                self._channel.send(self._build_reply(request, ticket))
+                self._tickets.pop(outcome[0].id, None)
+                self._channel.send(self._build_reply(*outcome))
+                del outcome  # it holds a label map
 
     def _build_reply(self, request: Submit, ticket: Ticket) -> Segmented | Failed:
         if ticket.cancelled():

@@ -8,7 +8,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from shared.images import upright_transpose
+from shared.images import upright_size, upright_transpose
 from worker.decoding.jpeg_scans import has_separate_scans
 from worker.decoding.request import Size
 
@@ -19,6 +19,7 @@ _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 # plane of it and its buffers.
 _WEBP_BYTES, _WEBP_ALPHA_BYTES = 12, 2
 _MAPPED_BYTES = 8_388_608  # malloc() keeps what is smaller (MALLOC_MMAP_THRESHOLD_ of the template)
+_MAX_FREED_BYTES = 4 * _MAPPED_BYTES  # of a codec, in that many parts
 _COEFFICIENT_BYTES = 2
 _ROWS_PER_STRIP, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE, _TILE_WIDTH, _TILE_LENGTH = 278, 277, 258, 322, 323
 
@@ -32,16 +33,21 @@ def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[
         size: of the whole image before draft(); (width, height), in any orientation.
         outputs: (width, height) of each.
     """
-    pixels = image.width * image.height
+    pixels, upright = image.width * image.height, upright_size(image)
     kept = _PIXEL_BYTES.get(image.mode, 4)
-    decoding = pixels * kept + _codec_bytes(image, data, size)
-    transposing = 2 * pixels * kept if upright_transpose(image) is not None else 0
-    converting = pixels * (kept + _RGB_BYTES) if image.mode != "RGB" or isinstance(image, WebPImageFile) else 0
-    if transposing and pixels * kept < _MAPPED_BYTES:
-        converting += pixels * kept
-    resizing = pixels * _RGB_BYTES + max(_resizing_bytes(image, output) for output in outputs)
+    is_turned = upright_transpose(image) is not None
+    is_converted = image.mode != "RGB" or isinstance(image, WebPImageFile)
+    codec_bytes = _codec_bytes(image, data, size)
+    # What has been freed, but in parts that malloc() keeps.
+    freed = min(codec_bytes, _MAX_FREED_BYTES) + (pixels * kept if is_turned and pixels * kept < _MAPPED_BYTES else 0)
+    stages = (
+        pixels * kept + codec_bytes,
+        freed + pixels * kept * (2 if is_turned else 1),
+        freed + pixels * (kept + _RGB_BYTES if is_converted else _RGB_BYTES),
+        freed + pixels * _RGB_BYTES + max(_resizing_bytes(upright, output) for output in outputs),
+    )
     copies_of_file = 4 if isinstance(image, WebPImageFile) else 1
-    return _FIXED_BYTES + copies_of_file * len(data) + max(decoding, transposing, converting, resizing)
+    return _FIXED_BYTES + copies_of_file * len(data) + max(stages)
 
 
 def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
@@ -52,7 +58,7 @@ def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
             return (_WEBP_BYTES - 4 + alpha_bytes) * image.width * image.height
         case JpegImageFile():
             return _coefficient_bytes(image, data, size)
-        case TiffImageFile():
+        case TiffImageFile() if image.use_load_libtiff:
             turned = _PIXEL_BYTES.get(image.mode, 4) if upright_transpose(image) is not None else 0
             return _strip_bytes(image) + turned * image.width * image.height  # Pillow transposes it while it loads
     return 0
@@ -70,9 +76,7 @@ def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:
 
 
 def _strip_bytes(image: TiffImageFile) -> int:
-    """Return the length of one decoded strip or tile, if libtiff decodes it."""
-    if not image.use_load_libtiff:
-        return 0  # Pillow reads it row by row
+    """Return the length of one decoded strip or tile, as libtiff holds it."""
     tags = image.tag_v2
     samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))
     bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
@@ -84,9 +88,9 @@ def _strip_bytes(image: TiffImageFile) -> int:
     return int(rows * max(image.size) * pixel_bytes)
 
 
-def _resizing_bytes(image: ImageFile, output: Size) -> int:
+def _resizing_bytes(upright: Size, output: Size) -> int:
     """Return the length of a resized image, of the rows between its two passes, and of a copy."""
-    if output == image.size:
+    if output == upright:
         return 0
     width, height = output
-    return _RGB_BYTES * (width * max(image.size) + 2 * width * height)
+    return _RGB_BYTES * (width * upright[1] + 2 * width * height)

@@ -27,11 +27,11 @@
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
     - SharedMemoryFull     the worker had no shared memory free for the image
-    - DecodersBusy         the worker had no memory free to decode the image
-    - DecoderLost          the process that decoded the image was killed from outside
+    - DecodersBusy         the worker had no memory free, or no process, to decode the image
     - DeadlineExceeded     there was no result before the deadline
   x WorkerFault            a fault of the service
     - OutOfMemory          the image did not fit on the device, even alone
+    - DecoderLost          the processes that decoded the image were killed by the system
     - EngineFailed         the model failed on this image
     - InputMissing         a job names bytes that are not stored
     - AttemptsExhausted    every worker that claimed the job was lost
@@ -203,10 +203,6 @@ class DecodersBusy(Unavailable):
     code = "decoders_busy"
 
 
-class DecoderLost(Unavailable):
-    code = "decoder_lost"
-
-
 class DeadlineExceeded(Unavailable):
     code = "deadline_passed"
     retry_after_seconds = None
@@ -218,6 +214,10 @@ class WorkerFault(MaskmillError):
 
 class OutOfMemory(WorkerFault):
     code = "out_of_memory"
+
+
+class DecoderLost(WorkerFault):
+    code = "decoder_lost"
 
 
 class EngineFailed(WorkerFault):

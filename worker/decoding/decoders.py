@@ -83,7 +83,7 @@ class Decoders:
         self._template.start()
 
     def stop(self) -> None:
-        """End all child processes; decodes that run fail with DecoderLost."""
+        """End all child processes; decodes that run fail with DecodersBusy."""
         self._template.stop()
         with self._lock:
             idle, self._idle = self._idle, []
@@ -104,7 +104,8 @@ class Decoders:
             NotAnImage, TruncatedImage: the file is damaged.
             ImageTooLarge: it has too many pixels, or takes more memory than one image may.
             ImageTooCostly: it takes more CPU time than one image may.
-            DecodersBusy, SharedMemoryFull, DecoderLost: memory was not free in time, or the system ended the process.
+            DecodersBusy, SharedMemoryFull: memory was not free in time, or stop() was called.
+            DecoderLost: the system ended each process that decoded it, or gave it no CPU time.
         """
         watch = DecodeWatch(on_slow)
         for _ in range(_MAX_ATTEMPTS - 1):
@@ -115,7 +116,7 @@ class Decoders:
         except _DecoderEnded as error:
             if error.signal in _CRASHES:
                 raise NotAnImage("The image is damaged: its decoder crashed") from error
-            raise DecoderLost("The process that decoded the image was ended by the system") from error
+            raise DecoderLost("The processes that decoded the image were ended by the system") from error
 
     def _attempt(self, data: bytes, request: ImageRequest, watch: DecodeWatch) -> DecodedImage:
         limits = self._limits

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from shared.errors import DecoderLost
+from shared.errors import DecodersBusy
 from worker.decoding.messages import Reader, send
 from worker.decoding.template import ANSWER, COMMAND, FORK, NOT_A_CHILD, STATUS
 from worker.slabs import SlabPool
@@ -119,14 +119,14 @@ class TemplateProcess:
         """Return a new decoder.
 
         Raises:
-            DecoderLost: no process could be started.
+            DecodersBusy: no process could be started, or stop() was called.
         """
         ours, theirs = socket.socketpair()
         with theirs:
             pid = self._command(FORK, 0, theirs)
         if pid is None:
             ours.close()
-            raise DecoderLost("No process could be started to decode the image")
+            raise DecodersBusy("The worker could start no process to decode the image")
         return DecoderProcess(ours, pid)
 
     def find_status(self, pid: int) -> int | None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -59,8 +60,11 @@ class Template:
         if not pid:
             try:
                 self._decode(connection, template)
-            finally:
                 os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
         connection.close()
         self._children.add(pid)
         self._statuses.pop(pid, None)

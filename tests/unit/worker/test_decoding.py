@@ -16,7 +16,15 @@ from PIL import Image
 from PIL.Image import Resampling
 from PIL.JpegImagePlugin import JpegImageFile
 
-from shared.errors import ClientError, DecoderLost, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
+from shared.errors import (
+    ClientError,
+    DecoderLost,
+    DecodersBusy,
+    ImageTooCostly,
+    ImageTooLarge,
+    NotAnImage,
+    TruncatedImage,
+)
 from shared.images import upright_size
 from tests.support.hostile_images import build_slow_jpeg
 from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_images
@@ -56,6 +64,16 @@ def decoders(shared_decoders: Decoders, allocator: SlabAllocator) -> Iterator[De
     yield shared_decoders
     assert allocator.allocated_bytes == 0
     assert shared_decoders.used_bytes == 0
+
+
+@pytest.fixture
+def fresh_decoders(allocator: SlabAllocator) -> Iterator[Decoders]:
+    """Decoders of which none has decoded an image yet."""
+    decoders = Decoders(allocator, LIMITS)
+    decoders.start()
+    yield decoders
+    decoders.stop()
+    assert allocator.allocated_bytes == 0
 
 
 def encode(image: Image.Image, kind: str, *, orientation: int = 1, **options: object) -> bytes:
@@ -223,19 +241,16 @@ def find_busy(template: int) -> list[int]:
     return [pid for pid in find_children(template) if cpu_seconds(pid) > 0.15]
 
 
-def test_a_decoder_that_is_killed_is_replaced_and_its_image_decoded(allocator: SlabAllocator) -> None:
-    decoders = Decoders(allocator, LIMITS)
-    decoders.start()
-    template = decoders.template_pid or 0
+def test_a_decoder_that_is_killed_is_replaced_and_its_image_decoded(fresh_decoders: Decoders) -> None:
+    template = fresh_decoders.template_pid or 0
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(decoders.decode, build_slow_jpeg(side=6000, scans=60), REQUEST)
-        wait_until(lambda: find_busy(template))
+        running = threads.submit(fresh_decoders.decode, build_slow_jpeg(side=6000, scans=60), REQUEST)
+        wait_until(lambda: find_busy(template), seconds=20)
         (killed,) = find_children(template)
         os.kill(killed, signal.SIGKILL)
 
         with running.result(60) as image:
             assert (image.width, image.height) == (6000, 6000)
-    decoders.stop()
 
 
 def test_an_image_whose_decoder_is_always_killed_is_lost(decoders: Decoders) -> None:
@@ -257,12 +272,11 @@ def test_an_image_whose_decoder_is_always_killed_is_lost(decoders: Decoders) -> 
         killer.join()
 
 
-def test_a_template_that_is_killed_is_replaced(decoders: Decoders) -> None:
+def test_a_template_that_is_killed_is_replaced_and_its_images_decoded(fresh_decoders: Decoders) -> None:
     data = build_slow_jpeg(side=4000, scans=60)
-    template = decoders.template_pid
-    assert template is not None
-    with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(decoders.decode, data, REQUEST) for _ in range(3)]
+    template = fresh_decoders.template_pid or 0
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(fresh_decoders.decode, data, REQUEST) for _ in range(3)]
         wait_until(lambda: len(find_busy(template)) == 3, seconds=20)
         orphans = find_children(template)
         os.kill(template, signal.SIGKILL)
@@ -270,7 +284,7 @@ def test_a_template_that_is_killed_is_replaced(decoders: Decoders) -> None:
         for image in running:
             image.result(60).release()
 
-    assert decoders.template_pid != template
+    assert fresh_decoders.template_pid != template
     assert not any(Path(f"/proc/{pid}").exists() for pid in orphans)
 
 
@@ -285,7 +299,7 @@ def test_no_process_is_left_after_stop(allocator: SlabAllocator) -> None:
     decoders.stop()
 
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in [template, *children]))
-    with pytest.raises(DecoderLost):
+    with pytest.raises(DecodersBusy):
         decoders.decode(FILES["JPEG-RGB"], REQUEST)
 
 

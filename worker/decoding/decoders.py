@@ -98,7 +98,7 @@ class Decoders:
         Args:
             data: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
             on_slow: called at most once, from this thread: the image is large and may wait for others, or its decoding
-                has taken longer than a third of a second.
+                has taken longer than a third of a second. What it raises ends the decoding, and is raised here.
 
         Raises:
             NotAnImage, TruncatedImage: the file is damaged.
@@ -123,9 +123,9 @@ class Decoders:
         with self._lend() as decoder:
             question = {"request": request.encode(), "cpu_seconds": limits.max_seconds}
             plan = Plan.decode(self._ask(decoder, question, data, watch))
+            decoder.is_worn |= plan.memory_bytes > _WORN_BYTES
             if not self._budget.is_small(plan.memory_bytes):
                 watch.report()
-            decoder.is_worn |= plan.memory_bytes > _WORN_BYTES
             with self._budget.admit(plan.memory_bytes, timeout_seconds=limits.wait_seconds):
                 rasters = allocate_outputs(self._allocator, plan.outputs, timeout_seconds=limits.wait_seconds)
                 return self._fill(decoder, plan, rasters, watch)
@@ -185,10 +185,15 @@ class Decoders:
             MaskmillError: the error that it answered.
         """
         answer = None
-        with suppress(OSError):  # it has ended
+        try:
             decoder.send(question, data)
             watch.wait(decoder, cpu_seconds=question["cpu_seconds"])
             answer = decoder.receive()
+        except OSError:
+            pass  # it has ended
+        except BaseException:
+            self._template.find_status(decoder.pid)  # killed, because its slabs are freed now
+            raise
         if answer is None:
             raise self._explain_end(decoder, question["cpu_seconds"])
         if "code" in answer:

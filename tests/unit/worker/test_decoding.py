@@ -17,6 +17,7 @@ from PIL.Image import Resampling
 from PIL.JpegImagePlugin import JpegImageFile
 
 from shared.errors import (
+    Canceled,
     ClientError,
     DecoderLost,
     DecodersBusy,
@@ -344,6 +345,17 @@ def test_a_large_image_is_reported_as_slow_and_its_decoder_is_not_used_again(dec
     assert slow == [1]
     template = decoders.template_pid or 0
     wait_until(lambda: all(resident_bytes(pid) < 64_000_000 for pid in find_children(template)))
+
+
+@pytest.mark.parametrize("side", [5000, 8000])  # small, and large by its estimate
+def test_a_decode_is_ended_by_an_exception_of_its_observer(fresh_decoders: Decoders, side: int) -> None:
+    def cancel() -> None:
+        raise Canceled("The job was canceled")
+
+    with pytest.raises(Canceled):
+        fresh_decoders.decode(build_slow_jpeg(side=side, scans=95), REQUEST, on_slow=cancel)
+
+    wait_until(lambda: not find_children(fresh_decoders.template_pid or 0))
 
 
 def resident_bytes(pid: int) -> int:

@@ -17,6 +17,8 @@ from transformers import AutoConfig
 
 from shared.errors import MaskmillError, ModelUnusable
 from shared.jobs.parameters import SegmentParameters
+from shared.logs import configure_logging
+from shared.settings import Settings
 from tests.bench.measurement import Measurement, device_name, print_progress
 from tests.evaluation.quality import (
     Bools,
@@ -320,4 +322,6 @@ def positive_integer(text: str) -> int:
 
 
 if __name__ == "__main__":
+    # The log of the engine goes to stderr: stdout has the figures only.
+    configure_logging(Settings(log_level="error"), process="evaluation")
     sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from shared.errors import ImageTooLarge, MaskmillError
 from shared.images import detect_image_format, open_image, upright_size
-from worker.decoding.estimate import estimate_bytes
+from worker.decoding.estimate import estimate_bytes, has_several_scans
 from worker.decoding.jpeg_scans import check_scans
 from worker.decoding.limits import limit_cpu, limit_memory, unlimit_cpu, unlimit_memory
 from worker.decoding.messages import Reader, send
@@ -79,7 +79,7 @@ class Decoder:
         else:
             limit_memory(self._baseline_bytes + _HEADER_BYTES + _HEADER_BYTES_PER_BYTE * len(data))
         image = open_image(data, max_pixels=request.max_pixels)
-        if isinstance(image, JpegImageFile) and image.info.get("progressive"):
+        if isinstance(image, JpegImageFile) and has_several_scans(image, data):
             check_scans(data)
         file_size, size = image.size, upright_size(image)
         outputs = output_sizes(request, size)

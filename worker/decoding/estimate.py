@@ -50,6 +50,11 @@ def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[
     return _FIXED_BYTES + copies_of_file * len(data) + max(stages)
 
 
+def has_several_scans(image: JpegImageFile, data: bytes) -> bool:
+    """Return whether the decoder needs several scans, and so keeps all coefficients."""
+    return bool(image.info.get("progressive")) or has_separate_scans(data, image.layers)
+
+
 def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
     """Return what the codec takes beside the pixels of the image."""
     match image:
@@ -66,7 +71,7 @@ def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
 
 def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:
     """Return the length of all DCT coefficients, which are kept if there are several scans."""
-    if not (image.info.get("progressive") or has_separate_scans(data, image.layers)):
+    if not has_several_scans(image, data):
         return 0
     factors = [(horizontal, vertical) for _, horizontal, vertical, _ in image.layer]
     most = max(h for h, _ in factors) * max(v for _, v in factors)

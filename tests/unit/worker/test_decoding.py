@@ -1,6 +1,8 @@
 """Images that a child process decodes equal those of the same process, and a child that dies costs only its image."""
 
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Resampling
 from PIL.JpegImagePlugin import JpegImageFile
@@ -199,6 +203,30 @@ def test_many_threads_decode_at_a_time(decoders: Decoders) -> None:
 def test_a_damaged_file_is_an_error_of_its_own(decoders: Decoders, data: bytes, error: type[ClientError]) -> None:
     with pytest.raises(error):
         decoders.decode(data, REQUEST)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@given(name=st.sampled_from(sorted(FILES)), seed=st.integers(0, 2**32))
+def test_a_damaged_file_decodes_or_fails_like_in_one_process(decoders: Decoders, name: str, seed: int) -> None:
+    data = damage(FILES[name], random.Random(seed))
+    try:
+        expected = np.asarray(decode(data, max_pixels=1_000_000))
+    except ClientError as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            decoders.decode(data, ImageRequest(1_000_000, None))
+        return
+
+    with decoders.decode(data, ImageRequest(1_000_000, None)) as image:
+        assert np.array_equal(image.model_input.pixels, expected)
+
+
+def damage(data: bytes, rng: random.Random) -> bytes:
+    """Return a file with some bytes changed, most of them in its header, and perhaps without its end."""
+    damaged = bytearray(data)
+    for _ in range(rng.randint(1, 8)):
+        damaged[rng.randrange(len(damaged) if rng.random() < 0.5 else min(len(damaged), 120))] = rng.randrange(256)
+    return bytes(damaged[: rng.randint(len(damaged) // 2, len(damaged))] if rng.random() < 0.5 else damaged)
 
 
 def test_too_many_pixels_are_refused(decoders: Decoders) -> None:

@@ -28,6 +28,24 @@ def read_cpu_seconds(pids: Iterable[int], *, without: Iterable[int] = ()) -> flo
     return sum(stats[pid].cpu_seconds for pid in counted if pid in stats)
 
 
+def find_descendants(ancestor: int, word: str) -> list[int]:
+    """Return the descendants of a process that have this word as an argument of their command line."""
+    parents = {
+        int(folder.name): _read_stat(folder).parent for folder in Path("/proc").iterdir() if folder.name.isdigit()
+    }
+    found = {ancestor}
+    while children := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= children
+    return sorted(pid for pid in found - {ancestor} if word in _read_command(pid))
+
+
+def _read_command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:  # the process has ended
+        return []
+
+
 def _read_stat(folder: Path) -> _Stat:
     try:
         fields = (folder / "stat").read_text().rpartition(")")[2].split()

@@ -210,16 +210,7 @@ def load(
             options=build_execution_options(settings),
             records=find_cache_folder(settings.model_cache),
         )
-    scheduler = BatchScheduler(
-        segmenter,
-        build_batch_limits(settings),
-        observer=metrics,
-        batch_timeout_seconds=settings.batch_timeout_seconds,
-    )
-    try:
-        scheduler.start().result()
-    except Exception as error:
-        raise ModelUnusable(f"The model {segmenter.model} broke on its first image: {error}") from error
+    scheduler = start_scheduler(settings, segmenter, metrics)
     load_seconds = round(time.monotonic() - start, 2)
     log.info("model_loaded", model=segmenter.model, device=segmenter.device, load_seconds=load_seconds)
     heartbeat.change(
@@ -231,6 +222,25 @@ def load(
         agreement=segmenter.forward_pass.agreement,
     )
     return scheduler, segmenter
+
+
+def start_scheduler(settings: WorkerSettings, segmenter: Segmenter, metrics: WorkerMetrics) -> BatchScheduler:
+    """Start the device thread, and return when the model is warm.
+
+    Raises:
+        ModelUnusable: it failed on its first image.
+    """
+    scheduler = BatchScheduler(
+        segmenter,
+        build_batch_limits(settings),
+        observer=metrics,
+        batch_timeout_seconds=settings.batch_timeout_seconds,
+    )
+    try:
+        scheduler.start().result()
+    except Exception as error:
+        raise ModelUnusable(f"The model {segmenter.model} broke on its first image: {error}") from error
+    return scheduler
 
 
 def open_model_cache(settings: WorkerSettings) -> AbstractContextManager[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 PIXELS_PER_MEGAPIXEL = 1e6
 # Standard deviations, as shares of the seconds that a batch takes: of one sample, as long as it is not known, at least
 # and at most; and of the drift from one batch to the next, of all coefficients together and of each alone.
-FIRST_NOISE = 0.2
+INITIAL_NOISE = 0.2
 MIN_NOISE = 0.03
 MAX_NOISE = 0.3
 NOISE_GAIN = 0.05
@@ -25,8 +25,8 @@ PART_DRIFT = 0.003
 MAX_DEVIATIONS = 3.0
 # How the seconds of the first sample are split among fixed part, images and megapixels, and the standard deviation of
 # each; one sample tells no more than their sum.  Later, a part is never less certain than MAX_DEVIATION of a batch.
-FIRST_SHARES = (0.5, 0.45, 0.05)
-FIRST_DEVIATIONS = (0.5, 0.45, 0.2)
+INITIAL_SHARES = (0.5, 0.45, 0.05)
+INITIAL_DEVIATIONS = (0.5, 0.45, 0.2)
 MAX_DEVIATION = 0.5
 # Small images say nothing of the cost of a megapixel, and a division by their size would give a huge one.
 MIN_MEGAPIXELS = 0.25
@@ -51,7 +51,7 @@ class BatchCost:
 
     parts: Vector
     covariance: Matrix = ZERO
-    noise: float = FIRST_NOISE
+    noise: float = INITIAL_NOISE
     samples: int = 1
 
     @property
@@ -136,8 +136,8 @@ def _typical_parts(features: Vector, seconds: float) -> Vector:
 
 def _split_first_sample(features: Vector, seconds: float) -> BatchCost:
     typical = _typical_parts(features, seconds)
-    fixed, image, megapixel = (share * part for share, part in zip(FIRST_SHARES, typical, strict=True))
-    a, b, c = ((deviation * part) ** 2 for deviation, part in zip(FIRST_DEVIATIONS, typical, strict=True))
+    fixed, image, megapixel = (share * part for share, part in zip(INITIAL_SHARES, typical, strict=True))
+    a, b, c = ((deviation * part) ** 2 for deviation, part in zip(INITIAL_DEVIATIONS, typical, strict=True))
     return BatchCost((fixed, image, megapixel), ((a, 0.0, 0.0), (0.0, b, 0.0), (0.0, 0.0, c)))
 
 

@@ -95,7 +95,7 @@ class HostConnection:
                 self._handle(message)
 
     def _submit(self, request: Submit) -> None:
-        """Queue an image; whatever happens to it, there will be one outcome."""
+        """Queue an image; there will be one outcome, also if it cannot be queued."""
         try:
             ticket = self._batches.submit(
                 self._build_image(request), priority=request.priority, deadline=request.deadline

@@ -12,7 +12,7 @@ from shared.images import upright_size, upright_transpose
 from worker.decoding.jpeg_scans import has_separate_scans
 from worker.decoding.request import Size
 
-_FIXED_BYTES = 4_000_000  # of codecs, row buffers and Python, whatever the size
+_FIXED_BYTES = 4_000_000  # of codecs, row buffers and Python
 _RGB_BYTES = 4  # Pillow pads pixels of several channels to 4 bytes
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 # libwebp: two canvases, and either the frame's own pixels or the copy that Python gets, of 4 bytes each; with alpha, a

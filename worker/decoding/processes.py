@@ -80,7 +80,7 @@ class DecoderProcess:
         return 0.0
 
     def lower_priority(self, niceness: int) -> None:
-        """Lower the CPU priority of the process, for good: it will not be used for another image."""
+        """Lower the CPU priority of the process, which is not used for another image."""
         self.is_worn = True
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self.pid, niceness)
@@ -130,7 +130,7 @@ class TemplateProcess:
         return DecoderProcess(ours, pid)
 
     def find_status(self, pid: int) -> int | None:
-        """Return the wait status of a decoder, which is killed unless it has ended; None if nobody knows it."""
+        """Return the wait status of a decoder, which is killed unless it has ended; None if it is unknown."""
         status = self._command(STATUS, pid)
         return None if status == NOT_A_CHILD else status
 

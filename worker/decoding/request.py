@@ -10,7 +10,7 @@ Size = tuple[int, int]  # (width, height) in pixels
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """What is needed of one image.
+    """The outputs that a host needs of one image.
 
     max_pixels: larger images are refused.
     resize: (width, height) of the model's input and the filter; None means the upright image itself.

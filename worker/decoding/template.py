@@ -96,7 +96,7 @@ class Template:
         pid, status = ended
         self._children.discard(pid)
         self._statuses[pid] = status
-        if len(self._statuses) > _MAX_STATUSES:  # nobody asks for those of decoders that ended in order
+        if len(self._statuses) > _MAX_STATUSES:  # those of decoders that ended in order are never read
             del self._statuses[next(iter(self._statuses))]
 
 

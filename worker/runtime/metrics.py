@@ -1,5 +1,7 @@
 """Prometheus metrics of a worker."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.jobs.model import JobState, Priority
@@ -17,16 +19,12 @@ class WorkerMetrics:
         )
         self._dropped = Counter(
             "maskmill_jobs_dropped_total",
-            "Messages, attempts and queued images that were discarded without a result.",
+            "Attempts and queued images that were discarded without a result.",
             ["reason"],
             registry=registry,
         )
-        self._stages = Histogram(
-            "maskmill_stage_seconds",
-            "Duration of each stage of a job.",
-            ["stage"],
-            registry=registry,
-            buckets=BUCKETS_SECONDS,
+        self._stages = build_histogram(
+            registry, "maskmill_stage_seconds", "Duration of each stage of a job.", labels=["stage"]
         )
         self._batch_images = Histogram(
             "maskmill_batch_images", "Images in a batch.", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
@@ -34,18 +32,10 @@ class WorkerMetrics:
         self._batches = Counter(
             "maskmill_batches_total", "Batches by the reason of their dispatch.", ["reason"], registry=registry
         )
-        self._batch_wait = Histogram(
-            "maskmill_batch_wait_seconds",
-            "Time of an image in the queue of the device.",
-            registry=registry,
-            buckets=BUCKETS_SECONDS,
+        self._batch_wait = build_histogram(
+            registry, "maskmill_batch_wait_seconds", "Time of an image in the queue of the device."
         )
-        self._device = Histogram(
-            "maskmill_batch_device_seconds",
-            "Duration of a batch on the device.",
-            registry=registry,
-            buckets=BUCKETS_SECONDS,
-        )
+        self._device = build_histogram(registry, "maskmill_batch_device_seconds", "Duration of a batch on the device.")
         self._cost = Gauge(
             "maskmill_batch_cost_seconds",
             "Learned cost of a batch: of the batch as such, of each image, of each megapixel.",
@@ -82,3 +72,10 @@ class WorkerMetrics:
     def set_ready(self, is_ready: bool) -> None:
         """Set whether the worker accepts jobs."""
         self._ready.set(int(is_ready))
+
+
+def build_histogram(
+    registry: CollectorRegistry, name: str, documentation: str, *, labels: Sequence[str] = ()
+) -> Histogram:
+    """Return a histogram of durations."""
+    return Histogram(name, documentation, labels, registry=registry, buckets=BUCKETS_SECONDS)

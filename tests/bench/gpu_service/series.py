@@ -59,9 +59,9 @@ def measure_burst(
     with running_load(service.job_task(formats)) as load:
         fill_queue(service, load, target, max_seconds=MAX_SUBMISSION_RATIO * workload.seconds)
         submitted = load.stop()
-    queued, unfinished = observe(service.stack), service.unfinished()
+    queued, unfinished = observe(service.stack), service.count_unfinished()
     wait_until(lambda: not service.backlog(), seconds=DRAIN_SECONDS, poll_interval_seconds=POLL_INTERVAL_SECONDS)
-    emptied, running = observe(service.stack), service.unfinished()
+    emptied, running = observe(service.stack), service.count_unfinished()
     wait_until_done(service)
     end = observe(service.stack)
     jobs = len(submitted.times_ms)
@@ -83,7 +83,7 @@ def measure_burst(
 def fill_queue(service: ServiceUnderTest, load: Load, target: int, *, max_seconds: float) -> None:
     """Wait until so many jobs are unfinished, or the time is over."""
     end = time.monotonic() + max_seconds
-    while service.unfinished() < target and time.monotonic() < end:
+    while service.count_unfinished() < target and time.monotonic() < end:
         load.check()
         time.sleep(POLL_INTERVAL_SECONDS)
 
@@ -120,7 +120,9 @@ def measure_synchronous(
 
 
 def wait_until_done(service: ServiceUnderTest) -> None:
-    wait_until(lambda: not service.unfinished(), seconds=DRAIN_SECONDS, poll_interval_seconds=POLL_INTERVAL_SECONDS)
+    wait_until(
+        lambda: not service.count_unfinished(), seconds=DRAIN_SECONDS, poll_interval_seconds=POLL_INTERVAL_SECONDS
+    )
 
 
 def report_left_out(workload: ServiceWorkload, variant: Variant, settings: dict[str, Any]) -> Measurement:

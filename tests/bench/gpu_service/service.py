@@ -49,7 +49,7 @@ class ServiceUnderTest:
         """Return how many jobs are queued."""
         return self.jobs.backlog(queue_name(self.model, Priority.NORMAL))
 
-    def unfinished(self) -> int:
+    def count_unfinished(self) -> int:
         """Return how many jobs are queued or running."""
         return self.backlog() + self.jobs.running_count()
 

@@ -79,7 +79,7 @@ class RecordingObserver:
 
 @dataclass
 class FixedCost:
-    """A cost that is not learned: a batch takes a millisecond whatever it holds, so batches are as large as allowed."""
+    """A cost that is not learned: each batch takes a millisecond, so batches are as large as allowed."""
 
     estimate: BatchCost = field(default_factory=lambda: BatchCost((0.001, 0.0, 0.0)))
     observed: list[tuple[int, int]] = field(default_factory=list)

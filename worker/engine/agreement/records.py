@@ -21,7 +21,7 @@ from worker.engine.agreement.comparison import Agreement
 log = structlog.get_logger()
 
 ENGINE: Final = Path(__file__).parents[1]
-# A change of any of these files may change what is measured.
+# A change of any of these files may change the measurement.
 SOURCES: Final = ("agreement/*.py", "agreement/photos/*.jpg", "mask2former/**/*.py", "postprocessing/*.py")
 HASH_LENGTH: Final = 16
 

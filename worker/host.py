@@ -32,6 +32,7 @@ from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
 from worker.pipeline.follow_up import FollowUp
+from worker.pipeline.input_deletion import InputDeletion
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
@@ -192,7 +193,10 @@ def build_job_runner(
         bucket=bucket,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
     )
-    completer = Completer(jobs, bucket, observer)
+    inputs = InputDeletion(bucket)
+    inputs.start()
+    stack.callback(inputs.close)
+    completer = Completer(jobs, bucket, inputs, observer)
     queue = JobQueue(connect(settings))
     return JobRunner(engine.model.model, jobs, queue, slots, leases, attempts, completer, follow_up, worker_id)
 

@@ -4,7 +4,9 @@
 steward, a cancellation) the first one decides, and the outcome is known even after Redis has lost its data.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from shared.errors import Unavailable
 from shared.jobs.result import JobResult
@@ -13,10 +15,19 @@ from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import inbox_key, result_key
 
 
-def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket) -> JobResult:
+class InputDeleter(Protocol):
+    """Deletes inputs, now or soon; implemented by Bucket, and by the worker's batches of deletions."""
+
+    def delete(self, keys: Sequence[str], /) -> None: ...
+
+
+def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket, inputs: InputDeleter | None = None) -> JobResult:
     """Complete a job, unless it is complete already.
 
     Safe to repeat, from anywhere: if the bucket holds another result, the job store is synced with that one.
+
+    Args:
+        inputs: deletes the input; by default the bucket, at once.
 
     Returns:
         The result that is stored: `result`, or the one that was stored first.
@@ -27,16 +38,18 @@ def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket) -> JobRes
     key = result_key(result.request.id)
     is_stored = bucket.put_first(key, result.to_json(), content_type="application/json")
     final = result if is_stored else JobResult.from_json(bucket.get(key))
-    sync_job_store(final, jobs=jobs, bucket=bucket)
+    sync_job_store(final, jobs=jobs, inputs=inputs or bucket)
     return final
 
 
-def sync_job_store(result: JobResult, *, jobs: JobStore, bucket: Bucket) -> None:
-    """Copy a result from the bucket to the job store, and delete the input."""
+def sync_job_store(result: JobResult, *, jobs: JobStore, inputs: InputDeleter) -> None:
+    """Copy a result from the bucket to the job store, and delete the input if it is an object."""
     complete_in_store(result, jobs=jobs)
+    if not result.request.input.is_durable:
+        return
     # The input is deleted last: while it exists, the steward finds a job whose result is missing in Redis.
     with suppress(Unavailable):
-        bucket.delete([inbox_key(result.request.id)])
+        inputs.delete([inbox_key(result.request.id)])
 
 
 def complete_in_store(result: JobResult, *, jobs: JobStore) -> None:

@@ -79,6 +79,7 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
     jobs = open_job_store(connect(settings), settings)
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     leases.start()
+    bucket = open_bucket(settings)
     stack.callback(leases.stop)
     return JobRunner(
         MODEL,
@@ -87,7 +88,7 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
         slots,
         leases,
         GatedAttempts(connect(settings)),
-        Completer(jobs, open_bucket(settings), WorkerMetrics(CollectorRegistry())),
+        Completer(jobs, bucket, bucket, WorkerMetrics(CollectorRegistry())),
         ImmediateFollowUp(),
         name,
     )

@@ -127,7 +127,7 @@ class InProcessWorker:
             self.slots,
             self.leases,
             attempts,
-            Completer(self.jobs, self.bucket, WorkerMetrics(CollectorRegistry())),
+            Completer(self.jobs, self.bucket, self.bucket, WorkerMetrics(CollectorRegistry())),
             ImmediateFollowUp(),
             "test-worker",
         )

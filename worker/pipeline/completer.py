@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 
 from shared.errors import DeadlineExceeded, ModelNotReady, Unavailable
-from shared.jobs.completion import complete_in_store, complete_job
+from shared.jobs.completion import InputDeleter, complete_in_store, complete_job
 from shared.jobs.model import Failure, JobRequest, JobState, Priority
 from shared.jobs.result import JobResult, failed_result
 from shared.jobs.store import JobStore
@@ -32,6 +32,7 @@ class JobObserver(Protocol):
 class Completer:
     jobs: JobStore
     bucket: Bucket
+    inputs: InputDeleter
     observer: JobObserver
 
     def complete(self, result: JobResult) -> None:
@@ -42,7 +43,7 @@ class Completer:
         """
         request = result.request
         try:
-            final = complete_job(result, jobs=self.jobs, bucket=self.bucket)
+            final = complete_job(result, jobs=self.jobs, bucket=self.bucket, inputs=self.inputs)
         except Unavailable as error:
             if request.input.is_durable:
                 self._release(request, result.attempt, f"result not stored: {error}")

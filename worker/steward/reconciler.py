@@ -73,7 +73,7 @@ class Reconciler:
         result = read_result(job_id, bucket=self.bucket)
         if result is not None:
             # Its worker was lost after it had stored the result, and before the job store knew.
-            sync_job_store(result, jobs=self.jobs, bucket=self.bucket)
+            sync_job_store(result, jobs=self.jobs, inputs=self.bucket)
             self._record("job_synced", "synced", job_id)
             return
         # Without a record the script only removes the lease.

@@ -157,7 +157,7 @@ def read_cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def hash_sources() -> str:
-    """Return a hash of the files that decide what is measured."""
+    """Return a hash of the files that decide the measurement."""
     digest = hashlib.sha256()
     for pattern in SOURCES:
         for path in sorted(ENGINE.glob(pattern)):

@@ -6,7 +6,6 @@ series, and writes them and the logs to --out.  --device cpu --tiny is a smoke t
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +14,7 @@ from deploy.local.processes import NotReady
 from shared.logs import configure_logging
 from shared.settings import Settings
 from tests.bench.gpu_service.series import build_measurement, measure_variant, report_left_out
-from tests.bench.gpu_service.service import ServiceUnderTest, restart_worker, running_service
+from tests.bench.gpu_service.service import ServiceUnderTest, open_service, restart_worker
 from tests.bench.gpu_service.workload import ServiceWorkload, Variant, parse_workload
 from tests.bench.measurement import Measurement, print_progress
 
@@ -43,18 +42,15 @@ def write_line(workload: ServiceWorkload, line: str) -> None:
 def run(workload: ServiceWorkload) -> Iterator[Measurement]:
     """Measure each number of host processes, and last a compiled model with the number that was the fastest."""
     first, *others = (Variant(hosts) for hosts in workload.hosts)
-    with running_service(workload, first) as service:
-        try:
-            rates: dict[int, float] = {}
-            for measurement in measure_variants(service, workload, first, others):
-                yield measurement
-                if measurement.bench == "gpu_service.jobs":
-                    rates.setdefault(measurement.settings["hosts"], measurement.figures["images_per_second"])
-            if workload.is_compiled and rates:
-                fastest = max(rates, key=rates.__getitem__)
-                yield from measure_restarted(service, workload, Variant(fastest, is_compiled=True))
-        finally:
-            copy_logs(service, workload)
+    with open_service(workload, first) as service:
+        rates: dict[int, float] = {}
+        for measurement in measure_variants(service, workload, first, others):
+            yield measurement
+            if measurement.bench == "gpu_service.jobs":
+                rates.setdefault(measurement.settings["hosts"], measurement.figures["images_per_second"])
+        if workload.is_compiled and rates:
+            fastest = max(rates, key=rates.__getitem__)
+            yield from measure_restarted(service, workload, Variant(fastest, is_compiled=True))
 
 
 def measure_variants(
@@ -67,7 +63,7 @@ def measure_variants(
 
 def measure_restarted(service: ServiceUnderTest, workload: ServiceWorkload, variant: Variant) -> Iterator[Measurement]:
     """Measure a worker with other settings."""
-    if workload.is_over:
+    if workload.is_over or (variant.is_compiled and not workload.has_time_to_compile):
         yield report_left_out(workload, variant, {})
     else:
         yield from report_failure(workload, variant, _measure_restarted(service, workload, variant))
@@ -87,12 +83,6 @@ def report_failure(
         yield from measurements
     except (NotReady, GatewayRefused, RuntimeError, AssertionError) as problem:
         yield build_measurement(workload, variant, "gpu_service.failed", {}, {"reason": str(problem)})
-
-
-def copy_logs(service: ServiceUnderTest, workload: ServiceWorkload) -> None:
-    if workload.out:
-        for process in service.stack.processes:
-            shutil.copy(process.log, workload.out)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Load:
 
 
 @contextmanager
-def running_load(task: LoadTask) -> Iterator[Load]:
+def open_load(task: LoadTask) -> Iterator[Load]:
     """Start processes that do not outlive the block."""
     load = Load.start(task)
     try:
@@ -77,7 +77,7 @@ def running_load(task: LoadTask) -> Iterator[Load]:
 
 def run_load(task: LoadTask) -> LoadResult:
     """Run a task that ends by itself."""
-    with running_load(task) as load:
+    with open_load(task) as load:
         # An open stdin: its end would stop the task.
         return load.wait()
 

@@ -104,20 +104,29 @@ def read_worker_metrics(stack: Stack) -> dict[str, float]:
     }
 
 
-def describe_usage(interval: Interval, hosts: int) -> dict[str, Any]:
-    """Return how busy device, hosts and cores were, and which of them limits the service."""
+def describe_usage(interval: Interval, *, hosts: int, gpu_busy: float | None) -> dict[str, Any]:
+    """Return how busy GPU, worker and cores were, and which of them limits the service.
+
+    Args:
+        gpu_busy: the share of time in which the GPU ran kernels; None without a GPU.
+    """
     cpu = interval.cpu_seconds()
     device = interval.device_busy()
     cores_of_a_host = cpu["hosts"] / interval.seconds / hosts
     share_of_cores = sum(cpu.values()) / interval.seconds / count_cores()
+    is_device_full = device >= FULL_DEVICE
     limits = {
-        "the device": device >= FULL_DEVICE,
+        "the device": is_device_full and (gpu_busy is None or gpu_busy >= FULL_DEVICE),
+        # A batch is always under way, but the GPU waits for the process that launches its kernels.
+        "the engine's process": is_device_full and gpu_busy is not None and gpu_busy < FULL_DEVICE,
         "the host processes": cores_of_a_host >= FULL_HOST,
         "the processor's cores": share_of_cores >= FULL_CORES,
     }
     return {
+        "gpu_busy": gpu_busy,
         "device_busy": device,
         "mean_batch": interval.mean_batch(),
+        "cores_of_engine": round(cpu["engine"] / interval.seconds, 2),
         "cores_of_a_host": round(cores_of_a_host, 2),
         "busy_share_of_cores": round(share_of_cores, 2),
         "limited_by": ", ".join(name for name, is_full in limits.items() if is_full) or "none of these",

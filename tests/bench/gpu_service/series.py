@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.bench.engine import IMAGE_SIZE
-from tests.bench.gpu_service.load import Load, run_load, running_load
+from tests.bench.gpu_service.load import Load, open_load, run_load
 from tests.bench.gpu_service.observation import Interval, Observation, describe_usage, observe
 from tests.bench.gpu_service.service import ServiceUnderTest
 from tests.bench.gpu_service.workload import FORMATS, ServiceWorkload, Variant
@@ -17,6 +17,8 @@ POLL_INTERVAL_SECONDS = 0.05
 DRAIN_SECONDS = 60.0
 # Submitting takes at most so many times as long as working the backlog off.
 MAX_SUBMISSION_RATIO = 2.5
+# A burst is measured at most so many times as long as it was meant to take.
+MAX_DRAIN_RATIO = 2.0
 
 
 def measure_variant(service: ServiceUnderTest, workload: ServiceWorkload, variant: Variant) -> Iterator[Measurement]:
@@ -50,27 +52,27 @@ def warm_up(service: ServiceUnderTest, workload: ServiceWorkload) -> float:
 def measure_burst(
     service: ServiceUnderTest, workload: ServiceWorkload, variant: Variant, formats: str, *, target: int
 ) -> Measurement:
-    """Submit jobs until `target` of them are unfinished, then measure how fast these are completed.
+    """Submit jobs until `target` of them are queued, then measure how fast these are completed.
 
     While they are submitted the worker runs as well; if it is as fast as the submission, the figures are those of the
     whole burst, and say that the submission limits it.
     """
     start = observe(service.stack)
-    with running_load(service.job_task(formats)) as load:
+    with open_load(service.job_task(formats)) as load:
         fill_queue(service, load, target, max_seconds=MAX_SUBMISSION_RATIO * workload.seconds)
         submitted = load.stop()
     queued, unfinished = observe(service.stack), service.count_unfinished()
-    wait_until(lambda: not service.backlog(), seconds=DRAIN_SECONDS, poll_interval_seconds=POLL_INTERVAL_SECONDS)
+    wait_for_empty_queue(service, max_seconds=MAX_DRAIN_RATIO * workload.seconds)
     emptied, running = observe(service.stack), service.count_unfinished()
     wait_until_done(service)
     end = observe(service.stack)
     jobs = len(submitted.times_ms)
-    is_steady = unfinished >= max(target // 2, workload.max_batch)
+    is_steady = unfinished >= target // 2 and unfinished > running
     interval, images = (Interval(queued, emptied), unfinished - running) if is_steady else (Interval(start, end), jobs)
-    usage = describe_usage(interval, variant.hosts)
+    gpu_busy = service.gpu.mean(interval.start.at, interval.end.at)
+    usage = describe_usage(interval, hosts=variant.hosts, gpu_busy=gpu_busy)
     figures = {
         "images_per_second": round(images / interval.seconds, 1),
-        "gpu_busy": service.gpu.mean(interval.start.at, interval.end.at),
         **(usage if is_steady else usage | {"limited_by": "the submission"}),
         "images": images,
         "seconds": round(interval.seconds, 1),
@@ -81,10 +83,17 @@ def measure_burst(
 
 
 def fill_queue(service: ServiceUnderTest, load: Load, target: int, *, max_seconds: float) -> None:
-    """Wait until so many jobs are unfinished, or the time is over."""
+    """Wait until so many jobs are queued, or the time is over."""
     end = time.monotonic() + max_seconds
-    while service.count_unfinished() < target and time.monotonic() < end:
+    while service.backlog() < target and time.monotonic() < end:
         load.check()
+        time.sleep(POLL_INTERVAL_SECONDS)
+
+
+def wait_for_empty_queue(service: ServiceUnderTest, *, max_seconds: float) -> None:
+    """Wait until no job is queued, or the time is over: some formats take longer than those of the warm-up."""
+    end = time.monotonic() + max_seconds
+    while service.backlog() and time.monotonic() < end:
         time.sleep(POLL_INTERVAL_SECONDS)
 
 

@@ -1,6 +1,7 @@
 """A service under test: the one-machine stack whose worker is started again with other settings."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class ServiceUnderTest:
 
 
 @contextmanager
-def running_service(workload: ServiceWorkload, first: Variant) -> Iterator[ServiceUnderTest]:
+def open_service(workload: ServiceWorkload, first: Variant) -> Iterator[ServiceUnderTest]:
     """Save a model with random weights, and start the stack with it; the worker has the settings of `first`.
 
     Raises:
@@ -80,8 +81,18 @@ def running_service(workload: ServiceWorkload, first: Variant) -> Iterator[Servi
         settings = Settings(redis_url=stack.valkey.url)
         with stack, GpuUsage() as gpu:
             print_progress(f"gpu_service: starting the stack, {first}")
-            stack.start()
-            yield ServiceUnderTest(stack, open_job_store(connect(settings), settings), gpu, images)
+            try:
+                stack.start()
+                yield ServiceUnderTest(stack, open_job_store(connect(settings), settings), gpu, images)
+            finally:
+                copy_logs(stack, workload.out)
+
+
+def copy_logs(stack: Stack, out: Path | None) -> None:
+    """Copy the logs of the processes that were started."""
+    for process in stack.processes:
+        if out and process.log.exists():
+            shutil.copy(process.log, out)
 
 
 def build_environ(environ: Mapping[str, str]) -> dict[str, str]:

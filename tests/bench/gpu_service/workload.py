@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.bench.engine import LENIENT
 
 MAX_OVERTIME_SECONDS = 15.0
+# A worker that has less for compiling its batch sizes and for the series would be killed before it is ready.
+MIN_COMPILE_SECONDS = 120.0
 FORMATS = ("labels", "labels,masks")
 PARAMETERS = f"threshold={LENIENT.threshold}&overlap_mask_area_threshold={LENIENT.overlap_mask_area_threshold}"
 
@@ -44,6 +46,10 @@ class ServiceWorkload:
     @property
     def is_over(self) -> bool:
         return time.monotonic() > self.deadline
+
+    @property
+    def has_time_to_compile(self) -> bool:
+        return time.monotonic() < self.deadline - MIN_COMPILE_SECONDS
 
     def count_start_seconds(self) -> float:
         """Return how long a worker may take to load its model: not long beyond the deadline."""

@@ -15,7 +15,7 @@ import pytest
 
 from tests.bench.cpu_time import find_descendants
 from tests.bench.gpu_service.gpu_usage import GpuUsage
-from tests.bench.gpu_service.load import run_load, running_load
+from tests.bench.gpu_service.load import open_load, run_load
 from tests.bench.gpu_service.load_process import LoadTask
 from tests.bench.gpu_service.observation import Interval, Observation, describe_usage
 from tests.bench.gpu_service.workload import Variant, parse_workload
@@ -65,7 +65,7 @@ def test_every_thread_of_a_load_sends_its_requests(port: int, images: str) -> No
 
 
 def test_a_load_without_a_bound_is_stopped(port: int, images: str) -> None:
-    with running_load(LoadTask(port, "/202", images, threads=2)) as load:
+    with open_load(LoadTask(port, "/202", images, threads=2)) as load:
         result = load.stop()
 
     assert len(result.times_ms) < 10_000
@@ -104,19 +104,24 @@ def observation(at: float, cpu: dict[str, float], **metrics: float) -> Observati
     return Observation(at, NO_CPU | cpu, metrics)
 
 
-def test_a_device_that_is_always_busy_limits_the_service() -> None:
+@pytest.mark.parametrize(
+    ("gpu_busy", "limit"), [(None, "the device"), (0.95, "the device"), (0.6, "the engine's process")]
+)
+def test_a_device_that_always_has_a_batch_limits_the_service_unless_it_waits_for_kernels(
+    gpu_busy: float | None, limit: str
+) -> None:
     end = observation(10.0, {}, maskmill_batch_device_seconds_sum=9.5)
 
-    usage = describe_usage(Interval(observation(0.0, {}), end), hosts=2)
+    usage = describe_usage(Interval(observation(0.0, {}), end), hosts=2, gpu_busy=gpu_busy)
 
-    assert usage["limited_by"] == "the device"
+    assert usage["limited_by"] == limit
     assert usage["mean_batch"] is None
 
 
 def test_hosts_that_each_use_a_core_limit_the_service() -> None:
     end = observation(10.0, {"hosts": 9.0 * 100 * count_cores()}, maskmill_batch_device_seconds_sum=3.0)
 
-    usage = describe_usage(Interval(observation(0.0, {}), end), hosts=100 * count_cores())
+    usage = describe_usage(Interval(observation(0.0, {}), end), hosts=100 * count_cores(), gpu_busy=0.3)
 
     assert usage["cores_of_a_host"] == 0.9
     assert usage["limited_by"].startswith("the host processes")

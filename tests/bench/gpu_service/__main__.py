@@ -71,7 +71,7 @@ def measure_restarted(service: ServiceUnderTest, workload: ServiceWorkload, vari
 
 def _measure_restarted(service: ServiceUnderTest, workload: ServiceWorkload, variant: Variant) -> Iterator[Measurement]:
     print_progress(f"gpu_service: starting the worker, {variant}")
-    restart_worker(service.stack, variant.environ(workload), deadline_seconds=workload.count_start_seconds())
+    restart_worker(service.stack, variant.environ(workload), deadline_seconds=workload.count_start_seconds(variant))
     yield from measure_variant(service, workload, variant)
 
 

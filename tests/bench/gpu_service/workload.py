@@ -26,7 +26,7 @@ class ServiceWorkload:
     max_batch: images in a batch at most.
     warm_up_jobs: before each series; the second half tells the rate.
     seconds: duration of a burst once all its jobs are queued, and of each series of synchronous calls.
-    start_seconds: for a worker to load its model.
+    start_seconds: for a worker to load its model; compiling it may take all the time that is left.
     deadline: on the clock of time.monotonic(); a measurement not begun by then is reported as left out.
     out: folder for the lines and the logs, or None.
     """
@@ -51,9 +51,10 @@ class ServiceWorkload:
     def has_time_to_compile(self) -> bool:
         return time.monotonic() < self.deadline - MIN_COMPILE_SECONDS
 
-    def count_start_seconds(self) -> float:
-        """Return how long a worker may take to load its model: not long beyond the deadline."""
-        return max(1.0, min(self.start_seconds, self.deadline + MAX_OVERTIME_SECONDS - time.monotonic()))
+    def count_start_seconds(self, variant: "Variant") -> float:
+        """Return how long a worker may take until it is ready: not long beyond the deadline, compiling or not."""
+        left = max(1.0, self.deadline + MAX_OVERTIME_SECONDS - time.monotonic())
+        return left if variant.is_compiled else min(left, self.start_seconds)
 
     @property
     def dtype(self) -> str:

@@ -32,17 +32,26 @@ class Process:
 
     grace_seconds = 10.0
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        niceness: int = 0,
+    ) -> None:
         self.name = name
         self.command = list(command)
         self.log = log
         self.env = dict(os.environ if env is None else env)
+        self.niceness = niceness
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         """Start the program; its output is appended to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        launcher = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid()), str(self.niceness)]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 launcher + self.command,

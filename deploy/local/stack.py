@@ -31,6 +31,8 @@ from shared.worker_registry import WorkerRegistry, WorkerState, public_id
 BUCKET = "maskmill"
 # For gateway, worker and steward to finish their work; with the grace periods of the two servers it stays below 15 s.
 DRAIN_SECONDS = 9.0
+# A model on a CPU uses all cores; requests should not wait for it.
+WORKER_NICENESS = 10
 _ROOT = Path(__file__).resolve().parents[2]
 _MAX_LOG_BYTES = 10 * 1024 * 1024
 _POLL_INTERVAL_SECONDS = 0.1
@@ -206,7 +208,9 @@ class Stack:
         # Requests between these processes must not go through a configured proxy.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), env.get("PYTHONPATH")]))
-        return Process(f"The {name}", [sys.executable, "-m", module], log=self._log_file(name), env=env)
+        niceness = WORKER_NICENESS if module == "worker.main" else 0
+        command = [sys.executable, "-m", module]
+        return Process(f"The {name}", command, log=self._log_file(name), env=env, niceness=niceness)
 
     def _gateway_env(self) -> dict[str, str]:
         metrics = self.data / "run" / "metrics"

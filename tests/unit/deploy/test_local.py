@@ -213,6 +213,18 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert child.exit_code == -signal.SIGKILL
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_priority_of_a_process_and_of_its_session_can_be_lowered(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+    with Process("The child", command, log=tmp_path / "child.log", niceness=7) as child:
+        wait_until(lambda: "up" in child.tail())
+
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 7
+        autogroup = Path(f"/proc/{child.pid}/autogroup")
+        assert not autogroup.exists() or autogroup.read_text().split()[-1] == "7"
+        child.kill()
+
+
 def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
     log = tmp_path / "grandchild.log"
     parent_code = (

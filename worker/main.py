@@ -115,6 +115,7 @@ def start_hosts(
         report_failing=partial(end_failing_worker, heartbeat),
     )
     stack.callback(hosts.kill)
+    hosts.start()
     return hosts
 
 

@@ -149,6 +149,7 @@ def measure_series(series: Series, workload: Workload) -> Measurement:
             report_failing=lambda: None,
         )
         try:
+            hosts.start()
             segmenter = InstantSegmenter()
             model = ModelLoaded(
                 segmenter.model, segmenter.revision, segmenter.device, segmenter.resize, series.is_scaled

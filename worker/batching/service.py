@@ -74,6 +74,8 @@ class HostConnection:
             stack.callback(replying.join)
             stack.callback(self._done.put, None)
             stack.callback(self._withdraw)
+            # First: a reply to a host that does not receive would block.
+            stack.callback(self._channel.shut_down)
             with suppress(ChannelClosed):
                 self._channel.send(model)
                 while True:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ _IO_TIMEOUT_SECONDS = 30.0  # a decoder reads and writes messages at once, howev
 _STOP_TIMEOUT_SECONDS = 5.0
 # Of glibc.  Otherwise a decoder returns the memory of each small image to the system and gets it back page by page for
 # the next: 730 page faults and 1 ms of CPU time for 640x480.  Large images are mapped, and returned at once.
+_SECRETS = ("MASKMILL_", "AWS_")
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "67108864"}
+
+
+def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the processes that read files of strangers: without credentials."""
+    return {name: value for name, value in environ.items() if not name.startswith(_SECRETS)} | _ALLOCATOR
 
 
 class DecoderProcess:
@@ -169,7 +176,7 @@ class TemplateProcess:
                 pass_fds=[theirs.fileno(), pool.fd],
                 stdin=subprocess.DEVNULL,
                 cwd=_ROOT,
-                env=os.environ | _ALLOCATOR,
+                env=build_environment(os.environ),
             )
         self._connection = ours
 

@@ -98,11 +98,17 @@ class HostProcesses:
         self._observer = observer
         self._report_ready = report_ready
         self._report_failing = report_failing
+        self._count = count
         self._lock = threading.Lock()  # guards the next three
-        self._hosts = {number: self._start(number) for number in range(1, count + 1)}
+        self._hosts: dict[int, HostProcess] = {}
         self._ready: set[int] = set()
         self._draining = threading.Event()
         self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the processes; they wait until the model is loaded."""
+        with self._lock:
+            self._hosts = {number: self._start(number) for number in range(1, self._count + 1)}
 
     @property
     def pids(self) -> list[int]:

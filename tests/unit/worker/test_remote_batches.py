@@ -1,5 +1,6 @@
 """Images that cross from a host to an engine through shared memory; both sides run here on threads of one process."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -29,7 +30,7 @@ from worker.batching.messages import (
 )
 from worker.batching.policy import BatchLimits
 from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
-from worker.batching.scheduler import BatchScheduler
+from worker.batching.scheduler import BatchScheduler, Ticket
 from worker.batching.service import HostConnection
 from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
 from worker.slabs import SlabAllocator, SlabPool
@@ -340,3 +341,27 @@ def test_a_message_that_is_none_raises_an_error() -> None:
     with pytest.raises(ChannelClosed):
         ours.receive()
     ours.close()
+
+
+def test_a_hung_host_whose_socket_is_full_does_not_hold_up_its_end() -> None:
+    ours, theirs = open_channel()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    pool = SlabPool.create(POOL_BYTES)
+    batches: Any = None
+    connection = HostConnection(ours, pool, batches, preparing=None, handle=print, timeout_seconds=0.5)
+    for number in range(20_000):
+        # More replies than the socket holds.
+        connection._done.put((build_submit(number), fail(Ticket())))
+
+    with theirs, pytest.raises(TimeoutError):
+        connection.serve(MODEL)
+    pool.close()
+
+
+def build_submit(number: int) -> Submit:
+    return Submit(number, 0, 2, 4, 0, 3, 5, SegmentParameters(), Priority.NORMAL, None)
+
+
+def fail(ticket: Ticket) -> Ticket:
+    ticket.set_exception(EngineFailed("no"))
+    return ticket

@@ -31,8 +31,6 @@ _CODE_LENGTH_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14,
 _REPEAT_ZERO = 18
 _MIN_ZERO_REPEAT = 11
 _MAX_ZERO_REPEAT = 138
-# The longest token of _build_tokens(): a literal, a match and its extra bits.
-_MAX_TOKEN_BITS = 16
 _ADLER_MODULUS = 65521
 
 BitString = tuple[int, int]
@@ -91,15 +89,24 @@ def _compress(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> 
     tokens = _build_tokens()[np.arange(run_lengths.size) % 2, remainders]  # (runs, 2)
     header, end_of_block = _encode_block_header(), _end_of_block()
     # Between two tokens lie the longest matches of a run, two zero bits each.
-    token_ends = header[1] + np.cumsum(tokens[:, 1] + 2 * longest_matches)
-    token_starts = np.append(header[1], token_ends[:-1])
-    bits = np.zeros(int(token_ends[-1]) + _MAX_TOKEN_BITS, np.uint8)
-    bits[: header[1]] = _unpack_bits(header)
-    bits[token_ends[-1] : token_ends[-1] + end_of_block[1]] = _unpack_bits(end_of_block)
-    for place in range(_MAX_TOKEN_BITS):
-        bits[token_starts + place] |= ((tokens[:, 0] >> place) & 1).astype(np.uint8)
-    block = np.packbits(bits[: token_ends[-1] + end_of_block[1]], bitorder="little").tobytes()
-    return b"\x78\x01" + block + struct.pack(">I", _adler32(starts, ends, size))
+    places = header[1] + np.append(0, np.cumsum(tokens[:, 1] + 2 * longest_matches))
+    block = _write_bits(np.append(tokens[:, 0], end_of_block[0]), places, int(places[-1]) + end_of_block[1])
+    block |= np.frombuffer(header[0].to_bytes(block.size, "little"), np.uint8)
+    return b"\x78\x01" + block.tobytes() + struct.pack(">I", _adler32(starts, ends, size))
+
+
+def _write_bits(values: NDArray[np.int64], places: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """Return `size` bits as bytes, the lowest bit of each first: each value from its place on, 0 elsewhere.
+
+    Args:
+        values: of at most 16 bits, which do not overlap, so adding them to a byte is the same as setting their bits.
+    """
+    shifted, first_bytes = values << (places & 7), places >> 3
+    # A value of 16 bits touches three bytes.
+    block = sum(
+        np.bincount(first_bytes + byte, (shifted >> 8 * byte) & 255, minlength=(size >> 3) + 4) for byte in range(3)
+    )
+    return np.asarray(block)[: (size + 7) // 8].astype(np.uint8)
 
 
 def _adler32(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> int:
@@ -200,7 +207,3 @@ def _concatenate(parts: Sequence[BitString]) -> BitString:
         value |= part << width
         width += bits
     return value, width
-
-
-def _unpack_bits(bits: BitString) -> list[int]:
-    return [bits[0] >> place & 1 for place in range(bits[1])]

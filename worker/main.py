@@ -39,6 +39,7 @@ from worker.engine.loader import load_segmenter, select_device
 from worker.runtime.health_server import HealthServer
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.hosts import HostProcesses, build_host_command
+from worker.runtime.memory import return_free_memory
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.sizing import count_cores, count_hosts, count_pool_bytes
 from worker.runtime.watchdog import start_watchdog
@@ -212,6 +213,8 @@ def load(
             records=find_cache_folder(settings.model_cache),
         )
     scheduler = start_scheduler(settings, segmenter, metrics)
+    # Loading takes more memory than serving.
+    return_free_memory()
     load_seconds = round(time.monotonic() - start, 2)
     log.info("model_loaded", model=segmenter.model, device=segmenter.device, load_seconds=load_seconds)
     heartbeat.change(

@@ -102,6 +102,7 @@ class Series:
     size: (width, height) of the image.
     is_pinned: whether each host has a core of its own.
     is_scaled: whether the model allows to decode a JPEG at a fraction of its size.
+    threads: of each host.  With one thread no stage waits for another job, so its time is that of the processor.
     """
 
     size: tuple[int, int]
@@ -109,13 +110,15 @@ class Series:
     hosts: int
     is_pinned: bool = False
     is_scaled: bool = False
+    threads: int = THREADS
 
     @property
     def settings(self) -> dict[str, Any]:
         image = f"{self.size[0]}x{self.size[1]}"
         options = {"pinned": self.is_pinned, "scaled decoding": self.is_scaled}
         chosen = {name: "yes" for name, is_chosen in options.items() if is_chosen}
-        return {"image": image, "segments": SEGMENTS, "formats": self.formats, "hosts": self.hosts, **chosen}
+        counts = {"segments": SEGMENTS, "hosts": self.hosts, "threads": self.threads}
+        return {"image": image, "formats": self.formats, **counts, **chosen}
 
 
 def run(workload: Workload) -> Iterator[Measurement]:
@@ -124,6 +127,7 @@ def run(workload: Workload) -> Iterator[Measurement]:
         for formats in FORMATS:
             yield measure_series(Series(size, formats, 1), workload)
         yield measure_series(Series(size, "labels", 1, is_scaled=True), workload)
+        yield measure_series(Series(size, "labels, overlay, masks", 1, threads=1), workload)
     small = workload.host_sizes[0]
     for hosts in HOSTS[1:]:
         yield measure_series(Series(small, "labels", hosts), workload)
@@ -139,7 +143,7 @@ def measure_series(series: Series, workload: Workload) -> Measurement:
     with tempfile.TemporaryDirectory(prefix="maskmill-bench-") as folder:
         (Path(folder) / "image").write_bytes(jpeg(astronaut().resize(series.size, Image.Resampling.BICUBIC)))
         cores = tuple(range(count_cores())) if series.is_pinned else ()
-        task = HostTask(folder, FORMATS[series.formats], THREADS, workload.seconds / 2, cores)
+        task = HostTask(folder, FORMATS[series.formats], series.threads, workload.seconds / 2, cores)
         hosts = HostProcesses(
             series.hosts,
             [sys.executable, "-m", "tests.bench.host_process", task.to_json()],

@@ -105,3 +105,9 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
     if upright_transpose(image) in _SWAPS_SIDES and not isinstance(image, TiffImageFile):
         return image.height, image.width
     return image.size
+
+
+def fit_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Return a (width, height) of the same proportions whose longer side is at most `max_side`, and no side is 0."""
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

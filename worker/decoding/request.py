@@ -5,6 +5,8 @@ from typing import Any, Self
 
 from PIL.Image import Resampling
 
+from shared.images import fit_size
+
 Size = tuple[int, int]  # (width, height) in pixels
 
 
@@ -59,9 +61,3 @@ def output_sizes(request: ImageRequest, size: Size) -> tuple[Size, ...]:
     """Return the (width, height) of each output of an image whose upright size is `size`."""
     model_input = size if request.resize is None else request.resize[0]
     return (model_input,) if request.image_side is None else (model_input, fit_size(size, request.image_side))
-
-
-def fit_size(size: Size, max_side: int) -> Size:
-    """Return a size of the same proportions whose longer side is at most `max_side`."""
-    scale = min(1.0, max_side / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

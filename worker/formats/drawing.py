@@ -9,6 +9,7 @@ from PIL import Image as Images
 from PIL import ImageDraw, ImageFont
 from PIL.Image import Image
 
+from shared.images import fit_size
 from shared.jobs.result import Segment
 from worker.segmenter import LabelMap, Segmentation
 
@@ -44,7 +45,7 @@ def draw_overlay(image: Image, segmentation: Segmentation) -> NDArray[np.uint8]:
         image: upright RGB, the size of the label map.  The result has the same size, or is scaled down so that its
             longer side is MAX_OVERLAY_SIDE.
     """
-    size = _fit_size(image.size, MAX_OVERLAY_SIDE)
+    size = fit_size(image.size, MAX_OVERLAY_SIDE)
     pixels = np.asarray(image if size == image.size else image.resize(size, Images.Resampling.BOX))  # (h, w, 3)
     label_map = _resize_label_map(segmentation.label_map, size)  # (h, w)
     return _draw_labels(_draw_segments(pixels, _fold_ids(label_map)), _place_labels(segmentation, label_map))
@@ -69,11 +70,6 @@ def _fold_ids(label_map: LabelMap) -> NDArray[np.uint8]:
     if label_map.dtype == np.uint8:
         return label_map.astype(np.uint8, copy=False)
     return np.where(label_map == 0, 0, (label_map - 1) % 255 + 1).astype(np.uint8)
-
-
-def _fit_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    scale = min(1.0, max_side / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _resize_label_map(label_map: LabelMap, size: tuple[int, int]) -> LabelMap:
@@ -106,7 +102,7 @@ def _draw_segments(image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> ND
 def _place_labels(segmentation: Segmentation, label_map: LabelMap) -> list[_Label]:
     """Return a label for each of the largest segments, largest first, at the centre of its largest inscribed circle."""
     height, width = label_map.shape
-    small = _resize_label_map(label_map, _fit_size((width, height), _PLACEMENT_SIDE))
+    small = _resize_label_map(label_map, fit_size((width, height), _PLACEMENT_SIDE))
     scale = width / small.shape[1]
     palette = build_palette()
     largest = sorted(segmentation.segments, key=lambda segment: -segment.area)[:_MAX_LABELS]

@@ -8,6 +8,7 @@ from typing import Final
 from PIL import Image
 
 from shared.errors import MaskmillError
+from shared.images import fit_size
 from shared.jobs.parameters import SegmentParameters, Subtask
 from worker.engine.agreement.comparison import Agreement, compare_labels, compare_segmentations
 from worker.segmenter import MIN_DECODE_SCALE, Resize, Segmentation, Segmenter, prepare_image
@@ -37,7 +38,7 @@ def measure_forward(fast: Segmenter, exact: Segmenter) -> Agreement:
 
 def compare_on_photo(fast: Segmenter, exact: Segmenter, path: Path) -> Agreement:
     image = open_photo(path)
-    size = limit_size(image.size)
+    size = fit_size(image.size, MAX_MAP_SIDE)
     return compare_results(*(segment_photo(one, image, size) for one in (fast, exact)))
 
 
@@ -61,14 +62,8 @@ def compare_scaled_photos(segmenter: Segmenter, input_size: tuple[int, int]) -> 
     for path in list_photos():
         whole, scaled = open_photo(path), open_photo(path, input_size)
         if scaled.size != whole.size:
-            size = limit_size(whole.size)
+            size = fit_size(whole.size, MAX_MAP_SIDE)
             yield compare_results(*(segment_photo(segmenter, one, size) for one in (scaled, whole)))
-
-
-def limit_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return (width, height) with the same proportions and no side longer than MAX_MAP_SIDE."""
-    scale = min(1.0, MAX_MAP_SIDE / max(size))
-    return round(size[0] * scale), round(size[1] * scale)
 
 
 def open_photo(path: Path, input_size: tuple[int, int] | None = None) -> Image.Image:

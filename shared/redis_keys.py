@@ -43,6 +43,11 @@ def passed_over(model: str) -> str:
     return f"mm:passed_over:{model}"
 
 
+def claim(token: str) -> str:
+    """String: id of the job that a claim got, in case that its answer is lost."""
+    return f"mm:claim:{token}"
+
+
 def tenant_jobs(tenant: str) -> str:
     """Sorted set (by id, which sorts by time): the jobs in a tenant's list."""
     return f"mm:jobs:{tenant}"

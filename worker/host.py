@@ -119,15 +119,30 @@ def start_decoders(settings: WorkerSettings, allocator: SlabAllocator, stack: Ex
 def start_receiving(batches: RemoteBatches) -> None:
     """Receive the engine's replies on a thread; end this process once the engine has ended."""
 
+    engine_pid = os.getppid()
+
     def receive() -> None:
-        batches.receive()
-        log.warning("engine_lost")
+        try:
+            batches.receive()
+        except ChannelClosed:
+            log.warning("engine_lost")
+        except TimeoutError:
+            end_hung_engine(engine_pid)
+        except Exception:
+            log.exception("engine_lost")
         timer = threading.Timer(ENGINE_LOST_EXIT_SECONDS, os._exit, args=(ENGINE_LOST_EXIT_CODE,))
         timer.daemon = True
         timer.start()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=receive, name="engine-replies", daemon=True).start()
+
+
+def end_hung_engine(pid: int) -> None:
+    """Kill the engine process, unless it has ended: its own watchdog may be hung as well, and nothing else ends it."""
+    log.critical("engine_hung", pid=pid)
+    if os.getppid() == pid:
+        os.kill(pid, signal.SIGKILL)
 
 
 def serve(

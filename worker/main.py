@@ -103,7 +103,7 @@ def start_hosts(
 
     def report_ready(is_ready: bool) -> None:
         metrics.set_ready(is_ready)
-        if heartbeat.status.state is not WorkerState.DRAINING:
+        if heartbeat.status.state in (WorkerState.LOADING, WorkerState.READY):
             heartbeat.change(WorkerState.READY if is_ready else WorkerState.LOADING)
             log.info("worker_ready" if is_ready else "worker_not_ready", model=heartbeat.status.model)
 

@@ -5,9 +5,12 @@ clocks differ agree about leases.  No images and no masks here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import uuid4
 
 import structlog
 
@@ -104,6 +107,7 @@ class JobStore:
         self._redis = client
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
+        self._unanswered: deque[str] = deque()
         self._create = Script(client, "create", CreateOutcome)
         self._discard = Script(client, "discard", DiscardOutcome)
         self._claim = Script(client, "claim", ClaimOutcome)
@@ -186,15 +190,21 @@ class JobStore:
             priorities: which jobs may be claimed, highest priority first.
             message: the one that woke the worker, for its first claim; then None.
         """
-        outcome, values = self._claim(
-            {"leases": redis_keys.LEASES, "passed_over": redis_keys.passed_over(model)},
-            worker=worker,
-            lease_seconds=self._lease_seconds,
-            queues=[queue_name(model, priority) for priority in priorities],
-            bounds={queue_name(model, priority): most for priority, most in MAX_PASSED_OVER.items()},
-            source=message.queue if message else None,
-            message=message.substitute if message else None,
-        )
+        with self._use_token() as token:
+            outcome, values = self._claim(
+                {
+                    "leases": redis_keys.LEASES,
+                    "passed_over": redis_keys.passed_over(model),
+                    "claim": redis_keys.claim(token),
+                },
+                worker=worker,
+                token=token,
+                lease_seconds=self._lease_seconds,
+                queues=[queue_name(model, priority) for priority in priorities],
+                bounds={queue_name(model, priority): most for priority, most in MAX_PASSED_OVER.items()},
+                source=message.queue if message else None,
+                message=message.substitute if message else None,
+            )
         if outcome is ClaimOutcome.EMPTY:
             return outcome
         job_id, attempt, request = values
@@ -205,6 +215,19 @@ class JobStore:
             log.error("job_unreadable", job_id=job_id, reason=str(error))
             self.postpone(job_id, int(attempt), seconds=UNREADABLE_DELAY_SECONDS)
             return ClaimOutcome.UNREADABLE
+
+    @contextmanager
+    def _use_token(self) -> Iterator[str]:
+        """Yield the token of a claim: of an earlier one without an answer, which may have got a job, or a new one."""
+        try:
+            token = self._unanswered.pop()
+        except IndexError:
+            token = uuid4().hex
+        try:
+            yield token
+        except BaseException:
+            self._unanswered.append(token)
+            raise
 
     @translate_redis_errors
     def renew(self, job_id: str, attempt: int) -> bool:

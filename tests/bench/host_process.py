@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket
 from shared.storage.keys import inbox_key, result_key
 from tests.support.jobs import build_request
-from worker.batching.channel import Channel
+from worker.batching.channel import Channel, ChannelClosed
 from worker.batching.remote import RemoteBatches, wait_for_model
 from worker.host import create_pool, start_decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
@@ -92,7 +92,7 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
     decoders = start_decoders(settings, SlabAllocator(create_pool(settings, stack)), stack)
     model = wait_for_model(channel)
     batches = RemoteBatches(channel, SlabAllocator(pool), allocation_timeout_seconds=60)
-    threading.Thread(target=batches.receive, daemon=True).start()
+    threading.Thread(target=receive, args=[batches], daemon=True).start()
     memory = MemoryStore()
     bucket = Bucket(memory, memory)
     return AttemptRunner(
@@ -105,6 +105,11 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
         bucket=bucket,
         max_pixels=MAX_PIXELS,
     )
+
+
+def receive(batches: RemoteBatches) -> None:
+    with suppress(ChannelClosed):
+        batches.receive()
 
 
 def run_jobs(attempts: AttemptRunner, image: bytes, task: HostTask) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """The job store on a real Valkey: legal and illegal transitions of a job, in any order."""
 
+from __future__ import annotations
+
+import os
+import signal
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -10,15 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared import redis_keys
-from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
+from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable, UnknownJob
 from shared.jobs.model import Failure, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
-from shared.jobs.store import Claim, Created, DedupKey, Idempotency, JobStore
+from shared.jobs.store import Claim, Created, DedupKey, Idempotency, JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request, build_sync_request
 from tests.support.polling import wait_until
 from tests.support.worker import claim_job
+
+if TYPE_CHECKING:
+    from deploy.local.servers import ValkeyServer
 
 QUEUE = f"segment.{MODEL}.normal"
 
@@ -405,3 +412,26 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
     assert jobs.backlog(QUEUE) == jobs.running_count() == 0
     with redis.Redis.from_url(clean_redis) as client:
         client.flushall()
+
+
+def test_a_claim_without_an_answer_gets_the_same_job_when_it_is_repeated(
+    clean_redis: str, valkey: ValkeyServer
+) -> None:
+    jobs = open_job_store(connect(Settings(redis_url=clean_redis, redis_timeout_seconds=0.3)), Settings())
+    first, second = build_request(), build_request()
+    for request in (first, second):
+        jobs.create(request)
+    jobs.check()
+
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            jobs.claim(first.model, worker="w")
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+
+    wait_until(lambda: jobs.running_count() == 1)
+    claims = [jobs.claim(first.model, worker="w") for _ in range(2)]
+    assert [claim.request.id for claim in claims] == [first.id, second.id]
+    assert [claim.attempt for claim in claims] == [1, 1]
+    assert jobs.claim(first.model, worker="w") is ClaimOutcome.EMPTY

@@ -138,15 +138,21 @@ class RemoteBatches:
         return pending.ticket
 
     def receive(self) -> None:
-        """Complete tickets until the engine process has ended or is hung; then fail the others, and return."""
-        with suppress(ChannelClosed, TimeoutError):
+        """Complete tickets for as long as the engine process lives; then fail the others with ModelNotReady.
+
+        Raises:
+            ChannelClosed: the engine has ended.
+            TimeoutError: it is hung.
+        """
+        try:
             while True:
                 self._handle(self._channel.receive(timeout_seconds=self._silence_timeout_seconds))
-        with self._lock:
-            self._is_closed = True
-            lost, self._pending = list(self._pending.values()), {}
-        for pending in lost:
-            self._fail_as_lost(pending)
+        finally:
+            with self._lock:
+                self._is_closed = True
+                lost, self._pending = list(self._pending.values()), {}
+            for pending in lost:
+                self._fail_as_lost(pending)
 
     def _handle(self, message: Message) -> None:
         match message:

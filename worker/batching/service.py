@@ -66,20 +66,20 @@ class HostConnection:
         Raises:
             TimeoutError: the host is hung.
         """
-        # Replies are sent on a thread of their own: the device thread must not wait for a host that does not receive.
-        replying = threading.Thread(target=self._reply, name="host-replies", daemon=True)
-        replying.start()
-        with ExitStack() as stack:
+        with ExitStack() as stack, suppress(ChannelClosed):
             stack.callback(self._channel.close)
+            self._channel.send(model)
+            # Replies are sent on a thread of their own: neither this one nor that of the device may wait for a host that
+            # does not receive.
+            replying = threading.Thread(target=self._reply, name="host-replies", daemon=True)
+            replying.start()
             stack.callback(replying.join)
             stack.callback(self._done.put, None)
             stack.callback(self._withdraw)
             # First: a reply to a host that does not receive would block.
             stack.callback(self._channel.shut_down)
-            with suppress(ChannelClosed):
-                self._channel.send(model)
-                while True:
-                    self._receive()
+            while True:
+                self._receive()
 
     def _receive(self) -> None:
         match self._channel.receive(timeout_seconds=self._timeout_seconds):
@@ -145,8 +145,16 @@ class HostConnection:
                 if outcome is None:
                     return
                 self._tickets.pop(outcome[0].id, None)
-                self._channel.send(self._build_reply(*outcome))
+                self._channel.send(self._build_any_reply(*outcome))
                 del outcome  # it holds a label map
+
+    def _build_any_reply(self, request: Submit, ticket: Ticket) -> Segmented | Failed:
+        """Return a reply, also if the result cannot be sent: without one the host would wait for ever."""
+        try:
+            return self._build_reply(request, ticket)
+        except Exception:
+            log.exception("result_not_sent")
+            return Failed(request.id, EngineFailed.code, "The result of the model could not be sent")
 
     def _build_reply(self, request: Submit, ticket: Ticket) -> Segmented | Failed:
         if ticket.cancelled():

@@ -17,7 +17,7 @@ import structlog
 
 from shared.errors import DecodersBusy
 from worker.decoding.messages import Reader, send
-from worker.decoding.template import ANSWER, COMMAND, FORK, NOT_A_CHILD, STATUS
+from worker.decoding.template import ANSWER, COMMAND, FORK, NO_PROCESS, NOT_A_CHILD, STATUS
 from worker.slabs import SlabPool
 
 log = structlog.get_logger()
@@ -128,16 +128,24 @@ class TemplateProcess:
         Raises:
             DecodersBusy: no process could be started, or stop() was called.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            pid = self._command(FORK, 0, theirs)
-        if pid is None:
-            ours.close()
-            raise DecodersBusy("The worker could start no process to decode the image")
-        return DecoderProcess(ours, pid)
+        pid: int | None = None
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            ours, theirs = socket.socketpair()
+            stack.callback(ours.close)
+            with theirs:
+                pid = self._command(FORK, 0, theirs)
+            if pid is not None and pid != NO_PROCESS:
+                stack.pop_all()
+                return DecoderProcess(ours, pid)
+        raise DecodersBusy("The worker could start no process to decode the image")
 
     def find_status(self, pid: int) -> int | None:
         """Return the wait status of a decoder, which is killed unless it has ended; None if it is unknown."""
+        with contextlib.suppress(OSError):
+            return self._find_status(pid)
+        return None
+
+    def _find_status(self, pid: int) -> int | None:
         status = self._command(STATUS, pid)
         return None if status == NOT_A_CHILD else status
 
@@ -166,18 +174,24 @@ class TemplateProcess:
         return int(ANSWER.unpack(answer)[0]) if len(answer) == ANSWER.size else None
 
     def _start(self) -> None:
+        """Start the template.
+
+        Raises:
+            OSError: the system has no process for it now.
+        """
         ours, theirs = socket.socketpair()
         ours.settimeout(_IO_TIMEOUT_SECONDS)
-        pool = self._pool
-        arguments = [str(number) for number in (theirs.fileno(), pool.fd, pool.size_bytes)]
-        with theirs:
+        arguments = [str(number) for number in (theirs.fileno(), self._pool.fd, self._pool.size_bytes)]
+        with contextlib.ExitStack() as stack, theirs:
+            stack.callback(ours.close)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "worker.decoding.template", *arguments],
-                pass_fds=[theirs.fileno(), pool.fd],
+                pass_fds=[theirs.fileno(), self._pool.fd],
                 stdin=subprocess.DEVNULL,
                 cwd=_ROOT,
                 env=build_environment(os.environ),
             )
+            stack.pop_all()
         self._connection = ours
 
     def _end(self) -> None:

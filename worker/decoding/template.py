@@ -23,6 +23,7 @@ from worker.slabs import SlabPool
 COMMAND = struct.Struct("<ci")  # what to do, and the decoder's process id
 ANSWER = struct.Struct("<i")
 FORK, STATUS = b"f", b"s"
+NO_PROCESS = -1
 NOT_A_CHILD = 1 << 30  # no status of a process is as large
 # Its images are less urgent than what host and engine do with those that are decoded.
 _NICENESS = 5
@@ -56,7 +57,11 @@ class Template:
 
     def _fork(self, connection: socket.socket) -> int:
         template = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # a limit of processes or of memory: the decoders that run go on
+            connection.close()
+            return NO_PROCESS
         if not pid:
             try:
                 self._decode(connection, template)

@@ -52,6 +52,7 @@ class InputDeletion:
             self._closed.wait(self._interval_seconds)
             self._added.clear()
             self._delete_pending()
+        self._delete_pending()
 
     def _delete_pending(self) -> None:
         while keys := self._take():

@@ -97,9 +97,11 @@ class Slots:
         self._notify = notify
 
     def close(self) -> None:
-        """Give out no slot any more; the jobs that run keep theirs until they are done."""
-        with self._lock:
-            self._is_closed = True
+        """Give out no slot any more; the jobs that run keep theirs until they are done.
+
+        Takes no lock: a signal handler calls it, on a thread that may hold the lock.
+        """
+        self._is_closed = True
 
     @contextmanager
     def occupy(self) -> Iterator[Slot | None]:

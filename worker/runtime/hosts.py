@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,12 +54,19 @@ class HostProcess:
 
     @classmethod
     def start(cls, number: int, command: Sequence[str], pool_bytes: int) -> "HostProcess":
-        """Start `command` with the descriptors of a channel and a pool appended to its arguments."""
+        """Start `command` with the descriptors of a channel and a pool appended to its arguments.
+
+        Raises:
+            OSError: the system has no process or no memory for it now.
+        """
         channel, theirs = open_channel()
-        pool = SlabPool.create(pool_bytes)
-        with theirs:
+        with ExitStack() as stack, theirs:
+            stack.callback(channel.close)
+            pool = SlabPool.create(pool_bytes)
+            stack.callback(pool.close)
             arguments = [str(number), str(theirs.fileno()), str(pool.fd), str(pool.size_bytes)]
             process = subprocess.Popen([*command, *arguments], pass_fds=(theirs.fileno(), pool.fd))
+            stack.pop_all()
         return cls(number, process, channel, pool)
 
     def end(self) -> int:
@@ -99,9 +107,10 @@ class HostProcesses:
         self._report_ready = report_ready
         self._report_failing = report_failing
         self._count = count
-        self._lock = threading.Lock()  # guards the next three
-        self._hosts: dict[int, HostProcess] = {}
+        self._reporting = threading.Lock()  # guards the next one
         self._ready: set[int] = set()
+        self._lock = threading.Lock()  # guards the next two
+        self._hosts: dict[int, HostProcess] = {}
         self._draining = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -156,7 +165,8 @@ class HostProcesses:
         consecutive_exits = 0
         while True:
             started_at = time.monotonic()
-            self._serve_one(self._hosts[number], model, batches, preparing)
+            if host := self._hosts.get(number):
+                self._serve_one(host, model, batches, preparing)
             if self._draining.is_set():
                 return
             was_healthy = time.monotonic() - started_at >= MIN_HEALTHY_SECONDS
@@ -165,8 +175,7 @@ class HostProcesses:
                 self._report_failing()
                 return
             self._draining.wait(min(INITIAL_BACKOFF_SECONDS * 2 ** (consecutive_exits - 1), MAX_BACKOFF_SECONDS))
-            if not self._restart(number):
-                return
+            self._restart(number)
 
     def _serve_one(self, host: HostProcess, model: ModelLoaded, batches: Batches, preparing: Executor | None) -> None:
         connection = HostConnection(
@@ -189,13 +198,16 @@ class HostProcesses:
         if not self._draining.is_set():
             log.error("host_ended", host=host.number, exit_code=code)
 
-    def _restart(self, number: int) -> bool:
-        """Start a host again; False if the worker drains."""
+    def _restart(self, number: int) -> None:
+        """Start a host again, unless the worker drains; one that cannot be started counts as one that has ended."""
         with self._lock:
+            self._hosts.pop(number, None)
             if self._draining.is_set():
-                return False
-            self._hosts[number] = self._start(number)
-            return True
+                return
+            try:
+                self._hosts[number] = self._start(number)
+            except OSError as error:
+                log.error("host_not_started", host=number, reason=str(error))
 
     def _handle(self, number: int, message: Message) -> None:
         match message:
@@ -207,12 +219,12 @@ class HostProcesses:
                 self._change_ready(number, is_ready)
 
     def _change_ready(self, number: int, is_ready: bool) -> None:
-        with self._lock:
+        # Reported within a lock of its own, so that reports of two hosts keep their order.
+        with self._reporting:
             was_any_ready = bool(self._ready)
             (self._ready.add if is_ready else self._ready.discard)(number)
-            is_any_ready = bool(self._ready)
-        if is_any_ready != was_any_ready:
-            self._report_ready(is_any_ready)
+            if bool(self._ready) != was_any_ready:
+                self._report_ready(bool(self._ready))
 
 
 def build_host_command(worker_id: str) -> list[str]:

@@ -19,11 +19,12 @@ def follow_celery(report_ready: Callable[[bool], object], *, drain_seconds: floa
         log.info("host_ready")
 
     def start_draining(**_: Any) -> None:
-        report_ready(False)
-        log.info("host_draining", timeout_seconds=drain_seconds)
+        # First: a hung engine does not receive the report.
         timer = threading.Timer(drain_seconds, _abandon)
         timer.daemon = True
         timer.start()
+        log.info("host_draining", timeout_seconds=drain_seconds)
+        report_ready(False)
 
     signals.worker_ready.connect(start_serving, weak=False)
     signals.worker_shutting_down.connect(start_draining, weak=False)

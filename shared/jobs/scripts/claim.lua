@@ -1,7 +1,8 @@
 -- Choose a job of a model, and claim it for a worker, with an attempt number and a lease.
 -- The first job of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
--- Keys:    leases, passed_over
--- In:      worker, lease_seconds,
+-- A worker that got no answer calls it with the same token again, and gets the job that was claimed for it.
+-- Keys:    leases, passed_over, claim
+-- In:      worker, lease_seconds, token: of this claim,
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
 --          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
 -- Out:     claimed, id, attempt, request (JSON) | deadline_exceeded, the same: claimed to be expired | empty
@@ -56,12 +57,28 @@ local function settle_messages(taken)
   trim_messages(taken)
 end
 
-local job = take_next()
-settle_messages(job and job.queue)
+local function find_claimed()
+  local id = redis.call('GET', key.claim)
+  if not id then return nil end
+  local job = redis.call('HMGET', job_key(id), 'state', 'token', 'attempt', 'deadline_at', 'request')
+  if job[1] ~= 'running' or job[2] ~= arg.token then return nil end
+  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5]}
+end
+
+local function claim_next()
+  local job = take_next()
+  settle_messages(job and job.queue)
+  if not job then return nil end
+  count_passed_over(job.queue)
+  redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
+    'worker', arg.worker, 'started_at', time, 'token', arg.token)
+  redis.call('SET', key.claim, job.id, 'PX', math.ceil(2000 * arg.lease_seconds))
+  return job
+end
+
+local job = find_claimed()
+if job then settle_messages(nil) else job = claim_next() end
 if not job then return {'empty'} end
-count_passed_over(job.queue)
-redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
-  'worker', arg.worker, 'started_at', time)
 redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
 return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, job.request}

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +99,11 @@ def build_pixels(value: int) -> NDArray[np.uint8]:
     return pixels
 
 
+def receive(batches: RemoteBatches) -> None:
+    with suppress(ChannelClosed):
+        batches.receive()
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     segmenter = SummingSegmenter()
@@ -113,7 +119,7 @@ def pair() -> Iterator[Pair]:
     assert wait_for_model(channel) == MODEL
     allocator = SlabAllocator(pool)
     batches = RemoteBatches(channel, allocator, allocation_timeout_seconds=0.2)
-    receiving = threading.Thread(target=batches.receive)
+    receiving = threading.Thread(target=receive, args=[batches])
     receiving.start()
     yield Pair(segmenter, scheduler, engine, channel, allocator, batches, messages)
     segmenter.gate.set()
@@ -306,11 +312,31 @@ def test_tickets_fail_as_retryable_when_the_engine_is_silent() -> None:
         ModelImage(build_pixels(1), 3, 5, SegmentParameters()), priority=Priority.NORMAL, deadline=None
     )
 
-    batches.receive()
+    with pytest.raises(TimeoutError):
+        batches.receive()
 
     with pytest.raises(ModelNotReady):
         ticket.result(TIMEOUT_SECONDS)
     assert allocator.allocated_bytes == 0
+    for one in (engine, host, pool):
+        one.close()
+
+
+def test_tickets_fail_as_retryable_when_a_reply_cannot_be_handled() -> None:
+    engine, theirs = open_channel()
+    pool = SlabPool.create(POOL_BYTES)
+    host, allocator = Channel.from_fd(theirs.detach()), SlabAllocator(pool)
+    batches = RemoteBatches(host, allocator, allocation_timeout_seconds=1)
+    ticket = batches.submit(
+        ModelImage(build_pixels(1), 3, 5, SegmentParameters()), priority=Priority.NORMAL, deadline=None
+    )
+    engine.send(Failed(10**6, EngineFailed.code, "of an image that was never submitted"))
+
+    with pytest.raises(KeyError):
+        batches.receive()
+
+    with pytest.raises(ModelNotReady):
+        ticket.result(TIMEOUT_SECONDS)
     for one in (engine, host, pool):
         one.close()
 

@@ -146,3 +146,13 @@ def test_slots_are_exact_among_threads() -> None:
 
 def test_a_small_worker_has_two_slots_for_interactive_jobs_and_a_large_one_a_quarter_more() -> None:
     assert [interactive_slot_count(regular) for regular in (1, 8, 32)] == [2, 2, 8]
+
+
+def test_a_signal_handler_may_close_the_slots_while_its_thread_holds_their_lock() -> None:
+    slots = Slots(1, 0)
+
+    with slots._lock:
+        slots.close()
+
+    with slots.occupy() as slot:
+        assert slot is None

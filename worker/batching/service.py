@@ -69,8 +69,8 @@ class HostConnection:
         with ExitStack() as stack, suppress(ChannelClosed):
             stack.callback(self._channel.close)
             self._channel.send(model)
-            # Replies are sent on a thread of their own: neither this one nor that of the device may wait for a host that
-            # does not receive.
+            # Replies are sent on a thread of their own: neither this one nor the device's may wait for a host that does
+            # not receive.
             replying = threading.Thread(target=self._reply, name="host-replies", daemon=True)
             replying.start()
             stack.callback(replying.join)

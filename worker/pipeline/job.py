@@ -109,6 +109,7 @@ class JobRunner:
         except DeadlineExceeded:
             self.completer.expire(request, attempt=attempt)
         except Unavailable as error:
+            lease.lose()  # so that it is not renewed any more
             self.completer.release(request, attempt, error)
         except MaskmillError as error:
             self.completer.complete(failed_result(request, error, attempt=attempt))

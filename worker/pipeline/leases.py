@@ -100,7 +100,8 @@ class LeaseKeeper:
             with self._lock:
                 held = list(self._leases)
             for lease in held:
-                self._renew(lease)
+                if lease.is_held:
+                    self._renew(lease)
 
     def _renew(self, lease: Lease) -> None:
         try:

@@ -301,6 +301,14 @@ def test_an_image_whose_decoder_is_always_killed_is_lost(decoders: Decoders) -> 
         killer.join()
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and is no zombie, which its new parent has not collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_template_that_is_killed_is_replaced_and_its_images_decoded(fresh_decoders: Decoders) -> None:
     data = build_slow_jpeg(side=4000, scans=60)
     template = fresh_decoders.template_pid or 0
@@ -314,7 +322,7 @@ def test_a_template_that_is_killed_is_replaced_and_its_images_decoded(fresh_deco
             image.result(60).release()
 
     assert fresh_decoders.template_pid != template
-    assert not any(Path(f"/proc/{pid}").exists() for pid in orphans)
+    wait_until(lambda: not any(is_running(pid) for pid in orphans))
 
 
 def test_no_process_is_left_after_stop(allocator: SlabAllocator) -> None:

@@ -118,7 +118,6 @@ def start_decoders(settings: WorkerSettings, allocator: SlabAllocator, stack: Ex
 
 def start_receiving(batches: RemoteBatches) -> None:
     """Receive the engine's replies on a thread; end this process once the engine has ended."""
-
     engine_pid = os.getppid()
 
     def receive() -> None:

@@ -52,13 +52,20 @@ class Channel:
             ChannelClosed: the other side has ended.
         """
         try:
-            if not self._connection.poll(timeout_seconds):
+            if not self._has_message(timeout_seconds):
                 raise TimeoutError
             return decode(self._connection.recv_bytes())
         except TimeoutError:
             raise
         except (OSError, EOFError) as error:
             raise ChannelClosed from error
+
+    def _has_message(self, timeout_seconds: float | None) -> bool:
+        if timeout_seconds is None:
+            return self._connection.poll(None)
+        # In two halves: when all processes of a worker were paused, the first is over at once, and the other side gets
+        # the second to report.
+        return any(self._connection.poll(timeout_seconds / 2) for _ in range(2))
 
     def shut_down(self) -> None:
         """End the conversation: receive() raises ChannelClosed, here and on the other side."""

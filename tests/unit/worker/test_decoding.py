@@ -36,10 +36,10 @@ from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_ima
 from tests.support.polling import wait_until
 from worker.decoding.admission import MemoryBudget
 from worker.decoding.decoded_image import DecodedImage
-from worker.decoding.decoders import DecodeLimits, Decoders
+from worker.decoding.decoders import DecodeLimits, Decoders, check_plan
 from worker.decoding.estimate import estimate_bytes
 from worker.decoding.pixels import decode
-from worker.decoding.request import ImageRequest
+from worker.decoding.request import ImageRequest, Plan
 from worker.formats.drawing import MAX_OVERLAY_SIDE
 from worker.slabs import SlabAllocator, SlabPool
 
@@ -344,8 +344,8 @@ HOST = """
 import sys
 from pathlib import Path
 from PIL.Image import Resampling
-from worker.decoding.decoders import DecodeLimits, Decoders
-from worker.decoding.request import ImageRequest
+from worker.decoding.decoders import DecodeLimits, Decoders, check_plan
+from worker.decoding.request import ImageRequest, Plan
 from worker.slabs import SlabAllocator, SlabPool
 
 decoders = Decoders(SlabAllocator(SlabPool.create(64 << 20)), DecodeLimits())
@@ -410,3 +410,35 @@ def test_the_default_budget_has_room_for_a_jpeg_of_128_megapixels(options: dict[
         needed = estimate_bytes(file, b"", size=file.size, outputs=outputs)
 
     assert needed + 40_000_000 < MemoryBudget(DecodeLimits().max_bytes).max_image_bytes
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan((100, 50), ((384, 384),), 1),  # an output is missing
+        Plan((100, 50), ((384, 384), (10_000, 10_000)), 1),
+        Plan((0, 50), ((384, 384), (1, 50)), 1),
+        Plan((MAX_PIXELS, 2), ((384, 384), (2048, 1)), 1),
+    ],
+)
+def test_a_decoder_gets_no_memory_for_sizes_that_were_not_asked_for(plan: Plan) -> None:
+    with pytest.raises(NotAnImage):
+        check_plan(plan, REQUEST)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_processes_that_decode_have_no_credentials(
+    allocator: SlabAllocator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MASKMILL_STORAGE_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hidden")
+    decoders = Decoders(allocator, LIMITS)
+    decoders.start()
+    decoders.decode(FILES["JPEG-RGB"], REQUEST).release()
+
+    template = decoders.template_pid or 0
+    environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in (template, *find_children(template))]
+    decoders.stop()
+
+    assert all(b"PATH=" in environment for environment in environments)
+    assert not any(b"hidden" in environment for environment in environments)

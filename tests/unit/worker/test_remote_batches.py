@@ -51,6 +51,7 @@ class SummingSegmenter:
     resize: Resize | None = MODEL.resize
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    segmented: list[int] = field(default_factory=list)
 
     def prepare(self, image: ModelImage) -> Prepared:
         if image.parameters.subtask is Subtask.SEMANTIC:
@@ -64,6 +65,7 @@ class SummingSegmenter:
 
     def _segment_one(self, prepared: Prepared) -> Segmentation | MaskmillError:
         total = int(prepared.pixels.sum())
+        self.segmented.append(total)
         if total == 0:
             return EngineFailed("nothing to see")
         dtype = np.uint16 if total > 255 else np.uint8
@@ -178,18 +180,23 @@ def test_the_times_on_the_device_cross(pair: Pair) -> None:
 
 
 def test_a_canceled_image_leaves_the_queue_and_its_memory_is_freed(pair: Pair) -> None:
-    on_device = pair.submit()
+    on_device = pair.submit(build_pixels(1))
     assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
-    waiting = pair.submit()
+    waiting = pair.submit(build_pixels(2))
     wait_until(lambda: pair.scheduler.queue_length == 1)
+    two_images = pair.allocator.allocated_bytes
 
     assert waiting.cancel()
-    pair.segmenter.gate.set()
 
+    # While the device is still busy with the other image.
+    wait_until(lambda: pair.allocator.allocated_bytes < two_images)
+    pair.segmenter.gate.set()
     on_device.result(TIMEOUT_SECONDS)
     with pytest.raises(CancelledError):
         waiting.result(TIMEOUT_SECONDS)
-    wait_until(lambda: pair.allocator.allocated_bytes == 0)
+    last = pair.submit(build_pixels(3))
+    last.result(TIMEOUT_SECONDS)
+    assert pair.segmenter.segmented == [1, 3]
 
 
 def test_the_memory_of_a_canceled_image_on_the_device_stays_until_the_engine_replies(pair: Pair) -> None:

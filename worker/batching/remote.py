@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -194,6 +195,16 @@ class RemoteBatches:
         # receive() fails the tickets when the engine has ended.
         with suppress(ChannelClosed):
             self._channel.send(message)
+
+
+class JobObserver(Protocol):
+    """Receives the outcome of each attempt; implemented by worker/runtime/metrics.py, and below for a host."""
+
+    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
+        """An attempt completed its job."""
+
+    def job_dropped(self, reason: str) -> None:
+        """An attempt had no effect."""
 
 
 class RemoteObserver:

@@ -1,4 +1,4 @@
-"""The work of one attempt: fetch, decode, prepare, segment, render, store.  No Celery here, and no torch."""
+"""The work of one attempt: fetch, decode, segment, render, store.  No Celery here, and no torch."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,31 +1,21 @@
 """The end of an attempt: complete the job, or release it for another attempt."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from shared.errors import DeadlineExceeded, ModelNotReady, Unavailable
 from shared.jobs.completion import InputDeleter, complete_in_store, complete_job
-from shared.jobs.model import Failure, JobRequest, JobState, Priority
+from shared.jobs.model import Failure, JobRequest, JobState
 from shared.jobs.result import JobResult, failed_result
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
+from worker.batching.remote import JobObserver
 
 log = structlog.get_logger()
 
 # A job whose worker found a store unavailable is not claimed again before this time.
 RETRY_DELAY_SECONDS = 2.0
-
-
-class JobObserver(Protocol):
-    """Receives the outcome of each attempt; implemented by worker/runtime/metrics.py."""
-
-    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None:
-        """An attempt completed its job."""
-
-    def job_dropped(self, reason: str) -> None:
-        """An attempt had no effect."""
 
 
 @dataclass(frozen=True, slots=True)

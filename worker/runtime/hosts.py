@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
-from shared.jobs.model import JobState, Priority
 from worker.batching.channel import Channel, open_channel
 from worker.batching.local import Batches
 from worker.batching.messages import JobCompleted, JobDropped, Message, ModelLoaded, ReadinessChanged
+from worker.batching.remote import JobObserver
 from worker.batching.service import HostConnection
 from worker.slabs import SlabPool
 
@@ -33,14 +32,6 @@ MIN_HEALTHY_SECONDS = 30.0
 MAX_CONSECUTIVE_EXITS = 6
 # For a host that has been killed, or whose channel has closed because it ends.
 EXIT_SECONDS = 5.0
-
-
-class JobObserver(Protocol):
-    """Receives what happens to jobs in the hosts; implemented by worker/runtime/metrics.py."""
-
-    def job_completed(self, priority: Priority, state: JobState, code: str, timings_ms: dict[str, float]) -> None: ...
-
-    def job_dropped(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 3
 
 
 class WorkerMetrics:
-    """Fills worker.pipeline.job.Observer and worker.batching.scheduler.BatchObserver."""
+    """Fills worker.batching.remote.JobObserver and worker.batching.scheduler.BatchObserver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ended = Counter(

@@ -18,7 +18,7 @@ from shared.errors import DecoderLost, ImageTooCostly, NotAnImage, build_error
 from worker.decoding.admission import MemoryBudget
 from worker.decoding.decoded_image import DecodedImage, Raster, allocate_outputs
 from worker.decoding.processes import DecoderProcess, TemplateProcess, describe_status
-from worker.decoding.request import ImageRequest, Plan, output_sizes
+from worker.decoding.request import ImageRequest, Plan
 from worker.decoding.watch import DecodeWatch
 from worker.slabs import SlabAllocator
 
@@ -122,8 +122,7 @@ class Decoders:
         limits = self._limits
         with self._lend() as decoder:
             question = {"request": request.encode(), "cpu_seconds": limits.max_seconds}
-            plan = Plan.decode(self._ask(decoder, question, data, watch))
-            check_plan(plan, request)
+            plan = Plan.decode(self._ask(decoder, question, data, watch), request)
             decoder.is_worn |= plan.memory_bytes > _WORN_BYTES
             if not self._budget.is_small(plan.memory_bytes):
                 watch.report()
@@ -208,14 +207,3 @@ class Decoders:
         if number == signal.SIGPROF:
             return ImageTooCostly(f"Decoding the image took more than {cpu_seconds:.3g} seconds of CPU time")
         return _DecoderEnded(number)
-
-
-def check_plan(plan: Plan, request: ImageRequest) -> None:
-    """Make sure that a decoder, which has read the file of a stranger, asks for what was requested of it.
-
-    Raises:
-        NotAnImage: it does not.
-    """
-    width, height = plan.size
-    if not 0 < width * height <= request.max_pixels or plan.outputs != output_sizes(request, plan.size):
-        raise NotAnImage("The image is damaged: its decoder gave a size that cannot be")

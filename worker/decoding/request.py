@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from PIL.Image import Resampling
 
+from shared.errors import NotAnImage
 from shared.images import fit_size
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -52,9 +53,18 @@ class Plan:
         return asdict(self)
 
     @classmethod
-    def decode(cls, fields: dict[str, Any]) -> Self:
+    def decode(cls, fields: dict[str, Any], request: ImageRequest) -> Self:
+        """Read the answer of a decoder, which has read the file of a stranger and is not trusted.
+
+        Raises:
+            NotAnImage: the sizes are not those of any answer to the request.
+        """
         (width, height), outputs = fields["size"], fields["outputs"]
-        return cls((int(width), int(height)), tuple((int(w), int(h)) for w, h in outputs), int(fields["memory_bytes"]))
+        size = int(width), int(height)
+        plan = cls(size, tuple((int(w), int(h)) for w, h in outputs), int(fields["memory_bytes"]))
+        if not 0 < size[0] * size[1] <= request.max_pixels or plan.outputs != output_sizes(request, size):
+            raise NotAnImage("The image is damaged: its decoder gave a size that cannot be")
+        return plan
 
 
 def output_sizes(request: ImageRequest, size: Size) -> tuple[Size, ...]:

@@ -36,7 +36,7 @@ from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_ima
 from tests.support.polling import wait_until
 from worker.decoding.admission import MemoryBudget
 from worker.decoding.decoded_image import DecodedImage
-from worker.decoding.decoders import DecodeLimits, Decoders, check_plan
+from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.decoding.estimate import estimate_bytes
 from worker.decoding.pixels import decode
 from worker.decoding.request import ImageRequest, Plan
@@ -344,7 +344,7 @@ HOST = """
 import sys
 from pathlib import Path
 from PIL.Image import Resampling
-from worker.decoding.decoders import DecodeLimits, Decoders, check_plan
+from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.decoding.request import ImageRequest, Plan
 from worker.slabs import SlabAllocator, SlabPool
 
@@ -423,7 +423,7 @@ def test_the_default_budget_has_room_for_a_jpeg_of_128_megapixels(options: dict[
 )
 def test_a_decoder_gets_no_memory_for_sizes_that_were_not_asked_for(plan: Plan) -> None:
     with pytest.raises(NotAnImage):
-        check_plan(plan, REQUEST)
+        Plan.decode(plan.encode(), REQUEST)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

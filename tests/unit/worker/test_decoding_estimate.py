@@ -92,7 +92,7 @@ def ask(decoder: DecoderProcess, question: dict[str, Any], data: bytes = b"") ->
 
 def decode(decoder: DecoderProcess, allocator: SlabAllocator, data: bytes, request: ImageRequest) -> int:
     """Decode an image and return the estimate."""
-    plan = Plan.decode(ask(decoder, {"request": request.encode()}, data))
+    plan = Plan.decode(ask(decoder, {"request": request.encode()}, data), request)
     with allocator.lend(3 * 64 * 64, timeout_seconds=0) as slab:
         ask(decoder, {"slabs": [(slab.offset, slab.nbytes)], "max_bytes": 2 * plan.memory_bytes})
     return plan.memory_bytes

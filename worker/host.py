@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -43,6 +43,7 @@ from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
 from worker.runtime.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from worker.runtime.sizing import count_host_threads, count_pool_bytes
+from worker.runtime.watchdog import HOST_SIGNAL
 from worker.settings import WorkerSettings
 from worker.slabs import SlabAllocator, SlabPool
 
@@ -141,7 +142,9 @@ def end_hung_engine(pid: int) -> None:
     """Kill the engine process, unless it has ended: its own watchdog may be hung as well, and nothing else ends it."""
     log.critical("engine_hung", pid=pid)
     if os.getppid() == pid:
-        os.kill(pid, signal.SIGKILL)
+        for number in (HOST_SIGNAL, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def serve(

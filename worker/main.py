@@ -42,7 +42,7 @@ from worker.runtime.hosts import HostProcesses, build_host_command
 from worker.runtime.memory import return_free_memory
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.sizing import count_cores, count_hosts, count_pool_bytes
-from worker.runtime.watchdog import start_watchdog
+from worker.runtime.watchdog import end_on_host_signal, start_watchdog
 from worker.segmenter import Segmenter
 from worker.settings import WorkerSettings
 
@@ -60,6 +60,7 @@ def main() -> int:
     """Run a worker until SIGTERM; the exit code tells whether it ended in order."""
     # First, because only the memory of a process without other threads can be kept whole.
     keep_freed_memory()
+    end_on_host_signal()
     settings = read_settings(WorkerSettings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     configure_logging(settings, process="worker", worker=worker_id)

@@ -1,6 +1,8 @@
-"""The watchdog of an engine process: ends it when its device hangs or is lost."""
+"""The watchdog of an engine process: ends it when its device hangs or is lost, or when its hosts say that it hangs."""
 
+import ctypes
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +18,22 @@ from worker.runtime.memory import return_free_memory
 log = structlog.get_logger()
 
 DEVICE_LOST_EXIT_CODE = 70
+# From a host, when this process hangs.
+HOST_SIGNAL = signal.SIGUSR2
 WATCH_INTERVAL_SECONDS = 1.0
 # So that the heartbeat with the reason reaches Redis.
 REPORT_SECONDS = 1.0
+
+
+def end_on_host_signal() -> None:
+    """Let HOST_SIGNAL end this process even if its interpreter hangs: the handler is _exit() of the C library.
+
+    In a container the engine may be process 1, which the kernel protects from SIGKILL of its descendants, but not from
+    a signal that it handles.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(HOST_SIGNAL, ctypes.cast(libc._exit, ctypes.c_void_p))
 
 
 def start_watchdog(scheduler: BatchScheduler, heartbeat: Heartbeat) -> None:

@@ -5,7 +5,6 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from functools import partial
-from http import HTTPStatus
 
 import structlog
 from flask import Response, g, jsonify, request
@@ -16,7 +15,6 @@ from api import errors
 from api.gateway import Gateway
 from api.http import cors
 from api.http.compression import compress
-from api.http.request_body import drain_request_body
 from api.metrics import GatewayMetrics
 from api.routes import health, jobs, models, results
 from api.routes import huggingface as inference
@@ -98,8 +96,6 @@ def begin_request() -> None:
 def finish_request(response: Response) -> Response:
     """Add the request id, compress the body, and schedule the record of the request."""
     response.headers["X-Request-ID"] = g.request_id
-    if response.status_code >= HTTPStatus.BAD_REQUEST:
-        drain_request_body()
     compress(response)
     # Metrics and the log line are recorded after the response is sent, when the request context is gone.
     response.call_on_close(partial(record_request, _build_record(response), get_gateway().metrics))
@@ -108,10 +104,9 @@ def finish_request(response: Response) -> Response:
 
 def record_request(record: RequestRecord, metrics: GatewayMetrics) -> None:
     """Count and log a request whose response has been sent."""
-    metrics.requests.labels(record.route, record.method, record.status).inc()
-    metrics.request_seconds.labels(record.route).observe(record.ms / 1000)
-    if record.error_type:
-        metrics.refusals.labels(record.error_type).inc()
+    metrics.count_request(
+        record.route, record.method, record.status, seconds=record.ms / 1000, error_type=record.error_type
+    )
     terms = asdict(record)
     write = log.debug if terms.pop("is_routine") else log.info
     write("request_answered", **terms)

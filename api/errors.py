@@ -20,6 +20,7 @@ log = structlog.get_logger()
 STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.ClientError: HTTPStatus.BAD_REQUEST,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooCostly: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
@@ -34,6 +35,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.UploadsFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.MaskmillError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

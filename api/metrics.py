@@ -9,10 +9,15 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from api.server.options import DropReason
 from shared.errors import Unavailable
 from shared.jobs.model import Priority
 from shared.jobs.store import JobStore
 from shared.worker_registry import WorkerRegistry
+
+# A client can invent methods, and each value of a label is kept for ever.
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+OTHER_METHOD = "other"
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -34,6 +39,24 @@ class GatewayMetrics:
         )
         self.submitted = Counter("maskmill_jobs_submitted", "Jobs submitted.", ["priority"], registry=self._own)
         self.refusals = Counter("maskmill_refusals", "Errors answered, by error_type.", ["code"], registry=self._own)
+        self._dropped = Counter(
+            "maskmill_connections_dropped",
+            "Connections closed before their clients were done.",
+            ["reason"],
+            registry=self._own,
+        )
+
+    def count_request(self, route: str, method: str, status: int, *, seconds: float, error_type: str | None) -> None:
+        """Count a request that was answered."""
+        known_method = method if method in KNOWN_METHODS else OTHER_METHOD
+        self.requests.labels(route, known_method, status).inc()
+        self.request_seconds.labels(route).observe(seconds)
+        if error_type:
+            self.refusals.labels(error_type).inc()
+
+    def count_drop(self, reason: DropReason) -> None:
+        """Count a connection that the server dropped."""
+        self._dropped.labels(reason.value).inc()
 
     def exposition(self, fleet: Collector) -> bytes:
         """Return all metrics in the text format of Prometheus."""

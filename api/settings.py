@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from api.server.peers import Network, parse_networks
 from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.store import UNBOUNDED
 from shared.settings import Settings
@@ -61,6 +62,60 @@ class ApiSettings(Settings):
     ready_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         1.0, description="How long `/readyz` waits for Redis and the object store."
     )
+
+    header_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="How long a client may take to send the head of a request before 408."
+    )
+    transfer_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        20.0,
+        description="How long an upload, or a response that the client reads, may stand still in all before it is "
+        "dropped; it gains time with its bytes.",
+    )
+    min_transfer_bytes_per_second: Annotated[float, Field(gt=0)] = Field(
+        16_384.0, description="A transfer that keeps this rate may take as long as it needs."
+    )
+    keep_alive_seconds: Annotated[float, Field(gt=0)] = Field(
+        20.0,
+        description="How long a connection may be idle between requests; a proxy in front must close its own earlier.",
+    )
+    linger_seconds: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="How long an answered client may take to close, or to send more of a body that was refused."
+    )
+    max_buffered_bytes: Annotated[int, Field(gt=0)] = Field(
+        128 * 1024 * 1024,
+        description="Bytes of request bodies that one gateway process holds, and as many of responses that clients "
+        "have not read; an upload over it gets 429. Of the uploads under way one peer may have half.",
+    )
+    max_connections: Annotated[int, Field(gt=0)] = Field(
+        10_000,
+        description="Connections of one gateway process, or fewer if its limit of open files is lower; over it the "
+        "oldest without a complete request is dropped.",
+    )
+    max_connections_per_peer: Annotated[int, Field(gt=0)] = Field(
+        1000,
+        description="Connections without a complete request that one address, or one IPv6 /64, may have to a gateway "
+        "process; over it its oldest is dropped.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies in front, by commas: they are exempt from the bounds of a peer, "
+        "and the client's address is read from their `X-Forwarded-For`.",
+    )
+    metrics_bind: str = Field(
+        "127.0.0.1:9464",
+        description="Where the gateway serves `/metrics`, and health, without a token: `host:port`, `unix:/path`, or "
+        "empty for nowhere. The default is skipped if another process has it.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        return parse_networks(self.trusted_proxies)
 
     @field_validator("default_formats")
     @classmethod

@@ -6,34 +6,40 @@ a fork.
 
 import logging
 import os
+import resource
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from api.http.authentication import build_authenticator
-from api.http.gunicorn_worker import JsonWorker
+from api.http.authentication import Authenticator, build_authenticator
+from api.server.options import HttpService, ServerLimits
+from api.server.peers import PeerPolicy
+from api.server.transfer import MinimumRate
+from api.server.worker import LoopWorker
 from api.settings import ApiSettings
-from shared.errors import LayoutMismatch, Unavailable
+from shared.errors import LayoutMismatch, MaskmillError, Unauthorized, Unavailable
 from shared.layout import check_redis_layout
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import read_settings
 
-if TYPE_CHECKING:
-    from flask_openapi3.openapi import OpenAPI
-
 log = structlog.get_logger()
 
 GRACEFUL_TIMEOUT_SECONDS = 10
+# More connections than this need more processes.
+MAX_OPEN_FILES = 65_536
+RESERVED_FILES = 256
+BACKLOG = 2048
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -43,35 +49,49 @@ def main() -> int:
     try:
         build_authenticator(settings)
         check_layout(settings)
-        listener = listen(settings.bind)
+        listener = listen(settings.bind, name="MASKMILL_BIND")
+        configure_logging(settings, process="gateway")
+        internal_listener = listen_for_operators(settings)
     except (ValueError, OSError, LayoutMismatch) as error:
         raise SystemExit(f"The gateway cannot start: {error}") from None
-    configure_logging(settings, process="gateway")
+    raise_file_limit()
     with metrics_folder(settings):
-        Gateway(settings, listener.detach()).run()
+        GatewayApplication(settings, listener, internal_listener).run()
     return 0
 
 
-class Gateway(BaseApplication):  # type: ignore[misc]
+class GatewayApplication(BaseApplication):  # type: ignore[misc]
     """Gunicorn with these settings alone; its own files, arguments and environment are not read."""
 
-    def __init__(self, settings: ApiSettings, listener: int) -> None:
-        """`listener` is the file descriptor of a bound socket."""
+    def __init__(
+        self, settings: ApiSettings, listener: socket.socket, internal_listener: socket.socket | None = None
+    ) -> None:
+        """Take bound sockets; the second, if there is one, is for health and metrics."""
         self._settings = settings
-        self._listener = listener
+        self.internal_address = internal_listener.getsockname() if internal_listener else None
+        self._sockets = [one.detach() for one in (listener, internal_listener) if one]
         super().__init__()
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        return build_limits(self._settings)
+
+    @property
+    def peers(self) -> PeerPolicy:
+        return PeerPolicy(self._settings.trusted_networks)
 
     def load_config(self) -> None:
         options: dict[str, Any] = {
-            "bind": f"fd://{self._listener}",
+            "bind": [f"fd://{number}" for number in self._sockets],
             "workers": self._settings.processes,
-            "worker_class": JsonWorker,
+            "worker_class": LoopWorker,
             "threads": self._settings.threads,
-            "worker_connections": 4 * self._settings.threads,
             "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
-            "keepalive": 75,
             # Applies to the main thread; the duration of a request is limited by other settings.
             "timeout": 60,
+            # These may set the scheme of a request.
+            "forwarded_allow_ips": self._settings.trusted_proxies,
+            "sendfile": False,
             "proc_name": "maskmill-gateway",
             "logger_class": StructuredLogger,
             "control_socket_disable": True,
@@ -80,8 +100,8 @@ class Gateway(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> "OpenAPI":
-        return build_app(self._settings)
+    def load(self) -> HttpService:
+        return build_service(self._settings)
 
 
 class StructuredLogger(Logger):  # type: ignore[misc]
@@ -94,13 +114,53 @@ class StructuredLogger(Logger):  # type: ignore[misc]
         self.access_log.disabled = True
 
 
-def build_app(settings: ApiSettings) -> "OpenAPI":
-    """Return the app of one process."""
+def build_service(settings: ApiSettings) -> HttpService:
+    """Return what one process serves."""
     # Imported here, because prometheus-client chooses at import between single-process and multiprocess mode.
     from api.app import create_app
     from api.composition import build_gateway, connect_stores
+    from api.operations import create_operations_app
 
-    return create_app(settings, build_gateway(settings, connect_stores(settings)))
+    gateway = build_gateway(settings, connect_stores(settings))
+    return HttpService(
+        app=create_app(settings, gateway),
+        operations=create_operations_app(gateway),
+        refuse=partial(refuse_unauthorized, gateway.authenticator),
+        count_drop=gateway.metrics.count_drop,
+    )
+
+
+def refuse_unauthorized(authenticator: Authenticator, authorization: str | None) -> MaskmillError | None:
+    """Return the error of a request without a valid token, whose body is not worth to be read."""
+    try:
+        authenticator.authenticate(authorization)
+    except Unauthorized as error:
+        return error
+    return None
+
+
+def build_limits(settings: ApiSettings) -> ServerLimits:
+    """Return the limits of one process; its connections are bounded by its limit of open files, too."""
+    # Requests use connections to the stores.
+    max_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES - 2 * settings.threads
+    return ServerLimits(
+        header_seconds=settings.header_timeout_seconds,
+        transfer=MinimumRate(settings.transfer_timeout_seconds, settings.min_transfer_bytes_per_second),
+        keep_alive_seconds=settings.keep_alive_seconds,
+        linger_seconds=settings.linger_seconds,
+        max_body_bytes=settings.max_upload_bytes,
+        max_buffered_bytes=settings.max_buffered_bytes,
+        max_connections=max(settings.threads, min(settings.max_connections, max_open_files)),
+        max_connections_per_peer=settings.max_connections_per_peer,
+    )
+
+
+def raise_file_limit() -> None:
+    """Raise this process's limit of open files as far as the system allows, and no further than is of use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_layout(settings: ApiSettings) -> None:
@@ -113,8 +173,31 @@ def check_layout(settings: ApiSettings) -> None:
         check_redis_layout(client)
 
 
-def listen(bind: str) -> socket.socket:
-    """Return a socket that is bound to `host:port` or `unix:/path`; a fork inherits it.
+def listen_for_operators(settings: ApiSettings) -> socket.socket | None:
+    """Return a socket for health and metrics, or None if there is to be none.
+
+    The default address may be in use by another gateway of this machine; one that was configured must be free.
+
+    Raises:
+        ValueError: the setting is no address.
+        OSError: the configured address is in use.
+    """
+    if not settings.metrics_bind:
+        return None
+    try:
+        return listen(settings.metrics_bind, name="MASKMILL_METRICS_BIND")
+    except OSError as error:
+        if "metrics_bind" in settings.model_fields_set:
+            raise
+        log.warning("metrics_unavailable", reason=str(error), setting="MASKMILL_METRICS_BIND")
+        return None
+
+
+def listen(bind: str, *, name: str) -> socket.socket:
+    """Return a socket that listens on `host:port` or `unix:/path`; a fork inherits it.
+
+    Args:
+        name: of the setting, for the error.
 
     Raises:
         ValueError: it is neither.
@@ -124,12 +207,14 @@ def listen(bind: str) -> socket.socket:
         return _listen_at_path(Path(bind.removeprefix("unix:")))
     host, _, port = bind.rpartition(":")
     if not host or not port.isdecimal():
-        raise ValueError(f"MASKMILL_BIND: {bind} is neither host:port nor unix:/path")
+        raise ValueError(f"{name}: {bind} is neither host:port nor unix:/path")
     host = host.strip("[]")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, int(port)))
+        # Two processes can bind the same address until one of them listens.
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
         raise OSError(f"{bind} cannot be listened on: {getattr(error, 'strerror', error)}") from error
@@ -141,6 +226,7 @@ def _listen_at_path(path: Path) -> socket.socket:
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
+    listener.listen(BACKLOG)
     return listener
 
 

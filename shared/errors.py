@@ -7,6 +7,7 @@
     - NotAnImage           the bytes are not an image of a supported format
     - TruncatedImage       the image file stops before its end
     - BodyTooLarge         the body has more bytes than the service accepts
+    - RequestTimeout       the client sent the request too slowly
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
     - UnknownParameter     a parameter that does not exist
@@ -23,6 +24,7 @@
     - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
     - QueueFull            admission control rejected the job
+    - UploadsFull          the gateway holds as many bytes of uploads as it may
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
@@ -84,6 +86,10 @@ class TruncatedImage(ClientError):
 
 class BodyTooLarge(ClientError):
     code = "body_too_large"
+
+
+class RequestTimeout(ClientError):
+    code = "request_timeout"
 
 
 class ImageTooLarge(ClientError):
@@ -181,6 +187,15 @@ class QueueFull(Unavailable):
             "RateLimit": f'"queue";r=0;t={seconds}',
             "RateLimit-Policy": f'"fixed window";"queue";q={self.limit};w={seconds}',
         }
+
+
+class UploadsFull(Unavailable):
+    code = "uploads_full"
+
+    def __init__(
+        self, message: str = "This service holds as many uploads as it may; send the request again shortly."
+    ) -> None:
+        super().__init__(message)
 
 
 class StoreUnavailable(Unavailable):

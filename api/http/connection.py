@@ -1,33 +1,17 @@
-"""The client's connection: read timeouts, and whether the client has closed it.
+"""Whether the client has closed its connection.
 
-Gunicorn passes the socket in `gunicorn.socket`.  Flask's test client has none: its reads never time out and it never
-disconnects.
+The server passes the socket in `gunicorn.socket`, and reads nothing from it while the request runs.  Flask's test
+client has none: it never disconnects.
 """
 
 import select
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from flask import request
 
 # Linux reports a closed peer as POLLRDHUP, even behind unread bytes; elsewhere is_client_connected() decides.
 _CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
-
-
-@contextmanager
-def read_timeout(seconds: float) -> Iterator[None]:
-    """Limit each read from the client; one that receives nothing for so long raises TimeoutError."""
-    connection = _client_socket()
-    if connection is None:
-        yield
-        return
-    connection.settimeout(seconds)
-    try:
-        yield
-    finally:
-        connection.settimeout(None)
 
 
 def is_client_connected() -> bool:

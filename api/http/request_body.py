@@ -1,52 +1,55 @@
-"""Reading the bytes of a request's body; what they mean is in api/http/bodies.py."""
+"""The bytes of a request's body, which the server has received already; their meaning is in api/http/bodies.py."""
 
-import time
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 
 from flask import request
-from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
-from api.http.connection import read_timeout
-from shared.errors import BodyTooLarge, UnreadableBody
+from api.server.budget import Reservation
+from api.server.options import REFUSAL_KEY, RESERVATION_KEY
+from shared.errors import BodyTooLarge, MaskmillError, UnreadableBody
 
-# An upload that sends no byte for this long releases its thread.
-READ_TIMEOUT_SECONDS = 30.0
-MAX_DRAIN_BYTES = 256 * 1024 * 1024
-MAX_DRAIN_SECONDS = 2.0
-_CHUNK_BYTES = 1 << 16
+# Parsing JSON with base64 takes several times the memory of the body.  It holds the GIL, so that two at once take no
+# less time than one after the other.
+LARGE_BODY_BYTES = 1024 * 1024
+_parsing_large_body = threading.Lock()
 
 
 def read_request_body() -> bytes:
-    """Read the whole body as it was sent.  The request's form must not have been accessed before.
+    """Return the whole body as it was sent; it can be read once.
 
     Raises:
         BodyTooLarge: it is larger than MAX_CONTENT_LENGTH.
         UnreadableBody: the client stopped sending before its end, or its chunked encoding is broken.
+        RequestTimeout: the client sent it too slowly.
+        UploadsFull: the gateway holds as many uploads as it may.
+        Unauthorized: the request has no valid token.
     """
-    with read_timeout(READ_TIMEOUT_SECONDS):
-        try:
-            sent = request.get_data(cache=False)
-        except ParseException as error:
-            raise UnreadableBody("The request body does not hold together as chunks.") from error
-    promised, limit = request.content_length, request.max_content_length
-    if promised is None and limit is not None and len(sent) >= limit:
-        # Werkzeug cuts a body of unknown length at the limit without an error, so one that fills it is too large.
+    refusal: MaskmillError | None = request.environ.get(REFUSAL_KEY)
+    if refusal is not None:
+        raise refusal
+    stream = request.environ["wsgi.input"]
+    # The stream gives its buffer away without a copy, and closing it leaves that to the caller alone.
+    body: bytes = stream.getvalue() if isinstance(stream, BytesIO) else stream.read()
+    stream.close()
+    if request.max_content_length is not None and len(body) > request.max_content_length:
         raise BodyTooLarge("The request body is larger than this service takes.")
-    if promised is not None and len(sent) < promised:
-        raise UnreadableBody(f"The request body was cut short: {len(sent)} of {promised} bytes came.")
-    return sent
+    if request.content_length is not None and len(body) < request.content_length:
+        raise UnreadableBody(f"The request body was cut short: {len(body)} of {request.content_length} bytes came.")
+    return body
 
 
-def drain_request_body() -> None:
-    """Read and discard the rest of the body, within limits.
+@contextmanager
+def parse_in_turn(nbytes: int) -> Iterator[None]:
+    """Let only one thread at a time parse a large body."""
+    with _parsing_large_body if nbytes > LARGE_BODY_BYTES else nullcontext():
+        yield
 
-    A client whose connection is reset while it is still sending never reads the response.
-    """
-    deadline = time.monotonic() + MAX_DRAIN_SECONDS
-    remaining = MAX_DRAIN_BYTES
-    with read_timeout(MAX_DRAIN_SECONDS), suppress(OSError, EOFError, ParseException):
-        while remaining > 0 and time.monotonic() < deadline:
-            discarded = len(request.environ["wsgi.input"].read(_CHUNK_BYTES))
-            if not discarded:
-                return
-            remaining -= discarded
+
+def keep_reserved(nbytes: int) -> None:
+    """Give back what the request has reserved in the budget of bytes beyond `nbytes`: the rest is not held any more."""
+    reservation: Reservation | None = request.environ.get(RESERVATION_KEY)
+    if reservation is not None:
+        reservation.shrink(nbytes)

@@ -1,11 +1,10 @@
-"""Liveness, readiness and metrics of the gateway.  No token is required."""
+"""Liveness and readiness of the gateway.  No token is required."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http import HTTPStatus
 
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.gateway import HealthChecks
 from api.routes.context import get_gateway
@@ -31,13 +30,6 @@ def ready() -> Response:
     response = jsonify(status="ok" if is_ready else "unavailable", checks=verdicts, models=models)
     response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
     return response
-
-
-@bp.get("/metrics")
-def metrics() -> Response:
-    """Expose the metrics of all processes of this gateway, and of the workers as Redis knows them."""
-    gateway = get_gateway()
-    return Response(gateway.metrics.exposition(gateway.fleet), content_type=CONTENT_TYPE_LATEST)
 
 
 def run_checks(health: HealthChecks) -> dict[str, str]:

@@ -30,7 +30,7 @@ _ARRAY = {
     "description": "The segments, in the order of the reference pipeline.",
     "content": {"application/json": {"schema": {"type": "array", "items": HfSegmentView.model_json_schema()}}},
 }
-_RESPONSES = {200: _ARRAY, **failures(404, 413, 422, 429, 500, 504)}
+_RESPONSES = {200: _ARRAY, **failures(404, 408, 413, 422, 429, 500, 504)}
 
 
 @bp.post("/", responses=_RESPONSES, openapi_extensions={"requestBody": IMAGE_BODY, "parameters": QUERY_PARAMETERS})

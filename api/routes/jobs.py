@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api.http.bodies import parse_body
 from api.http.openapi import IMAGE_BODY, QUERY_PARAMETERS, SECURITY, failures
 from api.http.parameters import parse_formats, parse_parameters
-from api.http.request_body import read_request_body
+from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
@@ -31,7 +31,7 @@ _IDEMPOTENCY_KEY = {
 
 @bp.post(
     "",
-    responses={202: JobView, **failures(413, 404, 422, 429)},
+    responses={202: JobView, **failures(404, 408, 413, 422, 429)},
     openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [*QUERY_PARAMETERS, _IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
@@ -79,7 +79,12 @@ def build_accepted(job: Job) -> Response:
 
 def read_submission(*, model: str | None = None) -> Submission:
     """Read the body and the query; a model in the path overrides one in the body."""
-    parsed = parse_body(read_request_body(), request.content_type or "", request.args)
+    body = read_request_body()
+    with parse_in_turn(len(body)):
+        parsed = parse_body(body, request.content_type or "", request.args)
+    # A body of JSON is larger than the image in it, and must be freed before the caller waits.
+    del body
+    keep_reserved(len(parsed.image))
     return Submission(
         parsed.image, parse_parameters(parsed.parameters), model or parsed.model, parse_formats(parsed.formats)
     )

@@ -53,20 +53,21 @@ class InternalPorts:
 
     valkey: int
     probe: int
+    metrics: int
     objects: ObjectPorts
 
     @classmethod
     def allocate(cls) -> Self:
         """Return ports that are free now."""
-        valkey, probe, *objects = free_ports(2 + len(ObjectPorts.__dataclass_fields__))
-        return cls(valkey, probe, ObjectPorts(*objects))
+        valkey, probe, metrics, *objects = free_ports(3 + len(ObjectPorts.__dataclass_fields__))
+        return cls(valkey, probe, metrics, ObjectPorts(*objects))
 
     @classmethod
     def load_or_create(cls, file: Path) -> Self:
         """Return the ports in the file, or new ones, written to it, if it is missing or damaged or a port is taken."""
         try:
             wire = json.loads(file.read_text())
-            ports = cls(wire["valkey"], wire["probe"], ObjectPorts(**wire["objects"]))
+            ports = cls(wire["valkey"], wire["probe"], wire["metrics"], ObjectPorts(**wire["objects"]))
         except (OSError, ValueError, KeyError, TypeError):
             ports = cls.allocate()
         if not ports.are_free():
@@ -76,10 +77,10 @@ class InternalPorts:
 
     @property
     def all(self) -> list[int]:
-        return [self.valkey, self.probe, *astuple(self.objects)]
+        return [self.valkey, self.probe, self.metrics, *astuple(self.objects)]
 
     def are_free(self) -> bool:
-        return is_free(self.valkey) and is_free(self.probe) and self.objects.are_free()
+        return all(map(is_free, (self.valkey, self.probe, self.metrics))) and self.objects.are_free()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,11 @@ class Stack:
         # Counters of processes of an earlier run would be added to those of the new ones.
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir()
-        return {"MASKMILL_BIND": f"{LOOPBACK}:{self.port}", "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+        return {
+            "MASKMILL_BIND": f"{LOOPBACK}:{self.port}",
+            "MASKMILL_METRICS_BIND": f"{LOOPBACK}:{self.ports.metrics}",
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        }
 
     def _log_file(self, name: str) -> Path:
         log = self.data / "logs" / f"{name}.log"

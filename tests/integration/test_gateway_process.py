@@ -25,6 +25,7 @@ from tests.support.polling import wait_until
 
 TOKEN = "s3cret-t0ken"
 MAX_BYTES = 20_000
+OPERATORS_PATHS = ("/metrics", "/healthz", "/readyz")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class Response:
 class GatewayProcess(Process):
     """`python -m api.wsgi` on a free port."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
-        (self.port,) = free_ports(1)
+    def __init__(self, folder: Path, env: Mapping[str, str], *, has_metrics_port: bool = True) -> None:
+        self.port, self.metrics_port = free_ports(2)
         bind = {"MASKMILL_BIND": f"{LOOPBACK}:{self.port}"}
+        if has_metrics_port:
+            bind["MASKMILL_METRICS_BIND"] = f"{LOOPBACK}:{self.metrics_port}"
         super().__init__(
             "The gateway", [sys.executable, "-m", "api.wsgi"], log=folder / "gateway.log", env={**env, **bind}
         )
@@ -54,8 +57,8 @@ class GatewayProcess(Process):
         except OSError:
             return False
 
-    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=20)
+    def request(self, method: str, path: str, body: Any = None, *, port: int | None = None, **headers: str) -> Response:
+        connection = http.client.HTTPConnection(LOOPBACK, port or self.port, timeout=20)
         all_headers = {
             "Authorization": f"Bearer {TOKEN}",
             **{name.replace("_", "-"): value for name, value in headers.items()},
@@ -114,6 +117,8 @@ def test_an_image_becomes_a_queued_job(gateway: GatewayProcess) -> None:
         ({"MASKMILL_SYNC_DEADLINE_SECONDS": "300"}, "MASKMILL_SYNC_DEADLINE_SECONDS"),
         ({"MASKMILL_BIND": "0.0.0.0:8000", "MASKMILL_TOKENS": ""}, "MASKMILL_TOKENS"),
         ({"MASKMILL_BIND": "here"}, "MASKMILL_BIND"),
+        ({"MASKMILL_METRICS_BIND": "here"}, "MASKMILL_METRICS_BIND"),
+        ({"MASKMILL_TRUSTED_PROXIES": "10.1/8"}, "MASKMILL_TRUSTED_PROXIES"),
         ({"MASKMILL_BIND": "127.0.0.1:99999"}, "127.0.0.1:99999"),
         ({"MASKMILL_TOKENS_FILE": "/nowhere"}, "MASKMILL_TOKENS_FILE"),
     ],
@@ -132,6 +137,37 @@ def test_a_port_in_use_is_reported_in_one_line(gateway: GatewayProcess, env: dic
 
     assert process.returncode == 1
     assert re.fullmatch(rf"The gateway cannot start: .*:{gateway.port} .*in use\n", process.stderr)
+
+
+def test_a_port_for_metrics_in_use_is_reported_if_it_was_chosen(gateway: GatewayProcess, env: dict[str, str]) -> None:
+    process = run_gateway(
+        env, MASKMILL_BIND=f"{LOOPBACK}:0", MASKMILL_METRICS_BIND=f"{LOOPBACK}:{gateway.metrics_port}"
+    )
+
+    assert process.returncode == 1
+    assert f":{gateway.metrics_port} cannot be listened on" in process.stderr
+
+
+def test_the_default_port_for_metrics_may_be_in_use(
+    tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]
+) -> None:
+    gateways = [
+        GatewayProcess(tmp_path_factory.mktemp("two"), {**env, "MASKMILL_PROCESSES": "1"}, has_metrics_port=False)
+        for _ in range(2)
+    ]
+
+    with gateways[0], gateways[1]:
+        for gateway in gateways:
+            gateway.wait_ready()
+
+        wait_until(lambda: any(gateway.events("metrics_unavailable") for gateway in gateways))
+
+
+def test_metrics_and_health_are_on_their_own_port(gateway: GatewayProcess) -> None:
+    assert gateway.request("GET", "/metrics").status == 404
+    statuses = {path: gateway.request("GET", path, port=gateway.metrics_port).status for path in OPERATORS_PATHS}
+    assert statuses == dict.fromkeys(OPERATORS_PATHS, 200)
+    assert gateway.request("GET", "/v1/jobs", port=gateway.metrics_port).status == 404
 
 
 def test_a_token_is_never_log_lines(gateway: GatewayProcess) -> None:
@@ -154,7 +190,7 @@ def test_a_request_is_logged_in_one_line_with_its_id(gateway: GatewayProcess) ->
     assert line["tenant"] == "shop"
 
 
-@pytest.mark.parametrize("size", [MAX_BYTES, MAX_BYTES + 1, 50 * MAX_BYTES])
+@pytest.mark.parametrize("size", [MAX_BYTES + 1, 50 * MAX_BYTES])
 def test_a_chunked_body_over_the_limit_is_rejected_and_not_cut(gateway: GatewayProcess, size: int) -> None:
     response = gateway.request("POST", "/v1/jobs", iter([png(), b"\0" * (size - len(png()))]))
 
@@ -170,6 +206,12 @@ def test_the_error_for_a_large_body_reaches_the_client(
     response = gateway.request("POST", path, bytes(30_000_000), Authorization=f"Bearer {token}")
 
     assert response.status == status
+
+
+def test_a_chunked_body_that_fills_the_limit_is_accepted(gateway: GatewayProcess) -> None:
+    response = gateway.request("POST", "/v1/jobs", iter([png(), b"\0" * (MAX_BYTES - len(png()))]))
+
+    assert response.status == 202
 
 
 def test_a_chunked_body_is_accepted(gateway: GatewayProcess) -> None:
@@ -228,6 +270,6 @@ def log_lines(gateway: GatewayProcess, event: str, request_id: str) -> list[dict
 
 
 def count_requests(gateway: GatewayProcess, route: str) -> float:
-    lines = gateway.request("GET", "/metrics").body.decode().splitlines()
+    lines = gateway.request("GET", "/metrics", port=gateway.metrics_port).body.decode().splitlines()
     samples = [line for line in lines if line.startswith("maskmill_requests_total{") and f'"{route}"' in line]
     return sum(float(sample.split()[-1]) for sample in samples)

@@ -405,9 +405,28 @@ def test_a_request_without_a_token_is_a_401(gateway_with_tokens: GatewayUnderTes
     assert {response.headers["WWW-Authenticate"] for response in responses} == {"Bearer"}
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
 def test_public_routes_need_no_token(gateway_with_tokens: GatewayUnderTest, path: str) -> None:
     assert gateway_with_tokens.client.get(path).status_code == 200
+
+
+def test_metrics_are_on_the_port_for_operators_only(gateway_with_tokens: GatewayUnderTest) -> None:
+    assert gateway_with_tokens.client.get("/metrics").status_code == 404
+    statuses = {gateway_with_tokens.operators_client.get(path).status_code for path in ("/metrics", "/healthz")}
+    assert statuses == {200}
+
+
+def test_invented_methods_do_not_add_metrics(clean_redis: str, storage_env: dict[str, str]) -> None:
+    gateway = open_gateway(clean_redis, storage_env)
+    gateway.client.open("/v1/jobs", method="INVENTED").close()
+    before = len(gateway.operators_client.get("/metrics").text.splitlines())
+
+    for number in range(50):
+        gateway.client.open("/v1/jobs", method=f"GET{number}").close()
+
+    lines = gateway.operators_client.get("/metrics").text.splitlines()
+    assert any('method="other"' in line for line in lines)
+    assert len(lines) == before
 
 
 def test_a_job_is_invisible_to_other_tenants(gateway_with_tokens: GatewayUnderTest) -> None:
@@ -453,7 +472,7 @@ def test_metrics_count_requests_and_the_backlog(clean_redis: str, storage_env: d
     submit(gateway).close()
     gateway.client.get("/v1/jobs/unknown").close()
 
-    lines = gateway.client.get("/metrics").text.splitlines()
+    lines = gateway.operators_client.get("/metrics").text.splitlines()
 
     assert 'maskmill_requests_total{method="POST",route="/v1/jobs",status="202"} 1.0' in lines
     assert 'maskmill_jobs_submitted_total{priority="normal"} 1.0' in lines

@@ -198,7 +198,7 @@ def test_healthz_does_not_depend_on_redis(gateway: GatewayUnderTest, own_valkey:
 def test_metrics_report_a_dead_redis(gateway: GatewayUnderTest, own_valkey: ValkeyServer) -> None:
     own_valkey.kill()
 
-    assert "maskmill_store_up 0.0" in gateway.client.get("/metrics").text.splitlines()
+    assert "maskmill_store_up 0.0" in gateway.operators_client.get("/metrics").text.splitlines()
 
 
 class HookedBucket(Bucket):

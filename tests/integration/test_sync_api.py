@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -235,4 +236,4 @@ def test_an_invalid_request_is_rejected_with_a_message(gateway: GatewayUnderTest
 def copy_with_own_client(gateway: GatewayUnderTest) -> GatewayUnderTest:
     """Return the same gateway with a new client, because Flask's test client is not thread-safe."""
     client = gateway.client.application.test_client()
-    return GatewayUnderTest(client, gateway.stores, gateway.settings)
+    return replace(gateway, client=client)

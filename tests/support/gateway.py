@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.composition import Stores, build_gateway, connect_stores
+from api.operations import create_operations_app
 from api.settings import ApiSettings
 from shared import redis_keys
 from shared.redis_client import connect
@@ -20,9 +21,10 @@ from tests.support.worker import InProcessWorker, build_worker
 
 @dataclass(frozen=True)
 class GatewayUnderTest:
-    """A gateway, a client that sends it requests, and its connections."""
+    """A gateway, a client that sends it requests, one of its port for operators, and its connections."""
 
     client: FlaskClient
+    operators_client: FlaskClient
     stores: Stores
     settings: ApiSettings
 
@@ -36,8 +38,9 @@ def open_gateway(redis_url: str, storage_env: Mapping[str, str], **settings: Any
 
 def open_gateway_with_stores(settings: ApiSettings, stores: Stores) -> GatewayUnderTest:
     """Return a gateway over connections that exist already."""
-    client = create_app(settings, build_gateway(settings, stores)).test_client()
-    return GatewayUnderTest(client, stores, settings)
+    gateway = build_gateway(settings, stores)
+    client, operators_client = create_app(settings, gateway).test_client(), create_operations_app(gateway).test_client()
+    return GatewayUnderTest(client, operators_client, stores, settings)
 
 
 def open_shared_gateway(redis_url: str, storage_env: Mapping[str, str]) -> GatewayUnderTest:

@@ -1,0 +1,138 @@
+"""One client's connection: its phase, its deadline, and its non-blocking socket."""
+
+import math
+import socket
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from api.server.body import BodyReceiver
+from api.server.budget import Reservation
+
+NEVER = math.inf
+_MAX_PIECES = 64
+
+
+class Phase(StrEnum):
+    """What a connection is waiting for.
+
+    IDLE: the first byte of a further request.  HEAD, BODY: the rest of them.  RUNNING: the app.
+    WRITING: the client, to read the response.  LINGERING: the client, to close.
+    """
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    RUNNING = "running"
+    WRITING = "writing"
+    LINGERING = "lingering"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """A listening socket; `is_internal`: it serves health and metrics."""
+
+    socket: Any
+    address: Any
+    is_internal: bool
+
+
+class Connection:
+    """Belongs to the loop's thread, except while it is RUNNING: then to the thread of its request."""
+
+    __slots__ = (
+        "address", "body", "deadline", "discarded_bytes", "head_reservation", "keeps_alive", "linger_until",
+        "listener", "number", "peer", "phase", "received", "request", "searched", "socket", "unsent",
+        "watched_events",
+    )  # fmt: skip
+
+    def __init__(self, client: socket.socket, address: Any, peer: str | None, listener: Listener) -> None:
+        self.socket = client
+        self.address = address
+        self.peer = peer
+        self.listener = listener
+        self.phase = Phase.HEAD
+        self.deadline = NEVER
+        self.received = bytearray()
+        self.searched = 0
+        self.request: Any = None
+        self.number = 0
+        self.body: BodyReceiver | None = None
+        self.head_reservation: Reservation | None = None
+        self.unsent: deque[memoryview] = deque()
+        self.keeps_alive = False
+        self.linger_until = NEVER
+        self.discarded_bytes = 0
+        self.watched_events = 0
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def receive(self, max_bytes: int) -> bytes | None:
+        """Return bytes, b"" at the end of what the client sends, and None if there are none now.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        try:
+            return self.socket.recv(max_bytes)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    @property
+    def unsent_bytes(self) -> int:
+        return sum(map(len, self.unsent))
+
+    def send(self) -> int:
+        """Send as much as the socket takes now; return the bytes.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        return send_pieces(self.socket, self.unsent)
+
+    def release_body(self) -> None:
+        if self.body is not None:
+            self.body.reservation.release()
+            self.body = None
+
+    def release(self) -> None:
+        """Give back what the request held."""
+        self.release_body()
+        if self.head_reservation is not None:
+            self.head_reservation.release()
+            self.head_reservation = None
+        self.request = None
+
+
+def send_pieces(client: socket.socket, pieces: "deque[memoryview]") -> int:
+    """Send as much as a non-blocking socket takes, and remove it from `pieces`; return the bytes.
+
+    Raises:
+        OSError: the connection is broken.
+    """
+    total = 0
+    while pieces:
+        batch = [pieces[index] for index in range(min(len(pieces), _MAX_PIECES))]
+        try:
+            sent = client.sendmsg(batch)
+        except (BlockingIOError, InterruptedError):
+            return total
+        total += sent
+        if not _drop_sent(pieces, sent):
+            return total
+    return total
+
+
+def _drop_sent(pieces: "deque[memoryview]", sent: int) -> bool:
+    """Remove sent bytes from the front; return whether whole pieces were sent, so that the socket may take more."""
+    while sent:
+        first = pieces[0]
+        if sent < len(first):
+            pieces[0] = first[sent:]
+            return False
+        sent -= len(first)
+        pieces.popleft()
+    return True

@@ -1,0 +1,123 @@
+"""One complete request on its thread: the call of the app, and as much of the response as the socket takes at once.
+
+Nothing here waits for the client.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from gunicorn.http import wsgi  # type: ignore[import-untyped]
+
+from api.server.budget import Reservation
+from api.server.connection import send_pieces
+from api.server.options import REFUSAL_KEY, RESERVATION_KEY, WsgiApp
+from shared.errors import MaskmillError
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and what it runs with.
+
+    refusal: raised when the app reads the body, which was not read to its end.
+    closes: whether the connection cannot be used for another request.
+    render_error: returns the response for an exception of the app, and logs it.
+    """
+
+    request: Any
+    content: BytesIO
+    reservation: Reservation | None
+    refusal: MaskmillError | None
+    closes: bool
+    client: socket.socket
+    address: Any
+    server: Any
+    app: WsgiApp
+    cfg: Any
+    render_error: Callable[[Any, Any, Exception], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """unsent: the rest of the response."""
+
+    unsent: deque[memoryview]
+    keeps_alive: bool
+
+
+def run_exchange(exchange: Exchange) -> Outcome:
+    """Call the app and send its response.
+
+    Raises:
+        OSError: the connection is broken.
+    """
+    sink = ResponseSink(exchange.client)
+    try:
+        keeps_alive = _call_app(exchange, sink)
+    except OSError:
+        raise
+    except Exception as error:
+        page = exchange.render_error(exchange.request, exchange.address, error)
+        if not sink.is_flushed:
+            sink.pieces.clear()
+            sink.sendall(page)
+            sink.flush()
+        keeps_alive = False
+    finally:
+        exchange.content.close()
+        if exchange.reservation is not None:
+            exchange.reservation.release()
+    return Outcome(sink.pieces, keeps_alive)
+
+
+def _call_app(exchange: Exchange, sink: "ResponseSink") -> bool:
+    """Write the response to the sink; return whether the connection can be used for another request."""
+    request = exchange.request
+    # The loop has asked for the body already.
+    request._expected_100_continue = False
+    response, environ = wsgi.create(request, sink, exchange.address, exchange.server, exchange.cfg)
+    environ |= {
+        "wsgi.multithread": True,
+        "wsgi.input": exchange.content,
+        "gunicorn.socket": exchange.client,
+        REFUSAL_KEY: exchange.refusal,
+        RESERVATION_KEY: exchange.reservation,
+    }
+    if exchange.closes:
+        response.force_close()
+    chunks = exchange.app(environ, response.start_response)
+    try:
+        for chunk in chunks:
+            response.write(chunk)
+        response.close()
+        sink.flush()
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+    return not response.should_close()
+
+
+class ResponseSink:
+    """Replaces the client's socket while gunicorn writes a response; collects its pieces without copying them."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.pieces: deque[memoryview] = deque()
+        self.is_flushed = False
+        self._client = client
+
+    def flush(self) -> None:
+        """Send as much as the socket takes now; the rest stays in `pieces`.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        self.is_flushed = True
+        send_pieces(self._client, self.pieces)
+
+    def sendall(self, data: bytes) -> None:
+        if data:
+            self.pieces.append(memoryview(data))

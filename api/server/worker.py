@@ -1,0 +1,151 @@
+"""Gunicorn's worker process around the loop: start, threads, graceful stop.
+
+Its master, the arbiter, is gunicorn's own: it binds, forks, restarts and stops the processes.
+"""
+
+import os
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import PollableMethodQueue  # type: ignore[import-untyped]
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from api.server.connection import Connection, Listener
+from api.server.error_pages import translate_page
+from api.server.exchange import Exchange, Outcome, run_exchange
+from api.server.loop import ConnectionLoop
+from api.server.options import LIVENESS_PATH, READINESS_PATHS, HttpService, ServerLimits, WsgiApp
+from api.server.peers import PeerPolicy
+from shared.errors import MaskmillError
+
+READINESS_THREADS = 4
+_MAX_WAIT_SECONDS = 1.0
+
+
+class LoopWorker(Worker):  # type: ignore[misc]
+    """Runs a ConnectionLoop on the main thread and requests on others.
+
+    Its app, in gunicorn's sense, has `server_limits`, `peers` and `internal_address`, and loads an HttpService.
+    """
+
+    alive: bool
+
+    def init_process(self) -> None:
+        self._wakeups = PollableMethodQueue()
+        self._wakeups.init()
+        self._threads = ThreadPoolExecutor(self.cfg.threads, thread_name_prefix="request")
+        # One thread that runs nothing slow, and some for what asks the stores: neither is ever held by a client.
+        self._liveness = ThreadPoolExecutor(1, thread_name_prefix="liveness")
+        self._readiness = ThreadPoolExecutor(READINESS_THREADS, thread_name_prefix="readiness")
+        super().init_process()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin the graceful stop."""
+        if self.alive:
+            self.alive = False
+            self._wakeups.defer(lambda: None)
+
+    def run(self) -> None:
+        service: HttpService = self.wsgi
+        limits: ServerLimits = self.app.server_limits
+        peers: PeerPolicy = self.app.peers
+        self._service = service
+        self._behind_proxy = ProxyFix(service.app, x_for=1, x_proto=0, x_host=0)
+        self._loop = ConnectionLoop(
+            limits,
+            peers,
+            cfg=self.cfg,
+            dispatch=self._dispatch,
+            refuse=service.refuse,
+            render_error=self._render_error,
+            count_drop=service.count_drop,
+        )
+        self._loop.watch_wakeups(self._wakeups.fileno(), self._wakeups.run_callbacks)
+        for listener in self.sockets:
+            address = listener.getsockname()
+            self._loop.listen(Listener(listener, address, address == self.app.internal_address))
+        while self.alive and self._is_parent_alive():
+            self.notify()
+            self._loop.step(_MAX_WAIT_SECONDS)
+        self._stop()
+
+    def _stop(self) -> None:
+        """Let requests in flight finish, within the grace period."""
+        self._loop.stop_listening()
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        while len(self._loop) and time.monotonic() < deadline:
+            self.notify()
+            self._loop.step(_MAX_WAIT_SECONDS)
+        for executor in (self._threads, self._liveness, self._readiness):
+            executor.shutdown(wait=False)
+        self._loop.close()
+        self._wakeups.close()
+        for listener in self.sockets:
+            listener.close()
+
+    def _is_parent_alive(self) -> bool:
+        is_alive: bool = self.ppid == os.getppid()
+        if not is_alive:
+            self.log.info("Parent changed, shutting down: %s", self)
+        return is_alive
+
+    def _dispatch(self, connection: Connection, refusal: MaskmillError | None) -> None:
+        body = connection.body
+        exchange = Exchange(
+            request=connection.request,
+            content=BytesIO() if body is None else body.content,
+            reservation=None if body is None else body.reservation,
+            refusal=refusal,
+            closes=refusal is not None or self._loop.is_stopping,
+            client=connection.socket,
+            address=connection.address,
+            server=connection.listener.address,
+            app=self._choose_app(connection),
+            cfg=self.cfg,
+            render_error=self._render_error,
+        )
+        exchange.content.seek(0)
+        future = self._choose_executor(connection).submit(run_exchange, exchange)
+        future.add_done_callback(partial(self._defer_finish, connection))
+
+    def _defer_finish(self, connection: Connection, future: "Future[Outcome]") -> None:
+        self._wakeups.defer(self._loop.finish, connection, future)
+
+    def _choose_app(self, connection: Connection) -> WsgiApp:
+        if connection.listener.is_internal:
+            return self._service.operations
+        return self._service.app if connection.peer is not None else self._behind_proxy
+
+    def _choose_executor(self, connection: Connection) -> Executor:
+        path = connection.request.path
+        if path == LIVENESS_PATH:
+            return self._liveness
+        if connection.listener.is_internal or path in READINESS_PATHS:
+            return self._readiness
+        return self._threads
+
+    def _render_error(self, request: Any, address: Any, error: Exception) -> bytes:
+        """Return the JSON page for an exception; gunicorn chooses its status and logs it."""
+        page = _PageSink()
+        self.handle_error(request, page, address, error)
+        return translate_page(page.content)
+
+
+class _PageSink:
+    """Replaces the client's socket while gunicorn writes an error page."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def gettimeout(self) -> float | None:
+        return None
+
+    def setblocking(self, _flag: bool) -> None:
+        """Do nothing: nothing here blocks."""
+
+    def sendall(self, data: bytes) -> None:
+        self.content += data

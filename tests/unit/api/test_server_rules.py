@@ -1,0 +1,203 @@
+"""The rules of the HTTP server that need no socket: transfers, bytes, peers, and the order of dropping."""
+
+import ipaddress
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.server.budget import ByteBudget
+from api.server.peers import PeerPolicy, WaitingConnections, parse_networks
+from api.server.transfer import MinimumRate
+
+RATE = MinimumRate(stall_seconds=20, bytes_per_second=16_384)
+MEGABYTE = 1_000_000
+
+
+def get_duration(sizes: list[int], interval_seconds: float) -> float | None:
+    """Return when a transfer of these sizes, one at each interval, is dropped; None if it completes."""
+    now, deadline = 0.0, RATE.start(0.0)
+    for size in sizes:
+        now += interval_seconds
+        if now >= deadline:
+            return deadline
+        deadline = RATE.extend(deadline, now, size)
+    return None
+
+
+def test_a_trickling_transfer_is_dropped_within_thirty_seconds() -> None:
+    dropped_after = get_duration([1] * 1000, interval_seconds=12)
+
+    assert dropped_after is not None and dropped_after < 30
+
+
+def test_a_slow_uplink_sends_32_megabytes() -> None:
+    # 20 KB/s, in bursts of ten seconds.
+    assert get_duration([200_000] * 160, interval_seconds=10) is None
+
+
+def test_a_transfer_that_stalls_after_a_fast_start_is_dropped() -> None:
+    now = 5.0
+    deadline = RATE.extend(RATE.start(0.0), now, 31 * MEGABYTE)
+
+    assert deadline == now + RATE.stall_seconds
+
+
+@given(sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=50), interval=st.floats(0.01, 60))
+def test_a_transfer_lasts_no_longer_than_its_bytes_allow(sizes: list[int], interval: float) -> None:
+    dropped_after = get_duration(sizes, interval)
+
+    if dropped_after is not None:
+        assert dropped_after <= RATE.stall_seconds + sum(sizes) / RATE.bytes_per_second
+    else:
+        assert interval * len(sizes) <= RATE.stall_seconds + sum(sizes) / RATE.bytes_per_second
+
+
+def test_a_budget_refuses_what_exceeds_it_until_bytes_are_released() -> None:
+    budget = ByteBudget(100)
+    first = budget.reserve(None, 80)
+
+    assert first is not None
+    assert budget.reserve(None, 21) is None
+    first.release()
+    first.release()
+    assert budget.reserve(None, 100) is not None
+
+
+def test_one_peer_has_half_of_the_budget_for_uploads_under_way() -> None:
+    budget = ByteBudget(100)
+    slow = budget.reserve("a", 50)
+
+    assert slow is not None
+    assert budget.reserve("a", 1) is None
+    other = budget.reserve("b", 20)
+    assert other is not None
+    # A complete body counts to the whole only.
+    slow.complete()
+    assert budget.reserve("a", 30) is not None
+    slow.release()
+    assert budget.used == 50
+
+
+def test_a_reservation_shrinks_to_what_is_kept() -> None:
+    budget = ByteBudget(100)
+    reservation = budget.reserve("a", 40)
+    assert reservation is not None
+
+    reservation.complete().shrink(30)
+    reservation.shrink(35)
+
+    assert budget.used == 30
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["reserve", "grow", "complete", "shrink", "release"]), st.integers(0, 60)),
+        max_size=40,
+    )
+)
+def test_a_budget_never_exceeds_its_size_and_ends_empty(steps: list[tuple[str, int]]) -> None:
+    budget, held = ByteBudget(100), []
+    for step, number in steps:
+        if step == "reserve":
+            reservation = budget.reserve(f"peer {number % 3}", number)
+            held += [reservation] if reservation else []
+        elif held:
+            reservation = held[number % len(held)]
+            arguments = [number] if step in ("grow", "shrink") else []
+            getattr(reservation, step)(*arguments)
+        assert budget.used == sum(one.nbytes for one in held) <= 100
+
+    for reservation in held:
+        reservation.release()
+    assert budget.used == 0
+    assert budget.reserve("peer 0", 50) is not None
+
+
+def test_a_budget_is_exact_with_many_threads() -> None:
+    budget = ByteBudget(1000)
+
+    def use() -> None:
+        for _ in range(2000):
+            reservation = budget.reserve("a", 7)
+            if reservation:
+                reservation.complete().release()
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert budget.used == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        (("192.0.2.7", 1234), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 1234, 0, 0), "192.0.2.7"),
+        (("2001:db8:1:2:3::4", 1234, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 1234, 0, 2), "fe80::/64"),
+        (("10.1.2.3", 1234), None),
+        (("::ffff:10.1.2.3", 1234, 0, 0), None),
+        (("2001:db8:ffff::1", 1234, 0, 0), None),
+        ("", None),
+    ],
+)
+def test_peers_are_told_apart_and_proxies_are_known(address: object, peer: str | None) -> None:
+    policy = PeerPolicy(parse_networks("10.0.0.0/8, 2001:db8:ffff::1"))
+
+    assert policy.identify(address) == peer
+
+
+def test_what_is_no_network_is_reported() -> None:
+    with pytest.raises(ValueError, match=r"10\.1"):
+        parse_networks("127.0.0.1, 10.1/8")
+    assert parse_networks("") == ()
+    assert parse_networks("127.0.0.1") == (ipaddress.ip_network("127.0.0.1/32"),)
+
+
+def test_the_oldest_connection_of_a_peer_exceeds_its_bound() -> None:
+    waiting: WaitingConnections[str] = WaitingConnections(max_per_peer=2)
+
+    assert [waiting.add(name, "a") for name in ("a1", "a2")] == [None, None]
+    assert waiting.add("b1", "b") is None
+    assert waiting.add("a3", "a") == "a1"
+
+
+def test_a_connection_that_begins_a_request_is_the_newest_again() -> None:
+    waiting: WaitingConnections[str] = WaitingConnections(max_per_peer=2)
+    for name in ("a1", "a2"):
+        waiting.add(name, "a")
+
+    waiting.add("a1", "a")
+
+    assert waiting.get_oldest() == "a2"
+    assert waiting.add("a3", "a") == "a2"
+
+
+def test_a_trusted_proxy_has_no_bound_of_its_own_but_counts_to_all() -> None:
+    waiting: WaitingConnections[int] = WaitingConnections(max_per_peer=2)
+
+    assert {waiting.add(number, None) for number in range(100)} == {None}
+    assert (len(waiting), waiting.get_oldest()) == (100, 0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60))
+def test_removed_connections_leave_nothing_behind(steps: list[tuple[bool, int]]) -> None:
+    waiting: WaitingConnections[int] = WaitingConnections(max_per_peer=3)
+    present: list[int] = []
+    for is_added, number in steps:
+        present = [one for one in present if one != number]
+        if is_added:
+            waiting.add(number, f"peer {number % 2}" if number % 3 else None)
+            present.append(number)
+        else:
+            waiting.remove(number)
+        assert (len(waiting), waiting.get_oldest()) == (len(present), present[0] if present else None)
+
+    for number in present:
+        waiting.remove(number)
+    assert waiting._by_peer == {}

@@ -20,13 +20,21 @@ from shared.images import FORMATS, detect_image_format
 
 _FORMATS = "formats"
 _IMAGE_FIELDS = ("inputs", "image", "file")
+_IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
 _MAX_FORM_PARTS = 32
+# Beyond these the parsers of form and JSON take many times as much memory as the body.
+_MAX_PART_HEADER_BYTES = 8192
+_MAX_FIELD_BYTES = 65_536  # of a form's field that is not the image
+_MAX_JSON_MEMBERS = 10_000  # of all its lists and objects together
 
+_BLANK_LINES = (b"\r\n\r\n", b"\n\n", b"\r\r")
 _SPACE = b" \t\r\n\f\v"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Every repetition is bounded, so that no text takes longer than its length
+# (tests/unit/test_linear_patterns.py).
 _DATA_URL = re.compile(rb"data:[^,]{0,200};base64,", re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_LOCATION = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*://|[./~\\]|[a-zA-Z]:\\|.{1,250}\.[a-zA-Z]{2,5}$")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?")
+_LOCATION = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{0,40}://|[./~\\]|[a-zA-Z]:\\|.{1,250}\.[a-zA-Z]{2,5}$")
 # How images begin after `curl -d` has removed every CR, LF and NUL from them.
 _STRIPPED_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*", b"MM*")
 
@@ -60,7 +68,7 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
-        UnreadableBody: neither an image, nor JSON, nor base64, nor a form.
+        UnreadableBody: neither an image, nor JSON, nor base64, nor a form; or a form or JSON of too many parts.
         BadParameter: `parameters`, `options` or `model` are of the wrong type.
     """
     defaults = {name: _parse_text(text) for name, text in query.items() if name != _FORMATS}
@@ -89,6 +97,7 @@ def _parse_text(text: str) -> object:
 
 
 def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
+    _check_members(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -108,6 +117,18 @@ def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     )
 
 
+def _check_members(body: bytes) -> None:
+    """Refuse JSON with too many members before it is parsed: each takes 50 bytes and more.
+
+    Raises:
+        UnreadableBody: there are too many.
+    """
+    if sum(body.count(character) for character in (b",", b"[", b"{")) > _MAX_JSON_MEMBERS:
+        raise UnreadableBody(
+            f"The JSON has more than {_MAX_JSON_MEMBERS} members; send the image in `inputs`, one string in base64"
+        )
+
+
 def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     images: list[bytes] = []
     model: str | None = None
@@ -116,6 +137,11 @@ def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) ->
     for name, content in _form_parts(body, boundary):
         if name in _IMAGE_FIELDS:
             images.append(content)
+        elif len(content) > _MAX_FIELD_BYTES:
+            raise UnreadableBody(
+                f"The form's field {quote(name)} has more than {_MAX_FIELD_BYTES} bytes; "
+                f"only the image may be longer, in a field {_IMAGE_FIELD_NAMES}"
+            )
         elif name == "parameters":
             parameters = _check_object(name, _parse_json_field(name, content))
         elif name == "model":
@@ -123,8 +149,7 @@ def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) ->
         else:
             fields[name] = _parse_text(content.decode("utf-8", "replace"))
     if len(images) != 1:
-        names = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
-        raise UnreadableBody(f"The form has {len(images)} images; send exactly one, in a field {names}")
+        raise UnreadableBody(f"The form has {len(images)} images; send exactly one, in a field {_IMAGE_FIELD_NAMES}")
     if not images[0]:
         raise EmptyBody("The image in the form is empty")
     formats = fields.pop(_FORMATS, None)
@@ -135,8 +160,9 @@ def _form_parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each part, file or field: some clients send images without a file name.
 
     Raises:
-        UnreadableBody: the form is malformed, or has too many parts.
+        UnreadableBody: the form is malformed, or has too many parts or headers.
     """
+    _check_parts(body, b"--" + boundary)
     decoder = MultipartDecoder(boundary, max_parts=_MAX_FORM_PARTS)
     name, content = "", b""
     try:
@@ -150,11 +176,34 @@ def _form_parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
                 if not event.more_data:
                     yield name, content
     except RequestEntityTooLarge as error:
-        raise UnreadableBody(f"The form has more than {_MAX_FORM_PARTS} parts") from error
+        raise _too_many_parts_error() from error
     except ClientError:
         raise
     except Exception as error:  # hostile part headers raise various exceptions
         raise UnreadableBody("The form is broken: it does not hold together as multipart/form-data") from error
+
+
+def _check_parts(body: bytes, delimiter: bytes) -> None:
+    """Refuse forms whose parts are too many, or begin with headers that are too long, before they are parsed.
+
+    Raises:
+        UnreadableBody: the form is such a one.
+    """
+    position = 0
+    for _ in range(_MAX_FORM_PARTS + 2):  # the last delimiter, and none
+        position = body.find(delimiter, position)
+        if position < 0:
+            return
+        position += len(delimiter)
+        head = body[position : position + _MAX_PART_HEADER_BYTES]
+        is_last = head.startswith(b"--")
+        if not is_last and len(head) == _MAX_PART_HEADER_BYTES and not any(end in head for end in _BLANK_LINES):
+            raise UnreadableBody(f"A part of the form has more than {_MAX_PART_HEADER_BYTES} bytes of headers")
+    raise _too_many_parts_error()
+
+
+def _too_many_parts_error() -> UnreadableBody:
+    return UnreadableBody(f"The form has more than {_MAX_FORM_PARTS} parts")
 
 
 def _parse_boundary(content_type: str) -> bytes:
@@ -209,6 +258,7 @@ def _base64_error(packed: bytes, where: str) -> UnreadableBody:
 
 
 def _parse_json_field(name: str, content: bytes) -> object:
+    _check_members(content)
     try:
         return orjson.loads(content or b"null")
     except orjson.JSONDecodeError as error:

@@ -10,6 +10,7 @@ from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.parameters import FIELDS, PARAMETERS, SegmentParameters
 
 MAX_QUOTED_CHARACTERS = 40  # of a client's own text in an error
+_MAX_FORMATS_CHARACTERS = 1000  # of the text of `formats`
 _JSON_NAMES: Mapping[type, str] = {list: "list", dict: "JSON object", type(None): "null"}
 
 
@@ -37,10 +38,12 @@ def parse_formats(raw: object) -> tuple[str, ...] | None:
         names in the registry's order, with the required ones; None if nothing was asked for.
 
     Raises:
-        BadParameter: it is no list, or has a name that is no format.
+        BadParameter: it is no list, is too long, or has a name that is no format.
     """
     if raw is None:
         return None
+    if isinstance(raw, str) and len(raw) > _MAX_FORMATS_CHARACTERS:
+        raise BadParameter(f"formats has at most {_MAX_FORMATS_CHARACTERS} characters, not {len(raw)}")
     names = [name.strip() for name in raw.split(",") if name.strip()] if isinstance(raw, str) else raw
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadParameter(f"formats must be a list of {', '.join(FORMAT_NAMES)}, not {quote(raw)}")
@@ -72,5 +75,7 @@ def get_value_schema(name: str) -> dict[str, Any]:
 
 def quote(value: object) -> str:
     """Return a client's value for an error message, shortened."""
+    if isinstance(value, str):
+        value = value[: MAX_QUOTED_CHARACTERS + 1]
     text = repr(value) if isinstance(value, str | bool | int | float) else f"a {_JSON_NAMES.get(type(value), 'value')}"
     return text if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]}..."

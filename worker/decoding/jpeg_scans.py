@@ -12,7 +12,7 @@ MAX_SCANS = 100
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _HAS_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 # A marker that ends the coded data of a scan: neither a stuffed 0xFF byte nor a restart marker.
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 def check_scans(data: bytes) -> None:

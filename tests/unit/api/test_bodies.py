@@ -5,6 +5,8 @@ import io
 import itertools
 import json
 import random
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from api.http.bodies import ParsedBody, parse_body
-from api.http.parameters import parse_parameters
+from api.http.parameters import parse_formats, parse_parameters
+from api.jobs.inspection import inspect_image
 from shared.errors import BadParameter, ClientError, EmptyBody, MaskmillError, UnknownParameter, UnreadableBody
 from shared.jobs.parameters import FIELDS, PARAMETERS, SegmentParameters, Subtask
 
@@ -364,3 +367,84 @@ def test_an_error_truncates_a_long_value() -> None:
         parse_parameters({"x" * 100_000: 1})
 
     assert len(str(caught.value)) < 300
+
+
+LONG = 30_000
+HOSTILE_TEXTS = {
+    "many digits": "9" * LONG + "x",
+    "digits and points": "1." * LONG,
+    "an exponent": "1e" + "9" * LONG,
+    "signs": "+" * LONG,
+    "only digits": "9" * LONG,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=list(HOSTILE_TEXTS))
+def test_a_long_number_is_refused_at_once(text: str) -> None:
+    start = time.thread_time()
+
+    with pytest.raises(BadParameter, match="threshold must be a number from 0 to 1, not '"):
+        parse_parameters(parse_body(IMAGE, "", {"threshold": text}).parameters)
+
+    assert time.thread_time() - start < 0.1
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "-inf", "Infinity", "1e999", "-1e999", "1e9999", "0x1p-2", "1_0", "\u0661"]
+)
+def test_what_only_python_reads_as_a_number_from_0_to_1_is_refused(text: str) -> None:
+    with pytest.raises(BadParameter):
+        parse_parameters(parse_body(IMAGE, "", {"threshold": text}).parameters)
+
+
+@pytest.mark.parametrize("text", ["0.5", ".5", "5e-1", "+0.5", "0.500000000000000000000000000000", "05E-1", "1."])
+def test_numbers_are_read_in_every_spelling(text: str) -> None:
+    assert parse_parameters(parse_body(IMAGE, "", {"threshold": text}).parameters).threshold == float(text)
+
+
+def part(headers: bytes, content: bytes = b"x") -> bytes:
+    return f"--{BOUNDARY}\r\n".encode() + headers + b"\r\n\r\n" + content + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+MEGABYTES = 4 << 20
+MAX_MEMORY_PER_BYTE = 16  # orjson takes 13 for any JSON
+HOSTILE_BODIES: dict[str, tuple[bytes, str]] = {
+    "JSON of many lists": (b'{"inputs":"","a":[' + b"[]," * (MEGABYTES // 3) + b"[]]}", ""),
+    "JSON of many members": (b'{"inputs":""' + b',"":0' * (MEGABYTES // 5) + b"}", ""),
+    "nested JSON": (b'{"inputs":' + b"[" * MEGABYTES, ""),
+    "a form of many headers": (part(b"a:\r\n" * (MEGABYTES // 4)) + END, FORM),
+    "a form of one long header": (part(b"Content-Disposition: " + b"a;" * (MEGABYTES // 2)) + END, FORM),
+    "a form of many delimiters": (f"--{BOUNDARY} x\n".encode() * (MEGABYTES // 16) + END, FORM),
+    "a form of spaces behind its delimiter": (f"--{BOUNDARY}".encode() + b" " * MEGABYTES + b"x", FORM),
+    "a form of line ends": (f"--{BOUNDARY}".encode() + b"\r\n" * (MEGABYTES // 2), FORM),
+    "a long field": (part(b"Content-Disposition: form-data; name=formats", b"," * MEGABYTES) + END, FORM),
+    "a long member `formats`": (encode_json(formats="," * MEGABYTES), ""),
+    "a long name of a parameter": (encode_json(parameters={"a" * MEGABYTES: 1}), ""),
+    "base64 of one letter": (b"A" * MEGABYTES, ""),
+    "base64 of one letter that begins a URL": (b"A" * MEGABYTES + b":", ""),
+    "dots": (b"." * MEGABYTES, ""),
+    "the beginning of data URLs": (b"data:" * (MEGABYTES // 5), ""),
+    "white space": (b" " * MEGABYTES, ""),
+    "padding": (b"A" + b"=" * MEGABYTES, ""),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_BODIES)
+def test_four_hostile_megabytes_take_little_time_and_memory(name: str) -> None:
+    body, content_type = HOSTILE_BODIES[name]
+    tracemalloc.start()
+    start = time.thread_time()
+
+    with pytest.raises(ClientError) as found:
+        parsed = parse_body(body, content_type, {})
+        parse_formats(parsed.formats)
+        parse_parameters(parsed.parameters)
+        inspect_image(parsed.image, max_pixels=1)
+
+    seconds = time.thread_time() - start
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(str(found.value)) < 400
+    assert seconds < 0.2
+    assert peak < MAX_MEMORY_PER_BYTE * len(body)

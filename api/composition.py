@@ -87,6 +87,7 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
         models=models,
         jobs=stores.jobs,
         max_image_pixels=settings.max_image_pixels,
+        max_image_side=settings.max_image_side,
         max_queued=settings.max_queued,
         new_id=new_job_id,
         now=time.time,

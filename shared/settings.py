@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.images.formats import MAX_SIDE
+
 
 class Settings(BaseSettings):
     """Read once from the environment by a composition root, then passed to constructors explicitly.
@@ -35,6 +37,11 @@ class Settings(BaseSettings):
     model: str = Field(
         "embedded",
         description="What the worker serves and the gateway defaults to: `embedded`, a Hub id, a folder, or `s3://bucket/prefix`.",
+    )
+    max_image_side: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
+        MAX_SIDE,
+        description="Most pixels that each side of an image may have, in the gateway and in the worker; "
+        "no PNG of a result is longer than 1,000,000.",
     )
     lease_seconds: Annotated[float, Field(gt=0)] = Field(
         10.0, description="How long a worker keeps a running job without renewing its lease."

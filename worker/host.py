@@ -209,6 +209,7 @@ def build_job_runner(
         payloads=payloads,
         bucket=bucket,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
+        max_side=settings.max_image_side,
     )
     inputs = InputDeletion(bucket)
     inputs.start()

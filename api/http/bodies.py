@@ -16,7 +16,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 
 from api.http.parameters import quote
 from shared.errors import BadParameter, ClientError, EmptyBody, UnreadableBody
-from shared.images import FORMATS, detect_image_format
+from shared.images.formats import FORMATS, detect_image_format
 
 _FORMATS = "formats"
 _IMAGE_FIELDS = ("inputs", "image", "file")

@@ -61,6 +61,7 @@ class Admission:
     models: ModelRegistry
     jobs: JobStore
     max_image_pixels: int
+    max_image_side: int
     max_queued: int
     new_id: Callable[[], str]
     now: Callable[[], float]
@@ -73,7 +74,7 @@ class Admission:
             Unavailable: Redis did not answer.
         """
         model = self.models.find(submission.model)
-        image = inspect_image(submission.image, max_pixels=self.max_image_pixels)
+        image = inspect_image(submission.image, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         now = self.now()
         request = JobRequest(
             id=self.new_id(),

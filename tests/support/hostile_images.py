@@ -137,3 +137,36 @@ def build_animation(kind: str, *, side: int, frames: int) -> bytes:
     buffer = BytesIO()
     images[0].save(buffer, kind, save_all=True, append_images=images[1:], lossless=True, quality=0, method=0)
     return buffer.getvalue()
+
+
+def build_run_length_bmp(data: bytes, *, size: tuple[int, int], bits: int = 8) -> bytes:
+    """Return a BMP of 4 or 8 bits whose pixels are run-length data; its palette is grey."""
+    colours = 1 << bits
+    palette = b"".join(bytes((grey, grey, grey, 0)) for grey in range(colours))
+    start = 54 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, *size, 1, bits, 1 if bits == 8 else 2, len(data), 0, 0, colours, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + header + palette + data
+
+
+def deflate(data: bytes) -> bytes:
+    return zlib.compress(data)
+
+
+def build_png_header(*, width: int, height: int) -> bytes:
+    """Return a PNG of this size, with the pixels of a small one."""
+    return build_png(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), (b"IDAT", deflate(bytes(100))))
+
+
+def build_png_of_exif(*, tags: int, values: int = 1) -> bytes:
+    """Return a PNG with Exif metadata of that many tags, the first of them an orientation of that many values."""
+    first = struct.pack("<HHII", EXIF_ORIENTATION, 3, values, 8 if values > 2 else 1)
+    others = b"".join(struct.pack("<HHII", tag % 65536, 3, 1, 0) for tag in range(1000, 999 + tags))
+    exif = b"II*\0" + struct.pack("<IH", 8, tags) + first + others + bytes(2 * values + 4)
+    return build_png_of_zeros(side=8, chunk=(b"eXIf", exif))
+
+
+def build_webp_of_a_huge_canvas(*, side: int) -> bytes:
+    """Return an animated WebP whose canvas is that large, and whose frames are not."""
+    data = bytearray(build_animation("WEBP", side=16, frames=2))
+    data[24:30] = 2 * struct.pack("<I", side - 1)[:3]
+    return bytes(data)

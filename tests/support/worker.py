@@ -119,6 +119,7 @@ class InProcessWorker:
             payloads=self.payloads,
             bucket=self.bucket,
             max_pixels=10**7,
+            max_side=65_500,
         )
         return JobRunner(
             model,

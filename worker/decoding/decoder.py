@@ -17,9 +17,9 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from shared.errors import ImageTooLarge, MaskmillError
-from shared.images import detect_image_format, open_image, upright_size
-from worker.decoding.estimate import estimate_bytes, has_several_scans
-from worker.decoding.jpeg_scans import check_scans
+from shared.images.formats import detect_image_format
+from shared.images.opening import open_image, upright_size
+from worker.decoding.estimate import estimate_bytes
 from worker.decoding.limits import limit_cpu, limit_memory, unlimit_cpu, unlimit_memory
 from worker.decoding.messages import Reader, send
 from worker.decoding.pixels import load_upright_rgb
@@ -78,9 +78,7 @@ class Decoder:
             unlimit_memory()  # libwebp reserves its canvases here, but uses them only when it decodes
         else:
             limit_memory(self._baseline_bytes + _HEADER_BYTES + _HEADER_BYTES_PER_BYTE * len(data))
-        image = open_image(data, max_pixels=request.max_pixels)
-        if isinstance(image, JpegImageFile) and has_several_scans(image, data):
-            check_scans(data)
+        image = open_image(data, max_pixels=request.max_pixels, max_side=request.max_side)
         file_size, size = image.size, upright_size(image)
         outputs = output_sizes(request, size)
         if request.is_scaled and request.resize is not None:

@@ -8,8 +8,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from shared.images import upright_size, upright_transpose
-from worker.decoding.jpeg_scans import has_separate_scans
+from shared.images.jpeg import has_separate_scans
+from shared.images.opening import upright_size, upright_transpose
 from worker.decoding.request import Size
 
 _FIXED_BYTES = 4_000_000  # of codecs, row buffers and Python

@@ -3,12 +3,14 @@
 Runs where no limit of time or memory holds, too: those are the business of the decoder process.
 """
 
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Image import DecompressionBombError, Image, Transpose, frombuffer
 from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageTooLarge, NotAnImage, TruncatedImage
-from shared.images import open_image, upright_transpose
+from shared.images.opening import open_image, upright_transpose
+from worker.decoding.bmp_runs import replace_runs
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image:
@@ -57,6 +59,8 @@ def _load(image: ImageFile) -> tuple[Image, Transpose | None]:
     if isinstance(image, WebPImageFile):
         transposition = upright_transpose(image)
         return _load_webp(image), transposition
+    if isinstance(image, BmpImageFile) and image.tile and image.tile[0].codec_name == "bmp_rle":
+        replace_runs(image)
     image.load()
     transposition = upright_transpose(image)
     pixels = image._new(image.im)

@@ -6,7 +6,8 @@ from typing import Any, Self
 from PIL.Image import Resampling
 
 from shared.errors import NotAnImage
-from shared.images import fit_size
+from shared.images.formats import MAX_SIDE
+from shared.images.opening import fit_size
 
 Size = tuple[int, int]  # (width, height) in pixels
 
@@ -15,7 +16,7 @@ Size = tuple[int, int]  # (width, height) in pixels
 class ImageRequest:
     """The outputs that a host needs of one image.
 
-    max_pixels: larger images are refused.
+    max_pixels, max_side: larger images are refused.
     resize: (width, height) of the model's input and the filter; None means the upright image itself.
     image_side: the longer side of the image for an overlay, at most; None means that no such image is needed.
     is_scaled: a JPEG may be decoded at a fraction of its size, if that has twice the model's input in both directions
@@ -26,6 +27,7 @@ class ImageRequest:
     resize: tuple[Size, Resampling] | None
     image_side: int | None = None
     is_scaled: bool = False
+    max_side: int = MAX_SIDE
 
     def encode(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,7 +64,8 @@ class Plan:
         (width, height), outputs = fields["size"], fields["outputs"]
         size = int(width), int(height)
         plan = cls(size, tuple((int(w), int(h)) for w, h in outputs), int(fields["memory_bytes"]))
-        if not 0 < size[0] * size[1] <= request.max_pixels or plan.outputs != output_sizes(request, size):
+        is_possible = 0 < size[0] * size[1] <= request.max_pixels and 0 < min(size) <= max(size) <= request.max_side
+        if not is_possible or plan.outputs != output_sizes(request, size):
             raise NotAnImage("The image is damaged: its decoder gave a size that cannot be")
         return plan
 

@@ -9,7 +9,7 @@ from PIL import Image as Images
 from PIL import ImageDraw, ImageFont
 from PIL.Image import Image
 
-from shared.images import fit_size
+from shared.images.opening import fit_size
 from shared.jobs.result import Segment
 from worker.segmenter import LabelMap, Segmentation
 

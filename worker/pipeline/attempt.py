@@ -101,6 +101,7 @@ class AttemptRunner:
     payloads: PayloadStore
     bucket: Bucket
     max_pixels: int
+    max_side: int
 
     def segment(self, lease: Lease) -> Attempt:
         """Fetch and segment the image of a job.
@@ -183,6 +184,7 @@ class AttemptRunner:
         needs_image = any(get_format(name).needs_image for name in request.formats)
         return ImageRequest(
             max_pixels=self.max_pixels,
+            max_side=self.max_side,
             resize=((resize.width, resize.height), Resampling(resize.resample)) if resize else None,
             image_side=MAX_OVERLAY_SIDE if needs_image else None,
             is_scaled=self.model.can_scale_decode,

@@ -8,7 +8,7 @@ from typing import Final
 from PIL import Image
 
 from shared.errors import MaskmillError
-from shared.images import fit_size
+from shared.images.opening import fit_size
 from shared.jobs.parameters import SegmentParameters, Subtask
 from worker.engine.agreement.comparison import Agreement, compare_labels, compare_segmentations
 from worker.segmenter import MIN_DECODE_SCALE, Resize, Segmentation, Segmenter, prepare_image

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared.errors import ImageTooCostly
-from tests.support.hostile_images import build_slow_jpeg
+from shared.images.jpeg import MAX_SCANS, ORDINARY_SCANS, check_scans, count_scans, has_separate_scans
 from tests.support.images import coffee, jpeg
-from worker.decoding.jpeg_scans import MAX_SCANS, check_scans, count_scans, has_separate_scans
 
 
 def encode(*, is_progressive: bool, **options: object) -> bytes:
@@ -50,10 +49,13 @@ def test_a_scan_of_fewer_components_is_separate() -> None:
 
 
 def test_the_limit_is_exact() -> None:
-    check_scans(build_slow_jpeg(side=64, scans=MAX_SCANS))
+    check_scans(MAX_SCANS, (1000, 1000))
+    check_scans(ORDINARY_SCANS, (8000, 8000))
 
     with pytest.raises(ImageTooCostly, match="more than 100 scans"):
-        check_scans(build_slow_jpeg(side=64, scans=MAX_SCANS + 1))
+        check_scans(MAX_SCANS + 1, (64, 64))
+    with pytest.raises(ImageTooCostly, match="more than 20 scans"):
+        check_scans(ORDINARY_SCANS + 1, (3000, 3000))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe0\xff\xff"])

@@ -1,0 +1,99 @@
+"""The directory of a TIFF, which is also the form of Exif metadata: a table of tags.
+
+Pillow makes Python objects of the tags that it uses, and of each strip of an uncompressed image.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.errors import ImageTooCostly
+from shared.images.structure import excess_error
+
+MAX_ENTRIES = 1_000
+MAX_EXIF_BYTES = 4_000_000
+_MAX_VALUES = 64
+# Tags that Pillow reads as numbers, of which an image has a few each.
+_FEW_VALUES = frozenset(
+    {254, 255, 256, 257, 258, 259, 262, 266, 274, 277, 278, 282, 283, 284, 296, 317, 322, 323, 338, 339}
+)
+_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # by the type of a tag: SHORT, LONG, LONG8
+_VALUE_BYTES = {3: 2, 4: 4, 16: 8}
+_ENTRY_BYTES = 12  # of a TIFF that is no BigTIFF
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tag: its type, the number of its values, and where they are in the file."""
+
+    kind: int
+    count: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The first directory of a file.  `order` is `<` or `>`, for struct."""
+
+    order: str
+    entries: Mapping[int, Entry]
+
+    def read_numbers(self, data: bytes, tag: int, at_most: int) -> tuple[int, ...]:
+        """Return the first values of a tag that are whole numbers; none if it is missing or of another type.
+
+        Raises:
+            struct.error: the file stops before their end.
+        """
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _NUMBERS:
+            return ()
+        values = f"{self.order}{min(entry.count, at_most)}{_NUMBERS[entry.kind]}"
+        return struct.unpack_from(values, data, entry.position)
+
+
+def read_directory(data: bytes) -> Directory:
+    """Read the first directory, of a TIFF or a BigTIFF.
+
+    Raises:
+        struct.error: the bytes stop before its end.
+        ImageTooCostly: it has too many entries, or a tag that is one number has many.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = 43 in data[2:4]
+    (start,) = struct.unpack_from(f"{order}Q" if is_big else f"{order}I", data, 8 if is_big else 4)
+    if start >= len(data):
+        raise struct.error("no directory")
+    head, entry = ("Q", "HHQQ") if is_big else ("H", "HHII")
+    (count,) = struct.unpack_from(order + head, data, start)
+    if count > MAX_ENTRIES:
+        raise excess_error("TIFF or Exif", MAX_ENTRIES, "tags")
+    first = start + struct.calcsize(order + head)
+    return Directory(order, _read_entries(data, first, count, struct.Struct(order + entry)))
+
+
+def check_exif(exif: bytes) -> None:
+    """Check Exif metadata, without or with its prefix; if it cannot be read, Pillow ignores it.
+
+    Raises:
+        ImageTooCostly: it is too long, or has too many tags.
+    """
+    if len(exif) > MAX_EXIF_BYTES:
+        raise ImageTooCostly(f"The image has more than {MAX_EXIF_BYTES} bytes of Exif metadata; save it without")
+    try:
+        read_directory(exif.removeprefix(b"Exif\x00\x00"))
+    except struct.error:
+        return
+
+
+def _read_entries(data: bytes, start: int, count: int, layout: struct.Struct) -> Mapping[int, Entry]:
+    entries: dict[int, Entry] = {}
+    value_bytes = 4 if layout.size == _ENTRY_BYTES else 8
+    for number in range(count):
+        position = start + number * layout.size
+        tag, kind, values, offset = layout.unpack_from(data, position)
+        if tag in _FEW_VALUES and values > _MAX_VALUES:
+            raise excess_error("TIFF or Exif", _MAX_VALUES, f"values of the tag {tag}")
+        is_inline = values * _VALUE_BYTES.get(kind, 1) <= value_bytes
+        # The first of several entries with one tag counts.
+        entries.setdefault(tag, Entry(kind, values, position + layout.size - value_bytes if is_inline else offset))
+    return entries

@@ -1,0 +1,37 @@
+"""What the blocks of an image file say, read before any parser of the format sees it.
+
+Parsers and decoders take time and memory for each block of a file, and have few limits of their own.  A module for each
+format reads the structure within limits that real encoders stay far below, in milliseconds.
+"""
+
+from dataclasses import dataclass
+
+from shared.errors import ImageTooCostly, NotAnImage, TruncatedImage
+
+Size = tuple[int, int]  # (width, height) in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What is known of a file of which nothing is decoded.
+
+    size: as stored, not turned upright; None if only Pillow reads it.
+    scans: how often a decoder visits all pixels, at most.
+    late_exif: metadata that Pillow finds only when it decodes the pixels.
+    """
+
+    size: Size | None = None
+    scans: int = 1
+    late_exif: bytes | None = None
+
+
+def truncated_error(name: str) -> TruncatedImage:
+    return TruncatedImage(f"The {name} image stops before its end: the upload was cut short")
+
+
+def malformed_error(name: str) -> NotAnImage:
+    return NotAnImage(f"The bytes begin like a {name} image, but the rest is malformed")
+
+
+def excess_error(name: str, limit: int, blocks: str) -> ImageTooCostly:
+    return ImageTooCostly(f"The {name} image has more than {limit} {blocks}, which take too long to read; save it anew")

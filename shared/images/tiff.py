@@ -1,0 +1,61 @@
+"""The strips and tiles of a TIFF."""
+
+from operator import add
+
+from shared.errors import ImageTooCostly
+from shared.images.directory import Directory, read_directory
+from shared.images.structure import Structure, excess_error, truncated_error
+
+MAX_BLOCKS = 65_536  # strips or tiles: one for each row of a high image, or of 32 x 32 pixels
+# A tile may be larger than its image, as encoders make them, but not by much.
+MAX_TILE_PIXELS = 4_194_304
+_WIDTH, _LENGTH, _COMPRESSION = 256, 257, 259
+_BLOCKS = ((273, 279), (324, 325))  # tags of offsets and lengths: of strips, of tiles
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_JPEG_COMPRESSIONS = frozenset({6, 7})
+_SCANS_PER_BLOCK = 4
+_MORE_SCANS = 16
+
+
+def read_tiff(data: bytes) -> Structure:
+    """Read the first directory, and check what it says of strips and tiles.
+
+    Raises:
+        TruncatedImage, struct.error: the file stops before its end.
+        ImageTooCostly: there are too many strips or tiles, or they are too large.
+    """
+    directory = read_directory(data)
+    _check_tile(directory, data)
+    for offsets_tag, lengths_tag in _BLOCKS:
+        for tag in (offsets_tag, lengths_tag):
+            entry = directory.entries.get(tag)
+            if entry is not None and entry.count > MAX_BLOCKS:
+                raise excess_error("TIFF", MAX_BLOCKS, "strips or tiles")
+        offsets = directory.read_numbers(data, offsets_tag, MAX_BLOCKS)
+        lengths = directory.read_numbers(data, lengths_tag, MAX_BLOCKS)
+        if max(map(add, offsets, lengths), default=0) > len(data):
+            raise truncated_error("TIFF")
+        if _get_number(directory, data, _COMPRESSION) in _JPEG_COMPRESSIONS:
+            _check_scans(data, offsets, lengths)
+    return Structure()
+
+
+def _check_tile(directory: Directory, data: bytes) -> None:
+    width, length, tile_width, tile_length = (
+        _get_number(directory, data, tag) for tag in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
+    )
+    if tile_width * tile_length > max(MAX_TILE_PIXELS, 4 * width * length):
+        raise ImageTooCostly("The TIFF image has tiles that are much larger than itself; save it anew")
+
+
+def _check_scans(data: bytes, offsets: tuple[int, ...], lengths: tuple[int, ...]) -> None:
+    """Check the scans of strips or tiles that are JPEGs: a decoder visits all pixels of one for each of its scans."""
+    starts = [offset for offset in offsets if offset]
+    end = max(map(add, offsets, lengths), default=0)
+    scans = data.count(b"\xff\xda", min(starts, default=0), end)
+    if len(set(starts)) < len(starts) or scans > _SCANS_PER_BLOCK * len(starts) + _MORE_SCANS:
+        raise ImageTooCostly("The TIFF image has too many JPEG scans, which take too long to decode; save it anew")
+
+
+def _get_number(directory: Directory, data: bytes, tag: int) -> int:
+    return next(iter(directory.read_numbers(data, tag, 1)), 0)

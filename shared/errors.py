@@ -35,6 +35,7 @@
     - OutOfMemory          the image did not fit on the device, even alone
     - DecoderLost          the processes that decoded the image were killed by the system
     - EngineFailed         the model failed on this image
+    - RenderingFailed      a format of the result could not be written
     - InputMissing         a job names bytes that are not stored
     - AttemptsExhausted    every worker that claimed the job was lost
     - ModelUnusable        the model could not be loaded
@@ -237,6 +238,10 @@ class DecoderLost(WorkerFault):
 
 class EngineFailed(WorkerFault):
     code = "engine_failed"
+
+
+class RenderingFailed(WorkerFault):
+    code = "rendering_failed"
 
 
 class InputMissing(WorkerFault):

@@ -273,6 +273,30 @@ def test_a_result_in_the_bucket_overrides_a_cancellation(worker: InProcessWorker
     assert worker.jobs.get(request.id).state is JobState.SUCCEEDED
 
 
+def test_an_image_whose_result_cannot_be_written_fails_before_a_reply(
+    worker: InProcessWorker, config: Settings
+) -> None:
+    request = submit_sync(worker, config)
+    connect(config).set(redis_keys.input_payload(request.id), png(65_501, 1))
+
+    worker.run(request.id)
+
+    job = worker.jobs.get(request.id)
+    assert (job.state, job.failure and job.failure.code) == (JobState.FAILED, "image_too_large")
+    assert worker.payloads.get_reply(request.id) is None
+
+
+@pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500), (1, 1), (3, 40_000)])
+def test_the_longest_images_have_all_formats(worker: InProcessWorker, size: tuple[int, int]) -> None:
+    request = submit(worker, png(*size), formats=("labels", "overlay", "masks", "rle"))
+
+    worker.run(request.id)
+
+    assert worker.jobs.get(request.id).state is JobState.SUCCEEDED
+    label_map = Image.open(io.BytesIO(worker.bucket.get(object_key(request.id, 1, "labels.png"))))
+    assert label_map.size == size
+
+
 def test_a_synchronous_job_stores_the_reply_of_the_hugging_face_api(worker: InProcessWorker, config: Settings) -> None:
     request = submit_sync(worker, config)
 

@@ -5,6 +5,8 @@ from enum import Enum
 import cv2
 from cv2.typing import MatLike
 
+from shared.errors import RenderingFailed
+
 
 class PngStrategy(Enum):
     """Parameters of cv2.imencode(): level, zlib strategy and row filter."""
@@ -26,6 +28,13 @@ class PngStrategy(Enum):
 
 
 def encode_png(pixels: MatLike, strategy: PngStrategy) -> bytes:
-    """Encode uint8 or uint16 pixels, (H, W) greyscale or (H, W, 3) BGR, as a PNG of the same bit depth."""
-    encoded = cv2.imencode(".png", pixels, strategy.value)[1]
+    """Encode uint8 or uint16 pixels, (H, W) greyscale or (H, W, 3) BGR, as a PNG of the same bit depth.
+
+    Raises:
+        RenderingFailed: the encoder refused, as it does if a side is longer than a million pixels.
+    """
+    is_encoded, encoded = cv2.imencode(".png", pixels, strategy.value)
+    if not is_encoded or not encoded.size:
+        # Otherwise an empty file would be stored as the result.
+        raise RenderingFailed(f"No PNG of {pixels.shape[1]} x {pixels.shape[0]} pixels could be written")
     return encoded.tobytes()

@@ -17,11 +17,15 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.errors import RenderingFailed
 from shared.formats.huggingface import hf_array
+from shared.images.opening import fit_size
 from shared.jobs.result import Segment
 from worker.formats import drawing, labels, masks, overlay
 from worker.formats.mask_png import RunLengthEncoding
+from worker.formats.png import PngStrategy, encode_png
 from worker.formats.rendered import Rendered
+from worker.pipeline.rendering import load_renderers
 from worker.segmenter import LabelMap, Segmentation
 
 UNUSED_IMAGE = Image.new("RGB", (1, 1))  # labels and masks do not depend on the image
@@ -206,3 +210,21 @@ def test_the_palette_has_256_distinct_colours() -> None:
 
     assert len(np.unique(palette, axis=0)) == 256
     assert palette[0].tolist() == [0, 0, 0]
+
+
+def test_pixels_that_no_png_can_hold_are_an_error_and_no_empty_file(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RenderingFailed, match="No PNG of 1000001 x 1 pixels"):
+        encode_png(np.zeros((1, 1_000_001), np.uint8), PngStrategy.RUN_LENGTH)
+
+    capfd.readouterr()  # the encoder writes to the error output itself
+
+
+@pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500), (65_500, 40), (2, 30_000)])
+def test_very_long_images_are_rendered_in_all_formats(size: tuple[int, int]) -> None:
+    width, height = size
+    label_map = np.ones((height, width), np.uint8)
+    label_map[height // 2 :, width // 2 :] = 2
+    segmentation = build_segmentation(label_map)
+
+    for name, render in load_renderers().items():
+        assert render(segmentation, Image.new("RGB", fit_size(size, drawing.MAX_OVERLAY_SIDE))).content, name

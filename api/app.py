@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,6 +16,8 @@ from api import errors
 from api.gateway import Gateway
 from api.http import cors
 from api.http.compression import compress
+from api.http.hosts import build_host_policy, check_host
+from api.http.pages import check_page
 from api.metrics import GatewayMetrics
 from api.routes import health, jobs, models, results
 from api.routes import huggingface as inference
@@ -23,6 +26,7 @@ from api.routes.context import EXTENSION, get_gateway
 from api.schemas.errors import ErrorView
 from api.settings import ApiSettings
 from shared import __version__
+from shared.errors import UnknownHost
 
 log = structlog.get_logger()
 
@@ -30,6 +34,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
 PUBLIC_BLUEPRINTS = frozenset({"health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
+# Probes name the service by an address that no setting knows, such as that of a pod.
+PROBES = frozenset({"health.live", "health.ready"})
 
 
 def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
@@ -54,6 +60,8 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = gateway
     app.before_request(begin_request)
+    app.before_request(build_check(settings, requires_token=gateway.authenticator.requires_token))
+    app.before_request(authenticate_caller)
     # Flask calls after_request functions in reverse order: CORS exposes the headers that finish_request() has set.
     cors.install(app, cors.build_policy(settings.cors_origins, requires_token=gateway.authenticator.requires_token))
     app.after_request(finish_request)
@@ -83,12 +91,39 @@ class RequestRecord:
 
 
 def begin_request() -> None:
-    """Bind the request id to the log context, and authenticate unless the endpoint is public."""
+    """Bind the request id to the log context."""
     g.started = time.perf_counter()
     sent = request.headers.get("X-Request-ID", "")
     g.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], None]:
+    """Return the check of what a browser says of a request: the name of the service, and the page.
+
+    Raises:
+        ValueError: a setting is not valid.
+    """
+    is_allowed = build_host_policy(settings.allowed_hosts, bind=settings.bind, requires_token=requires_token)
+    policy = cors.build_policy(settings.cors_origins, requires_token=requires_token)
+
+    def check_request() -> None:
+        # Before routing is looked at: a path that does not exist is refused alike.
+        try:
+            check_host(request, is_allowed)
+        except UnknownHost:
+            if request.endpoint not in PROBES:
+                raise
+            g.is_anonymous_probe = True
+        if not requires_token:
+            check_page(request, policy)
+
+    return check_request
+
+
+def authenticate_caller() -> None:
+    """Authenticate, unless the endpoint is public."""
     if not _is_public():
         g.tenant = get_gateway().authenticator.authenticate(request.headers.get("Authorization"))
 

@@ -24,6 +24,8 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooCostly: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.UnknownHost: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     errors.UnknownModel: HTTPStatus.NOT_FOUND,
     errors.UnknownMask: HTTPStatus.NOT_FOUND,

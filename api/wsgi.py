@@ -22,6 +22,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from api.http.authentication import Authenticator, build_authenticator
+from api.http.hosts import build_host_policy
 from api.server.options import HttpService, ServerLimits
 from api.server.peers import PeerPolicy
 from api.server.transfer import MinimumRate
@@ -47,7 +48,8 @@ def main() -> int:
     """Serve until SIGTERM; exit with one line before serving if the configuration is invalid."""
     settings = read_settings(ApiSettings)
     try:
-        build_authenticator(settings)
+        requires_token = build_authenticator(settings).requires_token
+        build_host_policy(settings.allowed_hosts, bind=settings.bind, requires_token=requires_token)
         check_layout(settings)
         listener = listen(settings.bind, name="MASKMILL_BIND")
         configure_logging(settings, process="gateway")

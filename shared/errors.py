@@ -13,6 +13,8 @@
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, or an unknown one
+    - UnknownHost          the request names the service by a name that is not its own
+    - ForeignOrigin        a web page that may not call the service
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
     - UnknownMask          the job has no segment of that number
@@ -114,6 +116,14 @@ class Unauthorized(ClientError):
 
     def headers(self) -> Mapping[str, str]:
         return {"WWW-Authenticate": "Bearer"}
+
+
+class UnknownHost(ClientError):
+    code = "unknown_host"
+
+
+class ForeignOrigin(ClientError):
+    code = "foreign_origin"
 
 
 class UnknownJob(ClientError):

@@ -105,5 +105,5 @@ def describe_file(one: Format) -> dict[str, Any]:
 
 
 def failures(*statuses: int) -> Responses:
-    """Return the responses of a route that can fail with these statuses, besides 400, 401 and 503."""
-    return dict.fromkeys((400, 401, 503, *statuses), ErrorView)
+    """Return the responses of a route that can fail with these statuses, besides those that each route has."""
+    return dict.fromkeys((400, 401, 403, 421, 503, *statuses), ErrorView)

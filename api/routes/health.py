@@ -3,7 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http import HTTPStatus
 
-from flask import Response, jsonify
+from flask import Response, g, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 
 from api.gateway import HealthChecks
@@ -21,15 +21,22 @@ def live() -> Response:
 @bp.get("/readyz")
 @bp.get("/health")
 def ready() -> Response:
-    """Report whether submissions can be accepted, and the state of each model."""
+    """Report whether submissions can be accepted; and the state of stores and models, to clients that may see them."""
     gateway = get_gateway()
     verdicts = run_checks(gateway.health)
     is_ready = all(verdict == "ok" for verdict in verdicts.values())
     # Without workers submissions can still be accepted, so their state is shown but does not count.
-    models = {model.id: model.state for model in gateway.models.list_all()} if is_ready else {}
-    response = jsonify(status="ok" if is_ready else "unavailable", checks=verdicts, models=models)
+    response = jsonify(status="ok" if is_ready else "unavailable", **_describe_stores(verdicts, is_ready=is_ready))
     response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
     return response
+
+
+def _describe_stores(verdicts: dict[str, str], *, is_ready: bool) -> dict[str, object]:
+    """Return the details of /readyz; a probe that names the service by an unknown host gets none."""
+    if g.get("is_anonymous_probe", False):
+        return {}
+    models = {model.id: model.state for model in get_gateway().models.list_all()} if is_ready else {}
+    return {"checks": verdicts, "models": models}
 
 
 def run_checks(health: HealthChecks) -> dict[str, str]:

@@ -61,7 +61,7 @@ async def send(port: int) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     image = png(64, 48)
     head = (
-        f"POST / HTTP/1.1\r\nHost: test\r\nx-wait-for-model: true\r\nConnection: close\r\nContent-Length: {len(image)}"
+        f"POST / HTTP/1.1\r\nHost: [::1]\r\nx-wait-for-model: true\r\nConnection: close\r\nContent-Length: {len(image)}"
     )
     writer.write(head.encode() + b"\r\n\r\n" + image)
     await writer.drain()

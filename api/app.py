@@ -18,6 +18,7 @@ from api.http import cors
 from api.http.compression import compress
 from api.http.hosts import build_host_policy, check_host
 from api.http.pages import check_page
+from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
 from api.routes import health, jobs, models, results
 from api.routes import huggingface as inference
@@ -123,9 +124,14 @@ def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], 
 
 
 def authenticate_caller() -> None:
-    """Authenticate, unless the endpoint is public."""
-    if not _is_public():
-        g.tenant = get_gateway().authenticator.authenticate(request.headers.get("Authorization"))
+    """Authenticate, and check the token's scope, unless the endpoint is public."""
+    authenticator, authorization = get_gateway().authenticator, request.headers.get("Authorization")
+    if request.endpoint in PROBES:
+        g.is_anonymous_probe = g.get("is_anonymous_probe", False) or not authenticator.accepts(authorization)
+    elif not _is_public():
+        access = authenticator.authenticate(authorization)
+        g.tenant, g.scopes = access.tenant, access.scopes
+        access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
 
 
 def finish_request(response: Response) -> Response:

@@ -29,7 +29,9 @@ class ApiSettings(Settings):
         "Jobs are visible to tokens of the same name.",
     )
     tokens_file: str = Field(
-        "", description="File with a line `name:sha256` for each token, the sum in hex; `#` begins a comment."
+        "",
+        description="File with a line `name:sha256 scopes=read,submit expires=2027-01-31T00:00:00Z` for each token, "
+        "the last two optional; `python -m api.tokens NAME` makes one. A changed file is read within a second.",
     )
     cors_origins: str = Field(
         "auto",

@@ -12,7 +12,8 @@
     - ImageTooCostly       the image takes more time to decode than the service accepts
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
-    - Unauthorized         no token, or an unknown one
+    - Unauthorized         no token, an unknown one, or one that has expired
+    - MissingScope         the token may not do this
     - UnknownHost          the request names the service by a name that is not its own
     - ForeignOrigin        a web page that may not call the service
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
@@ -116,6 +117,20 @@ class Unauthorized(ClientError):
 
     def headers(self) -> Mapping[str, str]:
         return {"WWW-Authenticate": "Bearer"}
+
+
+class MissingScope(ClientError):
+    """`scope` is the one that the token lacks."""
+
+    code = "missing_scope"
+
+    def __init__(self, message: str = "", *, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+    def headers(self) -> Mapping[str, str]:
+        """Return WWW-Authenticate in the form of RFC 6750, section 3."""
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'}
 
 
 class UnknownHost(ClientError):

@@ -1,48 +1,81 @@
-"""Authentication by bearer tokens: only their SHA-256 digests are kept, each with the tenant that it stands for."""
+"""Authentication by bearer tokens, and what a token may do."""
 
-import hashlib
 import hmac
 import ipaddress
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from api.http.tokens import DEFAULT_SCOPES, Scope, compute_digest, format_time, parse_words
+from api.http.tokens_file import TokenTable
 from api.settings import ApiSettings
-from shared.errors import Unauthorized
+from shared.errors import MissingScope, Unauthorized
 
 PUBLIC = "public"
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The tenant of a request, and what it may do."""
+
+    tenant: str
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+
+    def require(self, scope: Scope) -> None:
+        """Check a scope.
+
+        Raises:
+            MissingScope: the token does not have it.
+        """
+        if scope not in self.scopes:
+            raise MissingScope(
+                f"This token may not do this: it lacks the scope {scope}. Ask the operator for a token that has it.",
+                scope=scope,
+            )
 
 
 class Authenticator:
-    """Maps a request's token to its tenant.  Without tokens every request belongs to the tenant PUBLIC."""
+    """Maps a request's token to its access.  Without tokens every request belongs to the tenant PUBLIC."""
 
-    def __init__(self, tenants: Mapping[str, str] | None) -> None:
-        """Take tenants by the hex SHA-256 of their tokens, or None to require no token."""
-        self._tenants = tenants
+    def __init__(self, table: TokenTable | None, *, now: Callable[[], float] = time.time) -> None:
+        """Take the accepted tokens, or None to require no token; `now` returns unix seconds."""
+        self._table = table
+        self._now = now
 
     @property
     def requires_token(self) -> bool:
-        return self._tenants is not None
+        return self._table is not None
 
-    def authenticate(self, authorization: str | None) -> str:
-        """Return the tenant of an Authorization header (RFC 6750, section 2.1).
+    def authenticate(self, authorization: str | None) -> Access:
+        """Return the access of an Authorization header (RFC 6750, section 2.1).
 
         Raises:
-            Unauthorized: it holds no bearer token, or an unknown one.
+            Unauthorized: it holds no bearer token, an unknown one, or one that has expired.
         """
-        if self._tenants is None:
-            return PUBLIC
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        if self._table is None:
+            return Access(PUBLIC)
+        scheme, _, sent = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not sent.strip():
             raise Unauthorized("This service asks for a token: send the header Authorization: Bearer <token>.")
-        digest = _sha256(token.strip())
+        digest = compute_digest(sent.strip())
         # Every digest is compared, in constant time, so that the response time reveals nothing about any of them.
-        matches = [tenant for known, tenant in self._tenants.items() if hmac.compare_digest(known, digest)]
+        matches = [token for token in self._table.list_tokens() if hmac.compare_digest(token.digest, digest)]
         if not matches:
             raise Unauthorized("This token is not known here.")
-        return matches[0]
+        (token,) = matches
+        if token.expires_at is not None and token.expires_at <= self._now():
+            raise Unauthorized(
+                f"This token expired at {format_time(token.expires_at)}: ask the operator for a new one."
+            )
+        return Access(token.tenant, token.scopes)
+
+    def accepts(self, authorization: str | None) -> bool:
+        """Tell whether authenticate() returns an access."""
+        try:
+            self.authenticate(authorization)
+        except Unauthorized:
+            return False
+        return True
 
 
 def build_authenticator(settings: ApiSettings) -> Authenticator:
@@ -51,54 +84,18 @@ def build_authenticator(settings: ApiSettings) -> Authenticator:
     Raises:
         ValueError: the settings contradict each other, or a reachable address would be served without a token.
     """
-    tenants = {**_parse_tokens(settings.tokens.get_secret_value()), **_read_tokens_file(settings.tokens_file)}
-    if settings.auth == "off" and tenants:
+    table = TokenTable(parse_words(settings.tokens.get_secret_value()), settings.tokens_file)
+    has_tokens = bool(table.list_tokens())
+    if settings.auth == "off" and has_tokens:
         raise ValueError("tokens are configured but MASKMILL_AUTH=off would require none: drop one of the two")
-    if settings.auth == "off" or (settings.auth == "auto" and not tenants and _is_local(settings.bind)):
+    if settings.auth == "off" or (settings.auth == "auto" and not has_tokens and _is_local(settings.bind)):
         return Authenticator(None)
-    if not tenants:
+    if not has_tokens:
         raise ValueError(
             f"no tokens are configured for {settings.bind}: set MASKMILL_TOKENS or MASKMILL_TOKENS_FILE, "
             "or MASKMILL_AUTH=off to serve every client that can reach it"
         )
-    return Authenticator(tenants)
-
-
-def _parse_tokens(setting: str) -> dict[str, str]:
-    return dict(_parse_token(word) for word in re.split(r"[,\s]+", setting) if word)
-
-
-def _parse_token(word: str) -> tuple[str, str]:
-    """Return the digest and the tenant of `name:token`, or of a bare token, whose tenant is named by its digest."""
-    name, colon, token = word.partition(":")
-    if not colon:
-        digest = _sha256(word)
-        return digest, digest[:16]
-    if not _NAME.fullmatch(name) or not token:
-        # The word may be a secret, so the message does not repeat it.
-        raise ValueError("MASKMILL_TOKENS: each must be `name:token` or `token`, a name of letters, digits, . _ -")
-    return _sha256(token), name
-
-
-def _read_tokens_file(path: str) -> dict[str, str]:
-    if not path:
-        return {}
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise ValueError(f"MASKMILL_TOKENS_FILE: {path} cannot be read: {error.strerror}") from error
-    return dict(_parse_lines(text.splitlines(), path))
-
-
-def _parse_lines(lines: Iterable[str], path: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(lines, start=1):
-        entry = line.partition("#")[0].strip()
-        if not entry:
-            continue
-        name, _, digest = entry.partition(":")
-        if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest.strip().lower()):
-            raise ValueError(f"MASKMILL_TOKENS_FILE: line {number} of {path} is not `name:sha256`")
-        yield digest.strip().lower(), name
+    return Authenticator(table)
 
 
 def _is_local(bind: str) -> bool:
@@ -109,7 +106,3 @@ def _is_local(bind: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _sha256(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()

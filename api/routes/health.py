@@ -32,7 +32,7 @@ def ready() -> Response:
 
 
 def _describe_stores(verdicts: dict[str, str], *, is_ready: bool) -> dict[str, object]:
-    """Return the details of /readyz; a probe that names the service by an unknown host gets none."""
+    """Return the details of /readyz; a probe that has no token, or names the service by an unknown host, gets none."""
     if g.get("is_anonymous_probe", False):
         return {}
     models = {model.id: model.state for model in get_gateway().models.list_all()} if is_ready else {}

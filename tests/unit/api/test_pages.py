@@ -3,17 +3,16 @@
 The routes come from the app's own map, so that a new one is covered.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from flask_openapi3.openapi import OpenAPI
-from werkzeug.routing import Rule
 
 from api.app import PROBES, create_app
 from api.composition import build_gateway, connect_stores
 from api.settings import ApiSettings
+from tests.support.routes import list_requests
 
 ALLOWED = "https://app.example"
 # Nothing listens here: a request that passes the checks is answered 503, 404 or 400, and no sooner than it is routed.
@@ -26,7 +25,6 @@ SETTINGS: dict[str, Any] = {
     "cors_origins": f"{ALLOWED} http://localhost:5173",
     "allowed_hosts": "gateway.example",
 }
-ARGUMENTS = {"job_id": "0" * 32, "model_id": "maskmill/embedded", "number": 1, "filename": "a"}
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
 # As a browser sends them, each with the status of a refusal.
 FOREIGN: Mapping[str, tuple[dict[str, str], int]] = {
@@ -86,23 +84,6 @@ def open_app(**changes: Any) -> OpenAPI:
 
 
 APP = open_app()
-
-
-def list_requests(app: OpenAPI) -> Iterator[tuple[str, str, str]]:
-    """Yield the method, the path and the endpoint of every route, and of a path that does not exist."""
-    for rule in app.url_map.iter_rules():
-        for method in sorted(rule.methods or ()):
-            yield method, build_path(rule), rule.endpoint
-    yield "GET", "/no/such/path", ""
-    yield "POST", "/no/such/path", ""
-    yield "PUT", "/v1/jobs", ""
-
-
-def build_path(rule: Rule) -> str:
-    path = rule.rule
-    for name in rule.arguments:
-        path = re.sub(rf"<(\w+:)?{name}>", str(ARGUMENTS[name]), path)
-    return path
 
 
 REQUESTS = list(list_requests(APP))

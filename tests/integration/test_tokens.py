@@ -1,0 +1,92 @@
+"""Scopes of tokens on every route, and the tokens file of a running gateway."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.http.tokens import Scope, Token, compute_digest, format_line
+from tests.conftest import Storage
+from tests.support.gateway import GatewayUnderTest, open_gateway
+from tests.support.jobs import png
+from tests.support.polling import wait_until
+from tests.support.raw_gateway import RawGateway, build_environment, build_get
+from tests.support.routes import list_requests
+
+READER = {"Authorization": "Bearer reader"}
+SUBMITTER = {"Authorization": "Bearer submitter"}
+EXPIRED = {"Authorization": "Bearer expired"}
+
+
+def build_line(token: str, *scopes: Scope, expires_at: float | None = None) -> str:
+    return format_line(Token("shop", compute_digest(token), frozenset(scopes), expires_at)) + "\n"
+
+
+@pytest.fixture
+def gateway(clean_redis: str, storage_env: dict[str, str], tmp_path: Path) -> GatewayUnderTest:
+    file = tmp_path / "tokens"
+    file.write_text(
+        build_line("reader", Scope.READ)
+        + build_line("submitter", Scope.SUBMIT)
+        + build_line("expired", Scope.SUBMIT, expires_at=1.0)
+    )
+    return open_gateway(clean_redis, storage_env, tokens_file=str(file))
+
+
+def test_a_token_that_may_read_changes_nothing(gateway: GatewayUnderTest) -> None:
+    app = gateway.client.application
+    changing = [
+        (method, path)
+        for method, path, endpoint in list_requests(app)
+        if method not in ("GET", "HEAD", "OPTIONS") and endpoint
+    ]
+
+    answers = {(method, path): gateway.client.open(path, method=method, headers=READER) for method, path in changing}
+
+    assert len(answers) > 5
+    assert {response.status_code for response in answers.values()} == {403}
+    assert {response.json["error_type"] for response in answers.values()} == {"missing_scope"}
+    assert all("scope submit" in response.json["error"] for response in answers.values())
+
+
+def test_tokens_of_one_name_see_the_same_jobs(gateway: GatewayUnderTest) -> None:
+    job = gateway.client.post("/v1/jobs", data=png(), headers=SUBMITTER).json
+
+    assert gateway.client.get(f"/v1/jobs/{job['id']}", headers=READER).status_code == 200
+    assert gateway.client.get(f"/v1/jobs/{job['id']}", headers=SUBMITTER).status_code == 200
+    assert gateway.client.delete(f"/v1/jobs/{job['id']}", headers=READER).status_code == 403
+
+
+def test_an_expired_token_is_a_401_that_says_so(gateway: GatewayUnderTest) -> None:
+    response = gateway.client.get("/v1/jobs", headers=EXPIRED)
+
+    assert (response.status_code, response.json["error_type"]) == (401, "unauthorized")
+    assert "expired at 1970-01-01T00:00:01Z" in response.json["error"]
+
+
+def test_readiness_has_details_for_a_token_only(gateway: GatewayUnderTest) -> None:
+    assert gateway.client.get("/readyz").json == {"status": "ok"}
+    assert gateway.client.get("/readyz", headers=EXPIRED).json == {"status": "ok"}
+    assert set(gateway.client.get("/readyz", headers=READER).json) == {"status", "checks", "models"}
+
+
+@pytest.fixture
+def process(tmp_path: Path, redis_url: str, storage: Storage, bucket_name: str) -> Iterator[RawGateway]:
+    (tmp_path / "tokens").write_text(build_line("old", Scope.READ))
+    env = build_environment(redis_url, storage, bucket_name)
+    with RawGateway(tmp_path, {**env, "MASKMILL_TOKENS_FILE": str(tmp_path / "tokens")}) as running:
+        yield running.wait_ready()
+
+
+def test_each_process_reads_a_changed_file(process: RawGateway, tmp_path: Path) -> None:
+    (tmp_path / "tokens.new").write_text(build_line("new", Scope.READ))
+    (tmp_path / "tokens.new").replace(tmp_path / "tokens")
+    old, new = (build_get("/v1/jobs", "Host: x", f"Authorization: Bearer {token}") for token in ("old", "new"))
+
+    # Each request goes to any of the processes, so that many of them reach all.
+    wait_until(lambda: all(process.send(new)[0] == 200 for _ in range(20)))
+    assert {process.send(old)[0] for _ in range(20)} == {401}
+
+    (tmp_path / "tokens").write_text("broken\n")
+    wait_until(lambda: "tokens_not_reloaded" in process.log.read_text() or process.send(new)[0] != 200)
+    assert {process.send(new)[0] for _ in range(20)} == {200}

@@ -92,12 +92,12 @@ class RequestRecord:
 
 
 def begin_request() -> None:
-    """Bind the request id to the log context."""
+    """Bind the request id and the peer to the log context; the lines of submissions and deletions are an audit log."""
     g.started = time.perf_counter()
     sent = request.headers.get("X-Request-ID", "")
     g.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    structlog.contextvars.bind_contextvars(request_id=g.request_id, peer=request.remote_addr or "")
 
 
 def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], None]:
@@ -131,6 +131,7 @@ def authenticate_caller() -> None:
     elif not _is_public():
         access = authenticator.authenticate(authorization)
         g.tenant, g.scopes = access.tenant, access.scopes
+        structlog.contextvars.bind_contextvars(tenant=access.tenant)
         access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
 
 

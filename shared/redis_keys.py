@@ -3,7 +3,7 @@
 # Which layout of keys and objects this version reads and writes; see shared/layout.py.
 LAYOUT = "mm:layout"
 
-# Channel: the id of a job is published when it is finished or discarded, or its reply is stored.
+# Channel: the id of a job is published when it is finished, discarded or purged, or its reply is stored.
 EVENTS = "mm:events"
 
 # Sorted set: running jobs by the time at which their lease expires.
@@ -12,8 +12,9 @@ LEASES = "mm:leases"
 TENANTS = "mm:tenants"
 QUEUES = "mm:queue_names"
 
-# Prefixes: the scripts append the id of a job to the first, and the name of a queue to the others.
+# Prefixes: the scripts append the id of a job to the first, a tenant to the second, and a queue's name to the others.
 JOB_PREFIX = "mm:job:"
+TENANT_JOBS_PREFIX = "mm:jobs:"
 QUEUED_PREFIX = "mm:queued:"
 DELAYED_PREFIX = "mm:delayed:"
 
@@ -50,7 +51,7 @@ def claim(token: str) -> str:
 
 def tenant_jobs(tenant: str) -> str:
     """Sorted set (by id, which sorts by time): the jobs in a tenant's list."""
-    return f"mm:jobs:{tenant}"
+    return f"{TENANT_JOBS_PREFIX}{tenant}"
 
 
 def idempotency(tenant: str, key: str) -> str:
@@ -71,6 +72,11 @@ def input_payload(job_id: str) -> str:
 def reply_payload(job_id: str) -> str:
     """String: the Hugging Face array of a job whose caller waits."""
     return f"mm:reply:{job_id}"
+
+
+def purged(job_id: str) -> str:
+    """String: the job was purged; whatever is still written for it is not shown."""
+    return f"mm:purged:{job_id}"
 
 
 def worker(worker_id: str) -> str:

@@ -100,6 +100,9 @@ class StewardSettings(Settings):
     retention_interval_seconds: Annotated[float, Field(gt=0)] = Field(
         600.0, description="How often the steward deletes expired results."
     )
+    purge_interval_seconds: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="How often the steward looks for purged jobs, and deletes what their workers stored meanwhile."
+    )
     probe_host: str = Field("127.0.0.1", description="Address for the steward's health and metrics.")
     probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="Port for the steward's `/healthz`, `/readyz` and `/metrics`; 0 means none."

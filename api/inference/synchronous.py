@@ -261,6 +261,8 @@ class _Wait:
         except UnknownJob as error:
             if is_coalesced:
                 raise _JobReplaced from error
+            if self.segmenter.jobs.is_purged(self.created.job_id):
+                raise Canceled("The job was purged before there was a result.") from error
             raise StoreUnavailable("The job store lost this request; send it again.") from error
         if is_coalesced and job.state in (JobState.CANCELED, JobState.EXPIRED):
             raise _JobReplaced
@@ -280,7 +282,7 @@ class _Wait:
     def _stop_waiting(self, error: MaskmillError) -> None:
         """Stop waiting; the last waiter completes the job, so that it never reaches a device."""
         jobs, bucket = self.segmenter.jobs, self.segmenter.bucket
-        with suppress(Unavailable):
+        with suppress(Unavailable, UnknownJob):
             if jobs.remove_waiter(self.created.job_id) > 0:
                 return
             request = jobs.get(self.created.job_id).request

@@ -1,10 +1,15 @@
-"""Cancellation of a tenant's job."""
+"""Cancellation and purge of a tenant's job."""
+
+import structlog
 
 from api.jobs.queries import TenantJobs
 from shared.errors import AlreadyEnded, Canceled
 from shared.jobs.completion import complete_job
 from shared.jobs.model import Failure, Job, JobState
+from shared.jobs.purge import purge_job as delete_job
 from shared.jobs.result import JobResult
+
+log = structlog.get_logger()
 
 
 def cancel_job(job_id: str, tenant_jobs: TenantJobs) -> Job:
@@ -17,8 +22,21 @@ def cancel_job(job_id: str, tenant_jobs: TenantJobs) -> Job:
     job = tenant_jobs.get(job_id)
     if not job.state.is_final:
         canceled = JobResult(job.request, JobState.CANCELED, failure=Failure(Canceled.code, "The job was canceled."))
-        complete_job(canceled, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket)
+        if complete_job(canceled, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket) == canceled:
+            log.info("job_canceled", job_id=job_id)
         job = tenant_jobs.get(job_id)
     if job.state is not JobState.CANCELED:
         raise AlreadyEnded(f"The job has {job.state} already, so it cannot be canceled.", state=job.state)
     return job
+
+
+def purge_job(job_id: str, tenant_jobs: TenantJobs) -> None:
+    """Delete a job, in any state, with its input, its results and its record; afterwards it is unknown.
+
+    Raises:
+        UnknownJob: the tenant has no job of this id, or it was purged already.
+        Unavailable: a store did not answer.
+    """
+    tenant_jobs.get(job_id)
+    delete_job(job_id, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket)
+    log.info("job_purged", job_id=job_id)

@@ -5,6 +5,7 @@ of another tenant is answered like one that does not exist.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from shared.errors import (
@@ -13,6 +14,7 @@ from shared.errors import (
     DeadlineExceeded,
     MaskmillError,
     NotFinished,
+    Unavailable,
     UnknownJob,
     UnknownMask,
     build_error,
@@ -53,6 +55,7 @@ class TenantJobs:
         try:
             job = self.jobs.get(job_id)
         except UnknownJob:
+            self._check_purge(job_id)
             job = self._read_from_bucket(job_id)
         if job.request.tenant != self.tenant:
             raise _unknown(job_id)
@@ -84,6 +87,9 @@ class TenantJobs:
             MaskmillError: the error that the job failed with.
         """
         _check_id(job_id)
+        # While Redis is unavailable, results are still shown; of a purged job the steward leaves none.
+        with suppress(Unavailable):
+            self._check_purge(job_id)
         result = read_result(job_id, bucket=self.bucket)
         if result is None:
             job = self.get(job_id)
@@ -160,6 +166,11 @@ class TenantJobs:
             if cursor is None:
                 break
         return found, cursor
+
+    def _check_purge(self, job_id: str) -> None:
+        """Raise UnknownJob for a purged job, for which its worker may just be storing a result."""
+        if self.jobs.is_purged(job_id):
+            raise _unknown(job_id)
 
     def _read_from_bucket(self, job_id: str) -> Job:
         """Return a job that Redis does not know."""

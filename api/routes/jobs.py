@@ -1,4 +1,4 @@
-"""Jobs: submit, show, list, cancel."""
+"""Jobs: submit, show, list, cancel, purge."""
 
 from http import HTTPStatus
 
@@ -14,7 +14,7 @@ from api.http.request_body import keep_reserved, parse_in_turn, read_request_bod
 from api.jobs import cancellation
 from api.jobs.admission import Submission
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
-from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, WaitQuery
+from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
 from shared.jobs.model import Job, Priority
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
@@ -63,9 +63,12 @@ def show_job(path: JobPath, query: WaitQuery) -> Response:
     return response
 
 
-@bp.delete("/<job_id>", responses={200: JobView, **failures(404, 409)})
-def cancel_job(path: JobPath) -> Response:
-    """Cancel a job that is not final; nothing of it is kept."""
+@bp.delete("/<job_id>", responses={200: JobView, 204: None, **failures(404, 409)})
+def cancel_job(path: JobPath, query: PurgeQuery) -> Response:
+    """Cancel a job that is not final; nothing of its image is kept.  With `purge`, delete a job of any state."""
+    if query.purge:
+        cancellation.purge_job(path.job_id, get_tenant_jobs())
+        return Response(status=HTTPStatus.NO_CONTENT)
     return build_json(JobView.of(cancellation.cancel_job(path.job_id, get_tenant_jobs())))
 
 

@@ -21,6 +21,16 @@ class WaitQuery(BaseModel):
     )
 
 
+class PurgeQuery(BaseModel):
+    # A misspelt `purge` must not be taken for a cancellation.
+    model_config = ConfigDict(extra="forbid")
+
+    purge: bool = Field(
+        False,
+        description="Delete the job at once, ended or not, with its input, results and record: 204, then 404.",
+    )
+
+
 class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

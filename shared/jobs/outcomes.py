@@ -12,6 +12,7 @@ class CreateOutcome(StrEnum):
     CACHED = "cached"  # an identical one that has succeeded
     CONFLICT = "conflict"  # none: the idempotency key was used for something else
     FULL = "full"  # none: too many jobs are queued
+    PURGED = "purged"  # none: the steward was about to recover a job that was purged meanwhile
 
 
 class DiscardOutcome(StrEnum):
@@ -59,6 +60,11 @@ class FinishOutcome(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
     EXPIRED = "expired"
+
+
+class PurgeOutcome(StrEnum):
+    PURGED = "purged"
+    UNKNOWN = "unknown"  # there was no record
 
 
 class RemoveWaiterOutcome(StrEnum):

@@ -22,6 +22,7 @@ local payload = ARGV[2]
 local key = {{}}
 for index, name in ipairs(arg.key_names) do key[name] = KEYS[index] end
 local function job_key(id) return '{redis_keys.JOB_PREFIX}' .. id end
+local function tenant_jobs_key(tenant) return '{redis_keys.TENANT_JOBS_PREFIX}' .. tenant end
 local function queued_key(queue) return '{redis_keys.QUEUED_PREFIX}' .. queue end
 local function delayed_key(queue) return '{redis_keys.DELAYED_PREFIX}' .. queue end
 local function publish_event(id) redis.call('PUBLISH', '{redis_keys.EVENTS}', id) end

@@ -23,6 +23,7 @@ from shared.jobs.outcomes import (
     CreateOutcome,
     DiscardOutcome,
     FinishOutcome,
+    PurgeOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
@@ -37,6 +38,8 @@ log = structlog.get_logger()
 
 UNBOUNDED = 2**53
 UNREADABLE_DELAY_SECONDS = 10.0
+# Longer than any process may still write for a purged job, and than an idempotency key lives.
+PURGED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class JobStore:
         self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
         self._finish = Script(client, "finish", FinishOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
+        self._purge = Script(client, "purge", PurgeOutcome)
 
     @translate_redis_errors
     def create(
@@ -290,6 +294,27 @@ class JobStore:
         return outcome is FinishOutcome.FINISHED
 
     @translate_redis_errors
+    def purge(self, job_id: str) -> None:
+        """Delete all that Redis holds of a job, in any state; its worker, if it has one, loses the lease.
+
+        Only shared/jobs/purge.py may call this: the bucket remembers the purge first.
+        """
+        self._purge(
+            {
+                **_lease_keys(job_id),
+                "input": redis_keys.input_payload(job_id),
+                "reply": redis_keys.reply_payload(job_id),
+                "purged": redis_keys.purged(job_id),
+            },
+            id=job_id,
+            purged_seconds=PURGED_SECONDS,
+        )
+
+    @translate_redis_errors
+    def is_purged(self, job_id: str) -> bool:
+        return bool(self._redis.exists(redis_keys.purged(job_id)))
+
+    @translate_redis_errors
     def get(self, job_id: str) -> Job:
         """Return a job.
 
@@ -389,6 +414,7 @@ def _creation_keys(request: JobRequest, queue: str, dedup: DedupKey | None) -> d
         "queues": redis_keys.QUEUES,
         "dedup": redis_keys.dedup(dedup.key if dedup else ""),
         "input": redis_keys.input_payload(request.id),
+        "purged": redis_keys.purged(request.id),
     }
 
 

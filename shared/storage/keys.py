@@ -1,9 +1,21 @@
 """Keys of a job's objects in the bucket."""
 
+PURGED_PREFIX = "purged/"
+
 
 def inbox_key(job_id: str) -> str:
     """Return the key of the input; the request is in the object's metadata."""
     return f"inbox/{job_id}"
+
+
+def purged_key(job_id: str) -> str:
+    """Return the key of the empty object that says that a job was purged, until nothing can be written for it."""
+    return f"{PURGED_PREFIX}{job_id}"
+
+
+def results_prefix(job_id: str) -> str:
+    """Return the prefix of all objects that the attempts of a job wrote."""
+    return f"results/{job_id}/"
 
 
 def result_key(job_id: str) -> str:

@@ -25,7 +25,7 @@ from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
 from shared.jobs.messages import job_queue, queue_name
 from shared.jobs.model import MAX_PASSED_OVER, JobRequest, JobState, Priority
-from shared.jobs.outcomes import ClaimOutcome
+from shared.jobs.outcomes import ClaimOutcome, CreateOutcome
 from shared.jobs.store import Claim, JobStore, TakenMessage
 from tests.support.jobs import build_request
 
@@ -146,6 +146,16 @@ class Claims(RuleBasedStateMachine):
         state = JobState.SUCCEEDED if job.state is JobState.RUNNING else JobState.CANCELED
         assert self.store.finish(job.request, state)
         job.state, job.is_delayed = state, False
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def purge(self, data: st.DataObject) -> None:
+        """A job of any state is deleted, and not created again by a steward that has just read its input."""
+        job = data.draw(st.sampled_from(self.jobs))
+        self.store.purge(job.request.id)
+        self.jobs.remove(job)
+        assert self.store.create(job.request).outcome is CreateOutcome.PURGED
+        assert not self.store.is_known(job.request.id)
 
     @precondition(lambda self: self.select(JobState.RUNNING))
     @rule(data=st.data(), how=st.sampled_from(["stall", "release", "postpone"]))

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
@@ -30,6 +31,11 @@ class RawGateway(Process):
 
     def send(self, request: bytes) -> tuple[int, str]:
         """Send bytes; return the status and the error type of the response."""
+        status, body = self.exchange(request)
+        return status, body.get("error_type", "") if isinstance(body, dict) else ""
+
+    def exchange(self, request: bytes) -> tuple[int, Any]:
+        """Send bytes; return the status and the JSON of the response, or None."""
         connection = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET)
         with connection:
             connection.settimeout(10)
@@ -38,7 +44,7 @@ class RawGateway(Process):
             response = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         head, _, body = response.partition(b"\r\n\r\n")
         status = int(head.split()[1])
-        return status, json.loads(body).get("error_type", "") if b"application/json" in head else ""
+        return status, json.loads(body) if b"application/json" in head else None
 
 
 def build_environment(redis_url: str, storage: Storage, bucket_name: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.metrics import StewardMetrics
 from worker.steward.orphans import OrphanDetector
+from worker.steward.purges import PurgeCompletion
 from worker.steward.reconciler import Reconciler
 from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
@@ -70,12 +71,14 @@ def build_duties(settings: StewardSettings, jobs: JobStore, metrics: StewardMetr
     reconciler = Reconciler(jobs, bucket, queue, OrphanDetector(settings.orphaned_after_seconds), metrics)
     recovery = InboxRecovery(jobs, bucket, metrics, settings.inbox_grace_seconds)
     retention = Retention(jobs, bucket, metrics, settings.result_ttl_seconds)
+    purges = PurgeCompletion(jobs, bucket, metrics)
     return (
         Duty("requeue_stalled", settings.requeue_interval_seconds, reconciler.requeue_stalled),
         Duty("requeue_delayed", settings.requeue_interval_seconds, reconciler.requeue_delayed),
         Duty("republish_orphaned", settings.requeue_interval_seconds, reconciler.republish_orphaned),
         Duty("recover_jobs", settings.recovery_interval_seconds, recovery.recover_jobs),
         Duty("delete_expired", settings.retention_interval_seconds, retention.delete_expired),
+        Duty("complete_purges", settings.purge_interval_seconds, purges.complete_purges),
     )
 
 

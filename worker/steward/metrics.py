@@ -10,5 +10,5 @@ class StewardMetrics:
         )
 
     def jobs_reconciled(self, reason: str, count: int = 1) -> None:
-        """Count jobs: stalled, orphaned, recovered, synced, exhausted or deleted."""
+        """Count jobs: stalled, orphaned, recovered, synced, exhausted, deleted or purged."""
         self._jobs.labels(reason).inc(count)

@@ -11,6 +11,7 @@ from shared.jobs.completion import read_result
 from shared.jobs.ids import is_job_id
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
+from shared.jobs.outcomes import CreateOutcome
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
 from worker.steward.metrics import StewardMetrics
@@ -61,6 +62,9 @@ class InboxRecovery:
         except (KeyError, ValueError) as error:
             log.error("input_without_request", key=key, reason=repr(error))
             return
-        self.jobs.create(request, message=encode_message(job_queue(request)))
+        created = self.jobs.create(request, message=encode_message(job_queue(request)))
+        if created.outcome is CreateOutcome.PURGED:
+            self.bucket.delete([key])
+            return
         log.info("job_recovered", reason="redis_lost_it", job_id=job_id)
         self.metrics.jobs_reconciled("recovered")

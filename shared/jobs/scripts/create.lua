@@ -1,12 +1,13 @@
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, queued, delayed, idempotency, tenant_jobs, tenants, queues, dedup, input
+-- Keys:    job, queued, delayed, idempotency, tenant_jobs, tenants, queues, dedup, input, purged
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued,
 --          fingerprint and idempotency_seconds or nil, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), payload: the image or nil, input_ms: how long to keep it
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
---          there) | coalesced (an identical job is under way) | full;  then the id of the job that stands for this one
+--          there) | coalesced (an identical job is under way) | full | purged (this job was, before it was recovered);  then the id of the job that stands for this one
 -- Events:  none
+if redis.call('EXISTS', key.purged) == 1 then return {'purged', arg.id} end
 -- Ids are unique, so an existing record means that the client sent this script again after a lost reply.
 if redis.call('EXISTS', key.job) == 1 then return {'created', arg.id} end
 if arg.fingerprint then
@@ -31,6 +32,7 @@ redis.call('SADD', key.queues, arg.queue)
 if arg.fingerprint then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)
   redis.call('EXPIRE', key.idempotency, arg.idempotency_seconds)
+  redis.call('HSET', key.job, 'idempotency', key.idempotency)
 end
 if arg.listed_tenant then
   redis.call('ZADD', key.tenant_jobs, 0, arg.id)

@@ -1,0 +1,45 @@
+"""Purge: delete a job with all that is stored of it, at once, in any state.
+
+A worker that runs the job may store files, and even a result, for a while after its lease is lost.  So an object of its
+own remembers the purge first, and the steward repeats the deletion until nothing can be written any more.  It outlives
+the loss of Redis, and of the process that purges.
+"""
+
+import structlog
+
+from shared.errors import Unavailable
+from shared.jobs.store import JobStore
+from shared.storage.bucket import Bucket
+from shared.storage.keys import inbox_key, purged_key, results_prefix
+
+log = structlog.get_logger()
+
+
+def purge_job(job_id: str, *, jobs: JobStore, bucket: Bucket) -> None:
+    """Purge a job; safe to repeat.
+
+    Raises:
+        Unavailable: the bucket or Redis did not answer; then the steward completes what has begun.
+    """
+    bucket.put(purged_key(job_id), b"", content_type="application/octet-stream")
+    try:
+        delete_remains(job_id, jobs=jobs, bucket=bucket)
+    except Unavailable as error:
+        if not jobs.is_purged(job_id):
+            raise
+        # The job is not shown any more, and the steward deletes its objects.
+        log.warning("purge_continued_by_steward", job_id=job_id, reason=str(error))
+
+
+def delete_remains(job_id: str, *, jobs: JobStore, bucket: Bucket) -> int:
+    """Delete what is stored of a purged job; return how many objects its attempts had left.
+
+    Redis comes first: without its record a job is not claimed or recovered, and its worker soon loses the lease.
+
+    Raises:
+        Unavailable: the bucket or Redis did not answer.
+    """
+    jobs.purge(job_id)
+    found = [entry.key for entry in bucket.list_objects(results_prefix(job_id))]
+    bucket.delete([inbox_key(job_id), *found])
+    return len(found)

@@ -53,9 +53,9 @@ class ModelStatus:
     @property
     def not_ready_reason(self) -> str:
         """A sentence for callers: why the model is not ready."""
-        broken = [worker.reason for worker in self.workers if worker.state is WorkerState.SETUP_FAILED]
         if self.state is ModelState.SETUP_FAILED:
-            return f"Model {self.id} could not be loaded: {broken[0]}"
+            # The reason may hold paths and addresses, so it is shown to operators only.
+            return f"Model {self.id} could not be loaded; the worker's log says why"
         if self.state is ModelState.OFFLINE:
             return f"Model {self.id} has no worker at present"
         return f"Model {self.id} is currently loading"

@@ -26,8 +26,9 @@ def public_id(model: str) -> str:
     """
     if model in ("embedded", EMBEDDED_MODEL_ID):
         return EMBEDDED_MODEL_ID
-    if model.startswith("s3://"):
-        return f"s3/{PurePosixPath(model).name}"
+    if "://" in model:
+        scheme, _, path = model.partition("://")
+        return f"{scheme}/{PurePosixPath(path).name}"
     if model.startswith((".", "/", "~")):
         return f"local/{PurePosixPath(model).name}"
     return model

@@ -62,7 +62,7 @@ def main() -> int:
     keep_freed_memory()
     end_on_host_signal()
     settings = read_settings(WorkerSettings)
-    worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     configure_logging(settings, process="worker", worker=worker_id)
     check_layout(settings)
     with ExitStack() as stack:

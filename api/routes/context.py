@@ -5,6 +5,7 @@ from typing import cast
 from flask import current_app, g
 
 from api.gateway import Gateway
+from api.http.tokens import Scope
 from api.jobs.admission import Caller
 from api.jobs.queries import TenantJobs
 
@@ -22,3 +23,8 @@ def get_caller() -> Caller:
 def get_tenant_jobs() -> TenantJobs:
     """Return the jobs of the tenant whose token the request carries."""
     return get_gateway().open_tenant(get_caller().tenant)
+
+
+def is_operator() -> bool:
+    """Tell whether the caller may see facts of machines, such as host names."""
+    return Scope.ADMIN in g.scopes

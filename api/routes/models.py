@@ -5,7 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api.http.openapi import SECURITY, failures
-from api.routes.context import get_gateway
+from api.routes.context import get_gateway, is_operator
 from api.schemas.models import ModelListView, ModelPath, ModelView
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
@@ -15,7 +15,9 @@ bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(nam
 def list_models() -> Response:
     """List every model that a worker serves, or served within the last week."""
     models = get_gateway().models
-    view = ModelListView(models=[ModelView.of(model) for model in models.list_all()], default=models.default)
+    view = ModelListView(
+        models=[ModelView.of(model, is_operator=is_operator()) for model in models.list_all()], default=models.default
+    )
     return jsonify(view.model_dump(mode="json"))
 
 
@@ -23,4 +25,4 @@ def list_models() -> Response:
 def show_model(path: ModelPath) -> Response:
     """Show one model and its workers."""
     model = get_gateway().models.find(path.model_id.rstrip("/"))
-    return jsonify(ModelView.of(model).model_dump(mode="json"))
+    return jsonify(ModelView.of(model, is_operator=is_operator()).model_dump(mode="json"))

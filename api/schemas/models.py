@@ -1,11 +1,15 @@
 """Models and the workers that serve them."""
 
+import hashlib
 from typing import Self
 
 from pydantic import BaseModel, Field
 
 from api.model_registry import ModelState, ModelStatus
-from shared.worker_registry import WorkerState
+from shared.worker_registry import WorkerState, WorkerStatus
+
+PUBLIC_REASON = "This worker cannot serve its model; its log says why."
+_ID_DIGITS = 16
 
 
 class ModelPath(BaseModel):
@@ -13,7 +17,9 @@ class ModelPath(BaseModel):
 
 
 class WorkerView(BaseModel):
-    id: str
+    """A worker.  `name`, and the whole `reason`, are shown to tokens with the scope `admin` alone."""
+
+    id: str = Field(description="The same for as long as the worker runs; it reveals nothing of its machine.")
     state: WorkerState
     device: str
     revision: str
@@ -24,6 +30,22 @@ class WorkerView(BaseModel):
         description="Share of pixels that `fast` labels as `exact` does, on photos that come with the worker; "
         "null if it was not measured."
     )
+    name: str | None = Field(description="Host name, process id and a random part; null without `admin`.")
+
+    @classmethod
+    def of(cls, worker: WorkerStatus, *, is_operator: bool) -> Self:
+        return cls(
+            id=hashlib.sha256(worker.id.encode()).hexdigest()[:_ID_DIGITS],
+            state=worker.state,
+            device=worker.device,
+            revision=worker.revision,
+            # It quotes errors of libraries, which may hold paths and addresses.
+            reason=worker.reason if is_operator or not worker.reason else PUBLIC_REASON,
+            load_seconds=worker.load_seconds,
+            forward=worker.forward,
+            agreement=worker.agreement,
+            name=worker.id if is_operator else None,
+        )
 
 
 class ModelView(BaseModel):
@@ -34,20 +56,9 @@ class ModelView(BaseModel):
     workers: list[WorkerView]
 
     @classmethod
-    def of(cls, model: ModelStatus) -> Self:
-        workers = [
-            WorkerView(
-                id=worker.id,
-                state=worker.state,
-                device=worker.device,
-                revision=worker.revision,
-                reason=worker.reason,
-                load_seconds=worker.load_seconds,
-                forward=worker.forward,
-                agreement=worker.agreement,
-            )
-            for worker in model.workers
-        ]
+    def of(cls, model: ModelStatus, *, is_operator: bool = False) -> Self:
+        """Show a model; `is_operator` tells whether the caller may see facts of machines."""
+        workers = [WorkerView.of(worker, is_operator=is_operator) for worker in model.workers]
         return cls(id=model.id, state=model.state, workers=workers)
 
 

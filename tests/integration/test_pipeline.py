@@ -30,7 +30,7 @@ from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
 from shared.storage.keys import inbox_key, object_key, result_key
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
-from tests.support.worker import InProcessWorker, build_worker
+from tests.support.worker import InProcessWorker, build_worker, claim_job
 from worker.batching.scheduler import Ticket
 from worker.pipeline.slots import Slots
 from worker.segmenter import ModelImage
@@ -402,7 +402,7 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
     request = submit(worker)
 
     for _ in range(3):
-        assert worker.claim(request.id)
+        assert claim_job(worker.jobs, request.id, worker="gpu-7-4711")
         wait_until(worker.jobs.find_stalled)
         steward.reconcile()
 
@@ -411,6 +411,7 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
     assert job.failure is not None
     assert job.failure.code == "attempts_exhausted"
     assert "3 workers" in job.failure.message
+    assert "gpu-7" not in job.failure.message
 
 
 def test_the_steward_republishes_a_job_whose_message_was_lost(worker: InProcessWorker, steward: Steward) -> None:

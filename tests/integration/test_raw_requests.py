@@ -54,7 +54,7 @@ def test_a_foreign_name_is_refused(gateway: RawGateway, request_bytes: bytes) ->
         build_get("/v1/jobs", "Host: localhost", version="1.0"),
     ],
 )
-def test_loopback_names_are_served(gateway: RawGateway, request_bytes: bytes) -> None:
+def test_loopback_names_are_accepted(gateway: RawGateway, request_bytes: bytes) -> None:
     assert gateway.send(request_bytes)[0] == 200
 
 

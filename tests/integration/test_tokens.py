@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from api.http.tokens import Scope, Token, compute_digest, format_line
+from shared.redis_client import connect
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.conftest import Storage
 from tests.support.gateway import GatewayUnderTest, open_gateway
-from tests.support.jobs import png
+from tests.support.jobs import MODEL, png
 from tests.support.polling import wait_until
 from tests.support.raw_gateway import RawGateway, build_environment, build_get
 from tests.support.routes import list_requests
@@ -90,3 +92,26 @@ def test_each_process_reads_a_changed_file(process: RawGateway, tmp_path: Path) 
     (tmp_path / "tokens").write_text("broken\n")
     wait_until(lambda: "tokens_not_reloaded" in process.log.read_text() or process.send(new)[0] != 200)
     assert {process.send(new)[0] for _ in range(20)} == {200}
+
+
+def test_only_an_administrator_sees_the_host_of_a_worker(
+    clean_redis: str, storage_env: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(build_line("reader", Scope.READ) + build_line("admin", Scope.ADMIN))
+    gateway = open_gateway(clean_redis, storage_env, tokens_file=str(file))
+    status = WorkerStatus("gpu-7-4711-0123456789ab", MODEL, WorkerState.SETUP_FAILED, reason="/srv/models is empty")
+    WorkerRegistry(connect(gateway.settings)).report(status)
+    admin = {"Authorization": "Bearer admin"}
+
+    # Every response that a reader gets, whatever its route.
+    texts = [
+        gateway.client.open(path, method="GET", headers=READER).text
+        for method, path, _ in list_requests(gateway.client.application)
+        if method == "GET"
+    ]
+
+    assert [text for text in texts if "gpu-7" in text or "/srv/models" in text] == []
+    assert "gpu-7-4711" in gateway.client.get("/v1/models", headers=admin).text
+    assert "/srv/models is empty" in gateway.client.get(f"/v1/models/{MODEL}", headers=admin).text
+    assert gateway.client.post("/v1/jobs", data=png(), headers=admin).status_code == 403

@@ -87,14 +87,12 @@ class Reconciler:
     def _dead_letter(self, job_id: str) -> None:
         """Fail a job that has used all its attempts."""
         job = self.jobs.get(job_id)
-        reason = AttemptsExhausted(
-            f"The job was given up after {job.stalls + 1} workers were lost with it; the last was {job.worker}."
-        )
+        reason = AttemptsExhausted(f"The job was given up after {job.stalls + 1} workers were lost with it.")
         complete_job(failed_result(job.request, reason, attempt=job.attempt), jobs=self.jobs, bucket=self.bucket)
-        self._record("job_dead_lettered", "exhausted", job_id)
+        self._record("job_dead_lettered", "exhausted", job_id, last_worker=job.worker)
 
-    def _record(self, event: str, reason: str, job_id: str) -> None:
-        log.info(event, reason=reason, job_id=job_id)
+    def _record(self, event: str, reason: str, job_id: str, **fields: str | None) -> None:
+        log.info(event, reason=reason, job_id=job_id, **fields)
         self.metrics.jobs_reconciled(reason)
 
 

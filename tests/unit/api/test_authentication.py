@@ -194,7 +194,7 @@ def test_a_wrong_file_stops_the_start_and_a_running_gateway_keeps_its_tokens(
         build_authenticator(settings(tokens_file=str(tokens_file.path), tokens="lab:fixed"))
 
 
-def test_a_wrong_file_is_logged_once_and_a_mended_one_is_read(tokens_file: TokensFile) -> None:
+def test_a_wrong_file_is_logged_once_and_a_corrected_one_is_read(tokens_file: TokensFile) -> None:
     tokens_file.replace("shop:\n")
     with capture_logs() as lines:
         for _ in range(3):

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
+from deploy.keys.private_files import make_private_folder
 from deploy.local.gateway_client import GatewayRefused
 from deploy.local.processes import NotReady
 from deploy.local.sample_job import curl_commands, format_segments, run_sample
@@ -37,6 +39,7 @@ class CannotStart(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM; return the exit code."""
     options = _parse(arguments)
+    os.umask(0o077)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         check_port(options.port)
@@ -83,8 +86,9 @@ def _show_sample(stack: Stack) -> None:
         sample = run_sample(client)
     overlay = stack.data / "sample-overlay.png"
     overlay.write_bytes(sample.overlay)
-    print(f"\n{format_segments(sample.result)}\n\nThe photo with its masks: {overlay}\n\nTry it:\n")
-    for line in curl_commands(stack.url, sample.job_id, token=client.token):
+    print(f"\n{format_segments(sample.result)}\n\nThe photo with its masks: {overlay}\n")
+    print("Try it, with a token of yours in the variable TOKEN:\n" if client.token else "Try it:\n")
+    for line in curl_commands(stack.url, sample.job_id, requires_token=bool(client.token)):
         print(f"  {line}")
     print(f"\nMaskmill serves {sample.result['model']} at {stack.url}   (Ctrl-C stops it)", flush=True)
 
@@ -165,9 +169,12 @@ def check_disk(data: Path) -> None:
 def lock_data_folder(data: Path) -> Iterator[None]:
     """Create the data folder if it is missing, and hold its lock; the kernel releases it however the process ends.
 
+    The folder is made private, one of an earlier version too.
+
     Raises:
-        CannotStart: another process holds the lock, or the folder cannot be written.
+        CannotStart: another process holds the lock, or the folder cannot be written or belongs to others.
     """
+    check_owner(data)
     # In a file of its own: FileLock does not promise to keep the content of the lock file.
     pid_file = data / "lock.pid"
     with _acquire_lock(data, pid_file):
@@ -175,9 +182,26 @@ def lock_data_folder(data: Path) -> Iterator[None]:
         yield
 
 
+def check_owner(data: Path) -> None:
+    """Check that the data folder, if it exists, may be closed to other users.
+
+    Raises:
+        CannotStart: it belongs to another user, or is for all users, as /tmp is.
+    """
+    try:
+        found = data.stat()
+    except OSError:
+        return
+    if found.st_uid != os.getuid() or found.st_mode & stat.S_ISVTX:
+        raise CannotStart(
+            f"the folder {data} is not yours alone, and data must be private; choose another one, as in: "
+            "make serve DATA=./data2"
+        )
+
+
 def _acquire_lock(data: Path, pid_file: Path) -> AbstractContextManager[object]:
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        make_private_folder(data)
         return FileLock(data / "lock", blocking=False, fallback_to_soft=False).acquire()
     except Timeout as error:
         raise CannotStart(

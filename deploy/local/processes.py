@@ -1,6 +1,6 @@
 """Child processes of the one-machine stack: start with a log file, wait for readiness, terminate.
 
-A child dies with this process (die_with_parent.py).
+A child dies with this process (die_with_parent.py).  What it writes is readable by its user alone.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import IO, Self
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 _POLL_INTERVAL_SECONDS = 0.05
 _TAIL_BYTES = 16 * 1024
+_PRIVATE_UMASK = 0o077
 
 
 class NotReady(Exception):
@@ -52,7 +53,7 @@ class Process:
         """Start the program; its output is appended to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         launcher = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid()), str(self.niceness)]
-        with self.log.open("ab") as log:
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
             self._child = subprocess.Popen(
                 launcher + self.command,
                 env=self.env,
@@ -60,6 +61,7 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=_PRIVATE_UMASK,
             )
         return self
 

@@ -53,9 +53,12 @@ def format_segments(result: dict[str, Any]) -> str:
     return _align([_HEADINGS, *(_format_row(segment, pixels) for segment in largest_first)])
 
 
-def curl_commands(url: str, job_id: str, *, token: str = "") -> list[str]:
-    """Return three shell commands: submit, poll, and a synchronous request.  They run unchanged in any folder."""
-    authorization = f"-H {shlex.quote(f'Authorization: Bearer {token}')} " if token else ""
+def curl_commands(url: str, job_id: str, *, requires_token: bool = False) -> list[str]:
+    """Return three shell commands: submit, poll, and a synchronous request.  They run unchanged in any folder.
+
+    A token is taken from the variable TOKEN, because terminals and their logs are read by others.
+    """
+    authorization = '-H "Authorization: Bearer $TOKEN" ' if requires_token else ""
     upload = f"-H 'Content-Type: image/jpeg' --data-binary {shlex.quote(f'@{SAMPLE_IMAGE}')}"
     return [
         f"curl -s {authorization}{upload} '{url}{SUBMIT_PATH}'",

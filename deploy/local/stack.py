@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import redis
 
+from deploy.keys.private_files import make_private_folder, write_private
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import NotReady, Process, stop_all
 from deploy.local.servers import LOOPBACK, REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports, is_free
@@ -33,6 +34,9 @@ BUCKET = "maskmill"
 DRAIN_SECONDS = 9.0
 # A model on a CPU uses all cores; requests should not wait for it.
 WORKER_NICENESS = 10
+# By its name, a variable with a credential: of this service, of Amazon, of Hugging Face, or of something else.
+_CREDENTIAL = re.compile(r"TOKENS?(_|$)|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
+_CREDENTIALS_OF_MODULES = {"api.wsgi": ("MASKMILL_TOKENS",), "worker.main": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
 _ROOT = Path(__file__).resolve().parents[2]
 _MAX_LOG_BYTES = 10 * 1024 * 1024
 _POLL_INTERVAL_SECONDS = 0.1
@@ -84,24 +88,41 @@ class InternalPorts:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageKeys:
-    """The object store's access key and secret key."""
+class StackKeys:
+    """The object store's access key and secret key, and Valkey's password."""
 
     access: str
     secret: str
+    valkey: str
 
     @classmethod
     def load_or_create(cls, file: Path) -> Self:
-        """Return the keys in the file, or new ones, written to it with mode 0600, if it is missing or damaged."""
-        try:
-            wire = json.loads(file.read_text())
-            return cls(wire["access"], wire["secret"])
-        except (OSError, ValueError, KeyError, TypeError):
-            keys = cls(secrets.token_hex(10), secrets.token_urlsafe(30))
-        file.touch(mode=0o600)
-        file.chmod(0o600)
-        file.write_text(json.dumps(asdict(keys)))
+        """Return the keys in the file.  Those that it lacks are made, and written to it with mode 0600."""
+        found = _read_keys(file)
+        keys = cls(
+            access=found.get("access") or secrets.token_hex(10),
+            secret=found.get("secret") or secrets.token_urlsafe(30),
+            valkey=found.get("valkey") or secrets.token_urlsafe(30),
+        )
+        write_private(file, json.dumps(asdict(keys)))
         return keys
+
+
+def _read_keys(file: Path) -> dict[str, str]:
+    try:
+        wire = json.loads(file.read_text())
+        return {name: str(value) for name, value in wire.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def select_variables(environ: Mapping[str, str], module: str) -> dict[str, str]:
+    """Return the environment for one module of the service: without credentials that it does not use."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not _CREDENTIAL.search(name) or name.startswith(_CREDENTIALS_OF_MODULES.get(module, ()))
+    }
 
 
 class Stack:
@@ -114,12 +135,15 @@ class Stack:
         self.model = model
         self._environ = dict(environ)
         self._worker_numbers = itertools.count(2)
+        make_private_folder(self.data)
         run = self.data / "run"
-        run.mkdir(parents=True, exist_ok=True)
-        keys = StorageKeys.load_or_create(self.data / "keys.json")
+        run.mkdir(exist_ok=True)
+        keys = StackKeys.load_or_create(self.data / "keys.json")
         self.ports = InternalPorts.load_or_create(run / "ports.json")
         self.port = port or free_ports(1, exclude=self.ports.all)[0]
-        self.valkey = ValkeyServer(self.data / "valkey", self.ports.valkey, log=self._log_file("valkey"))
+        self.valkey = ValkeyServer(
+            self.data / "valkey", self.ports.valkey, password=keys.valkey, log=self._log_file("valkey")
+        )
         self.objects = ObjectServer(
             self.data / "seaweedfs", self.ports.objects, keys.access, keys.secret, log=self._log_file("seaweedfs")
         )
@@ -181,6 +205,8 @@ class Stack:
     def stop(self) -> None:
         """Stop all processes, the servers last, so that the others can return their jobs."""
         stop_all([self.gateway, self.worker, self.steward, *self._extra_workers], grace_seconds=DRAIN_SECONDS)
+        if self.valkey.is_alive:
+            self.valkey.forget_deleted()
         self.valkey.stop()
         self.objects.stop()
 
@@ -205,7 +231,7 @@ class Stack:
             # Threads of torch that wait actively take CPU time from the other processes.
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        env = defaults | self._environ | self.env | dict(settings)
+        env = defaults | select_variables(self._environ, module) | self.env | dict(settings)
         # Requests between these processes must not go through a configured proxy.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), env.get("PYTHONPATH")]))

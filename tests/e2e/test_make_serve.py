@@ -1,10 +1,10 @@
 """`make serve` from start to stop: the first screen, restarts, refusals, persistence, and no process left behind."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,16 +16,24 @@ import pytest
 
 from deploy.local.gateway_client import GatewayClient
 from deploy.local.servers import free_ports
+from tests.support.doors import ask, find_listeners
 from tests.support.polling import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TEXT = "(Ctrl-C stops it)"
+TOKEN = "open-sesame-2f9c"
+# What needs no credentials: health, metrics and the description of the API.
+OPEN_QUESTIONS = {
+    *("GET /health", "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"),
+    # SeaweedFS's S3 port replies without a body.
+    "GET /status",
+}
 
 
 class Launcher:
     """`python -m deploy.local`, the command of `make serve`, and its output."""
 
-    def __init__(self, folder: Path, port: int, data: Path, *options: str) -> None:
+    def __init__(self, folder: Path, port: int, data: Path, *options: str, **settings: str) -> None:
         self.port = port
         self.data = data
         self._out = folder / f"{data.name}-{time.monotonic_ns()}.out"
@@ -34,7 +42,7 @@ class Launcher:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.local", "--port", str(port), "--data", str(data), *options],
                 cwd=ROOT,
-                env={name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")} | settings,
                 stdout=out,
                 stderr=err,
             )
@@ -124,30 +132,96 @@ def test_the_printed_commands_run_unchanged(launcher: Launcher) -> None:
 
 
 def test_everything_listens_on_loopback_only(launcher: Launcher) -> None:
-    reachable_from_other_machines = find_listening_inodes(except_address="0100007F")
+    listeners = find_listeners(descendants(launcher.process.pid))
 
-    assert not reachable_from_other_machines & {
-        inode for pid in descendants(launcher.process.pid) for inode in find_socket_inodes(pid)
+    assert {listener.address for listener in listeners if listener.kind != "unix"} == {"127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """A service that asks for a token, in the data folder of an earlier version."""
+    folder = tmp_path_factory.mktemp("guarded")
+    data = folder / "data"
+    data.mkdir(mode=0o755)
+    (data / "keys.json").write_text(json.dumps({"access": "earlier-4d1b", "secret": "kept-77c0"}))
+    launcher = Launcher(
+        folder, free_ports(1)[0], data, MASKMILL_TOKENS=f"me:{TOKEN}", GITHUB_TOKEN="of-another-service"
+    )
+    yield launcher.wait_for(READY_TEXT)
+    launcher.stop()
+
+
+@pytest.mark.timeout(400)
+def test_no_port_serves_data_without_credentials(guarded: Launcher) -> None:
+    client = GatewayClient(guarded.port, token=TOKEN)
+    job_id = client.get("/v1/jobs").json()["jobs"][0]["id"]
+    result = client.get(f"/v1/jobs/{job_id}/result").body
+    listeners = find_listeners([guarded.process.pid, *descendants(guarded.process.pid)])
+
+    answers = {
+        listener: ask(listener.address, listener.port) for listener in listeners if listener.kind in ("tcp", "tcp6")
     }
 
+    # The gateway, Valkey, the worker's health server, S3, and the other ports of the object store, gRPC included.
+    assert len(answers) >= 13
+    served = {answer.question for found in answers.values() for answer in found if answer.is_served}
+    assert served <= OPEN_QUESTIONS
+    content = "".join(answer.content for found in answers.values() for answer in found)
+    for secret in (job_id, TOKEN, str(guarded.data), *read_keys(guarded).values()):
+        assert secret not in content
+    assert client.get(f"/v1/jobs/{job_id}/result").body == result
 
-def find_socket_inodes(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process has open."""
-    found = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        # The socket was closed meanwhile.
-        with contextlib.suppress(FileNotFoundError):
-            found.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
-    return found
+
+def test_no_socket_is_open_to_other_users(guarded: Launcher) -> None:
+    listeners = find_listeners([guarded.process.pid, *descendants(guarded.process.pid)])
+
+    sockets = [listener.address for listener in listeners if listener.kind == "unix"]
+
+    assert [path for path in sockets if not is_private(Path(path))] == []
+    assert not any(listener.kind.startswith("udp") for listener in listeners)
 
 
-def find_listening_inodes(*, except_address: str) -> set[str]:
-    """Return the inodes of sockets that listen on any IPv6 address, or on an IPv4 address other than this (in hex)."""
-    listening = "0A"
-    rows = [
-        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-    ]
-    return {row[9] for row in rows if row[3] == listening and row[1].partition(":")[0] != except_address}
+def is_private(path: Path) -> bool:
+    """Return whether others are kept out by the permissions of the path or of a folder above it."""
+    return path.is_absolute() and any(
+        not stat.S_IMODE(part.stat().st_mode) & 0o077 for part in (path, *path.parents) if part != Path("/")
+    )
+
+
+def test_each_process_has_only_the_secrets_that_it_uses(guarded: Launcher) -> None:
+    keys = read_keys(guarded)
+    secrets = {TOKEN, "of-another-service", *keys.values()}
+
+    found = {
+        command: {secret for secret in secrets if secret in Path(f"/proc/{pid}/environ").read_bytes().decode()}
+        for pid, command in descendants(guarded.process.pid).items()
+    }
+
+    stores = {keys["access"], keys["secret"], keys["valkey"]}
+    for command, held in found.items():
+        if "api.wsgi" in command:
+            assert held == stores | {TOKEN}
+        elif any(module in command for module in ("worker.main", "worker.host", "worker.steward")):
+            assert held == stores
+        else:
+            assert held == set(), command
+    assert not any(secret in command for command in found for secret in secrets)
+
+
+def test_no_secret_is_printed_or_readable_by_others(guarded: Launcher) -> None:
+    files = [path for path in guarded.data.rglob("*") if path.is_file() and path.name != "keys.json"]
+    logs = "".join(path.read_text(errors="replace") for path in files if path.suffix == ".log")
+
+    assert stat.S_IMODE(guarded.data.stat().st_mode) == 0o700
+    assert '-H "Authorization: Bearer $TOKEN"' in guarded.out
+    for secret in (TOKEN, *read_keys(guarded).values()):
+        assert secret not in guarded.out
+        assert secret not in logs
+
+
+def read_keys(launcher: Launcher) -> dict[str, str]:
+    keys: dict[str, str] = json.loads((launcher.data / "keys.json").read_text())
+    return keys
 
 
 def test_a_process_that_dies_is_reported_and_restarted(launcher: Launcher) -> None:

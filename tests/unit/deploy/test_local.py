@@ -7,6 +7,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from deploy.local.launcher import CannotStart, check_port, lock_data_folder, mai
 from deploy.local.processes import NotReady, Process
 from deploy.local.sample_job import curl_commands, format_segments
 from deploy.local.servers import free_ports, is_free
-from deploy.local.stack import InternalPorts, Stack, StorageKeys
+from deploy.local.stack import InternalPorts, Stack, StackKeys
 from deploy.local.supervision import MAX_CONSECUTIVE_EXITS, RestartLimitReached, Supervisor
 from tests.support.polling import wait_until
 
@@ -144,14 +145,81 @@ def test_free_ports_are_free_for_grpc_too() -> None:
     assert all(is_free(port) and is_free(port + 10_000) and port + 10_000 < 65_536 for port in ports)
 
 
-def test_storage_keys_are_generated_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
+def test_keys_are_generated_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
 
-    first, second = StorageKeys.load_or_create(file), StorageKeys.load_or_create(file)
+    first, second = StackKeys.load_or_create(file), StackKeys.load_or_create(file)
 
     assert first == second
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert first.secret != StorageKeys.load_or_create(tmp_path / "other.json").secret
+    assert first.secret != StackKeys.load_or_create(tmp_path / "other.json").secret
+    assert len({first.access, first.secret, first.valkey}) == 3
+
+
+def test_the_keys_of_an_earlier_version_are_kept_and_completed(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"access": "before", "secret": "kept"}))
+
+    keys = StackKeys.load_or_create(file)
+
+    assert (keys.access, keys.secret) == ("before", "kept")
+    assert keys.valkey
+    assert keys == StackKeys.load_or_create(file)
+
+
+@given(st.text(max_size=40) | st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=3)).map(json.dumps))
+def test_a_damaged_file_of_keys_is_replaced(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+    file.write_text(text)
+
+    assert all(astuple(StackKeys.load_or_create(file)))
+
+
+def test_the_data_folder_of_an_earlier_version_is_closed_to_others(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+
+    with lock_data_folder(data):
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
+def test_a_data_folder_that_all_users_share_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+
+    with pytest.raises(CannotStart, match="is not yours alone"), lock_data_folder(tmp_path):
+        pass
+
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+
+
+def test_what_a_child_writes_is_readable_by_its_user_only(tmp_path: Path) -> None:
+    child = python_process(f"open({str(tmp_path / 'written')!r}, 'w')", tmp_path).start()
+    wait_until(lambda: not child.is_alive)
+
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("written", "child.log")]
+
+    assert modes == [0o600, 0o600]
+
+
+def test_each_process_gets_only_the_credentials_that_it_uses(tmp_path: Path) -> None:
+    environ = dict.fromkeys(
+        ["MASKMILL_TOKENS", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DEPLOY_PASSWORD", "API_KEY", "GITHUB_TOKEN"], "hidden"
+    )
+    harmless = {"TOKENIZERS_PARALLELISM": "false", "HTTP_PROXY": "http://127.0.0.1:1"}
+
+    stack = Stack(tmp_path, environ=environ | harmless)
+
+    found = {
+        process.name: {name for name, value in process.env.items() if value == "hidden"} for process in stack.processes
+    }
+    assert found == {
+        "Valkey": set(),
+        "The object store": set(),
+        "The worker": {"HF_TOKEN"},
+        "The steward": set(),
+        "The gateway": {"MASKMILL_TOKENS"},
+    }
+    assert harmless.items() <= stack.worker.env.items()
 
 
 def test_settings_of_the_user_reach_the_processes_unless_the_stack_sets_them(tmp_path: Path) -> None:
@@ -186,11 +254,11 @@ def test_the_table_shows_the_largest_segment_first_in_columns() -> None:
     ]
 
 
-def test_the_printed_commands_contain_the_token_if_there_is_one() -> None:
-    with_token = curl_commands("http://127.0.0.1:1", "j1", token="it's")
+def test_the_printed_commands_take_the_token_from_a_variable() -> None:
+    with_token = curl_commands("http://127.0.0.1:1", "j1", requires_token=True)
     without = curl_commands("http://127.0.0.1:1", "j1")
 
-    assert all("-H 'Authorization: Bearer it'\"'\"'s'" in line for line in with_token)
+    assert all('-H "Authorization: Bearer $TOKEN"' in line for line in with_token)
     assert not any("Authorization" in line for line in without)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from urllib.parse import quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -94,17 +95,47 @@ def connect(settings: Settings, *, decode: bool = True) -> RedisClient | BinaryR
         decode: return replies as str; False for keys that hold images.
     """
     client = redis.Redis.from_url(
-        settings.redis_url,
+        build_redis_url(settings),
         decode_responses=decode,
         socket_timeout=settings.redis_timeout_seconds,
-        socket_connect_timeout=settings.redis_timeout_seconds,
-        socket_keepalive=True,
+        **build_socket_options(settings),
+        **build_tls_options(settings),
         # One retry replaces a connection that was closed while idle; a retry after a timeout would only delay the 503.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         health_check_interval=HEALTH_CHECK_INTERVAL_SECONDS,
         max_connections=MAX_CONNECTIONS,
     )
     return cast(RedisClient | BinaryRedisClient, client)
+
+
+def build_redis_url(settings: Settings) -> str:
+    """Return the URL of Redis with the password of the settings, if it has none of its own."""
+    parts = urlsplit(settings.redis_url)
+    password = settings.redis_password.get_secret_value()
+    if not password or parts.password is not None:
+        return settings.redis_url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.rstrip(':')}:{quote(password, safe='')}@{host}").geturl()
+
+
+def build_socket_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of a connection over TCP; a Unix socket has none of them."""
+    if settings.redis_url.startswith("unix:"):
+        return {}
+    return {"socket_connect_timeout": settings.redis_timeout_seconds, "socket_keepalive": True}
+
+
+def build_tls_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of TLS for redis-py, which Celery's transport passes on to it; empty for other URLs."""
+    if not settings.redis_url.startswith("rediss:"):
+        return {}
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": settings.redis_ca_file or None,
+        "ssl_certfile": settings.redis_cert_file or None,
+        "ssl_keyfile": settings.redis_key_file or None,
+    }
 
 
 @contextmanager

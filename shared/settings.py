@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.images.formats import MAX_SIDE
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 class Settings(BaseSettings):
@@ -16,11 +20,23 @@ class Settings(BaseSettings):
     A wrong value stops the process at start, naming the field.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MASKMILL_", frozen=True)
+    # Errors and representations must not show the passwords in values.
+    model_config = SettingsConfigDict(
+        env_prefix="MASKMILL_", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis or Valkey: broker, job store and short-lived inputs."
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        description="Redis or Valkey: broker, job store and short-lived inputs. `redis://`, `unix:///path`, or "
+        "`rediss://` for TLS, which always verifies the certificate and the host's name.",
     )
+    redis_password: SecretStr = Field(SecretStr(""), description="Password for Redis, if the URL holds none.")
+    redis_ca_file: str = Field(
+        "", description="PEM file of authorities that `rediss://` trusts besides those of the system."
+    )
+    redis_cert_file: str = Field("", description="PEM file of the certificate that `rediss://` shows, if Redis asks.")
+    redis_key_file: str = Field("", description="PEM file of its key.")
     redis_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         2.0, description="How long to wait for Redis before the answer is 503."
     )
@@ -57,8 +73,38 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        # The clients of Redis and of Celery know different parameters, among them some that turn verification off.
+        allowed = {"db"} if value.startswith("unix:") else set()
+        names = {pair.partition("=")[0] for pair in urlsplit(value).query.split("&") if pair}
+        if urlsplit(value).scheme not in REDIS_SCHEMES:
+            raise ValueError(f"begins with none of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
+        if names - allowed:
+            raise ValueError(
+                f"has parameters that are not supported ({', '.join(sorted(names - allowed))}); for TLS use rediss:// "
+                "and MASKMILL_REDIS_CA_FILE, for timeouts MASKMILL_REDIS_TIMEOUT_SECONDS"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_redis_files(self) -> Self:
+        names = ("redis_ca_file", "redis_cert_file", "redis_key_file")
+        given = {f"MASKMILL_{name.upper()}": file for name in names if (file := getattr(self, name))}
+        if given and not self.redis_url.startswith("rediss:"):
+            raise ValueError(f"{', '.join(given)} need a MASKMILL_REDIS_URL with rediss://")
+        if bool(self.redis_cert_file) != bool(self.redis_key_file):
+            raise ValueError("MASKMILL_REDIS_CERT_FILE and MASKMILL_REDIS_KEY_FILE belong together")
+        missing = [f"{name}: there is no file {file}" for name, file in given.items() if not Path(file).is_file()]
+        if missing:
+            raise ValueError("; ".join(missing))
+        return self
+
 
 S = TypeVar("S", bound=Settings)
+
+SECRETS_DIR = "MASKMILL_SECRETS_DIR"
 
 # Former names of settings; a process does not start if one is set, because ignoring it would hide the mistake.
 RENAMED: Mapping[str, str] = {
@@ -77,13 +123,22 @@ RENAMED: Mapping[str, str] = {
 def read_settings(kind: type[S], environ: Mapping[str, str] = os.environ) -> S:
     """Read the settings of a process.  For composition roots only.
 
-    A wrong value or a former name ends the process with one line that names every such setting, and never its value.
+    A setting can also be the content of a file of its name, as in `maskmill_redis_password`, in the folder that
+    MASKMILL_SECRETS_DIR names; the environment comes first.  A wrong value or a former name ends the process with one
+    line that names every such setting, and never its value.
     """
     renamed = [f"{old} is now {new}" for old, new in RENAMED.items() if old in environ]
     if renamed:
         raise SystemExit(f"Wrong settings: {'; '.join(renamed)}")
+    folder = environ.get(SECRETS_DIR) or None
+    if folder and not Path(folder).is_dir():
+        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: there is no folder {folder}")
     try:
-        return kind()
+        return kind(_secrets_dir=folder)
     except ValidationError as error:
-        wrong = (f"MASKMILL_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}" for found in error.errors())
+        wrong = (": ".join(filter(None, [_format_name(found["loc"]), found["msg"]])) for found in error.errors())
         raise SystemExit(f"Wrong settings: {'; '.join(wrong)}") from None
+
+
+def _format_name(location: tuple[int | str, ...]) -> str:
+    return f"MASKMILL_{'_'.join(map(str, location)).upper()}" if location else ""

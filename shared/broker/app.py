@@ -6,6 +6,7 @@ The job store decides whether a job runs and how often; a message that is delive
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery, Task, bootsteps, signals
 from celery.worker.consumer import Tasks
@@ -14,6 +15,7 @@ from kombu.entity import Exchange, Queue
 
 from shared.broker.queue_order import SlotOrder, SlotSource
 from shared.jobs.model import Priority
+from shared.redis_client import build_redis_url, build_socket_options, build_tls_options
 from shared.settings import Settings
 
 # A poll of some of the queues ends soon, because meanwhile a slot for the others may become free.
@@ -72,7 +74,7 @@ class UnacknowledgedTask(Task):  # type: ignore[misc]
 def make_celery(settings: Settings) -> Celery:
     """Return an app without tasks; nothing is connected yet."""
     timeout = settings.redis_timeout_seconds
-    app = Celery("maskmill", broker=settings.redis_url, task_cls=UnacknowledgedTask, set_as_current=False)
+    app = Celery("maskmill", broker=build_broker_url(settings), task_cls=UnacknowledgedTask, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_default_exchange_type="direct",
@@ -81,10 +83,11 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_timeout=timeout,
         broker_transport_options={
             "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "socket_keepalive": True,
             "health_check_interval": 30,
+            **build_socket_options(settings),
         },
+        # Without it, kombu accepts every certificate.
+        broker_use_ssl=build_tls_options(settings) or None,
         worker_pool="shared.broker.pool:WakingThreadPool",
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
@@ -93,6 +96,15 @@ def make_celery(settings: Settings) -> Celery:
         worker_disable_prefetch=True,
     )
     return app
+
+
+def build_broker_url(settings: Settings) -> str:
+    """Return the URL of Redis as Celery writes it: a Unix socket differs."""
+    parts = urlsplit(build_redis_url(settings))
+    if parts.scheme != "unix":
+        return parts.geturl()
+    database = dict(parse_qsl(parts.query)).get("db", "0")
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def consume(app: Celery, *, queues: Iterable[str], slots: WorkerSlots, name: str) -> None:

@@ -8,10 +8,13 @@ from functools import partial
 from api.gateway import Gateway, HealthChecks
 from api.http.authentication import build_authenticator
 from api.inference.synchronous import SyncSegmenter
-from api.jobs.admission import Admission, JobProfile
+from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
+from api.jobs.limits import SharedLimit, share_limit
+from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
+from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
@@ -27,6 +30,15 @@ from shared.worker_registry import WorkerRegistry
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
 SYNC_RECORD_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits that tenants share: jobs in one queue, waiting requests of this process, bytes of payloads."""
+
+    queue: SharedLimit
+    waiting: SharedLimit
+    payload_bytes: SharedLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +65,22 @@ def connect_stores(settings: ApiSettings) -> Stores:
 
 def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     models = ModelRegistry(stores.workers, default=settings.model)
-    admission = build_admission(settings, stores, models)
+    authenticator = build_authenticator(settings)
+    limits = build_limits(settings, is_shared=authenticator.requires_token)
+    admission = build_admission(settings, stores, models, limits)
     compensator = Compensator()
+    slots = WaitingSlots(limits.waiting)
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
         bucket=stores.bucket,
         events=stores.events,
         max_wait_seconds=settings.max_waiting_seconds,
+        slots=slots,
     )
     checks = {"redis": stores.jobs.check, "storage": stores.bucket.check}
     return Gateway(
-        authenticator=build_authenticator(settings),
+        authenticator=authenticator,
         submitter=JobSubmitter(
             admission=admission,
             profile=build_job_profile(settings),
@@ -73,22 +89,35 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
             compensator=compensator,
             open_tenant=open_tenant,
         ),
-        synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant),
+        synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, limits),
         open_tenant=open_tenant,
         models=models,
         health=HealthChecks(checks, settings.ready_timeout_seconds),
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
+        slots=slots,
     )
 
 
-def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry) -> Admission:
+def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
+    """Return the limits that tenants share; `is_shared` tells whether there may be several."""
+    return Limits(
+        queue=share_limit(settings.max_queued, settings.max_queued_per_tenant, is_shared=is_shared),
+        waiting=share_limit(settings.waiting_count, settings.max_waiting_per_tenant, is_shared=is_shared),
+        payload_bytes=share_limit(
+            settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
+        ),
+    )
+
+
+def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry, limits: Limits) -> Admission:
     return Admission(
         models=models,
         jobs=stores.jobs,
+        load=LoadMonitor(stores.jobs, models, time.monotonic),
+        limits=LoadLimits(limits.queue, settings.sync_wait_seconds, settings.max_redis_memory_share),
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,
-        max_queued=settings.max_queued,
         new_id=new_job_id,
         now=time.time,
     )
@@ -100,6 +129,8 @@ def build_sync_segmenter(
     admission: Admission,
     compensator: Compensator,
     open_tenant: Callable[[str], TenantJobs],
+    slots: WaitingSlots,
+    limits: Limits,
 ) -> SyncSegmenter:
     return SyncSegmenter(
         admission=admission,
@@ -114,6 +145,8 @@ def build_sync_segmenter(
         deadline_seconds=settings.sync_deadline_seconds,
         cold_start_seconds=settings.cold_start_seconds,
         result_seconds=settings.result_ttl_seconds,
+        slots=slots,
+        payload_limit=limits.payload_bytes,
     )
 
 

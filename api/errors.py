@@ -37,8 +37,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.Canceled: HTTPStatus.CONFLICT,
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
-    errors.UploadsFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.MaskmillError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

@@ -7,6 +7,7 @@ from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
+from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 
@@ -29,3 +30,4 @@ class Gateway:
     health: HealthChecks
     metrics: GatewayMetrics
     fleet: FleetCollector
+    slots: WaitingSlots

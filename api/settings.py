@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from api.server.peers import Network, parse_networks
 from shared.formats.registry import FORMAT_NAMES, select_formats
@@ -16,7 +16,16 @@ class ApiSettings(Settings):
     bind: str = Field("127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`.")
     processes: Annotated[int, Field(gt=0)] = Field(2, description="Gateway processes.")
     threads: Annotated[int, Field(gt=0)] = Field(
-        512, description="Requests that one gateway process serves at a time; a synchronous caller holds one."
+        640,
+        description="Requests that one gateway process serves at a time; one that waits for a job holds one.",
+    )
+    max_waiting: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Requests of one gateway process that may wait for a job: beyond, synchronous ones get 429, "
+        "and `?wait=` is answered at once. 0 means four fifths of `MASKMILL_THREADS`.",
+    )
+    max_waiting_per_tenant: Annotated[int, Field(ge=0)] = Field(
+        0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
     )
     auth: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -55,12 +64,34 @@ class ApiSettings(Settings):
     max_queued: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
         10_000, description="Jobs that may wait in one queue; more are refused with 429."
     )
+    max_queued_per_tenant: Annotated[int, Field(ge=0, le=UNBOUNDED)] = Field(
+        0,
+        description="Jobs of one tenant that may wait or run in one queue; 0 means half of `MASKMILL_MAX_QUEUED` "
+        "with tokens, and all without.",
+    )
+    max_payload_bytes: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
+        1024 * 1024 * 1024,
+        description="Bytes of the images of synchronous requests that may be in Redis; more are refused with 429.",
+    )
+    max_payload_bytes_per_tenant: Annotated[int, Field(ge=0, le=UNBOUNDED)] = Field(
+        0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
+    )
+    max_redis_memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9,
+        description="Share of Redis' `maxmemory` above which new work is refused with 429; "
+        "the rest is for jobs that are queued or running.",
+    )
     max_waiting_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         60.0, description="Longest time that `?wait=` can hold a request."
     )
     sync_deadline_seconds: Annotated[float, Field(gt=0, lt=300)] = Field(
         120.0,
         description="How long a synchronous caller is kept waiting before 504; some clients give up after 300 s.",
+    )
+    max_sync_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="A synchronous request is refused with 429 if the work before it takes longer than this, by what "
+        "the workers have completed so far; 0 means a quarter of `MASKMILL_SYNC_DEADLINE_SECONDS`.",
     )
     cold_start_seconds: Annotated[float, Field(ge=1)] = Field(
         10.0,
@@ -133,6 +164,23 @@ class ApiSettings(Settings):
         except KeyError as error:
             raise ValueError(f"there is no format {error}; known are {', '.join(FORMAT_NAMES)}") from None
         return value
+
+    @field_validator("max_waiting")
+    @classmethod
+    def _check_waiting(cls, value: int, info: ValidationInfo) -> int:
+        if value >= info.data.get("threads", value + 1):
+            raise ValueError("must be less than MASKMILL_THREADS, so that requests that do not wait find a thread")
+        return value
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that may wait in one process."""
+        return self.max_waiting or max(1, self.threads * 4 // 5)
+
+    @property
+    def sync_wait_seconds(self) -> float:
+        """How much work may be before a synchronous request."""
+        return self.max_sync_wait_seconds or self.sync_deadline_seconds / 4
 
     @property
     def default_format_names(self) -> tuple[str, ...]:

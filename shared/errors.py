@@ -26,8 +26,12 @@
     - Canceled             the job was canceled, so it has no result
     - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
-    - QueueFull            admission control rejected the job
-    - UploadsFull          the gateway holds as many bytes of uploads as it may
+    x Overloaded           a limit of load is reached, so new work is refused
+      - QueueFull          too many jobs are queued
+      - TooManyWaiting     too many requests wait for their results
+      - WaitTooLong        there is more work ahead than a caller may wait for
+      - PayloadsFull       too many bytes of images of synchronous requests are stored
+      - StoreFull          Redis has too little memory left
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
@@ -48,7 +52,6 @@ An error carries the response headers that belong to it.  Its HTTP status is in 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
 
 
 class MaskmillError(Exception):
@@ -189,20 +192,35 @@ class IdempotencyConflict(ClientError):
 class Unavailable(MaskmillError):
     """Try again later; after `retry_after_seconds`, unless that is None."""
 
-    retry_after_seconds: ClassVar[int | None] = 5
+    retry_after_seconds: int | None = 5
 
     def headers(self) -> Mapping[str, str]:
         return {} if self.retry_after_seconds is None else {"Retry-After": str(self.retry_after_seconds)}
 
 
-class QueueFull(Unavailable):
+class Overloaded(Unavailable):
+    """A limit of load is reached, so new work is refused; running work goes on.
+
+    retry_after_seconds: when it is worth trying again; None: the default of the class.
+    """
+
+    retry_after_seconds = 10
+
+    def __init__(
+        self, message: str = "", *, retry_after_seconds: int | None = None, **details: str | int | float
+    ) -> None:
+        super().__init__(message, **details)
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFull(Overloaded):
     """`limit` is the number of jobs that may be queued."""
 
     code = "queue_full"
-    retry_after_seconds = 10
 
-    def __init__(self, message: str = "", *, limit: int = 1) -> None:
-        super().__init__(message, limit=limit)
+    def __init__(self, message: str = "", *, limit: int = 1, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds, limit=limit)
         self.limit = limit
 
     def headers(self) -> Mapping[str, str]:
@@ -215,13 +233,32 @@ class QueueFull(Unavailable):
         }
 
 
-class UploadsFull(Unavailable):
+class UploadsFull(Overloaded):
     code = "uploads_full"
 
     def __init__(
         self, message: str = "This service holds as many uploads as it may; send the request again shortly."
     ) -> None:
         super().__init__(message)
+
+
+class TooManyWaiting(Overloaded):
+    code = "too_many_waiting"
+    retry_after_seconds = 2
+
+
+class WaitTooLong(Overloaded):
+    code = "wait_too_long"
+
+
+class PayloadsFull(Overloaded):
+    code = "payloads_full"
+    retry_after_seconds = 5
+
+
+class StoreFull(Overloaded):
+    code = "store_full"
+    retry_after_seconds = 30
 
 
 class StoreUnavailable(Unavailable):

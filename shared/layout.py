@@ -54,7 +54,9 @@ def check_redis_layout(client: RedisClient) -> None:
     with redis_errors():
         if client.exists(*_KEYS_OF_LAYOUT_1):
             _compare("Redis", "1")
-        client.set(redis_keys.LAYOUT, LAYOUT_VERSION, nx=True)
+        # Written only if it is missing: a process starts also while Redis is out of memory.
+        if not client.exists(redis_keys.LAYOUT):
+            client.set(redis_keys.LAYOUT, LAYOUT_VERSION, nx=True)
         _compare("Redis", str(client.get(redis_keys.LAYOUT)))
 
 

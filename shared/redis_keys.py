@@ -12,11 +12,18 @@ LEASES = "mm:leases"
 TENANTS = "mm:tenants"
 QUEUES = "mm:queue_names"
 
+# Sorted set: payloads of inputs, `bytes:tenant:job id`, by the time at which they expire; hash: their bytes by tenant.
+PAYLOADS = "mm:payloads"
+PAYLOAD_BYTES = "mm:payload_bytes"
+# Hash: number of jobs that the workers of each model have completed.
+COMPLETED = "mm:completed"
+
 # Prefixes: the scripts append the id of a job to the first, a tenant to the second, and a queue's name to the others.
 JOB_PREFIX = "mm:job:"
 TENANT_JOBS_PREFIX = "mm:jobs:"
 QUEUED_PREFIX = "mm:queued:"
 DELAYED_PREFIX = "mm:delayed:"
+UNFINISHED_PREFIX = "mm:unfinished:"
 
 # Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.
 WORKERS = "mm:workers"
@@ -37,6 +44,11 @@ def queued_jobs(queue: str) -> str:
 def delayed_jobs(queue: str) -> str:
     """Sorted set: ids of the jobs of a queue that cannot be claimed yet, by the time at which they can."""
     return f"{DELAYED_PREFIX}{queue}"
+
+
+def unfinished_jobs(queue: str, tenant: str) -> str:
+    """Sorted set: ids of a tenant's jobs of a queue that are not final, by the time at which they were created."""
+    return f"{UNFINISHED_PREFIX}{queue}:{tenant}"
 
 
 def passed_over(model: str) -> str:

@@ -95,20 +95,16 @@ class WorkerRegistry:
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
         self._take_snapshot = client.register_script(Path(__file__).with_suffix(".lua").read_text())
+        self._report = client.register_script(Path(__file__).with_name("worker_heartbeat.lua").read_text())
 
     @translate_redis_errors
     def report(self, status: WorkerStatus) -> None:
         """Write one heartbeat."""
-        now = self._now()
-        with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(redis_keys.worker(status.id), json.dumps(asdict(status)), ex=HEARTBEAT_TIMEOUT_SECONDS)
-            pipeline.zadd(redis_keys.WORKERS, {status.id: now})
-            pipeline.zremrangebyscore(redis_keys.WORKERS, "-inf", now - 10 * HEARTBEAT_TIMEOUT_SECONDS)
-            if status.state is not WorkerState.SETUP_FAILED:
-                pipeline.zadd(redis_keys.MODELS, {status.model: now})
-            if status.load_seconds is not None:
-                pipeline.hset(redis_keys.LOAD_SECONDS, status.model, status.load_seconds)
-            pipeline.execute()
+        keys = [redis_keys.worker(status.id), redis_keys.WORKERS, redis_keys.MODELS, redis_keys.LOAD_SECONDS]
+        heartbeat = json.dumps(asdict(status))
+        load_seconds = "" if status.load_seconds is None else status.load_seconds
+        is_usable = int(status.state is not WorkerState.SETUP_FAILED)
+        self._report(keys, [status.id, heartbeat, HEARTBEAT_TIMEOUT_SECONDS, status.model, is_usable, load_seconds])
 
     @translate_redis_errors
     def deregister(self, worker_id: str) -> None:
@@ -130,8 +126,3 @@ class WorkerRegistry:
                 model: float(seconds) for model, seconds in zip(load_seconds[::2], load_seconds[1::2], strict=True)
             },
         )
-
-    def _now(self) -> float:
-        """Return unix seconds by the clock of Redis."""
-        seconds, microseconds = self._redis.time()
-        return float(seconds) + float(microseconds) / 1e6

@@ -15,7 +15,9 @@ import structlog
 
 from api.jobs.admission import Admission, Admitted, Caller, JobProfile, Submission
 from api.jobs.compensation import Compensator
+from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs, get_failure
+from api.jobs.waiting import WaitingSlots
 from api.model_registry import ModelRegistry, ModelState, ModelStatus
 from shared.broker.envelope import encode_message
 from shared.errors import (
@@ -23,6 +25,7 @@ from shared.errors import (
     DeadlineExceeded,
     MaskmillError,
     ModelNotReady,
+    Overloaded,
     StoreUnavailable,
     Unavailable,
     UnknownJob,
@@ -86,6 +89,7 @@ class SyncSegmenter:
     profile: has the deadline; its jobs' inputs are payloads.
     result_seconds: how long a result may be reused.
     cold_start_seconds: how long a caller is held for a model without a ready worker.
+    payload_limit: bytes of the images of all callers.
     """
 
     admission: Admission
@@ -100,6 +104,8 @@ class SyncSegmenter:
     deadline_seconds: float
     cold_start_seconds: float
     result_seconds: int
+    slots: WaitingSlots
+    payload_limit: SharedLimit
 
     def segment(
         self,
@@ -116,14 +122,20 @@ class SyncSegmenter:
 
         Raises:
             ClientError: the image or the model is not acceptable.
-            QueueFull: too many jobs are queued.
+            Overloaded: there is too much work already, or too many callers wait.
             Canceled: the caller has disconnected.
             ModelNotReady: no worker has the model ready.
             DeadlineExceeded: there was no result in time.
             Unavailable: Redis did not answer.
             WorkerFault: the worker failed.
         """
-        admitted = self.admission.admit(submission, caller, self.profile)
+        with self.slots.occupy(caller.tenant):
+            admitted = self.admission.admit(submission, caller, self.profile)
+            return self._segment(admitted, submission, options, is_wanted)
+
+    def _segment(
+        self, admitted: Admitted, submission: Submission, options: SyncOptions, is_wanted: Callable[[], bool]
+    ) -> Reply:
         dedup = self._build_dedup_key(admitted, options)
         while True:
             created = self._create(admitted, submission.image, dedup)
@@ -158,13 +170,16 @@ class SyncSegmenter:
         def discard() -> None:
             self.jobs.discard(request)
 
-        payload = InputPayload(image, self.deadline_seconds + INPUT_MARGIN_SECONDS)
+        limit, queue = self.payload_limit, self.admission.limits.queue
+        seconds = self.deadline_seconds + INPUT_MARGIN_SECONDS
+        payload = InputPayload(image, seconds, max_bytes=limit.total, max_bytes_per_tenant=limit.per_tenant)
         # After a timeout the job may have been recorded nevertheless; a claimed job is left to its worker.
-        with self.compensator.compensate_on_error(request.id, discard):
+        with self.compensator.compensate_on_error(request.id, discard, harmless=Overloaded):
             created = self.jobs.create(
                 request,
                 message=encode_message(job_queue(request)),
-                max_queued=self.admission.max_queued,
+                max_queued=queue.total,
+                max_queued_per_tenant=queue.per_tenant,
                 dedup=dedup,
                 payload=payload,
             )

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from api.jobs.inspection import inspect_image
+from api.jobs.limits import SharedLimit
+from api.jobs.load import Load, LoadMonitor, clamp_retry_after
 from api.model_registry import ModelRegistry, ModelStatus
-from shared.errors import QueueFull
+from shared.errors import QueueFull, StoreFull, WaitTooLong
 from shared.jobs.messages import queue_name
 from shared.jobs.model import InputRef, JobRequest, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
@@ -55,25 +57,44 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """How much load is accepted.
+
+    queue: jobs in one queue.
+    sync_wait_seconds: work that may be before a synchronous request.
+    memory_share: of Redis' maxmemory, in (0, 1].
+    """
+
+    queue: SharedLimit
+    sync_wait_seconds: float
+    memory_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """The limits of one gateway.  `new_id` generates job ids, `now` returns unix seconds."""
 
     models: ModelRegistry
     jobs: JobStore
+    load: LoadMonitor
+    limits: LoadLimits
     max_image_pixels: int
     max_image_side: int
-    max_queued: int
     new_id: Callable[[], str]
     now: Callable[[], float]
 
     def admit(self, submission: Submission, caller: Caller, profile: JobProfile) -> Admitted:
         """Check a submission before anything is stored for it, and return the request of its job.
 
+        The load is checked before the image, so that a refusal costs little.
+
         Raises:
             ClientError: the image or the model is not acceptable.
+            Overloaded: there is too much work already.
             Unavailable: Redis did not answer.
         """
         model = self.models.find(submission.model)
+        self._check_load(model, caller, profile)
         image = inspect_image(submission.image, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         now = self.now()
         request = JobRequest(
@@ -93,11 +114,31 @@ class Admission:
         )
         return Admitted(request, model)
 
-    def check_queue(self, request: JobRequest) -> None:
-        """Check the bound of the queue before anything is stored; creating the job checks it again, atomically.
+    def _check_load(self, model: ModelStatus, caller: Caller, profile: JobProfile) -> None:
+        load = self.load.read(model)
+        if load.memory_share > self.limits.memory_share:
+            raise StoreFull("The job store has too little memory left for new work; try again in a minute.")
+        if profile.wants_reply:
+            self._check_wait(load, profile.priority)
+        else:
+            self._check_queue(load, queue_name(model.id, profile.priority), caller.tenant)
 
-        Raises:
-            QueueFull: too many jobs are queued.
-        """
-        if self.jobs.backlog(queue_name(request.model, request.priority)) >= self.max_queued:
-            raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=self.max_queued)
+    def _check_wait(self, load: Load, priority: Priority) -> None:
+        """Raise WaitTooLong if the work before a synchronous request takes longer than its caller may be held."""
+        wait, most = load.estimate_wait(priority), self.limits.sync_wait_seconds
+        if wait > most:
+            raise WaitTooLong(
+                f"There is work for {wait:.0f} s before this request, and a caller is held for {most:g} s at most; "
+                "try again later, or submit the image as a job, at /v1/jobs.",
+                retry_after_seconds=clamp_retry_after(wait - most),
+            )
+
+    def _check_queue(self, load: Load, queue: str, tenant: str) -> None:
+        """Raise QueueFull if a bound of the queue is reached; creating the job checks it again, atomically."""
+        limit = self.limits.queue
+        try:
+            self.jobs.check_queue(queue, tenant, max_queued=limit.total, max_queued_per_tenant=limit.per_tenant)
+        except QueueFull as error:
+            # When a tenth of the queue has been completed.
+            seconds = load.estimate_seconds(error.limit / 10)
+            raise QueueFull(str(error), limit=error.limit, retry_after_seconds=seconds) from error

@@ -44,11 +44,19 @@ class Compensator:
                 self._thread.start()
 
     @contextmanager
-    def compensate_on_error(self, job_id: str, *steps: Callable[[], object]) -> Iterator[None]:
-        """Schedule the steps if the block raises an error, and re-raise it at once."""
+    def compensate_on_error(
+        self, job_id: str, *steps: Callable[[], object], harmless: type[MaskmillError] | None = None
+    ) -> Iterator[None]:
+        """Schedule the steps if the block raises an error, and re-raise it at once.
+
+        Args:
+            harmless: errors after which nothing has to be undone.
+        """
         try:
             yield
-        except MaskmillError:
+        except MaskmillError as error:
+            if harmless is not None and isinstance(error, harmless):
+                raise
             for step in steps:
                 self.schedule(job_id, step)
             raise

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from api.jobs.waiting import WaitingSlots
 from shared.errors import (
     BadParameter,
     Canceled,
     DeadlineExceeded,
     MaskmillError,
     NotFinished,
+    TooManyWaiting,
     Unavailable,
     UnknownJob,
     UnknownMask,
@@ -44,6 +46,7 @@ class TenantJobs:
     bucket: Bucket
     events: JobEvents
     max_wait_seconds: float
+    slots: WaitingSlots
 
     def get(self, job_id: str) -> Job:
         """Return the current state of a job.
@@ -62,7 +65,7 @@ class TenantJobs:
         return job
 
     def wait(self, job_id: str, *, seconds: float) -> Job:
-        """Return a job when it is final, or its current state after the timeout.
+        """Return a job when it is final, or its current state after the timeout, or at once if too many requests wait.
 
         Raises:
             UnknownJob: the tenant has no job of this id.
@@ -76,7 +79,12 @@ class TenantJobs:
         if job.state.is_final or seconds <= 0:
             return job
         seconds = min(seconds, self.max_wait_seconds)
-        return self.events.wait_for(job_id, poll, seconds=seconds) or self.get(job_id)
+        try:
+            with self.slots.occupy(self.tenant):
+                return self.events.wait_for(job_id, poll, seconds=seconds) or self.get(job_id)
+        except TooManyWaiting:
+            # The client asked for a delay at most, and polls again after the Retry-After of the response.
+            return job
 
     def get_result(self, job_id: str) -> JobResult:
         """Return the result of a job that succeeded.

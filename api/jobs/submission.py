@@ -45,11 +45,10 @@ class JobSubmitter:
 
         Raises:
             ClientError: the image, the model or the idempotency key is not acceptable.
-            QueueFull: too many jobs are queued.
+            Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
         request = self.admission.admit(submission, caller, self.profile).request
-        self.admission.check_queue(request)
         idempotency = build_idempotency(request, submission.formats, idempotency_key)
         job_id = self._store_and_create(request, submission.image, idempotency)
         if job_id != request.id:
@@ -83,7 +82,8 @@ class JobSubmitter:
             created = self.jobs.create(
                 request,
                 message=encode_message(job_queue(request)),
-                max_queued=self.admission.max_queued,
+                max_queued=self.admission.limits.queue.total,
+                max_queued_per_tenant=self.admission.limits.queue.per_tenant,
                 idempotency=idempotency,
             )
         if created.outcome is not CreateOutcome.CREATED:

@@ -1,6 +1,7 @@
 """The synchronous route, for clients of the Hugging Face task image-segmentation: one request, one JSON array."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from flask import Response, g, request
@@ -17,7 +18,7 @@ from api.model_registry import ModelStatus
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.routes.jobs import build_accepted, read_submission
 from api.schemas.huggingface import HfSegmentView
-from shared.errors import Unavailable
+from shared.errors import TooManyWaiting, Unavailable
 from shared.formats.registry import select_formats
 from shared.jobs.model import Priority
 
@@ -61,9 +62,10 @@ def segment() -> Response:
 
 @bp.errorhandler(Unavailable)
 def delay_unavailable(error: Unavailable) -> Response:
-    """Answer 503 after MIN_503_SECONDS at the earliest, or when the client has disconnected."""
+    """Answer 503 after MIN_503_SECONDS at the earliest, or when the client has disconnected, or too many wait."""
     if errors.http_status(type(error)) == 503:
-        wait_for_disconnect(MIN_503_SECONDS - (time.perf_counter() - g.started))
+        with suppress(TooManyWaiting), get_gateway().slots.occupy(g.tenant):
+            wait_for_disconnect(MIN_503_SECONDS - (time.perf_counter() - g.started))
     return errors.answer(error)
 
 

@@ -12,7 +12,16 @@ class CreateOutcome(StrEnum):
     CACHED = "cached"  # an identical one that has succeeded
     CONFLICT = "conflict"  # none: the idempotency key was used for something else
     FULL = "full"  # none: too many jobs are queued
+    TENANT_FULL = "tenant_full"  # none: too many jobs of the tenant are queued
+    PAYLOADS_FULL = "payloads_full"  # none: the payloads have too many bytes
+    TENANT_PAYLOADS_FULL = "tenant_payloads_full"  # none: the payloads of the tenant have too many bytes
     PURGED = "purged"  # none: the steward was about to recover a job that was purged meanwhile
+
+
+class CheckQueueOutcome(StrEnum):
+    FREE = "free"
+    FULL = "full"  # too many jobs are queued
+    TENANT_FULL = "tenant_full"  # too many jobs of the tenant are queued
 
 
 class DiscardOutcome(StrEnum):
@@ -70,3 +79,7 @@ class PurgeOutcome(StrEnum):
 class RemoveWaiterOutcome(StrEnum):
     WAITING = "waiting"  # followed by the number of callers that still wait
     UNKNOWN = "unknown"
+
+
+class MeasureLoadOutcome(StrEnum):
+    MEASURED = "measured"

@@ -7,6 +7,11 @@ from shared import redis_keys
 from shared.redis_client import BinaryRedisClient, translate_redis_errors
 
 REPLY_SECONDS = 120
+# A caller waits for the reply of a running job, so it is stored also while Redis is out of memory.
+_PUT_REPLY = f"""#!lua flags=allow-oom
+redis.call('SET', KEYS[1], ARGV[1], 'EX', {REPLY_SECONDS})
+redis.call('PUBLISH', '{redis_keys.EVENTS}', ARGV[2])
+"""
 
 
 class PayloadStore:
@@ -14,6 +19,7 @@ class PayloadStore:
 
     def __init__(self, client: BinaryRedisClient) -> None:
         self._redis = client
+        self._put_reply = client.register_script(_PUT_REPLY)
 
     @translate_redis_errors
     def get_input(self, job_id: str) -> bytes | None:
@@ -23,10 +29,7 @@ class PayloadStore:
     @translate_redis_errors
     def put_reply(self, job_id: str, body: bytes) -> None:
         """Store the reply and wake its waiters."""
-        with self._redis.pipeline(transaction=False) as batch:
-            batch.set(redis_keys.reply_payload(job_id), body, ex=REPLY_SECONDS)
-            batch.publish(redis_keys.EVENTS, job_id)
-            batch.execute()
+        self._put_reply(keys=[redis_keys.reply_payload(job_id)], args=[body, job_id])
 
     @translate_redis_errors
     def get_reply(self, job_id: str) -> bytes | None:

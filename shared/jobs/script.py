@@ -1,7 +1,8 @@
 """Lua scripts in Redis with named arguments and named keys.
 
 Each script gets one packed argument, a JSON object, so that adding a field renumbers nothing.  It returns a list whose
-first element is its outcome.
+first element is its outcome.  Its first line has its flags: a script with `allow-oom` runs also while Redis is out of
+memory, so that running jobs end; create.lua does not.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ local function job_key(id) return '{redis_keys.JOB_PREFIX}' .. id end
 local function tenant_jobs_key(tenant) return '{redis_keys.TENANT_JOBS_PREFIX}' .. tenant end
 local function queued_key(queue) return '{redis_keys.QUEUED_PREFIX}' .. queue end
 local function delayed_key(queue) return '{redis_keys.DELAYED_PREFIX}' .. queue end
+local function unfinished_key(queue, tenant) return '{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. tenant end
 local function publish_event(id) redis.call('PUBLISH', '{redis_keys.EVENTS}', id) end
 local function now()
   local time = redis.call('TIME')
@@ -34,6 +36,39 @@ end
 local function trim_messages(queue)
   local excess = redis.call('LLEN', queue) - redis.call('ZCARD', queued_key(queue))
   if excess > 0 then redis.call('RPOP', queue, excess) end
+end
+-- Tell which bound of a queue is reached: `full`, `tenant_full` or nil.
+local function find_full_queue(queued, delayed, unfinished)
+  if redis.call('ZCARD', queued) + redis.call('ZCARD', delayed) >= arg.max_queued then return 'full' end
+  local count = redis.call('ZCARD', unfinished)
+  if count < arg.max_queued_per_tenant then return nil end
+  -- A worker of an earlier version finishes jobs without removing them here; the oldest ones are removed now.
+  for _, id in ipairs(redis.call('ZRANGE', unfinished, 0, 9)) do
+    local state = redis.call('HGET', job_key(id), 'state')
+    if state ~= 'queued' and state ~= 'running' then count = count - redis.call('ZREM', unfinished, id) end
+  end
+  return count >= arg.max_queued_per_tenant and 'tenant_full' or nil
+end
+-- The accounts of the payloads: entries `bytes:tenant:job id` by the time at which the payload expires, and the sums by
+-- tenant.  The sum of all has a name that no tenant can have.
+local function add_payload_bytes(entry, sign)
+  local bytes, tenant = string.match(entry, '^(%d+):([^:]*):')
+  for _, name in ipairs({{tenant, '*'}}) do
+    if redis.call('HINCRBY', '{redis_keys.PAYLOAD_BYTES}', name, sign * bytes) <= 0 then
+      redis.call('HDEL', '{redis_keys.PAYLOAD_BYTES}', name)
+    end
+  end
+end
+local function keep_payload(entry, expires_at)
+  if redis.call('ZADD', '{redis_keys.PAYLOADS}', expires_at, entry) == 1 then add_payload_bytes(entry, 1) end
+end
+local function release_payload(entry)
+  if redis.call('ZREM', '{redis_keys.PAYLOADS}', entry) == 1 then add_payload_bytes(entry, -1) end
+end
+local function count_payload_bytes(entry)
+  local tenant = string.match(entry, '^%d+:([^:]*):')
+  local sums = redis.call('HMGET', '{redis_keys.PAYLOAD_BYTES}', '*', tenant)
+  return tonumber(sums[1] or 0), tonumber(sums[2] or 0)
 end
 """
 
@@ -46,7 +81,8 @@ class Script(Generic[Outcome]):
 
     def __init__(self, client: RedisClient, name: str, outcomes: type[Outcome]) -> None:
         self._outcomes = outcomes
-        self._run = client.register_script(_PRELUDE + (_FOLDER / f"{name}.lua").read_text())
+        flags, _, text = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+        self._run = client.register_script(f"{flags}{_PRELUDE}{text}")
 
     def __call__(self, keys: Mapping[str, str], *, payload: bytes = b"", **arguments: Any) -> tuple[Outcome, list[Any]]:
         """Run the script; return its outcome and the values after it.

@@ -15,14 +15,16 @@ from uuid import uuid4
 import structlog
 
 from shared import redis_keys
-from shared.errors import IdempotencyConflict, QueueFull, UnknownJob
-from shared.jobs.messages import queue_name
+from shared.errors import IdempotencyConflict, MaskmillError, PayloadsFull, QueueFull, UnknownJob
+from shared.jobs.messages import job_queue, queue_name
 from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
+    CheckQueueOutcome,
     ClaimOutcome,
     CreateOutcome,
     DiscardOutcome,
     FinishOutcome,
+    MeasureLoadOutcome,
     PurgeOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
@@ -67,10 +69,16 @@ class DedupKey:
 
 @dataclass(frozen=True, slots=True)
 class InputPayload:
-    """The image of a job whose input is in the payload store; written in the step that records the job."""
+    """The image of a job whose input is in the payload store; written in the step that records the job.
+
+    seconds: how long it is kept, unless the job ends before.
+    max_bytes, max_bytes_per_tenant: of all payloads that are kept, this one included.
+    """
 
     image: bytes
     seconds: float
+    max_bytes: int = UNBOUNDED
+    max_bytes_per_tenant: int = UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,23 @@ class Claim:
     request: JobRequest
     attempt: int
     is_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSnapshot:
+    """The load of a model's workers at one moment.
+
+    queued: jobs by priority.
+    running: jobs of all models.
+    completed: jobs of the model that workers have completed since Redis has its data.
+    used_memory, max_memory: of Redis, in bytes; no limit is 0.
+    """
+
+    queued: Mapping[Priority, int]
+    running: int
+    completed: int
+    used_memory: int
+    max_memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +143,8 @@ class JobStore:
         self._release = Script(client, "release", ReleaseOutcome)
         self._requeue_delayed = Script(client, "requeue_delayed", RequeueDelayedOutcome)
         self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
+        self._check_queue = Script(client, "check_queue", CheckQueueOutcome)
+        self._measure_load = Script(client, "measure_load", MeasureLoadOutcome)
         self._finish = Script(client, "finish", FinishOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
         self._purge = Script(client, "purge", PurgeOutcome)
@@ -129,6 +156,7 @@ class JobStore:
         *,
         message: str | None = None,
         max_queued: int = UNBOUNDED,
+        max_queued_per_tenant: int = UNBOUNDED,
         idempotency: Idempotency | None = None,
         dedup: DedupKey | None = None,
         payload: InputPayload | None = None,
@@ -138,8 +166,14 @@ class JobStore:
         Without a message the job is orphaned; the steward finds it.  A caller that was coalesced with a job and does
         not wait for its end must call remove_waiter().
 
+        Args:
+            max_queued: jobs in the queue, running ones not counted.
+            max_queued_per_tenant: jobs of the tenant in the queue, running ones counted.
+
         Raises:
-            QueueFull: `max_queued` jobs are queued already.
+            QueueFull: one of the two bounds is reached.
+            PayloadsFull: a bound of the payload is reached.
+            StoreFull: Redis is out of memory.
             IdempotencyConflict: the key was used for something else.
         """
         queue = queue_name(request.model, request.priority)
@@ -150,13 +184,13 @@ class JobStore:
             request=request.to_json(),
             queue=queue,
             max_queued=max_queued,
+            max_queued_per_tenant=max_queued_per_tenant,
             message=message,
-            **_submission_arguments(request, idempotency, dedup, payload),
+            **_submission_arguments(request, idempotency, dedup),
+            **(_payload_arguments(request, payload) if payload else {}),
         )
-        if outcome is CreateOutcome.FULL:
-            raise QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
-        if outcome is CreateOutcome.CONFLICT:
-            raise IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
+        if outcome in _REFUSALS:
+            raise _build_refusal(outcome, max_queued, max_queued_per_tenant)
         return Created(job_id, outcome)
 
     @translate_redis_errors
@@ -175,7 +209,8 @@ class JobStore:
     @translate_redis_errors
     def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:
         """Roll back a job that no worker has claimed."""
-        self._discard(_submission_keys(request, idempotency), id=request.id)
+        keys = {**_submission_keys(request, idempotency), **_account_keys(request)}
+        self._discard(keys, id=request.id, payload_entry=_payload_entry(request))
 
     @translate_redis_errors
     def claim(
@@ -284,12 +319,14 @@ class JobStore:
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
         outcome, _ = self._finish(
-            {**_lease_keys(request.id), "input": redis_keys.input_payload(request.id)},
+            {**_lease_keys(request.id), **_account_keys(request), "completed": redis_keys.COMPLETED},
             id=request.id,
+            model=request.model,
             state=state,
             failure=json.dumps(asdict(failure)) if failure else None,
             timings=json.dumps(dict(timings_ms or {})),
             record_seconds=request.retention.record_seconds,
+            payload_entry=_payload_entry(request),
         )
         return outcome is FinishOutcome.FINISHED
 
@@ -357,6 +394,40 @@ class JobStore:
             return sum(batch.execute())
 
     @translate_redis_errors
+    def check_queue(
+        self,
+        queue: str,
+        tenant: str,
+        *,
+        max_queued: int,
+        max_queued_per_tenant: int,
+    ) -> None:
+        """Check the bounds of a queue before anything is stored; create() checks them again.
+
+        Raises:
+            QueueFull: one of them is reached.
+        """
+        keys = {
+            "queued": redis_keys.queued_jobs(queue),
+            "delayed": redis_keys.delayed_jobs(queue),
+            "unfinished": redis_keys.unfinished_jobs(queue, tenant),
+        }
+        outcome, _ = self._check_queue(keys, max_queued=max_queued, max_queued_per_tenant=max_queued_per_tenant)
+        if outcome is not CheckQueueOutcome.FREE:
+            raise _build_refusal(CreateOutcome(outcome), max_queued, max_queued_per_tenant)
+
+    @translate_redis_errors
+    def measure_load(self, model: str) -> LoadSnapshot:
+        """Return the load of a model's workers, in one round trip: it is part of the latency of a request."""
+        _, (completed, running, used_memory, max_memory, *queued) = self._measure_load(
+            {"leases": redis_keys.LEASES, "completed": redis_keys.COMPLETED},
+            model=model,
+            queues=[queue_name(model, priority) for priority in Priority],
+        )
+        counts = {priority: int(count) for priority, count in zip(Priority, queued, strict=True)}
+        return LoadSnapshot(counts, int(running), int(completed), int(used_memory), int(max_memory))
+
+    @translate_redis_errors
     def get_queue(self, job_id: str) -> str | None:
         """Return the queue of a job, also of one that this version cannot read; None if Redis has no record of it."""
         return self._redis.hget(redis_keys.job(job_id), "queue")
@@ -413,13 +484,29 @@ def _creation_keys(request: JobRequest, queue: str, dedup: DedupKey | None) -> d
         "tenants": redis_keys.TENANTS,
         "queues": redis_keys.QUEUES,
         "dedup": redis_keys.dedup(dedup.key if dedup else ""),
+        "payloads": redis_keys.PAYLOADS,
+        **_account_keys(request),
+    }
+
+
+def _account_keys(request: JobRequest) -> dict[str, str]:
+    """Return the keys of what a job occupies until it ends."""
+    return {
+        "unfinished": redis_keys.unfinished_jobs(job_queue(request), request.tenant),
         "input": redis_keys.input_payload(request.id),
         "purged": redis_keys.purged(request.id),
     }
 
 
+def _payload_entry(request: JobRequest) -> str | None:
+    """Return the entry of a job's payload in mm:payloads; None if its input is not a payload."""
+    if request.input.is_durable:
+        return None
+    return f"{request.image.bytes}:{request.tenant}:{request.id}"
+
+
 def _submission_arguments(
-    request: JobRequest, idempotency: Idempotency | None, dedup: DedupKey | None, payload: InputPayload | None
+    request: JobRequest, idempotency: Idempotency | None, dedup: DedupKey | None
 ) -> dict[str, Any]:
     """Return the optional arguments of create.lua; absent ones are None."""
     return {
@@ -429,8 +516,44 @@ def _submission_arguments(
         "idempotency_seconds": idempotency.seconds if idempotency else None,
         "dedup_seconds": dedup.seconds if dedup else None,
         "reuse": dedup.reuse if dedup else None,
-        "input_ms": int(1000 * payload.seconds) if payload else None,
     }
+
+
+def _payload_arguments(request: JobRequest, payload: InputPayload) -> dict[str, Any]:
+    return {
+        "input_ms": int(1000 * payload.seconds),
+        "payload_entry": _payload_entry(request),
+        "max_payload_bytes": payload.max_bytes,
+        "max_payload_bytes_per_tenant": payload.max_bytes_per_tenant,
+    }
+
+
+_REFUSALS = frozenset(CreateOutcome) - {
+    CreateOutcome.CREATED,
+    CreateOutcome.REPEATED,
+    CreateOutcome.COALESCED,
+    CreateOutcome.CACHED,
+}
+
+
+def _build_refusal(outcome: CreateOutcome, max_queued: int, max_queued_per_tenant: int) -> MaskmillError:
+    """Return the error of an outcome that leaves a submission without a job."""
+    match outcome:
+        case CreateOutcome.FULL:
+            return QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
+        case CreateOutcome.TENANT_FULL:
+            return QueueFull(
+                "Too many of your jobs are waiting; submit more when some of them are done.",
+                limit=max_queued_per_tenant,
+            )
+        case CreateOutcome.PAYLOADS_FULL:
+            return PayloadsFull("Too many images of synchronous requests are waiting; try again in a few seconds.")
+        case CreateOutcome.TENANT_PAYLOADS_FULL:
+            return PayloadsFull(
+                "Too many images of your synchronous requests are waiting; "
+                "send more when some of them are answered, or submit them as jobs, at /v1/jobs."
+            )
+    return IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
 
 
 def _lease_keys(job_id: str) -> dict[str, str]:

@@ -58,6 +58,11 @@ def run_job(gateway: GatewayUnderTest, job_id: str) -> None:
     _get_worker(gateway.settings).run(job_id)
 
 
+def run_queue(gateway: GatewayUnderTest, queue: str) -> None:
+    """Run the jobs of a queue on this thread, as with a message of it; no test command writes to Redis."""
+    _get_worker(gateway.settings).run_jobs(queue)
+
+
 @functools.cache
 def _get_worker(settings: ApiSettings) -> InProcessWorker:
     return build_worker(settings)

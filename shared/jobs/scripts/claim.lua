@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Choose a job of a model, and claim it for a worker, with an attempt number and a lease.
 -- The first job of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
 -- A worker that got no answer calls it with the same token again, and gets the job that was claimed for it.

@@ -1,12 +1,25 @@
+#!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, queued, delayed, idempotency, tenant_jobs, tenants, queues, dedup, input, purged
--- In:      id, request (JSON), queue, deadline_at or nil, max_queued,
+-- Keys:    job, queued, delayed, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
+-- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
 --          fingerprint and idempotency_seconds or nil, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
---          message or nil (not enqueued), payload: the image or nil, input_ms: how long to keep it
+--          message or nil (not enqueued), payload: the image or nil; and with it input_ms: how long to keep it,
+--          payload_entry: its entry in the accounts, max_payload_bytes and max_payload_bytes_per_tenant
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
---          there) | coalesced (an identical job is under way) | full | purged (this job was, before it was recovered);  then the id of the job that stands for this one
+--          there) | coalesced (an identical job is under way) | full | tenant_full (too many jobs in the queue) |
+--          payloads_full | tenant_payloads_full (too many bytes) |
+--          purged (this job was, before it was recovered);  then the id of the job that stands for this one
 -- Events:  none
+local function find_full_payloads()
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key.payloads, '-inf', now(), 'LIMIT', 0, 100)) do
+    release_payload(entry)
+  end
+  local total, of_tenant = count_payload_bytes(arg.payload_entry)
+  if total + #payload > arg.max_payload_bytes then return 'payloads_full' end
+  if of_tenant + #payload > arg.max_payload_bytes_per_tenant then return 'tenant_payloads_full' end
+end
+
 if redis.call('EXISTS', key.purged) == 1 then return {'purged', arg.id} end
 -- Ids are unique, so an existing record means that the client sent this script again after a lost reply.
 if redis.call('EXISTS', key.job) == 1 then return {'created', arg.id} end
@@ -24,10 +37,13 @@ if arg.dedup_seconds and arg.reuse then
     return {'coalesced', other}
   end
 end
-if redis.call('ZCARD', key.queued) + redis.call('ZCARD', key.delayed) >= arg.max_queued then return {'full', ''} end
+local full = find_full_queue(key.queued, key.delayed, key.unfinished) or payload and find_full_payloads()
+if full then return {full, ''} end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
   'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
-redis.call('ZADD', key.queued, now(), arg.id)
+local time = now()
+redis.call('ZADD', key.queued, time, arg.id)
+redis.call('ZADD', key.unfinished, time, arg.id)
 redis.call('SADD', key.queues, arg.queue)
 if arg.fingerprint then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)
@@ -42,6 +58,9 @@ if arg.dedup_seconds then
   redis.call('SET', key.dedup, arg.id, 'EX', arg.dedup_seconds)
   redis.call('HSET', key.job, 'dedup', key.dedup)
 end
-if payload then redis.call('SET', key.input, payload, 'PX', arg.input_ms) end
+if payload then
+  redis.call('SET', key.input, payload, 'PX', arg.input_ms)
+  keep_payload(arg.payload_entry, time + arg.input_ms / 1000)
+end
 if arg.message then redis.call('LPUSH', arg.queue, arg.message) end
 return {'created', arg.id}

@@ -1,8 +1,12 @@
+#!lua flags=allow-oom
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, leases, input
--- In:      id, state, failure (JSON) or nil, timings (JSON), record_seconds
+-- Keys:    job, leases, unfinished, input, completed
+-- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds,
+--          payload_entry or nil (its input is not a payload)
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job
+redis.call('ZREM', key.unfinished, arg.id)
+if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
 if not job[1] then return {'unknown'} end
 if job[1] ~= 'queued' and job[1] ~= 'running' then return {job[1]} end
@@ -11,6 +15,7 @@ redis.call('EXPIRE', key.job, arg.record_seconds)
 redis.call('DEL', key.input)
 if job[1] == 'running' then
   redis.call('ZREM', key.leases, arg.id)
+  redis.call('HINCRBY', key.completed, arg.model, 1)
 elseif redis.call('ZREM', queued_key(job[2]), arg.id) == 1 then
   trim_messages(job[2])
 else

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Delete all that Redis holds of a job, in any state, and remember that it was purged.
 -- Keys:    job, leases, input, reply, purged
 -- In:      id, purged_seconds: how long to remember it
@@ -11,7 +12,10 @@ if not job[1] then return {'unknown'} end
 redis.call('DEL', key.job)
 if redis.call('ZREM', queued_key(job[2]), arg.id) == 1 then trim_messages(job[2]) end
 redis.call('ZREM', delayed_key(job[2]), arg.id)
-redis.call('ZREM', tenant_jobs_key(cjson.decode(job[1]).tenant), arg.id)
+local request = cjson.decode(job[1])
+redis.call('ZREM', tenant_jobs_key(request.tenant), arg.id)
+redis.call('ZREM', unfinished_key(job[2], request.tenant), arg.id)
+release_payload(string.format('%d:%s:%s', request.image.bytes, request.tenant, arg.id))
 if job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end
 if job[4] and redis.call('HGET', job[4], 'id') == arg.id then redis.call('DEL', job[4]) end
 -- Callers that wait for it find no record.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Return a running job to its place in its queue because its worker cannot finish it now.  It does not count as a stall.
 -- Keys:    job, leases
 -- In:      id, attempt; message: to claim it at once, or delay_seconds: after which requeue_delayed.lua enqueues it

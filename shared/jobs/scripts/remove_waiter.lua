@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Decrement the number of callers that wait for a job.
 -- Keys:    job
 -- In:      nothing

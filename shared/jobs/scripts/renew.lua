@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renew a lease, if the job is still this attempt's.
 -- Keys:    job, leases
 -- In:      id, attempt, lease_seconds

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Return a released job to its place in its queue once its delay is over, and enqueue a message.
 -- Keys:    job, delayed
 -- In:      id, message

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Return a stalled job (running, but its lease has expired) to its place in its queue and enqueue a message, or report
 -- that its attempts are exhausted.
 -- Keys:    job, leases

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     )
     model: str = Field(
         "embedded",
-        description="What the worker serves and the gateway defaults to: `embedded`, a Hub id, a folder, or `s3://bucket/prefix`.",
+        description="What the worker serves and the gateway defaults to: `embedded`, a Hub id, a folder, or "
+        "`s3://bucket/prefix`. "
+        "`org/name@revision` pins a branch, a tag or a commit of the Hub; clients name the model without it.",
     )
     max_image_side: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
         MAX_SIDE,

@@ -23,6 +23,11 @@ def public_id(model: str) -> str:
     ('maskmill/embedded', 'local/roads', 's3/roads')
     >>> public_id("facebook/mask2former-swin-large-coco-panoptic")
     'facebook/mask2former-swin-large-coco-panoptic'
+
+    The revision of a model of the Hub is no part of its id; it is that of its workers.
+
+    >>> public_id("facebook/mask2former-swin-large-coco-panoptic@main")
+    'facebook/mask2former-swin-large-coco-panoptic'
     """
     if model in ("embedded", EMBEDDED_MODEL_ID):
         return EMBEDDED_MODEL_ID
@@ -31,7 +36,7 @@ def public_id(model: str) -> str:
         return f"{scheme}/{PurePosixPath(path).name}"
     if model.startswith((".", "/", "~")):
         return f"local/{PurePosixPath(model).name}"
-    return model
+    return model.partition("@")[0]
 
 
 class WorkerState(StrEnum):

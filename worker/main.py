@@ -36,6 +36,7 @@ from worker.engine.agreement.records import find_cache_folder
 from worker.engine.cpu import keep_freed_memory
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, select_device
+from worker.engine.model_files import FILE_NAME
 from worker.runtime.health_server import HealthServer
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.hosts import HostProcesses, build_host_command
@@ -261,7 +262,7 @@ def download(settings: WorkerSettings, source: str, into: Path) -> None:
     """
     bucket, _, prefix = source.removeprefix("s3://").partition("/")
     try:
-        open_bucket(settings, retries=settings.storage_retries, name=bucket).download(prefix, into)
+        open_bucket(settings, retries=settings.storage_retries, name=bucket).download(prefix, into, FILE_NAME)
     except (Unavailable, NoSuchObject) as error:
         raise ModelUnusable(f"The model at {source} could not be fetched: {error}") from error
 

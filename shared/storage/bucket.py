@@ -1,10 +1,12 @@
 """The bucket: inputs and results, on any S3-compatible server."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import boto3
@@ -115,17 +117,36 @@ class Bucket:
         """Return whether no object lies under a prefix that ends at a slash."""
         return next(self.list_objects(prefix), None) is None
 
-    def download(self, prefix: str, into: Path) -> None:
-        """Write every object under prefix into a folder, by its name below the prefix."""
-        root = into.resolve()
+    def download(self, prefix: str, into: Path, names: re.Pattern[str]) -> None:
+        """Mirror the objects directly below a prefix into a folder, by their names.
+
+        Each file is replaced as a whole, because another process may be reading the one before.
+
+        Args:
+            names: matches the whole name of each object that is written, and of each file that is deleted if the
+                prefix has no such object; it must match neither slashes nor names that begin with a dot.
+        """
+        written = set()
         for found in list(self.list_objects(prefix)):
-            path = (root / found.key.removeprefix(prefix.rstrip("/") + "/")).resolve()
-            if root not in path.parents:
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with storage_errors(), path.open("wb") as file:
-                for chunk in obstore.get(self._slow, found.key):
-                    file.write(chunk)
+            name = found.key.removeprefix(prefix.rstrip("/") + "/")
+            if names.fullmatch(name):
+                self._write_file(found.key, into / name)
+                written.add(name)
+        for path in into.iterdir():
+            if names.fullmatch(path.name) and path.name not in written:
+                path.unlink()
+
+    def _write_file(self, key: str, path: Path) -> None:
+        with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+            part = Path(file.name)
+            try:
+                with storage_errors():
+                    for chunk in obstore.get(self._slow, key):
+                        file.write(chunk)
+                file.flush()
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise StorageUnavailable unless the bucket can be reached."""

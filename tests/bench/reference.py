@@ -175,4 +175,6 @@ def load_reference_pipeline(device: str) -> Any:
     with warnings.catch_warnings():
         # transformers advises on the speed of a CUDA kernel that this model does not use.
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
-        return transformers.pipeline("image-segmentation", model=str(embedded_model.FOLDER), device=device)
+        return transformers.pipeline(
+            "image-segmentation", model=str(embedded_model.FOLDER), device=device, trust_remote_code=False
+        )

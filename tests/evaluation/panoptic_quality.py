@@ -159,7 +159,7 @@ def prepare(chosen: argparse.Namespace) -> tuple[Segmenter, Task]:
 def read_model_labels(model: str) -> dict[int, str]:
     """Return the names of a model's classes by label id; the model must be in the cache or a folder."""
     source = find_model_files(model, cache=Path(), download=refuse_download)
-    return get_class_names(AutoConfig.from_pretrained(source.folder, local_files_only=True))
+    return get_class_names(AutoConfig.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False))
 
 
 def refuse_download(source: str, _into: Path) -> None:

@@ -57,7 +57,9 @@ def load_reference(folder: Path) -> Pipeline:
     silence_transformers()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
-        pipeline: Pipeline = transformers.pipeline("image-segmentation", model=str(folder), device="cpu")
+        pipeline: Pipeline = transformers.pipeline(
+            "image-segmentation", model=str(folder), device="cpu", trust_remote_code=False
+        )
     return pipeline
 
 

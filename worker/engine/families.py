@@ -44,7 +44,9 @@ Builder = Callable[[LoadedModel], Segmenter]
 
 def build_mask2former(model: LoadedModel) -> Segmenter:
     """Return a segmenter that runs batches and follows the execution plan."""
-    processor = Mask2FormerImageProcessorPil.from_pretrained(model.files.folder)
+    processor = Mask2FormerImageProcessorPil.from_pretrained(
+        model.files.folder, local_files_only=True, trust_remote_code=False
+    )
     revision, device = model.files.revision, model.device
 
     def build(plan: ExecutionPlan) -> Segmenter:
@@ -69,13 +71,17 @@ def build_pipeline(model: LoadedModel) -> Segmenter:
 def load_pipeline(folder: Path, network: Any, device: str) -> transformers.ImageSegmentationPipeline:
     # The PIL backend even where torchvision is installed, so that all machines prepare an image in the same way.
     processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-        folder, backend="pil", local_files_only=True
+        folder, backend="pil", local_files_only=True, trust_remote_code=False
     )
     has_text = (folder / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_text else None
+    tokenizer = _load_tokenizer(folder) if has_text else None
     return transformers.ImageSegmentationPipeline(  # type: ignore[no-untyped-call]
         model=network.eval(), image_processor=processor, tokenizer=tokenizer, device=torch.device(device)
     )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 BUILDERS: Final[Mapping[str, Builder]] = {"Mask2FormerForUniversalSegmentation": build_mask2former}

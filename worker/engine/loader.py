@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from worker.engine.errors import summarize_error
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan, plan_execution
 from worker.engine.families import LoadedModel, get_builder
 from worker.engine.model_files import Download, ModelFiles, find_model_files
+from worker.engine.model_folder import open_view
 from worker.segmenter import Segmenter
 
 EXACT: Final = ExecutionOptions("exact")
@@ -38,7 +40,7 @@ def load_segmenter(
     """Load the model that MASKMILL_MODEL names onto a device.
 
     Args:
-        model: `embedded`, a local folder, `s3://bucket/prefix`, or a Hub id such as `org/name`.
+        model: `embedded`, a local folder, `s3://bucket/prefix`, or a Hub id such as `org/name` or `org/name@revision`.
         public_id: the name that clients use for it.
         device: `cpu`, `cuda:0`, ...; or `auto`, which means CUDA if there is a GPU.
         cache: a folder that may keep what `download` fetches.
@@ -58,7 +60,11 @@ def load_segmenter(
     plan = plan_execution(options, device)
     files = find_model_files(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:
-        return build_segmenter(files, public_id=public_id, device=device, plan=plan, records=AgreementRecords(records))
+        with open_view(files.loaded) as view:
+            checked = replace(files, folder=view)
+            return build_segmenter(
+                checked, public_id=public_id, device=device, plan=plan, records=AgreementRecords(records)
+            )
     except ModelUnusable:
         raise
     except Exception as error:  # a broken file raises exceptions of many kinds in the libraries that read it
@@ -94,9 +100,9 @@ def build_segmenter(
     Raises:
         ModelUnusable: it is not an image-segmentation model, or its weights are incomplete.
     """
-    config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
     architecture = get_architecture(config, public_id)
-    network = load_network(files.folder, architecture)
+    network = load_network(files.folder, architecture, public_id)
     return get_builder(architecture)(LoadedModel(network, files, public_id, device, plan, records))
 
 
@@ -126,7 +132,7 @@ def list_segmentation_architectures() -> set[str]:
     return {name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry)}
 
 
-def load_network(folder: Path, architecture: str) -> Any:
+def load_network(folder: Path, architecture: str, name: str) -> Any:
     """Load weights as float32, in any dtype they have on disk.
 
     Raises:
@@ -136,13 +142,16 @@ def load_network(folder: Path, architecture: str) -> Any:
         # It recommends a setting that is faster with a CUDA kernel which is not used here.
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
         network, report = getattr(transformers, architecture).from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     # Only training needs the criterion.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("criterion."))
     if missing or report["mismatched_keys"]:
         first = (missing or sorted(str(key) for key in report["mismatched_keys"]))[0]
-        raise ModelUnusable(
-            f"The weights in {folder} are not those of its config.json: {first} is missing or misshapen."
-        )
+        raise ModelUnusable(f"The weights of {name} are not those of its config.json: {first} is missing or misshapen.")
     return network

@@ -11,39 +11,53 @@ from pathlib import Path
 from typing import Final
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from shared.errors import ModelUnusable
 from worker import embedded_model
 from worker.engine.errors import summarize_error
+from worker.engine.model_folder import hash_files, list_loaded_files
 
 Download = Callable[[str, Path], None]
 
-HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+# A branch, a tag or a commit may follow the id.
+HUB_ID: Final = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w./-]{0,127}))?", re.ASCII)
 REVISION_LENGTH: Final = 12
+# In a bucket, a file of a model lies directly below the prefix.
+FILE_NAME: Final = re.compile(r"\w[\w.-]{0,254}\.(json|txt|safetensors)", re.ASCII)
 # Weights, and the JSON and vocabulary files that say how to use them.
 HUB_FILE_PATTERNS: Final = ("*.json", "*.safetensors", "*.txt")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A folder in the layout of transformers, and a revision that changes with its content."""
+    """A folder in the layout of transformers, and a revision that changes with its content.
+
+    loaded: the files of the folder that are loaded, checked; no others are read.
+    """
 
     folder: Path
     revision: str
+    loaded: tuple[Path, ...]
 
 
 def find_model_files(model: str, *, cache: Path, download: Download, hub_endpoint: str | None = None) -> ModelFiles:
     """Return the folder that `model` names, after fetching it if it is remote.
 
     Args:
-        model: `embedded`, a local folder, `s3://bucket/prefix`, or a Hub id such as `org/name`.
+        model: `embedded`, a local folder, `s3://bucket/prefix`, or a Hub id such as `org/name` or `org/name@revision`.
         cache: a folder that may keep what `download` fetches.
         download: called with `s3://bucket/prefix` and the folder to fill.
         hub_endpoint: the Hub's address, if not the public one.
 
     Raises:
-        ModelUnusable: there is no such folder, or it could not be fetched.
+        ModelUnusable: there is no such folder, it could not be fetched, or its files may not be read.
     """
     if model == "embedded":
         return hash_local_folder(embedded_model.FOLDER)
@@ -51,27 +65,19 @@ def find_model_files(model: str, *, cache: Path, download: Download, hub_endpoin
         return fetch_from_bucket(model, cache, download)
     if Path(model).is_dir():
         return hash_local_folder(Path(model))
-    if HUB_ID.fullmatch(model):
-        return fetch_from_hub(model, hub_endpoint)
+    if hub_id := HUB_ID.fullmatch(model):
+        return fetch_from_hub(hub_id[1], hub_id[2], hub_endpoint)
     raise ModelUnusable(f"There is no folder {model}.")
 
 
 def hash_local_folder(folder: Path) -> ModelFiles:
-    """Return a folder, with the hash of its configuration and weights as its revision.
+    """Return a folder, with the hash of the names and contents of its loaded files as its revision.
 
     Raises:
-        ModelUnusable: it has no configuration or no safetensors.
+        ModelUnusable: it has no configuration or no safetensors, or its files may not be read.
     """
-    if not (folder / "config.json").is_file():
-        raise ModelUnusable(f"The folder {folder} holds no config.json.")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ModelUnusable(f"The folder {folder} holds no safetensors; weights of other kinds are not read.")
-    digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*config.json")), *weights]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return ModelFiles(folder, digest.hexdigest()[:REVISION_LENGTH])
+    loaded = list_loaded_files(folder)
+    return ModelFiles(folder, hash_files(loaded)[:REVISION_LENGTH], loaded)
 
 
 def fetch_from_bucket(prefix: str, cache: Path, download: Download) -> ModelFiles:
@@ -88,19 +94,29 @@ def fetch_from_bucket(prefix: str, cache: Path, download: Download) -> ModelFile
     return hash_local_folder(folder)
 
 
-def fetch_from_hub(model_id: str, endpoint: str | None) -> ModelFiles:
-    """Fetch a model from the Hub, or from the Hub's cache on this machine; the revision is its commit.
+def fetch_from_hub(model_id: str, revision: str | None, endpoint: str | None) -> ModelFiles:
+    """Fetch a model from the Hub, or from the Hub's cache on this machine; its revision is the commit.
+
+    Args:
+        revision: a branch, a tag or a commit; None means the default branch.
 
     Raises:
-        ModelUnusable: the Hub has no such model, or cannot be reached.
+        ModelUnusable: the Hub has no such model or revision, or cannot be reached.
     """
+    folder = _download_snapshot(model_id, revision, endpoint)
+    return ModelFiles(folder, folder.name[:REVISION_LENGTH], list_loaded_files(folder))
+
+
+def _download_snapshot(model_id: str, revision: str | None, endpoint: str | None) -> Path:
     advice = "Set MASKMILL_MODEL to a local folder or to `embedded`."
+    patterns = list(HUB_FILE_PATTERNS)
     try:
-        folder = Path(snapshot_download(model_id, allow_patterns=list(HUB_FILE_PATTERNS), endpoint=endpoint))
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns, endpoint=endpoint))
+    except RevisionNotFoundError as error:
+        raise ModelUnusable(f"The Hub has no revision {revision} of {model_id}.") from error
     except RepositoryNotFoundError as error:
         raise ModelUnusable(f"The Hub has no model {model_id} that may be read from here. {advice}") from error
     except LocalEntryNotFoundError as error:
         raise ModelUnusable(f"The Hub could not be reached to fetch {model_id}. {advice}") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelUnusable(f"The Hub did not give {model_id}: {summarize_error(error)} {advice}") from error
-    return ModelFiles(folder, folder.name[:REVISION_LENGTH])

@@ -27,7 +27,9 @@ def load() -> Any:
     with warnings.catch_warnings():
         # transformers advises on the speed of a CUDA kernel that this model does not use.
         warnings.filterwarnings("ignore", message="You'd better set embed_dim")
-        return transformers.pipeline("image-segmentation", model=str(embedded_model.FOLDER), device="cpu")
+        return transformers.pipeline(
+            "image-segmentation", model=str(embedded_model.FOLDER), device="cpu", trust_remote_code=False
+        )
 
 
 def segment_images(pipeline: Any, images: Sequence[str]) -> list[Segments]:

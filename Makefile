@@ -11,7 +11,7 @@ VENV := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check test-compose bench lock
+.PHONY: help install serve test check test-compose bench lock sbom
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -37,12 +37,15 @@ test-compose: $(INSTALLED) ## Test the compose file; needs a Docker engine
 bench: $(INSTALLED) ## Measure throughput and latency
 	$(VENV)/python -m tests.bench
 
-lock: $(INSTALLED) ## Write requirements.lock from pyproject.toml; ARGS=--upgrade takes the newest versions
+lock: $(INSTALLED) ## Write requirements.lock and torch.lock from pyproject.toml; ARGS=--upgrade takes the newest versions
 	$(VENV)/python -m deploy.dev.lock $(ARGS)
 
-install: $(INSTALLED) ## Make .venv from requirements.lock
+sbom: $(INSTALLED) ## Write a CycloneDX SBOM for each process under build/sbom
+	$(VENV)/python -m deploy.dev.sbom build/sbom
 
-$(INSTALLED): requirements.lock
+install: $(INSTALLED) ## Make .venv from the lock; TORCH_INDEX= is the index of another build of torch
+
+$(INSTALLED): requirements.lock torch.lock
 	@test -n "$(PYTHON)" || { echo "maskmill: there is no Python 3.11 or newer here; install one, or name it with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) deploy/dev/install.py
+	@TORCH_INDEX="$(TORCH_INDEX)" $(PYTHON) deploy/dev/install.py
 	@touch $@

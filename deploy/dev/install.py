@@ -1,4 +1,7 @@
-"""Make .venv from requirements.lock:   python3 deploy/dev/install.py
+"""Make .venv from requirements.lock and torch.lock:   python3 deploy/dev/install.py
+
+Every package but torch is compared with its hashes in the lock.  torch comes from one index alone: from the variable
+TORCH_INDEX, or from what pip is configured with.
 
 Runs before anything is installed, so it needs only Python, and reports in one line what is missing.  Its syntax is that
 of old Python versions too, so that they can run it far enough to report that they are too old.
@@ -7,6 +10,7 @@ of old Python versions too, so that they can run it far enough to report that th
 from __future__ import annotations
 
 import importlib.util
+import os
 import queue
 import re
 import shutil
@@ -15,13 +19,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
+TORCH_LOCK = ROOT / "torch.lock"
 VENV = ROOT / ".venv"
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 3_000_000_000
 _LINE_INTERVAL_SECONDS = 10.0
+# Settings of pip by which other indexes and links would take part.
+_MIXING = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
 _PINNED = re.compile(r"^[\w.-]+(?:\[.*\])?==", re.MULTILINE)
 _PACKAGE = re.compile(r"(?:Collecting|Processing|Requirement already satisfied:) (?:\S*/)?([\w.]+?)(?:[=\[\s-]|$)")
 _DOWNLOAD = re.compile(r"\s+Downloading (?:\S*/)?([\w.]+)-.* \(([\d.]+ [kMG]B)\)")
@@ -132,37 +140,78 @@ def install() -> None:
     Raises:
         CannotInstall: pip failed; the text holds its last error.
     """
-    log = VENV / "install.log"
-    progress = Progress(total=len(_PINNED.findall(LOCK.read_text())))
     started = time.monotonic()
-    command = [_venv_python(), "-m", "pip", "install", "--progress-bar=off", "--no-input", "-r", str(LOCK)]
-    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    locks = LOCK.read_text() + TORCH_LOCK.read_text()
+    progress = Progress(total=len(_PINNED.findall(locks)))
+    with (VENV / "install.log").open("w") as log:
+        for arguments, environment in plan_steps(os.environ.get("TORCH_INDEX", "")):
+            run_pip(arguments, environment, progress, log)
+    print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def plan_steps(torch_index: str) -> list[tuple[list[str], dict[str, str]]]:
+    """Return the arguments of each call of pip, and its environment.
+
+    The packages that torch requires are in the lock and installed before it, so the second step adds torch itself, and
+    for a CUDA build its libraries.
+
+    Args:
+        torch_index: URL of the index with torch's build; empty means pip's own configuration.
+    """
+    options = ["--progress-bar=off", "--no-input"]
+    environment = dict(os.environ)
+    torch_environment = dict(environment)
+    index = []
+    if torch_index:
+        index = ["--index-url", torch_index]
+        for name in _MIXING:
+            torch_environment.pop(name, None)
+        torch_environment["PIP_CONFIG_FILE"] = os.devnull
+    return [
+        (["install", *options, "--require-hashes", "--no-deps", "--requirement", str(LOCK)], environment),
+        (["install", *options, *index, "--requirement", str(TORCH_LOCK)], torch_environment),
+        # The lock was installed without looking at dependencies.
+        (["check"], environment),
+    ]
+
+
+def run_pip(arguments: list[str], environment: dict[str, str], progress: Progress, log: TextIO) -> None:
+    """Call the environment's pip, show its progress and append its output to the log.
+
+    Raises:
+        CannotInstall: it failed.
+    """
+    command = [_venv_python(), "-m", "pip", *arguments]
+    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    last_line = ""
     try:
-        _show_progress(pip, progress, log)
+        last_line = _show_progress(pip, progress, log)
     finally:
         pip.terminate()
         progress.finish()
     if pip.wait() != 0:
-        raise CannotInstall(f"pip failed: {progress.problem or 'no reason given'} (its whole output: {log})")
-    print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+        problem = progress.problem or last_line or "no reason given"
+        raise CannotInstall(f"pip failed: {problem} (its whole output: {log.name})")
 
 
-def _show_progress(pip: subprocess.Popen[str], progress: Progress, log: Path) -> None:
+def _show_progress(pip: subprocess.Popen[str], progress: Progress, log: TextIO) -> str:
+    """Show the progress until pip ends, and return its last line."""
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read_lines, args=(pip, lines), daemon=True).start()
-    with log.open("w") as copy:
-        while True:
-            try:
-                line = lines.get(timeout=1.0)
-            except queue.Empty:
-                progress.show()
-                continue
-            if line is None:
-                pip.wait()
-                return
-            copy.write(line)
-            progress.parse(line.rstrip())
+    last_line = ""
+    while True:
+        try:
+            line = lines.get(timeout=1.0)
+        except queue.Empty:
             progress.show()
+            continue
+        if line is None:
+            pip.wait()
+            return last_line
+        log.write(line)
+        last_line = line.strip()
+        progress.parse(line.rstrip())
+        progress.show()
 
 
 def _read_lines(pip: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:

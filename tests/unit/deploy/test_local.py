@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.dev.install import CannotInstall, Progress, check_python
-from deploy.dev.lock import strip_build
 from deploy.local.launcher import CannotStart, check_port, lock_data_folder, main, resolve_model
 from deploy.local.processes import NotReady, Process
 from deploy.local.sample_job import curl_commands, format_segments
@@ -355,12 +354,6 @@ def test_the_supervisor_stops_restarting_a_process_that_exits_at_once(tmp_path: 
     exits = [report for report in reports if "exit code 1" in report]
     assert len(exits) == MAX_CONSECUTIVE_EXITS - 1
     assert [report.partition("again in ")[2].partition(" s.")[0] for report in exits] == ["0.5", "1.0", "2.0", "4.0"]
-
-
-def test_the_lock_is_valid_for_every_build_of_torch() -> None:
-    lock = "torch==2.13.0+cpu    # via maskmill\nnvidia-cublas==13.0  # via torch\ntriton==3.7\ntritonclient==1.0\n"
-
-    assert strip_build(lock) == "torch==2.13.0    # via maskmill\ntritonclient==1.0\n"
 
 
 def test_an_old_python_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,185 @@
+"""The lock and its hashes, the one index of torch, the part of each process, and the SBOMs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+
+from deploy.dev import sbom
+from deploy.dev.install import plan_steps
+from deploy.dev.lock import LOCK, ROOT, TORCH_LOCK, split_torch
+from deploy.dev.requirements import read_name, read_pins, read_requirements, select_lock
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+PINS = read_pins(LOCK.read_text())
+EXTRAS = {"api": {"api"}, "worker": {"worker"}, "steward": {"steward"}, "all": {"api", "worker", "local", "dev"}}
+
+
+def test_every_line_of_the_lock_belongs_to_a_release_with_hashes() -> None:
+    header, _, rest = LOCK.read_text().partition("\n")
+
+    assert header.startswith("# Written by `make lock`")
+    assert "".join(pin.text for pin in PINS.values()) == rest
+    hashed = re.compile(r"\S+==\S+ \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+    # via[^\n]*\n(    #   [^\n]+\n)*")
+    assert [name for name, pin in PINS.items() if not hashed.fullmatch(pin.text)] == []
+
+
+def test_torch_is_pinned_apart_from_the_lock() -> None:
+    [pinned] = re.findall(r'"(torch==[\d.]+)"', PYPROJECT)
+
+    assert TORCH_LOCK.read_text().splitlines()[1:] == [pinned]
+    assert "torch" not in PINS
+    assert read_requirements(PYPROJECT, EXTRAS["all"]) - set(PINS) == {"torch"}
+
+
+def test_the_lock_is_valid_for_every_build_of_torch() -> None:
+    resolved = (
+        "mpmath==1.4 \\\n    --hash=sha256:00\n    # via sympy\n"
+        "nvidia-cublas==13.0 \\\n    --hash=sha256:11\n    # via torch\n"
+        "torch==2.13.0+cpu \\\n    --hash=sha256:22\n    # via maskmill (pyproject.toml)\n"
+        "triton==3.7 \\\n    --hash=sha256:33\ntritonclient==1.0 \\\n    --hash=sha256:44\n"
+        "\n# The following ...\n# pip\n"
+    )
+
+    lock, torch = split_torch(resolved)
+
+    assert [line for line in lock.splitlines() if "==" in line] == ["mpmath==1.4 \\", "tritonclient==1.0 \\"]
+    assert "pip" not in lock
+    assert torch == "torch==2.13.0\n"
+
+
+def list_installed_closure(extras: set[str]) -> set[str]:
+    """Return what this project and its extras require on this machine, by the metadata of the installed packages."""
+    found = {name: set[str]() for name in ("maskmill",)}
+    waiting = [(Requirement(text), "") for text in read_direct(extras)]
+    while waiting:
+        requirement, extra = waiting.pop()
+        name = read_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for wanted in {"", *requirement.extras} - found.get(name, set()):
+            found.setdefault(name, set()).add(wanted)
+            waiting += [(Requirement(text), wanted) for text in require(distribution(name))]
+    return set(found) - {"maskmill", "torch", "pip"}
+
+
+def require(package: Distribution) -> list[str]:
+    return package.requires or []
+
+
+def read_direct(extras: set[str]) -> list[str]:
+    project = tomllib.loads(PYPROJECT)["project"]
+    return [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
+
+
+@pytest.mark.parametrize("part", EXTRAS)
+def test_a_part_of_the_lock_has_all_that_its_packages_require(part: str) -> None:
+    selected = set(read_pins(select_lock(EXTRAS[part], ROOT)))
+
+    assert list_installed_closure(EXTRAS[part]) - selected == set()
+
+
+def test_the_parts_of_the_processes_are_no_larger_than_they_need_to_be() -> None:
+    selected = {part: set(read_pins(select_lock(EXTRAS[part], ROOT))) for part in EXTRAS}
+
+    assert selected["all"] == set(PINS)
+    assert selected["steward"] < selected["api"]
+    assert not selected["steward"] & {"pillow", "numpy", "flask", "transformers"}
+    assert not selected["api"] & {"numpy", "transformers", "pytest", "mypy", "requests"}
+    assert not selected["worker"] & {"flask", "gunicorn", "pytest", "requests", "setuptools-scm"}
+
+
+def test_the_script_of_the_images_needs_the_standard_library_alone(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "requirements.lock", "deploy/dev/requirements.py"):
+        (tmp_path / Path(name).name).write_bytes((ROOT / name).read_bytes())
+
+    command = [sys.executable, "-I", "-S", "requirements.py", "steward"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert printed == select_lock(["steward"], ROOT)
+
+
+def test_nothing_is_installed_from_a_mixture_of_indexes() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kinds = ("", ".py", ".yml", ".toml", ".Dockerfile")
+    ours = [ROOT / name for name in listed.splitlines() if Path(name).suffix in kinds]
+    option = "--extra-index" + "-url"
+
+    assert [path for path in ours if path.is_file() and option in path.read_text(errors="replace")] == []
+
+
+def test_each_package_of_an_image_but_torch_is_compared_with_its_hashes() -> None:
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip --python \S+ install ([^&]*)", dockerfile)
+
+    files = {re.findall(r"--requirement (\S+)", options)[0]: options for options in installs}
+
+    assert set(files) == {"api.txt", "steward.txt", "worker.txt", "torch.lock"}
+    for process in ("api.txt", "steward.txt", "worker.txt"):
+        assert "--require-hashes --no-deps" in files[process]
+
+
+def write_wheel(index: Path, version: str) -> None:
+    folder = index / "torch"
+    folder.mkdir(parents=True)
+    name, info = f"torch-{version}-py3-none-any.whl", f"torch-{version}.dist-info"
+    with ZipFile(folder / name, "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    (folder / "index.html").write_text(f'<a href="{name}">{name}</a>')
+
+
+def test_torch_is_taken_from_the_named_index_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wheel(tmp_path / "named", "2.13.0")
+    write_wheel(tmp_path / "other", "2.13.0+zzz")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", (tmp_path / "other").as_uri())
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "other" / "torch"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "pip.conf").write_text(f"[global]\nextra-index-url = {(tmp_path / 'other').as_uri()}\n")
+
+    _, (arguments, environment), _ = plan_steps((tmp_path / "named").as_uri())
+
+    report = tmp_path / "report.json"
+    options = ["--dry-run", "--ignore-installed", "--quiet", f"--report={report}"]
+    subprocess.run([sys.executable, "-m", "pip", *arguments, *options], env=environment, check=True)
+    [chosen] = json.loads(report.read_text())["install"]
+    assert chosen["metadata"]["version"] == "2.13.0"
+
+
+def test_all_others_are_installed_with_their_hashes_and_checked_at_the_end() -> None:
+    (lock, _), (torch, environment), (check, _) = plan_steps("")
+
+    assert lock[-4:] == ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
+    assert torch[-2:] == ["--requirement", str(TORCH_LOCK)]
+    assert environment == dict(os.environ)
+    assert check == ["check"]
+
+
+@pytest.mark.parametrize("process", sbom.PROCESSES)
+def test_an_sbom_lists_the_packages_of_a_process_with_their_hashes(process: str, tmp_path: Path) -> None:
+    file, again = tmp_path / "one" / "x.json", tmp_path / "again.json"
+    file.parent.mkdir()
+
+    sbom.write_sbom(process, file)
+    sbom.write_sbom(process, again)
+
+    document = json.loads(file.read_text())
+    components = {read_name(one["name"]): one for one in document["components"]}
+    pins = read_pins(select_lock([process], ROOT))
+    assert document["bomFormat"] == "CycloneDX"
+    assert set(components) == set(pins) | ({"torch"} if process == "worker" else set())
+    pillow = components.get("pillow")
+    assert (pillow is None) == (process == "steward")
+    assert all(one["purl"] == f"pkg:pypi/{name}@{one['version']}" for name, one in components.items())
+    hashed = {name for name, one in components.items() if "sha256" in json.dumps(one).lower().replace("-", "")}
+    assert set(components) - hashed <= {"torch"}
+    assert file.read_bytes() == again.read_bytes()

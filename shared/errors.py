@@ -30,6 +30,7 @@
       - QueueFull          too many jobs are queued
       - TooManyWaiting     too many requests wait for their results
       - WaitTooLong        there is more work ahead than a caller may wait for
+      - UploadsFull        the gateway holds as many bytes of uploads as it may
       - PayloadsFull       too many bytes of images of synchronous requests are stored
       - StoreFull          Redis has too little memory left
     - StoreUnavailable     Redis did not answer

@@ -142,7 +142,7 @@ class ConnectionLoop:
             client.setblocking(False)
             connection = Connection(client, address, self._peers.identify(address), listener)
             self._connections.add(connection)
-            self._wait_for_head(connection, Phase.HEAD, self._limits.header_seconds)
+            self._wait_for_client(connection, Phase.HEAD, self._limits.header_seconds)
             self._handle(connection, _READ)
             if len(self._connections) > self._limits.max_connections:
                 self._drop_oldest()
@@ -180,7 +180,7 @@ class ConnectionLoop:
 
     # Reading a request.
 
-    def _wait_for_head(self, connection: Connection, phase: Phase, seconds: float) -> None:
+    def _wait_for_client(self, connection: Connection, phase: Phase, seconds: float) -> None:
         connection.phase = phase
         connection.deadline = self._clock() + seconds
         surplus = self._waiting.add(connection, connection.peer)
@@ -188,10 +188,9 @@ class ConnectionLoop:
             self._drop(surplus, DropReason.PEER_LIMIT)
 
     def _read_idle(self, connection: Connection) -> None:
-        data = connection.receive(HEAD_READ_BYTES)
-        if data:
-            self._wait_for_head(connection, Phase.HEAD, self._limits.header_seconds)
-        self._take_head(connection, data)
+        self._take_head(connection, connection.receive(HEAD_READ_BYTES))
+        if connection.phase is Phase.IDLE and connection.received:
+            self._wait_for_client(connection, Phase.HEAD, self._limits.header_seconds)
 
     def _read_head(self, connection: Connection) -> None:
         self._take_head(connection, connection.receive(HEAD_READ_BYTES))
@@ -239,12 +238,15 @@ class ConnectionLoop:
 
     def _begin_body(self, connection: Connection) -> None:
         length = head.get_body_length(connection.request)
+        if length == 0:
+            self._run(connection, None)
+            return
         refusal = self._check_body(connection, length)
         if refusal is not None:
             self._run(connection, refusal)
             return
         assert connection.body is not None
-        if connection.request._expected_100_continue and not connection.received and length != 0:
+        if connection.request._expected_100_continue and not connection.received:
             connection.unsent.append(memoryview(_CONTINUE))
             connection.send()
             if connection.unsent:
@@ -288,7 +290,7 @@ class ConnectionLoop:
             self._run(connection, None)
             return
         if connection.phase is not Phase.BODY:
-            connection.phase = Phase.BODY
+            self._wait_for_client(connection, Phase.BODY, NEVER)
             connection.deadline = self._limits.transfer.start(self._clock())
         self._watch(connection, _READ)
 
@@ -369,10 +371,10 @@ class ConnectionLoop:
             return
         seconds = STOP_IDLE_SECONDS if self.is_stopping else self._limits.keep_alive_seconds
         if connection.received:
-            self._wait_for_head(connection, Phase.HEAD, self._limits.header_seconds)
+            self._wait_for_client(connection, Phase.HEAD, self._limits.header_seconds)
             self._advance(connection)
         else:
-            self._wait_for_head(connection, Phase.IDLE, seconds)
+            self._wait_for_client(connection, Phase.IDLE, seconds)
             self._watch(connection, _READ)
 
     # Closing.
@@ -382,7 +384,7 @@ class ConnectionLoop:
         connection.socket.shutdown(1)
         now = self._clock()
         connection.received.clear()
-        self._wait_for_head(connection, Phase.LINGERING, self._limits.linger_seconds)
+        self._wait_for_client(connection, Phase.LINGERING, self._limits.linger_seconds)
         connection.linger_until = now + max(MAX_LINGER_SECONDS, self._limits.linger_seconds)
         self._watch(connection, _READ)
         self._discard(connection)

@@ -68,8 +68,13 @@ class LoopWorker(Worker):  # type: ignore[misc]
         for listener in self.sockets:
             address = listener.getsockname()
             self._loop.listen(Listener(listener, address, address == self.app.internal_address))
-        while self.alive and self._is_parent_alive():
-            self.notify()
+        next_check = 0.0
+        while self.alive:
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + _MAX_WAIT_SECONDS
+                self.notify()
+                if not self._is_parent_alive():
+                    break
             self._loop.step(_MAX_WAIT_SECONDS)
         self._stop()
 

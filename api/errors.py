@@ -3,7 +3,9 @@
 Both families of clients display the sentence under `error`, so it is never a list or an object.
 """
 
+import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -63,7 +65,20 @@ def answer(error: errors.MaskmillError) -> Response:
     response = jsonify(error=str(error), error_type=error.code, request_id=g.get("request_id", ""), **error.details)
     response.status_code = status
     response.headers.update(error.headers())
+    response.call_on_close(partial(release_frames, error))
     return response
+
+
+def release_frames(error: BaseException) -> None:
+    """Clear the local variables of the functions that an error passed through.
+
+    Its traceback often belongs to a cycle of references, which keeps them, and with them an image of megabytes, until
+    the garbage collector comes to it.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
 
 
 def reject_invalid(error: ValidationError) -> Response:

@@ -31,6 +31,7 @@ from api.settings import ApiSettings
 from shared.errors import LayoutMismatch, MaskmillError, Unauthorized, Unavailable
 from shared.layout import check_redis_layout
 from shared.logs import configure_logging
+from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from shared.redis_client import connect
 from shared.settings import read_settings
 
@@ -57,6 +58,7 @@ def main() -> int:
     except (ValueError, OSError, LayoutMismatch) as error:
         raise SystemExit(f"The gateway cannot start: {error}") from None
     raise_file_limit()
+    limit_kept_memory(mapped_bytes=HOST_MAPPED_BYTES)
     with metrics_folder(settings):
         GatewayApplication(settings, listener, internal_listener).run()
     return 0

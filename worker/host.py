@@ -22,6 +22,7 @@ from shared.jobs.model import Priority
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import open_job_store
 from shared.logs import configure_logging
+from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import open_bucket
@@ -41,7 +42,6 @@ from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.task import register
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
-from worker.runtime.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from worker.runtime.sizing import count_host_threads, count_pool_bytes
 from worker.runtime.watchdog import HOST_SIGNAL
 from worker.settings import WorkerSettings

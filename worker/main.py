@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from shared.errors import LayoutMismatch, ModelUnusable, Unavailable
 from shared.layout import check_layouts
 from shared.logs import configure_logging
+from shared.memory import return_free_memory
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import NoSuchObject, open_bucket
@@ -40,7 +41,6 @@ from worker.engine.model_files import FILE_NAME
 from worker.runtime.health_server import HealthServer
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.hosts import HostProcesses, build_host_command
-from worker.runtime.memory import return_free_memory
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.sizing import count_cores, count_hosts, count_pool_bytes
 from worker.runtime.watchdog import end_on_host_signal, start_watchdog

@@ -429,12 +429,12 @@ class ConnectionLoop:
         match connection.phase:
             case Phase.HEAD if connection.received:
                 self._count_drop(DropReason.HEADER_TIMEOUT)
-                self._answer(connection, build_page(HTTPStatus.REQUEST_TIMEOUT, _TOO_SLOW))
+                self._answer(connection, build_page(HTTPStatus.REQUEST_TIMEOUT, _too_slow()))
             case Phase.HEAD:
                 self._drop(connection, DropReason.HEADER_TIMEOUT)
             case Phase.BODY:
                 self._count_drop(DropReason.BODY_TIMEOUT)
-                self._run(connection, _TOO_SLOW)
+                self._run(connection, _too_slow())
             case Phase.WRITING:
                 self._drop(connection, DropReason.READ_TIMEOUT)
             case Phase.LINGERING:
@@ -455,7 +455,6 @@ class ConnectionLoop:
             self._selector.unregister(connection.socket)
 
 
-_TOO_SLOW = RequestTimeout("The request came too slowly; send it again over a faster connection.")
 _HANDLERS: dict[Phase, Callable[[ConnectionLoop, Connection], None]] = {
     Phase.IDLE: ConnectionLoop._read_idle,
     Phase.HEAD: ConnectionLoop._read_head,
@@ -467,3 +466,7 @@ _HANDLERS: dict[Phase, Callable[[ConnectionLoop, Connection], None]] = {
 
 def _is_idle(connection: Connection) -> bool:
     return connection.phase is Phase.IDLE or (connection.phase is Phase.HEAD and not connection.received)
+
+
+def _too_slow() -> RequestTimeout:
+    return RequestTimeout("The request came too slowly; send it again over a faster connection.")

@@ -21,6 +21,7 @@ from obstore.store import MemoryStore
 from shared.jobs.model import ImageFacts
 from shared.jobs.store import Claim
 from shared.logs import configure_logging
+from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from shared.settings import Settings
 from shared.storage.bucket import Bucket
 from shared.storage.keys import inbox_key, result_key
@@ -32,7 +33,6 @@ from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.rendering import load_renderers
-from worker.runtime.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from worker.settings import WorkerSettings
 from worker.slabs import SlabAllocator, SlabPool
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import structlog
 
+from shared.memory import return_free_memory
 from shared.worker_registry import WorkerState
 from worker.batching.scheduler import BatchScheduler
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.idle import IdleTrimmer
-from worker.runtime.memory import return_free_memory
 
 log = structlog.get_logger()
 

@@ -1,5 +1,7 @@
 """Codes, statuses and headers of the errors."""
 
+import gc
+import weakref
 from typing import Any, NoReturn
 
 import pytest
@@ -126,3 +128,31 @@ def test_the_error_names_a_misspelt_parameter() -> None:
 
     with pytest.raises(UnknownParameter, match="limt"):
         reject_invalid(found.value)
+
+
+class Payload:
+    """Something whose release can be observed."""
+
+
+def test_an_answered_error_keeps_nothing_of_its_request() -> None:
+    """Its traceback and a variable of a function in it refer to each other here, as they often do."""
+    app, released = Flask("test"), list[str]()
+    register(app)
+    gc.disable()
+    try:
+
+        @app.post("/upload")
+        def upload() -> NoReturn:
+            payload = Payload()
+            weakref.finalize(payload, released.append, "payload")
+            try:
+                raise OSError("the cause")
+            except OSError as cause:
+                kept = errors.StoreUnavailable("The store is away.")
+                raise kept from cause
+
+        app.test_client().post("/upload").close()
+
+        assert released == ["payload"]
+    finally:
+        gc.enable()

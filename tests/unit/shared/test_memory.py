@@ -9,7 +9,7 @@ import pytest
 BURST = """
 import sys, threading
 from pathlib import Path
-from worker.runtime.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
+from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 1_000_000

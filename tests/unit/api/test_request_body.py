@@ -1,0 +1,74 @@
+"""The body of a request as the app takes it from the server."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import pytest
+from flask import Flask, request
+
+from api.http.request_body import LARGE_BODY_BYTES, keep_reserved, parse_in_turn, read_request_body
+from api.server.budget import ByteBudget
+from api.server.options import REFUSAL_KEY, RESERVATION_KEY
+from shared.errors import BodyTooLarge, UnreadableBody, UploadsFull
+from tests.support.polling import wait_until
+
+MAX_BYTES = 100
+
+
+@contextmanager
+def open_request(body: bytes, **environ: Any) -> Iterator[None]:
+    app = Flask("test")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    keys = {"refusal": REFUSAL_KEY, "reservation": RESERVATION_KEY}
+    overrides = {keys.get(name, name): value for name, value in environ.items()}
+    with app.test_request_context("/", method="POST", input_stream=BytesIO(body), environ_overrides=overrides):
+        yield
+
+
+def test_the_bytes_are_not_copied_and_not_kept() -> None:
+    body = bytes(MAX_BYTES)
+    with open_request(body):
+        assert read_request_body() is body
+        assert request.environ["wsgi.input"].closed
+
+
+def test_a_refusal_of_the_server_is_raised_when_the_body_is_read() -> None:
+    with open_request(b"", refusal=UploadsFull()), pytest.raises(UploadsFull):
+        read_request_body()
+
+
+def test_a_body_that_is_too_large_or_cut_is_an_error() -> None:
+    with open_request(bytes(MAX_BYTES + 1)), pytest.raises(BodyTooLarge):
+        read_request_body()
+    with open_request(b"abc", CONTENT_LENGTH="4"), pytest.raises(UnreadableBody, match="3 of 4"):
+        read_request_body()
+
+
+def test_what_is_not_held_any_more_is_given_back_to_the_budget() -> None:
+    budget = ByteBudget(MAX_BYTES)
+    with open_request(b"", reservation=budget.reserve(None, 80)):
+        keep_reserved(60)
+
+    assert budget.used == 60
+
+
+def test_large_bodies_are_parsed_one_at_a_time_and_small_ones_do_not_wait() -> None:
+    parsed: list[int] = []
+
+    def parse(nbytes: int) -> None:
+        with parse_in_turn(nbytes):
+            parsed.append(nbytes)
+
+    sizes = (LARGE_BODY_BYTES + 1, LARGE_BODY_BYTES)
+    threads = [threading.Thread(target=parse, args=[size]) for size in sizes]
+    with parse_in_turn(LARGE_BODY_BYTES + 1):
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: parsed == [LARGE_BODY_BYTES])
+    for thread in threads:
+        thread.join()
+
+    assert parsed == [LARGE_BODY_BYTES, LARGE_BODY_BYTES + 1]

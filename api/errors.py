@@ -25,6 +25,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooCostly: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ImageTooNarrow: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.MissingScope: HTTPStatus.FORBIDDEN,
     errors.UnknownHost: HTTPStatus.MISDIRECTED_REQUEST,

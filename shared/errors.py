@@ -10,6 +10,7 @@
     - RequestTimeout       the client sent the request too slowly
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
+    - ImageTooNarrow       one side of the image is too short for the model
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, an unknown one, or one that has expired
@@ -106,6 +107,10 @@ class ImageTooLarge(ClientError):
 
 class ImageTooCostly(ClientError):
     code = "image_too_costly"
+
+
+class ImageTooNarrow(ClientError):
+    code = "image_too_narrow"
 
 
 class UnknownParameter(ClientError):

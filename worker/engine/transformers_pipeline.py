@@ -18,6 +18,7 @@ from worker.engine.classes import get_class_names
 from worker.engine.errors import translate_error
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
+from worker.engine.preparation import translate_preparation_errors
 from worker.engine.warm_up import segment_blank_image
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
@@ -45,7 +46,8 @@ class TransformersSegmenter:
             raise BadParameter(f"{self.model} has no subtask {parameters.subtask}; it has: {known}.")
         if parameters.fuse_stuff or parameters.strict_instance_thresholds:
             raise BadParameter(f"{self.model} has neither fuse_stuff nor strict_instance_thresholds: Mask2Former has.")
-        pixels = self._pipeline.preprocess(fromarray(image.pixels), subtask=get_subtask_name(parameters.subtask))
+        with translate_preparation_errors(self.model, image):
+            pixels = self._pipeline.preprocess(fromarray(image.pixels), subtask=get_subtask_name(parameters.subtask))
         return Prepared(pixels, image.height, image.width, parameters)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:

@@ -19,6 +19,7 @@ from worker.engine.mask2former.normalization import build_normalization, normali
 from worker.engine.postprocessing.postprocess import postprocess
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import Budget, Logits, PostprocessOptions
+from worker.engine.preparation import translate_preparation_errors
 from worker.engine.warm_up import new_blank_image, segment_blank_image
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation, prepare_image
 
@@ -60,7 +61,8 @@ class Mask2FormerSegmenter:
         if image.parameters.fuse_stuff and self._stuff is None:
             raise BadParameter(f"{self.model} does not say which of its classes are stuff, so none can be fused.")
         if self.resize is None:
-            pixels = self._processor(images=[fromarray(image.pixels)], return_tensors="pt")["pixel_values"][0]
+            with translate_preparation_errors(self.model, image):
+                pixels = self._processor(images=[fromarray(image.pixels)], return_tensors="pt")["pixel_values"][0]
         else:
             pixels = torch.from_numpy(image.pixels)
         return Prepared(pixels, image.height, image.width, image.parameters)

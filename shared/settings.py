@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.images.formats import MAX_SIDE
-
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -57,7 +55,7 @@ class Settings(BaseSettings):
         "`org/name@revision` pins a branch, a tag or a commit of the Hub; clients name the model without it.",
     )
     max_image_side: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
-        MAX_SIDE,
+        65_500,
         description="Most pixels that each side of an image may have, in the gateway and in the worker; "
         "no PNG of a result is longer than 1,000,000.",
     )

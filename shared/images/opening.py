@@ -63,7 +63,7 @@ _SWAPS_SIDES = frozenset({Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.T
 
 
 def open_image(data: bytes, *, max_pixels: int, max_side: int = MAX_SIDE) -> ImageFile:
-    """Parse the header of an image without decoding its pixels, within milliseconds whatever the bytes are.
+    """Parse the header of an image without decoding its pixels, in milliseconds also if the file is hostile.
 
     Raises:
         NotAnImage: the bytes are not an image of a supported format, or the header is damaged.

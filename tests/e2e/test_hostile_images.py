@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from deploy.local.stack import Stack
-from tests.support.hostile_images import build_large_webp, build_slow_jpeg
+from tests.support.hostile_images import build_interlaced_png, build_large_webp, build_slow_jpeg
 from tests.support.images import coffee, jpeg
 from tests.support.polling import wait_until
 from tests.support.process_memory import read_memory, watch_memory
@@ -23,7 +23,7 @@ SIDE = 8000
 
 ATTACKS = {
     "jpeg with the most scans that are accepted": lambda: build_slow_jpeg(side=SIDE, scans=20),
-    "jpeg with hundreds of scans": lambda: build_slow_jpeg(side=SIDE, scans=700),
+    "png that is interlaced": lambda: build_interlaced_png(side=SIDE),
     "webp that is large, turned and transparent": lambda: build_large_webp(side=SIDE),
 }
 

@@ -13,7 +13,7 @@ _MAX_RATIO = 100
 
 @contextmanager
 def translate_preparation_errors(model: str, image: ModelImage) -> Iterator[None]:
-    """Raise an error of the tree for whatever a processor raises.
+    """Raise an error of the tree for any error of a processor.
 
     Raises:
         ImageTooNarrow: it failed, and one side of the image is more than 100 times the other.

@@ -19,7 +19,9 @@ from PIL import Image
 
 from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
+from shared.images.formats import MAX_SIDE
 from shared.images.opening import open_image
+from shared.settings import Settings
 from tests.support import hostile_images as hostile
 from tests.support.images import EXIF_ORIENTATION, coffee, jpeg
 from worker.decoding.pixels import decode
@@ -182,6 +184,10 @@ def test_the_limit_of_a_side_is_exact(kind: str) -> None:
         inspect_image(data, max_pixels=MAX_PIXELS, max_side=900)
 
 
+def test_the_default_of_a_side_is_that_of_the_settings() -> None:
+    assert Settings.model_fields["max_image_side"].default == MAX_SIDE
+
+
 MEGABYTES = 4 << 20
 COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "9 megapixels of 100 scans": (ImageTooCostly, lambda: hostile.build_slow_jpeg(side=3000, scans=99)),
@@ -199,8 +205,11 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "a quarter of a million chunks": (ImageTooCostly, lambda: png_chunks(b"tEXt", b"a\0b", 250_000)),
     "a million chunks of pixels": (ImageTooCostly, lambda: png_chunks(b"IDAT", b"", 1_000_000)),
     "a million frames of an animated PNG": (ImageTooCostly, lambda: png_chunks(b"fcTL", bytes(26), 300_000)),
-    "compressed texts": (ImageTooCostly, lambda: png_chunks(b"zTXt", b"a\0\0" + deflated(), 1000)),
-    "compressed international texts": (ImageTooCostly, lambda: png_chunks(b"iTXt", b"a\0\1\0\0\0" + deflated(), 1000)),
+    "compressed texts": (ImageTooCostly, lambda: png_chunks(b"zTXt", b"a\0\0" + deflate_zeros(), 1000)),
+    "international texts": (
+        ImageTooCostly,
+        lambda: png_chunks(b"iTXt", b"a\0\1\0\0\0" + deflate_zeros(), 1000),
+    ),
     "a million strips": (ImageTooCostly, lambda: hostile.build_tiff_of_strips(width=8, height=1_000_000)),
     "a million strips that are raw": (ImageTooCostly, lambda: raw_strips(1_000_000)),
     "millions of samples": (ImageTooCostly, lambda: hostile.build_tiff_of_samples(count=4_000_000)),
@@ -277,7 +286,7 @@ def png_chunks(name: bytes, content: bytes, count: int) -> bytes:
     return hostile.build_png_of_zeros(side=8, chunk=(name, content), repeated=count)
 
 
-def deflated() -> bytes:
+def deflate_zeros() -> bytes:
     return hostile.deflate(bytes(1_000_000))
 
 

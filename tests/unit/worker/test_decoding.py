@@ -4,11 +4,14 @@ import os
 import random
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from PIL import Image
 from PIL.Image import Resampling
 from PIL.JpegImagePlugin import JpegImageFile
 
+from api.jobs.inspection import inspect_image
 from shared.errors import (
     Canceled,
     ClientError,
@@ -442,3 +446,32 @@ def test_the_processes_that_decode_have_no_credentials(
 
     assert all(b"PATH=" in environment for environment in environments)
     assert not any(b"hidden" in environment for environment in environments)
+
+
+def exif_behind_pixels() -> bytes:
+    """Return a PNG whose orientation stands behind its pixels, where Pillow finds it when it has decoded them."""
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    content = exif.tobytes()[6:]
+    plain = encode(astronaut().crop((0, 0, 40, 30)), "PNG")
+    chunk = struct.pack(">I", len(content)) + b"eXIf" + content + struct.pack(">I", zlib.crc32(b"eXIf" + content))
+    return plain[:-12] + chunk + plain[-12:]
+
+
+@pytest.mark.parametrize("name", [*FILES, "PNG-late-orientation"])
+def test_the_size_is_that_of_the_gateway(decoders: Decoders, name: str) -> None:
+    data = FILES.get(name) or exif_behind_pixels()
+    facts = inspect_image(data, max_pixels=REQUEST.max_pixels)
+
+    with decoders.decode(data, REQUEST) as image:
+        assert (image.width, image.height) == (facts.width, facts.height)
+        assert_equals(image, data, REQUEST)
+
+
+@pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500)])
+def test_a_side_has_the_limit_of_the_request(decoders: Decoders, size: tuple[int, int]) -> None:
+    data = encode(Image.new("L", size), "PNG")
+
+    decoders.decode(data, REQUEST).release()
+    with pytest.raises(ImageTooLarge, match="at most 65499 are accepted for each side"):
+        decoders.decode(data, replace(REQUEST, max_side=65_499))

@@ -86,8 +86,8 @@ def reply_payload(job_id: str) -> str:
     return f"mm:reply:{job_id}"
 
 
-def purged(job_id: str) -> str:
-    """String: the job was purged; whatever is still written for it is not shown."""
+def purge_mark(job_id: str) -> str:
+    """String: the job was purged; objects that are stored for it later are not shown."""
     return f"mm:purged:{job_id}"
 
 

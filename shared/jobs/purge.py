@@ -32,7 +32,7 @@ def purge_job(job_id: str, *, jobs: JobStore, bucket: Bucket) -> None:
 
 
 def delete_remains(job_id: str, *, jobs: JobStore, bucket: Bucket) -> int:
-    """Delete what is stored of a purged job; return how many objects its attempts had left.
+    """Delete everything stored of a purged job; return how many objects its attempts had left.
 
     Redis comes first: without its record a job is not claimed or recovered, and its worker soon loses the lease.
 

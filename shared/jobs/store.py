@@ -341,7 +341,7 @@ class JobStore:
                 **_lease_keys(job_id),
                 "input": redis_keys.input_payload(job_id),
                 "reply": redis_keys.reply_payload(job_id),
-                "purged": redis_keys.purged(job_id),
+                "purged": redis_keys.purge_mark(job_id),
             },
             id=job_id,
             purged_seconds=PURGED_SECONDS,
@@ -349,7 +349,7 @@ class JobStore:
 
     @translate_redis_errors
     def is_purged(self, job_id: str) -> bool:
-        return bool(self._redis.exists(redis_keys.purged(job_id)))
+        return bool(self._redis.exists(redis_keys.purge_mark(job_id)))
 
     @translate_redis_errors
     def get(self, job_id: str) -> Job:
@@ -494,7 +494,7 @@ def _account_keys(request: JobRequest) -> dict[str, str]:
     return {
         "unfinished": redis_keys.unfinished_jobs(job_queue(request), request.tenant),
         "input": redis_keys.input_payload(request.id),
-        "purged": redis_keys.purged(request.id),
+        "purged": redis_keys.purge_mark(request.id),
     }
 
 

@@ -105,7 +105,7 @@ def test_nothing_is_left_of_a_purged_job(gateway: GatewayUnderTest, state: str) 
     purge(gateway, job_id)
 
     assert list_stored(gateway) == [inbox_key(other)]
-    assert list_redis_keys(gateway, job_id) == [redis_keys.purged(job_id)]
+    assert list_redis_keys(gateway, job_id) == [redis_keys.purge_mark(job_id)]
     assert_unknown(gateway, job_id)
     run_job(gateway, other)
     assert gateway.client.get(f"/v1/jobs/{other}/result", headers=SHOP).status_code == 200
@@ -279,7 +279,7 @@ def test_a_completion_after_the_purge_changes_nothing_in_redis(gateway: GatewayU
 
     complete_job(JobResult(request, JobState.SUCCEEDED, 1), jobs=gateway.stores.jobs, bucket=gateway.stores.bucket)
 
-    assert list_redis_keys(gateway, job_id) == [redis_keys.purged(job_id)]
+    assert list_redis_keys(gateway, job_id) == [redis_keys.purge_mark(job_id)]
     assert_unknown(gateway, job_id)
 
 

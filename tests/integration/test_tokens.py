@@ -104,7 +104,7 @@ def test_only_an_administrator_sees_the_host_of_a_worker(
     WorkerRegistry(connect(gateway.settings)).report(status)
     admin = {"Authorization": "Bearer admin"}
 
-    # Every response that a reader gets, whatever its route.
+    # Every response that a reader gets, on all routes.
     texts = [
         gateway.client.open(path, method="GET", headers=READER).text
         for method, path, _ in list_requests(gateway.client.application)

@@ -17,6 +17,7 @@ from api.gateway import Gateway
 from api.http import cors
 from api.http.compression import compress
 from api.http.hosts import build_host_policy, check_host
+from api.http.openapi_document import complete_document
 from api.http.pages import check_page
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
@@ -69,7 +70,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     errors.register(app)
     for blueprint in (jobs.bp, results.bp, models.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
-    document = app.api_doc
+    document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     return app
 

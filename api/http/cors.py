@@ -5,10 +5,11 @@ origin is allowed, as on the Hugging Face Hub.  Where none are required, network
 browser lends that access to every page it shows: only pages from this machine are allowed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
+from flask.globals import request_ctx
 from werkzeug.datastructures import HeaderSet
 
 ANY_ORIGIN = "*"
@@ -67,12 +68,18 @@ def answer_preflight() -> Response | None:
     if request.method != "OPTIONS":
         return None
     response = Response(status=204)
-    response.allow.update(_METHODS)
+    response.allow.update(_list_methods())
     if "Origin" in request.headers:
         response.access_control_allow_methods = HeaderSet(_METHODS)
         response.access_control_allow_headers = HeaderSet(_REQUEST_HEADERS)
         response.access_control_max_age = MAX_AGE_SECONDS
     return response
+
+
+def _list_methods() -> Iterable[str]:
+    """Return the methods that the path of the current request takes."""
+    adapter = request_ctx.url_adapter
+    return sorted({*(adapter.allowed_methods() if adapter is not None else ()), "OPTIONS"})
 
 
 def _allow_origin(response: Response, allowed: str) -> None:

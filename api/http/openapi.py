@@ -3,14 +3,17 @@
 The segmentation parameters and the formats come from their models in shared/.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from api.errors import http_status
 from api.http.parameters import get_value_schema
 from api.schemas.errors import ErrorView
+from shared import errors
 from shared.formats.registry import FORMAT_NAMES, Format
 from shared.jobs.parameters import FIELDS
 
@@ -54,7 +57,12 @@ _JSON_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "inputs": {"type": "string", "contentEncoding": "base64", "description": "The image, as base64."},
+        "inputs": {
+            "type": "string",
+            "minLength": 1,
+            "contentEncoding": "base64",
+            "description": "The image, as base64.",
+        },
         "parameters": PARAMETERS_SCHEMA,
         "model": {"type": "string", "description": "Id of a model; the default one if it is missing."},
         "formats": _FORMATS_SCHEMA,
@@ -91,7 +99,101 @@ QUERY_PARAMETERS: list[dict[str, Any]] = [
         "schema": _FORMATS_SCHEMA,
     },
 ]
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Submitting again under the same key within a day returns the earlier job.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+IF_NONE_MATCH: dict[str, Any] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of an earlier answer; 304 if the job is still in that state.",
+    "schema": {"type": "string"},
+}
+# Of the Hugging Face routes.
+CALL_HEADERS: list[dict[str, Any]] = [
+    {
+        **IDEMPOTENCY_KEY,
+        "description": f"With `Prefer` alone. {IDEMPOTENCY_KEY['description']}",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Prefer",
+        "in": "header",
+        "required": False,
+        "description": "`respond-async`, `wait=<seconds>`: a job instead of the masks, at once or if they take longer.",
+        "schema": {"type": "string"},
+        "examples": {"async": {"value": "respond-async"}, "wait": {"value": "wait=1"}},
+    },
+    {
+        "name": "x-use-cache",
+        "in": "header",
+        "required": False,
+        "description": "`false`: compute again, even if an identical request was answered before.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "x-wait-for-model",
+        "in": "header",
+        "required": False,
+        "description": "`true`: wait for a model that is still loading until the deadline, instead of a 503.",
+        "schema": {"type": "string"},
+    },
+]
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+Errors = tuple[type[errors.MaskmillError], ...]
+# The errors that a route declares give the statuses of its responses.  An error of all routes is added here alone.
+EVERY_ROUTE: Final[Errors] = (
+    errors.BadParameter,
+    errors.UnknownParameter,
+    errors.Unauthorized,
+    errors.MissingScope,
+    errors.ForeignOrigin,
+    errors.UnknownHost,
+    errors.RequestTimeout,
+    errors.StoreUnavailable,
+)
+# The HTTP server answers these before the gateway sees a request: its line or its headers are too long.
+SERVER_STATUSES: Final = (HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+# Of a request with an image.
+SUBMISSION: Final[Errors] = (
+    errors.EmptyBody,
+    errors.UnreadableBody,
+    errors.NotAnImage,
+    errors.TruncatedImage,
+    errors.BodyTooLarge,
+    errors.ImageTooLarge,
+    errors.ImageTooCostly,
+    errors.UnknownModel,
+    errors.IdempotencyConflict,
+    errors.UploadsFull,
+    errors.QueueFull,
+    errors.StoreFull,
+    errors.StorageUnavailable,
+)
+# Why a job failed.
+JOB_FAILURE: Final[Errors] = (
+    errors.TruncatedImage,
+    errors.NotAnImage,
+    errors.ImageTooLarge,
+    errors.ImageTooCostly,
+    errors.ImageTooNarrow,
+    errors.Canceled,
+    errors.DeadlineExceeded,
+    errors.OutOfMemory,
+    errors.DecoderLost,
+    errors.EngineFailed,
+    errors.RenderingFailed,
+    errors.InputMissing,
+    errors.AttemptsExhausted,
+    errors.MaskmillError,
+)
+# Of a request for something that a job has made.
+RESULT: Final[Errors] = (errors.UnknownJob, errors.NotFinished, errors.StorageUnavailable, *JOB_FAILURE)
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
@@ -104,6 +206,19 @@ def describe_file(one: Format) -> dict[str, Any]:
     return {"content": {one.media_type: {"schema": schema}}}
 
 
-def failures(*statuses: int) -> Responses:
-    """Return the responses of a route that can fail with these statuses, besides those that each route has."""
-    return dict.fromkeys((400, 401, 403, 421, 503, *statuses), ErrorView)
+def failures(*kinds: type[errors.MaskmillError]) -> Responses:
+    """Return the responses of a route that can fail with these errors, besides those of EVERY_ROUTE, by status."""
+    by_status: dict[int, list[type[errors.MaskmillError]]] = {}
+    for kind in dict.fromkeys((*EVERY_ROUTE, *kinds)):
+        by_status.setdefault(http_status(kind), []).append(kind)
+    by_status |= {status: [errors.UnreadableBody] for status in SERVER_STATUSES}
+    return {status: _describe_errors(by_status[status]) for status in sorted(by_status)}
+
+
+def _describe_errors(kinds: Sequence[type[errors.MaskmillError]]) -> dict[str, Any]:
+    headers = sorted({name for kind in kinds for name in kind().headers()})
+    return {
+        "description": f"error_type: {', '.join(sorted({f'`{kind.code}`' for kind in kinds}))}",
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorView.__name__}"}}},
+        "headers": {name: {"schema": {"type": "string"}} for name in headers},
+    }

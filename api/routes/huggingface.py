@@ -10,7 +10,15 @@ from flask_openapi3.models.tag import Tag
 
 from api import errors
 from api.http.connection import is_client_connected, wait_for_disconnect
-from api.http.openapi import IMAGE_BODY, QUERY_PARAMETERS, SECURITY, failures
+from api.http.openapi import (
+    CALL_HEADERS,
+    IMAGE_BODY,
+    JOB_FAILURE,
+    QUERY_PARAMETERS,
+    SECURITY,
+    SUBMISSION,
+    failures,
+)
 from api.http.prefer import Preference, parse_prefer
 from api.inference.synchronous import CacheStatus, SyncOptions
 from api.jobs.admission import JobProfile, Submission
@@ -18,7 +26,8 @@ from api.model_registry import ModelStatus
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.routes.jobs import build_accepted, read_submission
 from api.schemas.huggingface import HfSegmentView
-from shared.errors import TooManyWaiting, Unavailable
+from api.schemas.jobs import JobView
+from shared.errors import ModelNotReady, PayloadsFull, TooManyWaiting, Unavailable, WaitTooLong
 from shared.formats.registry import select_formats
 from shared.jobs.model import Priority
 
@@ -27,19 +36,24 @@ bp = APIBlueprint("inference", __name__, abp_tags=[Tag(name="inference")], abp_s
 # Some clients repeat a request immediately after a 503, without limit; this delay bounds their rate.
 MIN_503_SECONDS = 1.0
 _MODEL_IN_PATH = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_PARAMETERS = [*QUERY_PARAMETERS, *CALL_HEADERS]
 _ARRAY = {
     "description": "The segments, in the order of the reference pipeline.",
     "content": {"application/json": {"schema": {"type": "array", "items": HfSegmentView.model_json_schema()}}},
 }
-_RESPONSES = {200: _ARRAY, **failures(404, 408, 413, 422, 429, 500, 504)}
+_RESPONSES = {
+    200: _ARRAY,
+    202: JobView,
+    **failures(*SUBMISSION, *JOB_FAILURE, ModelNotReady, TooManyWaiting, WaitTooLong, PayloadsFull),
+}
 
 
-@bp.post("/", responses=_RESPONSES, openapi_extensions={"requestBody": IMAGE_BODY, "parameters": QUERY_PARAMETERS})
+@bp.post("/", responses=_RESPONSES, openapi_extensions={"requestBody": IMAGE_BODY, "parameters": _PARAMETERS})
 @bp.post("/predict", doc_ui=False)
 @bp.post(
     "/models/<path:model_id>",
     responses=_RESPONSES,
-    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [_MODEL_IN_PATH, *QUERY_PARAMETERS]},
+    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [_MODEL_IN_PATH, *_PARAMETERS]},
 )
 @bp.post("/hf-inference/models/<path:model_id>", doc_ui=False)
 @bp.post("/pipeline/image-segmentation/<path:model_id>", doc_ui=False)

@@ -8,31 +8,33 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
 from api.http.bodies import parse_body
-from api.http.openapi import IMAGE_BODY, QUERY_PARAMETERS, SECURITY, failures
+from api.http.openapi import (
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    IMAGE_BODY,
+    QUERY_PARAMETERS,
+    SECURITY,
+    SUBMISSION,
+    failures,
+)
 from api.http.parameters import parse_formats, parse_parameters
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
+from shared.errors import AlreadyEnded, StorageUnavailable, UnknownJob
 from shared.jobs.model import Job, Priority
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
 
 POLL_INTERVAL_SECONDS = 1
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Submitting again under the same key within a day returns the earlier job.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-}
 
 
 @bp.post(
     "",
-    responses={202: JobView, **failures(404, 408, 413, 422, 429)},
-    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [*QUERY_PARAMETERS, _IDEMPOTENCY_KEY]},
+    responses={202: JobView, **failures(*SUBMISSION)},
+    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [*QUERY_PARAMETERS, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
     """Queue an image for segmentation; answers before any worker has seen it."""
@@ -50,7 +52,11 @@ def list_jobs(query: ListQuery) -> Response:
     return build_json(JobListView(jobs=[JobView.of(job) for job in jobs], next_cursor=cursor))
 
 
-@bp.get("/<job_id>", responses={200: JobView, **failures(404)})
+@bp.get(
+    "/<job_id>",
+    responses={200: JobView, 304: None, **failures(UnknownJob)},
+    openapi_extensions={"parameters": [IF_NONE_MATCH]},
+)
 def show_job(path: JobPath, query: WaitQuery) -> Response:
     """Show the current state of a job; with `wait`, once it is final."""
     job = get_tenant_jobs().wait(path.job_id, seconds=query.wait)
@@ -63,7 +69,7 @@ def show_job(path: JobPath, query: WaitQuery) -> Response:
     return response
 
 
-@bp.delete("/<job_id>", responses={200: JobView, 204: None, **failures(404, 409)})
+@bp.delete("/<job_id>", responses={200: JobView, 204: None, **failures(UnknownJob, AlreadyEnded, StorageUnavailable)})
 def cancel_job(path: JobPath, query: PurgeQuery) -> Response:
     """Cancel a job that is not final; nothing of its image is kept.  With `purge`, delete a job of any state."""
     if query.purge:

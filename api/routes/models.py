@@ -7,6 +7,7 @@ from flask_openapi3.models.tag import Tag
 from api.http.openapi import SECURITY, failures
 from api.routes.context import get_gateway, is_operator
 from api.schemas.models import ModelListView, ModelPath, ModelView
+from shared.errors import UnknownModel
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
 
@@ -21,7 +22,7 @@ def list_models() -> Response:
     return jsonify(view.model_dump(mode="json"))
 
 
-@bp.get("/<path:model_id>", responses={200: ModelView, **failures(404)})
+@bp.get("/<path:model_id>", responses={200: ModelView, **failures(UnknownModel)})
 def show_model(path: ModelPath) -> Response:
     """Show one model and its workers."""
     model = get_gateway().models.find(path.model_id.rstrip("/"))

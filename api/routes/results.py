@@ -7,11 +7,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.utils import get_operation_id_for_path
 
-from api.http.openapi import PNG, SECURITY, describe_file, failures
+from api.http.openapi import PNG, RESULT, SECURITY, describe_file, failures
 from api.routes.context import get_tenant_jobs
 from api.routes.jobs import build_json
 from api.schemas.jobs import JobPath
 from api.schemas.results import MaskPath, ResultView
+from shared.errors import UnknownMask
 from shared.formats.registry import FORMATS, Format
 
 
@@ -33,7 +34,7 @@ bp = APIBlueprint(
 _CACHE_CONTROL = "private, max-age=3600, immutable"
 
 
-@bp.get("/<job_id>/result", responses={200: ResultView, **failures(404, 409, 413, 422, 500, 504)})
+@bp.get("/<job_id>/result", responses={200: ResultView, **failures(*RESULT)})
 def show_result(path: JobPath) -> Response:
     """Show the segments of a job that succeeded, or the error of one that did not."""
     response = build_json(ResultView.of(get_tenant_jobs().get_result(path.job_id)))
@@ -41,7 +42,7 @@ def show_result(path: JobPath) -> Response:
     return response
 
 
-@bp.get("/<job_id>/masks/<int:number>.png", responses={200: PNG, **failures(404, 409)})
+@bp.get("/<job_id>/masks/<int:number>.png", responses={200: PNG, **failures(*RESULT, UnknownMask)})
 def show_mask(path: MaskPath) -> Response:
     """Fetch the mask of one segment: 8-bit grey, 0 or 255, as large as the upright image."""
     return _build_immutable(get_tenant_jobs().get_mask(path.job_id, path.number), "image/png")
@@ -57,9 +58,10 @@ def _build_route(one: Format) -> Callable[[JobPath], Response]:
 
 
 for _format in FORMATS:
-    bp.get(f"/<job_id>/{_format.file}", responses={200: describe_file(_format), **failures(404, 409)})(
-        _build_route(_format)
-    )
+    bp.get(
+        f"/<job_id>/{_format.file}",
+        responses={200: describe_file(_format), **failures(*RESULT, UnknownMask)},
+    )(_build_route(_format))
 
 
 def _build_immutable(content: bytes, content_type: str) -> Response:

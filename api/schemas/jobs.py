@@ -10,9 +10,13 @@ from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.parameters import FIELDS
 
+_JOB_ID = "^[0-9a-f]{32}$"
+
 
 class JobPath(BaseModel):
-    job_id: str = Field(description="32 hex digits, as the submission returned them.")
+    job_id: str = Field(
+        description="32 hex digits, as the submission returned them.", json_schema_extra={"pattern": _JOB_ID}
+    )
 
 
 class WaitQuery(BaseModel):
@@ -35,7 +39,9 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(50, ge=1, le=200, description="Most jobs on a page.")
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(
+        None, description="`next_cursor` of the page before.", json_schema_extra={"pattern": _JOB_ID}
+    )
     state: JobState | None = Field(None, description="Only jobs of this state.")
 
 

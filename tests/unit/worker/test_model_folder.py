@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sharded(folder: Path) -> Path:
+def sharded_folder(folder: Path) -> Path:
     """The embedded model with its weights in two files."""
     tensors = load_file(folder / WEIGHTS_NAME)
     (folder / WEIGHTS_NAME).unlink()
@@ -79,7 +79,7 @@ def refusal(folder: Path) -> str:
     return message
 
 
-# What is loaded.
+# The files that are loaded.
 
 
 _OPENED: list[str] = []
@@ -117,51 +117,55 @@ def record_opened() -> Iterator[None]:
         _is_recording = False
 
 
-def test_nothing_but_the_hashed_files_is_opened_and_no_connection_made(sharded: Path) -> None:
+def test_nothing_but_the_hashed_files_is_opened_and_no_connection_made(sharded_folder: Path) -> None:
     for name in ("adapter_config.json", "config.99.json", "generation_config.json", "modeling_x.py", "README.md"):
-        (sharded / name).write_text("{}")
-    change(sharded, auto_map={"AutoConfig": "modeling_x.X", "AutoModel": "modeling_x.Y"}, _name_or_path="some/where")
-    loaded = {path.name for path in hash_local_folder(sharded).loaded}
+        (sharded_folder / name).write_text("{}")
+    change(
+        sharded_folder, auto_map={"AutoConfig": "modeling_x.X", "AutoModel": "modeling_x.Y"}, _name_or_path="some/where"
+    )
+    loaded = {path.name for path in hash_local_folder(sharded_folder).loaded}
 
     with record_opened():
-        load(sharded)
+        load(sharded_folder)
 
     opened = [Path(path) for path in _OPENED]
-    ours = {path.name for path in opened if path.parent == sharded or path.parent.name.startswith("maskmill-model-")}
+    ours = {
+        path.name for path in opened if path.parent == sharded_folder or path.parent.name.startswith("maskmill-model-")
+    }
     assert loaded == {CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME, *SHARDS}
     # Shards are opened in Rust, which Python does not see, and their size may be asked for.
     assert {CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME} <= ours <= loaded
     assert _CONNECTED == []
 
 
-def test_a_view_holds_the_loaded_files_alone(sharded: Path) -> None:
-    (sharded / "notes.txt").write_text("x")
-    loaded = hash_local_folder(sharded).loaded
+def test_a_view_holds_the_loaded_files_alone(sharded_folder: Path) -> None:
+    (sharded_folder / "notes.txt").write_text("x")
+    loaded = hash_local_folder(sharded_folder).loaded
 
     with open_view(loaded) as view:
         assert {path.name for path in view.iterdir()} == {path.name for path in loaded}
-        assert (view / SHARDS[0]).read_bytes() == (sharded / SHARDS[0]).read_bytes()
+        assert (view / SHARDS[0]).read_bytes() == (sharded_folder / SHARDS[0]).read_bytes()
 
 
 @pytest.mark.parametrize("name", [CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME, *SHARDS])
-def test_a_change_in_any_loaded_file_changes_the_revision(sharded: Path, name: str) -> None:
-    before = hash_local_folder(sharded).revision
+def test_a_change_in_any_loaded_file_changes_the_revision(sharded_folder: Path, name: str) -> None:
+    before = hash_local_folder(sharded_folder).revision
 
-    with (sharded / name).open("ab") as file:
+    with (sharded_folder / name).open("ab") as file:
         file.write(b" ")
 
-    assert hash_local_folder(sharded).revision != before
+    assert hash_local_folder(sharded_folder).revision != before
 
 
-def test_shards_that_change_places_change_the_revision(sharded: Path) -> None:
-    before = hash_local_folder(sharded).revision
-    first, second = (sharded / name for name in SHARDS)
+def test_shards_that_change_places_change_the_revision(sharded_folder: Path) -> None:
+    before = hash_local_folder(sharded_folder).revision
+    first, second = (sharded_folder / name for name in SHARDS)
     content = first.read_bytes()
 
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
 
-    assert hash_local_folder(sharded).revision != before
+    assert hash_local_folder(sharded_folder).revision != before
 
 
 def test_tokenizer_files_count_where_the_model_has_a_tokenizer(folder: Path) -> None:
@@ -216,10 +220,10 @@ def test_other_files_do_not_change_the_revision(folder: Path, name: str) -> None
         {"a": "b"},
     ],
 )
-def test_an_index_names_files_of_its_folder_alone(sharded: Path, name: object) -> None:
-    write_index(sharded, {"a": SHARDS[0], "b": name})
+def test_an_index_names_files_of_its_folder_alone(sharded_folder: Path, name: object) -> None:
+    write_index(sharded_folder, {"a": SHARDS[0], "b": name})
 
-    assert "; a shard is a *.safetensors file of the same folder" in refusal(sharded)
+    assert "; a shard is a *.safetensors file of the same folder" in refusal(sharded_folder)
 
 
 @given(st.text(max_size=40) | st.text("./\\~a-", max_size=12).map(lambda text: f"{text}.safetensors"))
@@ -232,22 +236,22 @@ def test_no_accepted_name_leaves_the_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize("weight_map", [None, {}, [], "model.safetensors", 3])
-def test_an_index_without_a_map_is_refused(sharded: Path, weight_map: object) -> None:
-    write_index(sharded, weight_map)
+def test_an_index_without_a_map_is_refused(sharded_folder: Path, weight_map: object) -> None:
+    write_index(sharded_folder, weight_map)
 
-    assert refusal(sharded).endswith("has no weight_map.")
-
-
-def test_a_missing_shard_is_named(sharded: Path) -> None:
-    (sharded / SHARDS[1]).unlink()
-
-    assert refusal(sharded) == f"The folder {sharded} holds no {SHARDS[1]}."
+    assert refusal(sharded_folder).endswith("has no weight_map.")
 
 
-def test_the_number_of_shards_is_bounded(sharded: Path) -> None:
-    write_index(sharded, {str(number): f"{number}.safetensors" for number in range(MAX_SHARDS + 1)})
+def test_a_missing_shard_is_named(sharded_folder: Path) -> None:
+    (sharded_folder / SHARDS[1]).unlink()
 
-    assert f"names {MAX_SHARDS + 1} shards; at most {MAX_SHARDS} are read" in refusal(sharded)
+    assert refusal(sharded_folder) == f"The folder {sharded_folder} holds no {SHARDS[1]}."
+
+
+def test_the_number_of_shards_is_bounded(sharded_folder: Path) -> None:
+    write_index(sharded_folder, {str(number): f"{number}.safetensors" for number in range(MAX_SHARDS + 1)})
+
+    assert f"names {MAX_SHARDS + 1} shards; at most {MAX_SHARDS} are read" in refusal(sharded_folder)
 
 
 # Links.
@@ -345,11 +349,11 @@ def test_code_that_comes_with_a_model_is_not_run_and_nothing_is_asked(folder: Pa
 
 
 @pytest.mark.parametrize("name", [CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME])
-def test_a_huge_configuration_is_not_parsed(sharded: Path, name: str) -> None:
-    with (sharded / name).open("wb") as file:
+def test_a_huge_configuration_is_not_parsed(sharded_folder: Path, name: str) -> None:
+    with (sharded_folder / name).open("wb") as file:
         file.truncate(2**30)
 
-    assert refusal(sharded).endswith(f"has {2**30} bytes; at most {MAX_CONFIG_BYTES} are read.")
+    assert refusal(sharded_folder).endswith(f"has {2**30} bytes; at most {MAX_CONFIG_BYTES} are read.")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """From the value of MASKMILL_MODEL to a segmenter: find the model's files, load its network, build its segmenter."""
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import transformers
+from huggingface_hub import constants
+from safetensors import safe_open
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
@@ -23,6 +27,8 @@ from worker.engine.model_files import Download, ModelFiles, find_model_files
 from worker.engine.model_folder import open_view
 from worker.segmenter import Segmenter
 
+# Tensors that share their memory are stored once.
+MAX_SIZE_RATIO: Final = 2
 EXACT: Final = ExecutionOptions("exact")
 
 
@@ -60,7 +66,7 @@ def load_segmenter(
     plan = plan_execution(options, device)
     files = find_model_files(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:
-        with open_view(files.loaded) as view:
+        with open_view(files.loaded) as view, forbid_downloads():
             checked = replace(files, folder=view)
             return build_segmenter(
                 checked, public_id=public_id, device=device, plan=plan, records=AgreementRecords(records)
@@ -69,6 +75,17 @@ def load_segmenter(
         raise
     except Exception as error:  # a broken file raises exceptions of many kinds in the libraries that read it
         raise ModelUnusable(f"The model {model} could not be loaded: {summarize_error(error)}") from error
+
+
+@contextmanager
+def forbid_downloads() -> Iterator[None]:
+    """While the block runs, let the client of the Hub fail at once instead of asking it."""
+    # The variable HF_HUB_OFFLINE sets it too, but when the library is imported, and for the fetching of models as well.
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def silence_transformers() -> None:
@@ -102,7 +119,10 @@ def build_segmenter(
     """
     config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
     architecture = get_architecture(config, public_id)
-    network = load_network(files.folder, architecture, public_id)
+    weights = [path for path in files.loaded if path.suffix == ".safetensors"]
+    with ignore_speed_advice():
+        check_size(config, architecture, weights)
+        network = load_network(files.folder, architecture, public_id)
     return get_builder(architecture)(LoadedModel(network, files, public_id, device, plan, records))
 
 
@@ -132,23 +152,49 @@ def list_segmentation_architectures() -> set[str]:
     return {name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry)}
 
 
+@contextmanager
+def ignore_speed_advice() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # It recommends a setting that is faster with a CUDA kernel which is not used here.
+        warnings.filterwarnings("ignore", message="You'd better set embed_dim")
+        yield
+
+
+def check_size(config: PretrainedConfig, architecture: str, weights: Sequence[Path]) -> None:
+    """Check that a configuration describes a network of about the size of its weights.
+
+    transformers allocates the whole network before it reports that weights are missing or misshapen.
+
+    Raises:
+        ModelUnusable: the network would be more than MAX_SIZE_RATIO times as large.
+    """
+    stored = sum(count_numbers(file) for file in weights)
+    with torch.device("meta"):  # without memory
+        described = sum(parameter.numel() for parameter in getattr(transformers, architecture)(config).parameters())
+    if described > MAX_SIZE_RATIO * stored:
+        raise ModelUnusable(f"config.json describes a network of {described} numbers, and the weights have {stored}.")
+
+
+def count_numbers(file: Path) -> int:
+    """Return how many numbers a safetensors file holds, from its header."""
+    with safe_open(file, "pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+
+
 def load_network(folder: Path, architecture: str, name: str) -> Any:
     """Load weights as float32, in any dtype they have on disk.
 
     Raises:
         ModelUnusable: some weights are missing; transformers would initialize them at random.
     """
-    with warnings.catch_warnings():
-        # It recommends a setting that is faster with a CUDA kernel which is not used here.
-        warnings.filterwarnings("ignore", message="You'd better set embed_dim")
-        network, report = getattr(transformers, architecture).from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+    network, report = getattr(transformers, architecture).from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
     # Only training needs the criterion.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("criterion."))
     if missing or report["mismatched_keys"]:

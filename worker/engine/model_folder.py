@@ -32,11 +32,16 @@ VOCABULARY_NAMES: Final = (
 MAX_CONFIG_BYTES: Final = 8 * 2**20
 MAX_VOCABULARY_BYTES: Final = 64 * 2**20
 MAX_SHARDS: Final = 1000
+MAX_LAYERS: Final = 1000
 _SHARD: Final = re.compile(r"[A-Za-z0-9_][\w.-]{0,200}\.safetensors", re.ASCII)
 # Members of a configuration by which transformers opens another file or fetches another repository.
 _REFERENCE: Final = re.compile(r"configuration_files|backbone|\w*_implementation\w*|\w+_(file|path|url)", re.ASCII)
+# Members that say how many modules are built, one by one.
+_LAYERS: Final = re.compile(r"\w*(layers|depths?|blocks|stages)", re.ASCII)
 # They match, but are a note of where the model came from, or a name of transformers' own kernels.
 _HARMLESS: Final = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file"})
+# A backbone of a library, which is built without weights, as against one in a repository.
+_LIBRARY_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _OWN_ATTENTION: Final = ("eager", "sdpa")
 
 
@@ -149,17 +154,24 @@ def _check_size(path: Path, limit: int) -> None:
 
 
 def _check_references(path: Path, document: dict[str, Any]) -> None:
-    """Check that a configuration names no other file and no other repository.
+    """Check that a configuration names no other file, no other repository and no absurd number of layers.
 
     Raises:
         ModelUnusable: it does; the text names the member.
     """
     for name, value in _walk_members(document):
+        _check_layers(path, name, value)
         if _is_reference(name, value):
             raise ModelUnusable(
                 f"{path.name} in {path.parent} refers to something outside the model, {name}={repr(value)[:80]}:"
                 " remove it, or write its content into the configuration."
             )
+
+
+def _check_layers(path: Path, name: str, value: object) -> None:
+    counts = value if isinstance(value, list) else [value]
+    if _LAYERS.fullmatch(name) and any(isinstance(count, int) and count > MAX_LAYERS for count in counts):
+        raise ModelUnusable(f"{path.name} in {path.parent} has {name} above {MAX_LAYERS}.")
 
 
 def _walk_members(document: object) -> Iterator[tuple[str, object]]:
@@ -173,8 +185,8 @@ def _walk_members(document: object) -> Iterator[tuple[str, object]]:
 
 
 def _is_reference(name: str, value: object) -> bool:
-    if name == "use_pretrained_backbone":
-        return bool(value)
     if name in _HARMLESS or not value or not isinstance(value, str | list) or value in _OWN_ATTENTION:
         return False
+    if name == "backbone" and isinstance(value, str):
+        return _LIBRARY_NAME.fullmatch(value) is None
     return _REFERENCE.fullmatch(name) is not None

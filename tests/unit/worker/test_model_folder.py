@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import struct
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -44,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sharded_folder(folder: Path) -> Path:
+def shards(folder: Path) -> Path:
     """The embedded model with its weights in two files."""
     tensors = load_file(folder / WEIGHTS_NAME)
     (folder / WEIGHTS_NAME).unlink()
@@ -117,55 +119,51 @@ def record_opened() -> Iterator[None]:
         _is_recording = False
 
 
-def test_nothing_but_the_hashed_files_is_opened_and_no_connection_made(sharded_folder: Path) -> None:
+def test_nothing_but_the_hashed_files_is_opened_and_no_connection_made(shards: Path) -> None:
     for name in ("adapter_config.json", "config.99.json", "generation_config.json", "modeling_x.py", "README.md"):
-        (sharded_folder / name).write_text("{}")
-    change(
-        sharded_folder, auto_map={"AutoConfig": "modeling_x.X", "AutoModel": "modeling_x.Y"}, _name_or_path="some/where"
-    )
-    loaded = {path.name for path in hash_local_folder(sharded_folder).loaded}
+        (shards / name).write_text("{}")
+    change(shards, auto_map={"AutoConfig": "modeling_x.X", "AutoModel": "modeling_x.Y"}, _name_or_path="some/where")
+    loaded = {path.name for path in hash_local_folder(shards).loaded}
 
     with record_opened():
-        load(sharded_folder)
+        load(shards)
 
     opened = [Path(path) for path in _OPENED]
-    ours = {
-        path.name for path in opened if path.parent == sharded_folder or path.parent.name.startswith("maskmill-model-")
-    }
+    ours = {path.name for path in opened if path.parent == shards or path.parent.name.startswith("maskmill-model-")}
     assert loaded == {CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME, *SHARDS}
     # Shards are opened in Rust, which Python does not see, and their size may be asked for.
     assert {CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME} <= ours <= loaded
     assert _CONNECTED == []
 
 
-def test_a_view_holds_the_loaded_files_alone(sharded_folder: Path) -> None:
-    (sharded_folder / "notes.txt").write_text("x")
-    loaded = hash_local_folder(sharded_folder).loaded
+def test_a_view_holds_the_loaded_files_alone(shards: Path) -> None:
+    (shards / "notes.txt").write_text("x")
+    loaded = hash_local_folder(shards).loaded
 
     with open_view(loaded) as view:
         assert {path.name for path in view.iterdir()} == {path.name for path in loaded}
-        assert (view / SHARDS[0]).read_bytes() == (sharded_folder / SHARDS[0]).read_bytes()
+        assert (view / SHARDS[0]).read_bytes() == (shards / SHARDS[0]).read_bytes()
 
 
 @pytest.mark.parametrize("name", [CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME, *SHARDS])
-def test_a_change_in_any_loaded_file_changes_the_revision(sharded_folder: Path, name: str) -> None:
-    before = hash_local_folder(sharded_folder).revision
+def test_a_change_in_any_loaded_file_changes_the_revision(shards: Path, name: str) -> None:
+    before = hash_local_folder(shards).revision
 
-    with (sharded_folder / name).open("ab") as file:
+    with (shards / name).open("ab") as file:
         file.write(b" ")
 
-    assert hash_local_folder(sharded_folder).revision != before
+    assert hash_local_folder(shards).revision != before
 
 
-def test_shards_that_change_places_change_the_revision(sharded_folder: Path) -> None:
-    before = hash_local_folder(sharded_folder).revision
-    first, second = (sharded_folder / name for name in SHARDS)
+def test_shards_that_change_places_change_the_revision(shards: Path) -> None:
+    before = hash_local_folder(shards).revision
+    first, second = (shards / name for name in SHARDS)
     content = first.read_bytes()
 
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
 
-    assert hash_local_folder(sharded_folder).revision != before
+    assert hash_local_folder(shards).revision != before
 
 
 def test_tokenizer_files_count_where_the_model_has_a_tokenizer(folder: Path) -> None:
@@ -220,10 +218,10 @@ def test_other_files_do_not_change_the_revision(folder: Path, name: str) -> None
         {"a": "b"},
     ],
 )
-def test_an_index_names_files_of_its_folder_alone(sharded_folder: Path, name: object) -> None:
-    write_index(sharded_folder, {"a": SHARDS[0], "b": name})
+def test_an_index_names_files_of_its_folder_alone(shards: Path, name: object) -> None:
+    write_index(shards, {"a": SHARDS[0], "b": name})
 
-    assert "; a shard is a *.safetensors file of the same folder" in refusal(sharded_folder)
+    assert "; a shard is a *.safetensors file of the same folder" in refusal(shards)
 
 
 @given(st.text(max_size=40) | st.text("./\\~a-", max_size=12).map(lambda text: f"{text}.safetensors"))
@@ -236,22 +234,22 @@ def test_no_accepted_name_leaves_the_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize("weight_map", [None, {}, [], "model.safetensors", 3])
-def test_an_index_without_a_map_is_refused(sharded_folder: Path, weight_map: object) -> None:
-    write_index(sharded_folder, weight_map)
+def test_an_index_without_a_map_is_refused(shards: Path, weight_map: object) -> None:
+    write_index(shards, weight_map)
 
-    assert refusal(sharded_folder).endswith("has no weight_map.")
-
-
-def test_a_missing_shard_is_named(sharded_folder: Path) -> None:
-    (sharded_folder / SHARDS[1]).unlink()
-
-    assert refusal(sharded_folder) == f"The folder {sharded_folder} holds no {SHARDS[1]}."
+    assert refusal(shards).endswith("has no weight_map.")
 
 
-def test_the_number_of_shards_is_bounded(sharded_folder: Path) -> None:
-    write_index(sharded_folder, {str(number): f"{number}.safetensors" for number in range(MAX_SHARDS + 1)})
+def test_a_missing_shard_is_named(shards: Path) -> None:
+    (shards / SHARDS[1]).unlink()
 
-    assert f"names {MAX_SHARDS + 1} shards; at most {MAX_SHARDS} are read" in refusal(sharded_folder)
+    assert refusal(shards) == f"The folder {shards} holds no {SHARDS[1]}."
+
+
+def test_the_number_of_shards_is_bounded(shards: Path) -> None:
+    write_index(shards, {str(number): f"{number}.safetensors" for number in range(MAX_SHARDS + 1)})
+
+    assert f"names {MAX_SHARDS + 1} shards; at most {MAX_SHARDS} are read" in refusal(shards)
 
 
 # Links.
@@ -303,8 +301,7 @@ def test_a_pipe_in_place_of_a_file_is_not_opened(folder: Path, name: str) -> Non
     ("file", "members"),
     [
         (CONFIG_NAME, {"backbone": "microsoft/resnet-50", "backbone_config": None}),
-        (CONFIG_NAME, {"backbone": "resnet50", "use_timm_backbone": True}),
-        (CONFIG_NAME, {"use_pretrained_backbone": True}),
+        (CONFIG_NAME, {"backbone": "hf-hub:evil/backbone", "use_timm_backbone": True}),
         (CONFIG_NAME, {"backbone_config": {"model_type": "swin", "backbone": "evil/backbone"}}),
         (CONFIG_NAME, {"configuration_files": ["config.4.0.0.json", "../config.5.0.0.json"]}),
         (CONFIG_NAME, {"attn_implementation": "evil/kernels"}),
@@ -330,9 +327,25 @@ def test_a_configuration_refers_to_nothing_outside_the_model(folder: Path, file:
 
 
 def test_notes_of_where_a_model_came_from_are_no_references(folder: Path) -> None:
-    change(folder, _name_or_path="/root/x", backbone=None, use_pretrained_backbone=False, attn_implementation="eager")
+    change(folder, _name_or_path="/root/x", backbone=None, use_pretrained_backbone=True, attn_implementation="eager")
 
     load(folder)
+
+
+def test_a_backbone_of_a_library_is_not_looked_for_on_the_hub(folder: Path) -> None:
+    change(folder, backbone="resnet50", backbone_config=None)
+
+    with record_opened():
+        message = refusal(folder)
+
+    assert message.startswith(f"The model {folder} could not be loaded: Cannot reach ")
+    assert _CONNECTED == []
+
+
+def test_the_hub_can_be_asked_again_after_a_model_was_loaded(folder: Path) -> None:
+    load(folder)
+
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_code_that_comes_with_a_model_is_not_run_and_nothing_is_asked(folder: Path, tmp_path: Path) -> None:
@@ -349,11 +362,11 @@ def test_code_that_comes_with_a_model_is_not_run_and_nothing_is_asked(folder: Pa
 
 
 @pytest.mark.parametrize("name", [CONFIG_NAME, PROCESSOR_NAME, INDEX_NAME])
-def test_a_huge_configuration_is_not_parsed(sharded_folder: Path, name: str) -> None:
-    with (sharded_folder / name).open("wb") as file:
+def test_a_huge_configuration_is_not_parsed(shards: Path, name: str) -> None:
+    with (shards / name).open("wb") as file:
         file.truncate(2**30)
 
-    assert refusal(sharded_folder).endswith(f"has {2**30} bytes; at most {MAX_CONFIG_BYTES} are read.")
+    assert refusal(shards).endswith(f"has {2**30} bytes; at most {MAX_CONFIG_BYTES} are read.")
 
 
 @pytest.mark.parametrize(
@@ -389,3 +402,24 @@ def test_weights_with_an_absurd_header_are_refused_in_one_line(folder: Path, con
     (folder / WEIGHTS_NAME).write_bytes(content)
 
     assert refusal(folder).startswith(f"The model {folder} could not be loaded: ")
+
+
+@pytest.mark.parametrize("members", [{"num_queries": 10**9}, {"num_queries": 10**18}, {"hidden_dim": 10**6}])
+def test_a_configuration_of_a_much_larger_network_takes_no_memory(folder: Path, members: dict[str, int]) -> None:
+    change(folder, **members)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    message = refusal(folder)
+
+    assert "describes a network of" in message or "could not be loaded" in message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"decoder_layers": 10**9}, {"encoder_layers": 1001}, {"backbone_config": {"depths": [2, 10**7]}}],
+)
+def test_the_number_of_layers_is_bounded(folder: Path, members: dict[str, Any]) -> None:
+    change(folder, **members)
+
+    assert refusal(folder).endswith("above 1000.")

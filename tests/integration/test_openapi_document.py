@@ -8,9 +8,21 @@ import pytest
 
 from api.errors import http_status
 from api.http.openapi import EVERY_ROUTE, RESULT, SERVER_STATUSES, SUBMISSION, failures
-from shared.errors import QueueFull, Unauthorized
+from shared.errors import (
+    DecodersBusy,
+    LayoutMismatch,
+    MaskmillError,
+    ModelUnusable,
+    QueueFull,
+    SharedMemoryFull,
+    Unauthorized,
+    UnknownRoute,
+    WrongMethod,
+)
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
 
+# Errors that no documented operation answers with: those of other addresses and methods, and those of a worker alone.
+NOT_OF_AN_OPERATION = {UnknownRoute, WrongMethod, ModelUnusable, LayoutMismatch, SharedMemoryFull, DecodersBusy}
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 
@@ -115,3 +127,16 @@ def test_options_names_the_methods_of_the_path(document: dict[str, Any], gateway
 
 def test_options_of_an_unknown_path_names_no_method_but_itself(gateway: GatewayUnderTest) -> None:
     assert gateway.client.options("/v2/nothing/here").headers["Allow"] == "OPTIONS"
+
+
+def list_kinds(kind: type[MaskmillError] = MaskmillError) -> set[type[MaskmillError]]:
+    children = {descendant for child in kind.__subclasses__() for descendant in list_kinds(child)}
+    return children | ({kind} if "code" in vars(kind) and kind.__module__ == MaskmillError.__module__ else set())
+
+
+def test_every_error_that_an_operation_can_answer_with_is_declared(document: dict[str, Any]) -> None:
+    answers = [answer for _, operation in named_operations(document) for answer in operation["responses"].values()]
+
+    declared = {code for answer in answers for code in re.findall(r"`(\w+)`", answer.get("description", ""))}
+
+    assert {kind.code for kind in list_kinds() - NOT_OF_AN_OPERATION} - declared == set()

@@ -36,7 +36,7 @@ def build_network(queries_per_class: Mapping[str, int], seed: int, **changes: An
     """
     register()
     torch.manual_seed(seed)
-    stored = Mask2FormerConfig.from_pretrained(FOLDER).to_dict()
+    stored = Mask2FormerConfig.from_pretrained(FOLDER, trust_remote_code=False).to_dict()
     stored |= {
         "id2label": dict(enumerate(queries_per_class)),
         "label2id": {name: number for number, name in enumerate(queries_per_class)},
@@ -95,7 +95,7 @@ def transfer_weights(network: Any, folder: Path) -> None:
     starts from the i-th one in the folder; a query beyond those starts as a copy of the last, with noise.
     """
     register()
-    source = Mask2FormerConfig.from_pretrained(folder)
+    source = Mask2FormerConfig.from_pretrained(folder, trust_remote_code=False)
     tensors = load_file(folder / "model.safetensors")
     weights = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     classes, queries = _map_classes(network.config, source), _map_queries(network.config, source)

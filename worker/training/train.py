@@ -294,7 +294,7 @@ def build_batch(sampler: ExampleSampler, recipe: Recipe, config: Any, step: int)
 
 def normalize(pixels: Any) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, as the model's image processor does it."""
-    processor = Mask2FormerImageProcessorPil.from_pretrained(FOLDER)
+    processor = Mask2FormerImageProcessorPil.from_pretrained(FOLDER, trust_remote_code=False)
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() * processor.rescale_factor
     mean, deviation = (torch.tensor(one).view(1, 3, 1, 1) for one in (processor.image_mean, processor.image_std))
     return (scaled - mean) / deviation

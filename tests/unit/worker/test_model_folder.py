@@ -1,5 +1,6 @@
 """Which files of a model are loaded, which names in them are refused, and what changes the revision."""
 
+import ast
 import json
 import os
 import resource
@@ -31,6 +32,7 @@ from worker.engine.model_folder import (
     open_view,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 PROCESSOR_NAME = PROCESSOR_NAMES[0]
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
@@ -356,6 +358,30 @@ def test_code_that_comes_with_a_model_is_not_run_and_nothing_is_asked(folder: Pa
 
     assert message.startswith(f"The model {folder} could not be loaded: ")
     assert not (tmp_path / "ran").exists()
+
+
+def find_loading_calls() -> Iterator[tuple[str, ast.Call]]:
+    """Yield all calls by which transformers reads a model, with their places."""
+    for file in [*ROOT.glob("worker/**/*.py"), *ROOT.glob("tests/**/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and is_loading(ast.unparse(node.func)):
+                yield f"{file.relative_to(ROOT)}:{node.lineno}", node
+
+
+def is_loading(function: str) -> bool:
+    return function.endswith(".from_pretrained") or function == "transformers.pipeline"
+
+
+def test_transformers_is_never_left_to_ask_whether_code_may_be_run() -> None:
+    calls = dict(find_loading_calls())
+
+    assert len(calls) >= 9
+    explicit = {
+        place
+        for place, call in calls.items()
+        if any(one.arg == "trust_remote_code" and ast.unparse(one.value) == "False" for one in call.keywords)
+    }
+    assert set(calls) - explicit == set()
 
 
 # Sizes and contents.

@@ -39,7 +39,7 @@ def hub_python(version: str) -> Path:
             venv.create(folder, clear=True, symlinks=True)
             # The pins are complete, so nothing is resolved; a missing one fails the import of the client.
             pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input"]
-            _run([*pip, "--disable-pip-version-check", "--no-deps", "-r", str(pins)], folder)
+            _run([*pip, "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", str(pins)], folder)
     return python
 
 

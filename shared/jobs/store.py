@@ -533,6 +533,7 @@ _REFUSALS = frozenset(CreateOutcome) - {
     CreateOutcome.REPEATED,
     CreateOutcome.COALESCED,
     CreateOutcome.CACHED,
+    CreateOutcome.PURGED,
 }
 
 

@@ -104,6 +104,7 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
         payloads=absent,
         bucket=bucket,
         max_pixels=MAX_PIXELS,
+        max_side=settings.max_image_side,
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from api.gateway import Gateway, HealthChecks
+from api.gateway import Gateway
+from api.health_checks import HealthChecks
 from api.http.authentication import build_authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits

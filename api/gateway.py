@@ -1,8 +1,9 @@
 """The collaborators of the routes: the use cases and their dependencies.  Built once per process by api/wsgi.py."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from api.health_checks import HealthChecks
 from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.queries import TenantJobs
@@ -10,14 +11,6 @@ from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
-
-
-@dataclass(frozen=True, slots=True)
-class HealthChecks:
-    """Checks raise Unavailable when the store that they are named for is unavailable."""
-
-    checks: Mapping[str, Callable[[], object]]
-    timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

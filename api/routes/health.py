@@ -1,12 +1,10 @@
 """Liveness and readiness of the gateway.  No token is required."""
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http import HTTPStatus
 
 from flask import Response, g, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 
-from api.gateway import HealthChecks
 from api.routes.context import get_gateway
 
 bp = APIBlueprint("health", __name__, doc_ui=False)
@@ -23,7 +21,7 @@ def live() -> Response:
 def ready() -> Response:
     """Report whether submissions can be accepted; and the state of stores and models, to clients that may see them."""
     gateway = get_gateway()
-    verdicts = run_checks(gateway.health)
+    verdicts = gateway.health.run()
     is_ready = all(verdict == "ok" for verdict in verdicts.values())
     # Without workers submissions can still be accepted, so their state is shown but does not count.
     response = jsonify(status="ok" if is_ready else "unavailable", **_describe_stores(verdicts, is_ready=is_ready))
@@ -37,22 +35,3 @@ def _describe_stores(verdicts: dict[str, str], *, is_ready: bool) -> dict[str, o
         return {}
     models = {model.id: model.state for model in get_gateway().models.list_all()} if is_ready else {}
     return {"checks": verdicts, "models": models}
-
-
-def run_checks(health: HealthChecks) -> dict[str, str]:
-    """Run all checks at once and return their verdicts, within the timeout."""
-    pool = ThreadPoolExecutor(max_workers=max(1, len(health.checks)), thread_name_prefix="ready")
-    try:
-        running = {name: pool.submit(check) for name, check in health.checks.items()}
-        wait(running.values(), timeout=health.timeout_seconds)
-        return {name: _get_verdict(future) for name, future in running.items()}
-    finally:
-        # A check that hangs ends by its own timeout; this response does not wait for it.
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _get_verdict(future: "Future[object]") -> str:
-    if not future.done():
-        return "does not answer"
-    error = future.exception()
-    return "ok" if error is None else str(error)

@@ -22,7 +22,7 @@ from api.server.connection import NEVER, Connection, Listener, Phase
 from api.server.error_pages import build_page
 from api.server.exchange import Outcome
 from api.server.options import DropReason, ServerLimits
-from api.server.peers import PeerPolicy, WaitingConnections
+from api.server.peers import PeerPolicy, WaitingConnections, find_surplus
 from shared.errors import BodyTooLarge, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
 
 log = structlog.get_logger()
@@ -350,7 +350,7 @@ class ConnectionLoop:
         self._unsent_bytes += nbytes
         self._watch(connection, _WRITE)
         while self._unsent_bytes > self._limits.max_buffered_bytes and len(self._writing) > 1:
-            self._drop(next(iter(self._writing)), DropReason.UNREAD_RESPONSES)
+            self._drop(find_surplus(self._writing, _get_peer), DropReason.UNREAD_RESPONSES)
 
     def _write(self, connection: Connection) -> None:
         sent = connection.send()
@@ -462,6 +462,10 @@ _HANDLERS: dict[Phase, Callable[[ConnectionLoop, Connection], None]] = {
     Phase.WRITING: ConnectionLoop._write,
     Phase.LINGERING: ConnectionLoop._discard,
 }
+
+
+def _get_peer(connection: Connection) -> str | None:
+    return connection.peer
 
 
 def _is_idle(connection: Connection) -> bool:

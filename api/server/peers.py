@@ -2,8 +2,8 @@
 
 import functools
 import ipaddress
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -47,6 +47,15 @@ class PeerPolicy:
         if isinstance(ip, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((ip, IPV6_PREFIX_BITS), strict=False))
         return str(ip)
+
+
+def find_surplus(nbytes_by_item: Mapping[Item, int], get_peer: Callable[[Item], str | None]) -> Item:
+    """Return the first item of the peer whose items have the most bytes together."""
+    nbytes_by_peer: Counter[str | None] = Counter()
+    for item, nbytes in nbytes_by_item.items():
+        nbytes_by_peer[get_peer(item)] += nbytes
+    [(heaviest, _)] = nbytes_by_peer.most_common(1)
+    return next(item for item in nbytes_by_item if get_peer(item) == heaviest)
 
 
 class WaitingConnections(Generic[Item]):

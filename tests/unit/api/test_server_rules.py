@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.server.budget import ByteBudget
-from api.server.peers import PeerPolicy, WaitingConnections, parse_networks
+from api.server.peers import PeerPolicy, WaitingConnections, find_surplus, parse_networks
 from api.server.transfer import MinimumRate
 
 RATE = MinimumRate(stall_seconds=20, bytes_per_second=16_384)
@@ -183,6 +183,12 @@ def test_a_trusted_proxy_has_no_bound_of_its_own_but_counts_to_all() -> None:
 
     assert {waiting.add(number, None) for number in range(100)} == {None}
     assert (len(waiting), waiting.get_oldest()) == (100, 0)
+
+
+def test_unread_bytes_are_dropped_from_the_peer_that_has_the_most() -> None:
+    unread = {"b1": 50, "a1": 10, "a2": 45, "b2": 5, "a3": 10}
+
+    assert find_surplus(unread, lambda name: name[0]) == "a1"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60))

@@ -1,0 +1,48 @@
+"""The checks behind /readyz."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from api.health_checks import FRESH_SECONDS, HealthChecks
+from shared.errors import StoreUnavailable
+from tests.support.polling import wait_until
+
+
+def test_a_verdict_is_ok_or_the_reason_or_that_there_is_none_in_time() -> None:
+    released = threading.Event()
+
+    def fail() -> None:
+        raise StoreUnavailable("away")
+
+    verdicts = HealthChecks({"a": lambda: None, "b": fail, "c": released.wait}, timeout_seconds=0.1).run()
+    released.set()
+
+    assert verdicts == {"a": "ok", "b": "away", "c": "does not answer"}
+
+
+def test_requests_that_come_together_share_one_run() -> None:
+    calls: list[int] = []
+    released = threading.Event()
+
+    def check() -> None:
+        calls.append(1)
+        released.wait(10)
+
+    checks = HealthChecks({"store": check}, timeout_seconds=10)
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(checks.run) for _ in range(8)]
+        wait_until(lambda: calls)
+        released.set()
+        verdicts = [future.result() for future in running]
+
+    assert verdicts == [{"store": "ok"}] * 8
+    assert len(calls) == 1
+
+
+def test_a_later_request_runs_the_checks_again() -> None:
+    calls: list[int] = []
+    checks = HealthChecks({"store": lambda: calls.append(1)}, timeout_seconds=1)
+
+    checks.run()
+
+    wait_until(lambda: checks.run() and len(calls) == 2, seconds=20 * FRESH_SECONDS)

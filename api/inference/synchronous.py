@@ -138,7 +138,10 @@ class SyncSegmenter:
     ) -> Reply:
         dedup = self._build_dedup_key(admitted, options)
         while True:
-            created = self._create(admitted, submission.image, dedup)
+            created = self._create(admitted, submission.image.content, dedup)
+            if created.outcome is CreateOutcome.CREATED:
+                # The image is stored now, and a job of this request's own is never replaced by another.
+                submission.image.release()
             try:
                 body = self._get_body(admitted, created, options, is_wanted)
             except _JobReplaced:

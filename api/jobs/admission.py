@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from api.jobs.inspection import inspect_image
 from api.jobs.limits import SharedLimit
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
+from api.jobs.upload import Upload
 from api.model_registry import ModelRegistry, ModelStatus
 from shared.errors import QueueFull, StoreFull, WaitTooLong
 from shared.jobs.messages import queue_name
@@ -29,7 +30,7 @@ class Submission:
     formats: names from the registry, in its order; None: those of the JobProfile.
     """
 
-    image: bytes
+    image: Upload
     parameters: SegmentParameters
     model: str | None = None
     formats: tuple[str, ...] | None = None
@@ -95,7 +96,7 @@ class Admission:
         """
         model = self.models.find(submission.model)
         self._check_load(model, caller, profile)
-        image = inspect_image(submission.image, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
+        image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         now = self.now()
         request = JobRequest(
             id=self.new_id(),

@@ -50,7 +50,8 @@ class JobSubmitter:
         """
         request = self.admission.admit(submission, caller, self.profile).request
         idempotency = build_idempotency(request, submission.formats, idempotency_key)
-        job_id = self._store_and_create(request, submission.image, idempotency)
+        job_id = self._store_and_create(request, submission.image.content, idempotency)
+        submission.image.release()
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
             return self.open_tenant(caller.tenant).get(job_id)

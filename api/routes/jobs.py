@@ -1,5 +1,6 @@
 """Jobs: submit, show, list, cancel, purge."""
 
+from functools import partial
 from http import HTTPStatus
 
 from flask import Response, jsonify, request, url_for
@@ -21,6 +22,7 @@ from api.http.parameters import parse_formats, parse_parameters
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
+from api.jobs.upload import Upload
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
 from shared.errors import AlreadyEnded, StorageUnavailable, UnknownJob
@@ -91,11 +93,14 @@ def read_submission(*, model: str | None = None) -> Submission:
     body = read_request_body()
     with parse_in_turn(len(body)):
         parsed = parse_body(body, request.content_type or "", request.args)
-    # A body of JSON is larger than the image in it, and must be freed before the caller waits.
+    # A body of JSON is larger than the image in it.
     del body
     keep_reserved(len(parsed.image))
     return Submission(
-        parsed.image, parse_parameters(parsed.parameters), model or parsed.model, parse_formats(parsed.formats)
+        Upload(parsed.image, on_release=partial(keep_reserved, 0)),
+        parse_parameters(parsed.parameters),
+        model or parsed.model,
+        parse_formats(parsed.formats),
     )
 
 

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from api.server.budget import ByteBudget
+from api.server.options import RESERVATION_KEY
 from shared.errors import OutOfMemory
 from shared.jobs.completion import complete_job, read_result
 from shared.jobs.model import JobState
@@ -146,6 +149,32 @@ def test_each_concurrent_request_gets_its_own_masks(gateway_with_worker: Gateway
         )
 
     assert [Image.open(BytesIO(base64.b64decode(response[0]["mask"]))).size for response in responses] == sizes
+
+
+@pytest.mark.parametrize("prefer", ["", "wait=20"])
+def test_a_waiting_request_does_not_hold_its_image(gateway: GatewayUnderTest, prefer: str) -> None:
+    """Neither the bytes nor their share of the server's budget."""
+    # A sum is an object of its own, to which no constant refers.
+    image, budget = png() + bytes(1000), ByteBudget(10_000)
+    references = sys.getrefcount(image)
+    request = {
+        "input_stream": BytesIO(image),
+        "content_length": len(image),
+        "headers": {"Prefer": prefer} if prefer else {},
+        "environ_overrides": {RESERVATION_KEY: budget.reserve(None, len(image))},
+    }
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(gateway.client.post, "/", **request)
+        wait_until(lambda: list_queued_ids(gateway))
+        wait_until(lambda: sys.getrefcount(image) == references and budget.used == 0)
+        is_done = waiting.done()
+        for job_id in list_queued_ids(gateway):
+            run_job(gateway, job_id)
+        response = waiting.result(timeout=20)
+
+    assert not is_done
+    assert response.status_code == 200
 
 
 def test_a_worker_fault_is_the_response(gateway: GatewayUnderTest) -> None:

@@ -1,22 +1,40 @@
 """The app of the listener for operators: metrics, liveness and readiness.  It is not reachable for clients."""
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import errors
 from api.gateway import Gateway
+from api.http.hosts import check_host, parse_authority
 from api.routes import health
 from api.routes.context import EXTENSION, get_gateway
 
 
-def create_operations_app(gateway: Gateway) -> Flask:
-    """Return a WSGI app over the same gateway as the public one."""
+def create_operations_app(gateway: Gateway, *, bind: str) -> Flask:
+    """Return a WSGI app over the same gateway as the public one.
+
+    Args:
+        bind: where it is served.  On loopback it answers only to names of loopback: a web page can have its own name
+            point there, and would read the response.
+    """
     app = Flask("api.operations")
     app.extensions[EXTENSION] = gateway
     errors.register(app)
+    own = parse_authority(bind)
+    if own is not None and own.is_loopback:
+        app.before_request(check_local_host)
     app.register_blueprint(health.bp)
     app.add_url_rule("/metrics", "metrics", expose_metrics)
     return app
+
+
+def check_local_host() -> None:
+    """Refuse a request for another name than one of loopback.
+
+    Raises:
+        UnknownHost: it is for such a name.
+    """
+    check_host(request, lambda authority: authority.is_loopback)
 
 
 def expose_metrics() -> Response:

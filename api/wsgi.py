@@ -128,7 +128,7 @@ def build_service(settings: ApiSettings) -> HttpService:
     gateway = build_gateway(settings, connect_stores(settings))
     return HttpService(
         app=create_app(settings, gateway),
-        operations=create_operations_app(gateway),
+        operations=create_operations_app(gateway, bind=settings.metrics_bind),
         refuse=partial(refuse_unauthorized, gateway.authenticator),
         count_drop=gateway.metrics.count_drop,
     )

@@ -416,6 +416,15 @@ def test_metrics_are_on_the_port_for_operators_only(gateway_with_tokens: Gateway
     assert statuses == {200}
 
 
+def test_a_page_cannot_read_metrics_under_a_name_of_its_own(gateway: GatewayUnderTest) -> None:
+    statuses = [
+        gateway.operators_client.get("/metrics", headers={"Host": host}).status_code
+        for host in ("localhost:9464", "127.0.0.1", "evil.example", "evil.example:9464")
+    ]
+
+    assert statuses == [200, 200, 421, 421]
+
+
 def test_invented_methods_do_not_add_metrics(clean_redis: str, storage_env: dict[str, str]) -> None:
     gateway = open_gateway(clean_redis, storage_env)
     gateway.client.open("/v1/jobs", method="INVENTED").close()

@@ -39,7 +39,10 @@ def open_gateway(redis_url: str, storage_env: Mapping[str, str], **settings: Any
 def open_gateway_with_stores(settings: ApiSettings, stores: Stores) -> GatewayUnderTest:
     """Return a gateway over connections that exist already."""
     gateway = build_gateway(settings, stores)
-    client, operators_client = create_app(settings, gateway).test_client(), create_operations_app(gateway).test_client()
+    client, operators_client = (
+        create_app(settings, gateway).test_client(),
+        create_operations_app(gateway, bind=settings.metrics_bind).test_client(),
+    )
     return GatewayUnderTest(client, operators_client, stores, settings)
 
 

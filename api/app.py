@@ -117,7 +117,7 @@ def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], 
         except UnknownHost:
             if request.endpoint not in PROBES:
                 raise
-            g.is_anonymous_probe = True
+            g.is_host_unknown = True
         if not requires_token:
             check_page(request, policy)
 
@@ -126,14 +126,12 @@ def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], 
 
 def authenticate_caller() -> None:
     """Authenticate, and check the token's scope, unless the endpoint is public."""
-    authenticator, authorization = get_gateway().authenticator, request.headers.get("Authorization")
-    if request.endpoint in PROBES:
-        g.is_anonymous_probe = g.get("is_anonymous_probe", False) or not authenticator.accepts(authorization)
-    elif not _is_public():
-        access = authenticator.authenticate(authorization)
-        g.tenant, g.scopes = access.tenant, access.scopes
-        structlog.contextvars.bind_contextvars(tenant=access.tenant)
-        access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
+    if _is_public():
+        return
+    access = get_gateway().authenticator.authenticate(request.headers.get("Authorization"))
+    g.tenant, g.scopes = access.tenant, access.scopes
+    structlog.contextvars.bind_contextvars(tenant=access.tenant)
+    access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
 
 
 def finish_request(response: Response) -> Response:

@@ -3,7 +3,7 @@
 import structlog
 
 from api.jobs.queries import TenantJobs
-from shared.errors import AlreadyEnded, Canceled
+from shared.errors import AlreadyEnded, Canceled, Unavailable
 from shared.jobs.completion import complete_job
 from shared.jobs.model import Failure, Job, JobState
 from shared.jobs.purge import purge_job as delete_job
@@ -38,5 +38,9 @@ def purge_job(job_id: str, tenant_jobs: TenantJobs) -> None:
         Unavailable: a store did not answer.
     """
     tenant_jobs.get(job_id)
-    delete_job(job_id, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket)
+    try:
+        delete_job(job_id, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket)
+    except Unavailable as error:
+        log.warning("job_purge_interrupted", job_id=job_id, reason=str(error))
+        raise
     log.info("job_purged", job_id=job_id)

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from flask import Response, g, jsonify
+from flask import Response, g, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
 
 from api.routes.context import get_gateway
@@ -31,7 +31,8 @@ def ready() -> Response:
 
 def _describe_stores(verdicts: dict[str, str], *, is_ready: bool) -> dict[str, object]:
     """Return the details of /readyz; a probe that has no token, or names the service by an unknown host, gets none."""
-    if g.get("is_anonymous_probe", False):
+    gateway = get_gateway()
+    if g.get("is_host_unknown", False) or not gateway.authenticator.accepts(request.headers.get("Authorization")):
         return {}
-    models = {model.id: model.state for model in get_gateway().models.list_all()} if is_ready else {}
+    models = {model.id: model.state for model in gateway.models.list_all()} if is_ready else {}
     return {"checks": verdicts, "models": models}

@@ -4,7 +4,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,13 @@ from prometheus_client import CollectorRegistry
 
 from deploy.local.processes import Process
 from shared import redis_keys
+from shared.errors import StorageUnavailable
 from shared.jobs.completion import complete_job
 from shared.jobs.model import JobRequest, JobState
+from shared.jobs.purge import purge_job
 from shared.jobs.result import JobResult
 from shared.redis_client import connect
+from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key, object_key, purged_key, result_key, results_prefix
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.conftest import Storage
@@ -255,6 +258,38 @@ def test_a_purge_that_was_interrupted_is_completed(gateway: GatewayUnderTest) ->
     assert list_stored(gateway) == []
     assert list_queued_ids(gateway) == []
     assert_unknown(gateway, job_id)
+
+
+class BucketWithoutDeletion(Bucket):
+    """The gateway's bucket, as long as its server refuses to delete."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__(bucket._store, bucket._slow)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        raise StorageUnavailable("It does not delete at present.")
+
+
+def test_a_purge_whose_objects_cannot_be_deleted_now_is_hidden_and_completed(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway)
+    run_job(gateway, job_id)
+
+    purge_job(job_id, jobs=gateway.stores.jobs, bucket=BucketWithoutDeletion(gateway.stores.bucket))
+
+    assert list_stored(gateway) != []
+    assert_unknown(gateway, job_id)
+    build_completion(gateway).complete_purges()
+    assert list_stored(gateway) == []
+
+
+def test_a_purge_without_a_bucket_changes_nothing(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway)
+    nowhere = open_bucket(gateway.settings.model_copy(update={"storage_endpoint": "http://127.0.0.1:1"}))
+
+    with pytest.raises(StorageUnavailable):
+        purge_job(job_id, jobs=gateway.stores.jobs, bucket=nowhere)
+
+    assert gateway.client.get(f"/v1/jobs/{job_id}", headers=SHOP).json["state"] == "queued"
 
 
 def test_a_purged_job_is_not_recovered_from_its_input(gateway: GatewayUnderTest) -> None:

@@ -12,11 +12,13 @@ from shared.images.structure import excess_error
 
 MAX_ENTRIES = 1_000
 MAX_EXIF_BYTES = 4_000_000
-_MAX_VALUES = 64
-# Tags that Pillow reads as numbers, of which an image has a few each.
-_FEW_VALUES = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 266, 274, 277, 278, 282, 283, 284, 296, 317, 322, 323, 338, 339}
-)
+# Tags that Pillow reads as numbers when it opens a file, and how many values they may have.
+_MAX_VALUES = dict.fromkeys(
+    (254, 255, 256, 257, 258, 259, 262, 266, 274, 277, 278, 282, 283, 284, 296, 317, 322, 323, 338, 339), 64
+) | {320: 3 * 65_536}
+# XMP and the colour profile: bytes, which Pillow does not divide; as numbers they are not valid.
+_BYTES = frozenset({700, 34675})
+_BYTE_KINDS = frozenset({1, 2, 6, 7})
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}  # by the type of a tag: SHORT, LONG, LONG8
 _VALUE_BYTES = {3: 2, 4: 4, 16: 8}
 _ENTRY_BYTES = 12  # of a TIFF that is no BigTIFF
@@ -29,6 +31,11 @@ class Entry:
     kind: int
     count: int
     position: int
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self.kind in _NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Directory:
             struct.error: the file stops before their end.
         """
         entry = self.entries.get(tag)
-        if entry is None or entry.kind not in _NUMBERS:
+        if entry is None or not entry.has_numbers:
             return ()
         values = f"{self.order}{min(entry.count, at_most)}{_NUMBERS[entry.kind]}"
         return struct.unpack_from(values, data, entry.position)
@@ -91,8 +98,9 @@ def _read_entries(data: bytes, start: int, count: int, layout: struct.Struct) ->
     for number in range(count):
         position = start + number * layout.size
         tag, kind, values, offset = layout.unpack_from(data, position)
-        if tag in _FEW_VALUES and values > _MAX_VALUES:
-            raise excess_error("TIFF or Exif", _MAX_VALUES, f"values of the tag {tag}")
+        limit = 0 if tag in _BYTES and kind not in _BYTE_KINDS else _MAX_VALUES.get(tag, values)
+        if values > limit:
+            raise excess_error("TIFF or Exif", limit, f"values of the tag {tag}")
         is_inline = values * _VALUE_BYTES.get(kind, 1) <= value_bytes
         # The first of several entries with one tag counts.
         entries.setdefault(tag, Entry(kind, values, position + layout.size - value_bytes if is_inline else offset))

@@ -6,6 +6,7 @@ the image.  Encoders make about ten.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from shared.errors import ImageTooCostly
 from shared.images.directory import check_exif
@@ -18,7 +19,11 @@ MAX_SCANNED_PIXELS = 100_000_000
 MAX_SEGMENTS = 4_000  # before the first scan, and from then on
 _MAX_JUNK_BYTES = 65_536  # between all segments, which parsers skip byte by byte
 
-_START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
+# Pillow parses these one by one: an image has four tables, and Photoshop writes some dozens of resources.
+MAX_TABLE_BYTES = 65_536
+MAX_RESOURCES = 4_000
+
+_START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP1, _APP13 = 0xDA, 0xD9, 0xDB, 0xE1, 0xED
 _HAS_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\x00\x00"
 # A marker that ends the coded data of a scan: neither a stuffed 0xFF byte nor a restart marker.
@@ -31,19 +36,42 @@ def read_jpeg(data: bytes) -> Structure:
     Raises:
         TruncatedImage: the file has no scan, or no end.
         NotAnImage: there is no segment where one must be.
-        ImageTooCostly: there are too many segments.
+        ImageTooCostly: there are too many segments, or too much in them.
     """
-    exif: list[bytes] = []
+    metadata = _Metadata()
     for start, marker in _iterate_segments(data):
         if marker == _START_OF_SCAN:
             # The search starts at the end of the file; a thumbnail's end marker lies before this point.
             if data.rfind(b"\xff\xd9", start) < 0:
                 break
-            check_exif(b"".join(exif))
+            metadata.check()
             return Structure(scans=_bound_scans(data, start))
-        if marker == _APP1 and data.startswith(_EXIF, start + 4):
-            exif.append(data[start + 10 : _find_end(data, start)])
+        metadata.add(marker, data[start + 4 : _find_end(data, start)])
     raise truncated_error("JPEG")
+
+
+@dataclass(slots=True)
+class _Metadata:
+    """What Pillow parses of the segments before the first scan."""
+
+    exif: list[bytes] = field(default_factory=list)
+    table_bytes: int = 0
+    resources: int = 0
+
+    def add(self, marker: int, content: bytes) -> None:
+        if marker == _APP1 and content.startswith(_EXIF):
+            self.exif.append(content.removeprefix(_EXIF))
+        elif marker == _TABLES:
+            self.table_bytes += len(content)
+        elif marker == _APP13:
+            self.resources += content.count(b"8BIM")
+
+    def check(self) -> None:
+        if self.table_bytes > MAX_TABLE_BYTES:
+            raise excess_error("JPEG", MAX_TABLE_BYTES, "bytes of quantization tables")
+        if self.resources > MAX_RESOURCES:
+            raise excess_error("JPEG", MAX_RESOURCES, "Photoshop resources")
+        check_exif(b"".join(self.exif))
 
 
 def check_scans(scans: int, size: Size) -> None:

@@ -3,8 +3,8 @@
 from operator import add
 
 from shared.errors import ImageTooCostly
-from shared.images.directory import Directory, read_directory
-from shared.images.structure import Structure, excess_error, truncated_error
+from shared.images.directory import Directory, Entry, read_directory
+from shared.images.structure import Structure, excess_error, malformed_error, truncated_error
 
 MAX_BLOCKS = 65_536  # strips or tiles: one for each row of a high image, or of 32 x 32 pixels
 # A tile may be larger than its image, as encoders make them, but not by much.
@@ -22,6 +22,7 @@ def read_tiff(data: bytes) -> Structure:
 
     Raises:
         TruncatedImage, struct.error: the file stops before its end.
+        NotAnImage: the places of strips or tiles are no whole numbers.
         ImageTooCostly: there are too many strips or tiles, or they are too large.
     """
     directory = read_directory(data)
@@ -29,8 +30,8 @@ def read_tiff(data: bytes) -> Structure:
     for offsets_tag, lengths_tag in _BLOCKS:
         for tag in (offsets_tag, lengths_tag):
             entry = directory.entries.get(tag)
-            if entry is not None and entry.count > MAX_BLOCKS:
-                raise excess_error("TIFF", MAX_BLOCKS, "strips or tiles")
+            if entry is not None:
+                _check_blocks(entry)
         offsets = directory.read_numbers(data, offsets_tag, MAX_BLOCKS)
         lengths = directory.read_numbers(data, lengths_tag, MAX_BLOCKS)
         if max(map(add, offsets, lengths), default=0) > len(data):
@@ -38,6 +39,13 @@ def read_tiff(data: bytes) -> Structure:
         if _get_number(directory, data, _COMPRESSION) in _JPEG_COMPRESSIONS:
             _check_scans(data, offsets, lengths)
     return Structure()
+
+
+def _check_blocks(entry: Entry) -> None:
+    if entry.count > MAX_BLOCKS:
+        raise excess_error("TIFF", MAX_BLOCKS, "strips or tiles")
+    if not entry.has_numbers:
+        raise malformed_error("TIFF")
 
 
 def _check_tile(directory: Directory, data: bytes) -> None:

@@ -82,6 +82,8 @@ def segments_between_scans(count: int) -> bytes:
     return data[:place] + segment(0xFE, b"") * count + data[place:]
 
 
+RESOURCES = b"Photoshop 3.0\0" + (b"8BIM" + bytes(8)) * 5000
+
 INPUTS: Sequence[HostileInput] = (
     send_image("the first marker alone", 400, lambda: b"\xff\xd8\xff"),
     send_image("the half of a file", 400, lambda: photo()[: len(photo()) // 2]),
@@ -98,6 +100,8 @@ INPUTS: Sequence[HostileInput] = (
     send_image("half a million Huffman tables", 422, lambda: insert(segment(0xC4, b"") * 500_000, _START_OF_SCAN)),
     send_image("half a million quantization tables", 422, lambda: insert(segment(0xDB, b"") * 500_000)),
     send_image("metadata of 10 MB", 422, lambda: hostile.build_jpeg_of_segments(segments=160, nbytes=65_000)),
+    send_image("half a million tables in 480 segments", 422, lambda: insert(segment(0xDB, bytes(65_000)) * 480)),
+    send_image("2 million resources of Photoshop", 422, lambda: insert(segment(0xED, RESOURCES) * 480)),
     send_image("a profile in 500 parts", 200, lambda: insert(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(9)) * 500)),
     send_image("fill bytes before a segment", 422, lambda: insert(b"\xff" * 8_000_000)),
     send_image("junk between segments", 400, lambda: insert((bytes(1000) + segment(0xFE, b"")) * 3900)),

@@ -84,7 +84,12 @@ INPUTS: Sequence[HostileInput] = (
     send_image("65,535 samples a pixel", 400, lambda: header(8, 8, (277, 3, 1, 65_535))),
     send_image("no bits a sample", 400, lambda: header(8, 8, (258, 3, 1, 0))),
     send_image("a million resolutions", 422, lambda: header(8, 8, (282, 5, 1_000_000, 4096), data=bytes(8_000_000))),
-    send_image("a million colours", 400, lambda: header(8, 8, (320, 3, 1_000_000, 4096), data=bytes(2_000_000)), 200),
+    send_image("a million colours", 422, lambda: header(8, 8, (320, 3, 1_000_000, 4096), data=bytes(2_000_000))),
+    send_image(
+        "3 million fractions of XMP", 422, lambda: header(8, 8, (700, 5, 3_000_000, 4096), data=bytes(24_000_000))
+    ),
+    send_image("a profile of numbers", 422, lambda: header(8, 8, (34675, 3, 9_000_000, 4096), data=bytes(18_000_000))),
+    send_image("strips at fractions", 400, lambda: header(8, 8, (273, 5, 60_000, 4096), data=bytes(480_000))),
     send_image("metadata of 30 MB", 200, lambda: header(8, 8, (700, 7, 30_000_000, 4096), data=bytes(30_000_000))),
     send_image("a tile larger than its image", 422, lambda: hostile.build_tiff_of_a_huge_tile(side=15_000)),
     send_image(

@@ -189,6 +189,7 @@ def test_the_default_of_a_side_is_that_of_the_settings() -> None:
 
 
 MEGABYTES = 4 << 20
+RESOURCE = b"8BIM" + bytes(8)
 COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "9 megapixels of 100 scans": (ImageTooCostly, lambda: hostile.build_slow_jpeg(side=3000, scans=99)),
     "hundreds of scans": (ImageTooCostly, lambda: hostile.build_slow_jpeg(side=300, scans=700)),
@@ -199,6 +200,8 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "coded data of fill bytes": (ImageTooCostly, lambda: scans_then(b"\xff" * MEGABYTES)),
     "metadata of 10 MB": (ImageTooCostly, lambda: hostile.build_jpeg_of_segments(segments=160, nbytes=65_000)),
     "a kilobyte of junk before each segment": (NotAnImage, lambda: junk_between_segments()),
+    "quantization tables": (ImageTooCostly, lambda: jpeg_segments(0xDB, (b"\0" + bytes(64)) * 1000, 100)),
+    "resources of Photoshop": (ImageTooCostly, lambda: jpeg_segments(0xED, b"Photoshop 3.0\0" + RESOURCE * 5400, 100)),
     "60,000 tags of Exif": (ImageTooCostly, lambda: hostile.build_png_of_exif(tags=60_000)),
     "an orientation of a million values": (ImageTooCostly, lambda: hostile.build_png_of_exif(tags=1, values=1_000_000)),
     "Exif as a text": (ImageTooCostly, lambda: exif_as_text()),
@@ -214,6 +217,10 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "a million strips that are raw": (ImageTooCostly, lambda: raw_strips(1_000_000)),
     "millions of samples": (ImageTooCostly, lambda: hostile.build_tiff_of_samples(count=4_000_000)),
     "a million resolutions": (ImageTooCostly, lambda: tiff_values(282, 5, 1_000_000)),
+    "a million colours": (ImageTooCostly, lambda: tiff_values(320, 3, 1_000_000)),
+    "fractions of XMP": (ImageTooCostly, lambda: tiff_values(700, 5, 500_000)),
+    "numbers of a profile": (ImageTooCostly, lambda: tiff_values(34675, 3, 2_000_000)),
+    "fractions of strips": (NotAnImage, lambda: tiff_values(273, 5, 60_000)),
     "60,000 tags": (ImageTooCostly, lambda: tiff_tags(60_000)),
     "a tile that is larger than its image": (ImageTooCostly, lambda: hostile.build_tiff_of_a_huge_tile(side=15_000)),
     "strips that are one progressive JPEG": (ImageTooCostly, lambda: jpeg_strips()),
@@ -257,6 +264,11 @@ def measure_ms(data: bytes) -> float:
             open_image(data, max_pixels=MAX_PIXELS)
         best = min(best, 1000 * (time.thread_time() - start))
     return best
+
+
+def jpeg_segments(marker: int, content: bytes, count: int) -> bytes:
+    data = jpeg(coffee())
+    return data[:2] + (bytes((0xFF, marker)) + struct.pack(">H", 2 + len(content)) + content) * count + data[2:]
 
 
 def segments_between_scans(count: int) -> bytes:

@@ -8,11 +8,12 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import orjson
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from api.http.parameters import quote
 from shared.errors import BadParameter, ClientError, EmptyBody, UnreadableBody
@@ -22,6 +23,7 @@ _FORMATS = "formats"
 _IMAGE_FIELDS = ("inputs", "image", "file")
 _IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
 _MAX_FORM_PARTS = 32
+_FORM_PIECE_BYTES = 1 << 16
 # Beyond these the parsers of form and JSON take many times as much memory as the body.
 _MAX_PART_HEADER_BYTES = 8192
 _MAX_FIELD_BYTES = 65_536  # of a form's field that is not the image
@@ -163,24 +165,35 @@ def _form_parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
         UnreadableBody: the form is malformed, or has too many parts or headers.
     """
     _check_parts(body, b"--" + boundary)
-    decoder = MultipartDecoder(boundary, max_parts=_MAX_FORM_PARTS)
-    name, content = "", b""
+    name = ""
+    content: list[bytes] = []
     try:
-        decoder.receive_data(body)
-        decoder.receive_data(None)
-        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+        for event in _decode_form(body, boundary):
             if isinstance(event, Field | File):
-                name, content = event.name or "", b""
+                name, content = event.name or "", []
             elif isinstance(event, Data):
-                content += event.data
+                content.append(event.data)
                 if not event.more_data:
-                    yield name, content
+                    yield name, b"".join(content)
     except RequestEntityTooLarge as error:
         raise _too_many_parts_error() from error
     except ClientError:
         raise
     except Exception as error:  # hostile part headers raise various exceptions
         raise UnreadableBody("The form is broken: it does not hold together as multipart/form-data") from error
+
+
+def _decode_form(body: bytes, boundary: bytes) -> Iterator[Event]:
+    """Yield the events of a form, which is decoded by pieces.
+
+    In one piece a regular expression is searched in all of it, which holds up every other thread meanwhile.
+    """
+    decoder = MultipartDecoder(boundary, max_parts=_MAX_FORM_PARTS)
+    pieces = (body[start : start + _FORM_PIECE_BYTES] for start in range(0, len(body), _FORM_PIECE_BYTES))
+    for piece in chain(pieces, (None,)):
+        decoder.receive_data(piece)
+        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+            yield event
 
 
 def _check_parts(body: bytes, delimiter: bytes) -> None:

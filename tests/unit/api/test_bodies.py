@@ -369,6 +369,29 @@ def test_an_error_truncates_a_long_value() -> None:
     assert len(str(caught.value)) < 300
 
 
+@given(
+    length=st.integers((1 << 16) - 250, (1 << 16) + 50),
+    pattern=st.sampled_from(
+        [b"a", b"\r", b"\n", b"\r\n", b"\r\n--xxBoundary", b"\r\n--xxBoundaryx", b"--xxBoundary\r\n"]
+    ),
+)
+@settings(deadline=None)
+def test_a_part_is_whole_wherever_its_pieces_end(length: int, pattern: bytes) -> None:
+    content = (IMAGE + pattern * length)[:length]
+    form = encode_form(("file", content, "a.jpg"), ("model", b"other", None))
+
+    assert parse_body(form, FORM, {}) == ParsedBody(content, model="other")
+
+
+def test_a_large_form_of_line_ends_takes_little_time() -> None:
+    form = encode_form(("file", IMAGE + b"\r\n" * (8 << 20), None))
+    start = time.thread_time()
+
+    parse_body(form, FORM, {})
+
+    assert time.thread_time() - start < 0.2
+
+
 LONG = 30_000
 HOSTILE_TEXTS = {
     "many digits": "9" * LONG + "x",

@@ -14,6 +14,11 @@ class ApiSettings(Settings):
     """Read once by api/wsgi.py."""
 
     bind: str = Field("127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`.")
+    published: str = Field(
+        "",
+        description="Address at which a container's port is published, if that differs from `MASKMILL_BIND`; `auto` of "
+        "`MASKMILL_AUTH` goes by it.",
+    )
     processes: Annotated[int, Field(gt=0)] = Field(2, description="Gateway processes.")
     threads: Annotated[int, Field(gt=0)] = Field(
         640,
@@ -181,6 +186,11 @@ class ApiSettings(Settings):
     def sync_wait_seconds(self) -> float:
         """How much work may be before a synchronous request."""
         return self.max_sync_wait_seconds or self.sync_deadline_seconds / 4
+
+    @property
+    def reachable_at(self) -> str:
+        """The address at which clients reach the gateway, with a port."""
+        return f"{self.published}:{self.bind.rpartition(':')[2]}" if self.published else self.bind
 
     @property
     def default_format_names(self) -> tuple[str, ...]:

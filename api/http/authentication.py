@@ -88,11 +88,11 @@ def build_authenticator(settings: ApiSettings) -> Authenticator:
     has_tokens = bool(table.list_tokens())
     if settings.auth == "off" and has_tokens:
         raise ValueError("tokens are configured but MASKMILL_AUTH=off would require none: drop one of the two")
-    if settings.auth == "off" or (settings.auth == "auto" and not has_tokens and _is_local(settings.bind)):
+    if settings.auth == "off" or (settings.auth == "auto" and not has_tokens and _is_local(settings.reachable_at)):
         return Authenticator(None)
     if not has_tokens:
         raise ValueError(
-            f"no tokens are configured for {settings.bind}: set MASKMILL_TOKENS or MASKMILL_TOKENS_FILE, "
+            f"no tokens are configured for {settings.reachable_at}: set MASKMILL_TOKENS or MASKMILL_TOKENS_FILE, "
             "or MASKMILL_AUTH=off to serve every client that can reach it"
         )
     return Authenticator(table)

@@ -1,6 +1,6 @@
 """Print the part of requirements.lock that some extras of pyproject.toml need:   python deploy/dev/requirements.py api
 
-Reads both files in the current folder.  Builds of images run it as a script, so it needs only the standard library.
+`--only` before the extras leaves out the packages that all processes require.  Reads both files in the current folder.  Builds of images run it as a script, so it needs only the standard library.
 torch is not in the lock (see torch.lock); what it requires is.
 """
 
@@ -44,10 +44,10 @@ def read_name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", found.group()).lower() if found else ""
 
 
-def read_requirements(pyproject: str, extras: Iterable[str]) -> set[str]:
-    """Return the names of the packages that this project and some of its extras require directly."""
+def read_requirements(pyproject: str, extras: Iterable[str], *, with_common: bool = True) -> set[str]:
+    """Return the names of the packages that some extras, and all processes in common, require directly."""
     project = tomllib.loads(pyproject)["project"]
-    listed = [*project["dependencies"]]
+    listed = [*project["dependencies"]] if with_common else []
     for extra in extras:
         listed += project["optional-dependencies"][extra]
     return {read_name(requirement) for requirement in listed}
@@ -61,9 +61,9 @@ def select_pins(pins: Mapping[str, Pin], names: Iterable[str]) -> list[Pin]:
     return [pin for pin in pins.values() if pin.name in selected]
 
 
-def select_lock(extras: Iterable[str], folder: Path) -> str:
+def select_lock(extras: Iterable[str], folder: Path, *, with_common: bool = True) -> str:
     """Return the part of the lock in a folder that some extras of its pyproject.toml need."""
-    names = read_requirements((folder / "pyproject.toml").read_text(), extras)
+    names = read_requirements((folder / "pyproject.toml").read_text(), extras, with_common=with_common)
     pins = read_pins((folder / "requirements.lock").read_text())
     return "".join(pin.text for pin in select_pins(pins, names))
 
@@ -75,4 +75,5 @@ def _read_parents(block: str) -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(select_lock(sys.argv[1:], Path.cwd()))
+    extras = [argument for argument in sys.argv[1:] if argument != "--only"]
+    sys.stdout.write(select_lock(extras, Path.cwd(), with_common="--only" not in sys.argv))

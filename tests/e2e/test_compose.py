@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,33 @@ from PIL import Image
 from deploy.local.gateway_client import GatewayClient
 from deploy.local.sample_job import SAMPLE_IMAGE, run_sample
 from deploy.local.servers import free_ports
+from tests.support import doors
+from tests.support.doors import OPEN_QUESTIONS, parse_ports
+from tests.support.hostile_images import build_large_webp, build_slow_jpeg
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = ROOT / "build" / "test_compose.log"
 OWN_SERVICES = {"api", "worker", "steward"}
-SERVICES = OWN_SERVICES | {"valkey", "seaweedfs"}
+SERVERS = OWN_SERVICES | {"valkey", "seaweedfs"}
+# It makes the keys and ends.
+KEYS = "keys"
+SERVICES = SERVERS | {KEYS}
+CLIENT_KEYS = ("redis_password", "storage_access_key", "storage_secret_key")
+# What each service mounts of the keys, and under which names they are there.
+KEY_FILES = {
+    **dict.fromkeys(OWN_SERVICES, frozenset(f"maskmill_{name}" for name in CLIENT_KEYS)),
+    "valkey": frozenset({"password"}),
+    "seaweedfs": frozenset({"s3.json", "internal.key"}),
+}
+
+AT_ONCE = 8
+HOSTILE_IMAGES: dict[str, Callable[[], bytes]] = {
+    "progressive JPEG of 64 megapixels with 95 scans": lambda: build_slow_jpeg(side=8000, scans=95),
+    "lossless WebP of 64 megapixels, turned": lambda: build_large_webp(side=8000),
+    "JPEG of noise, 64 megapixels": lambda: make_noise("JPEG"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +64,14 @@ class Compose:
     project: str
     port: int
     tokens: str = ""
+    address: str = "127.0.0.1"
     files: tuple[Path, ...] = (ROOT / "docker-compose.yml",)
 
-    def __call__(self, *arguments: str) -> str:
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
         """Run a subcommand and return what it printed."""
         files = [word for file in self.files for word in ("--file", str(file))]
-        env = {"PORT": str(self.port), "MASKMILL_TOKENS": self.tokens}
-        return docker("compose", "--project-name", self.project, *files, *arguments, env=env)
+        env = {"PORT": str(self.port), "MASKMILL_TOKENS": self.tokens, "BIND": self.address}
+        return docker("compose", "--project-name", self.project, *files, *arguments, env=env, stdin=stdin)
 
     def config(self, *flags: str) -> dict[str, Any]:
         services: dict[str, Any] = json.loads(self(*flags, "config", "--format", "json"))["services"]
@@ -121,15 +143,19 @@ def test_every_service_is_healthy_and_confined(stack: Compose) -> None:
     containers = stack.containers()
 
     assert set(containers) == SERVICES
-    for [container] in containers.values():
+    for service, [container] in containers.items():
         host = container["HostConfig"]
-        assert container["State"]["Health"]["Status"] == "healthy"
         assert container["Config"]["User"].split(":")[0] not in {"", "0", "root"}
         assert host["ReadonlyRootfs"]
         assert host["CapDrop"] == ["ALL"]
         assert "no-new-privileges:true" in host["SecurityOpt"]
-        assert host["RestartPolicy"]["Name"] == "unless-stopped"
         assert host["Memory"] > 0
+        if service == KEYS:
+            assert (container["State"]["Status"], container["State"]["ExitCode"]) == ("exited", 0)
+            assert host["NetworkMode"] == "none"
+        else:
+            assert container["State"]["Health"]["Status"] == "healthy"
+            assert host["RestartPolicy"]["Name"] == "unless-stopped"
 
 
 def test_only_the_gateway_is_published_and_only_on_loopback(stack: Compose) -> None:
@@ -140,6 +166,80 @@ def test_only_the_gateway_is_published_and_only_on_loopback(stack: Compose) -> N
     }
 
     assert published == {"api": [("8000/tcp", [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}])]}
+
+
+def test_keys_are_made_and_each_service_has_only_its_own(stack: Compose) -> None:
+    keys = {
+        service: {name: stack("exec", "-T", service, "cat", f"/run/keys/{name}").strip() for name in names}
+        for service, names in KEY_FILES.items()
+    }
+
+    password = keys["api"]["maskmill_redis_password"]
+    secret_key = keys["api"]["maskmill_storage_secret_key"]
+    assert keys["api"] == keys["worker"] == keys["steward"]
+    assert keys["valkey"]["password"] == password
+    assert min(len(password), len(secret_key)) >= 32
+    of_valkey, of_objects = (
+        stack("exec", "-T", name, "sh", "-c", "cat /run/keys/*") for name in ("valkey", "seaweedfs")
+    )
+    assert secret_key in of_objects
+    assert secret_key not in of_valkey
+    assert password not in of_objects
+    assert "PRIVATE KEY" not in stack("exec", "-T", "api", "sh", "-c", "cat /run/keys/*")
+    for [container] in stack.containers().values():
+        described = json.dumps(container)
+        assert password not in described
+        assert secret_key not in described
+
+
+def test_no_port_serves_data_without_credentials(stack: Compose, client: GatewayClient) -> None:
+    sample = run_sample(client)
+    secrets = [stack("exec", "-T", "api", "cat", f"/run/keys/{name}").strip() for name in KEY_FILES["api"]]
+
+    answers = ask_from_network(stack, find_container_ports(stack))
+
+    # S3, the other ports of the object store, Valkey, and the health server of the steward.
+    assert len(answers) >= 12
+    served = {
+        (target, answer["question"]) for target, found in answers.items() for answer in found if answer["is_served"]
+    }
+    print(f"asked {sorted(answers)}, served {sorted(served)}")
+    assert {question for _, question in served} <= OPEN_QUESTIONS
+    content = "".join(answer["content"] for found in answers.values() for answer in found)
+    assert not [secret for secret in (*secrets, sample.job_id) if secret in content]
+    assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result
+
+
+def find_container_ports(stack: Compose) -> list[str]:
+    """Return `service:port` of all that the containers but the gateway listen on; they are named by no list."""
+    return [
+        f"{service}:{listener.port}"
+        for service in sorted(SERVERS - {"api"})
+        for table in ("tcp", "tcp6")
+        for _, listener in parse_ports(table, stack("exec", "-T", service, "cat", f"/proc/net/{table}"))
+        # Docker's own name server.
+        if listener.address != "127.0.0.11"
+    ]
+
+
+def ask_from_network(stack: Compose, targets: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Ask from the gateway's container, which is in all networks."""
+    source = Path(doors.__file__).read_text()
+    answers: dict[str, list[dict[str, Any]]] = json.loads(
+        stack("exec", "-T", "api", "python", "-", *targets, stdin=source)
+    )
+    return answers
+
+
+def test_a_published_address_without_tokens_stops_the_start(compose: Compose, stack: Compose) -> None:
+    everywhere = replace(stack, address="0.0.0.0")
+    [published] = everywhere.config()["api"]["ports"]
+
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        everywhere("run", "--rm", "--no-deps", "-T", "api")
+
+    assert published["host_ip"] == "0.0.0.0"
+    assert "no tokens are configured for 0.0.0.0:8000: set MASKMILL_TOKENS" in refused.value.stderr
 
 
 def test_only_the_worker_image_holds_torch(stack: Compose) -> None:
@@ -229,6 +329,40 @@ def test_two_workers_share_the_jobs_and_run_each_once(stack: Compose, client: Ga
     assert len(shares) == 2
 
 
+def test_no_image_gets_a_container_killed_for_memory(stack: Compose, client: GatewayClient) -> None:
+    patient = replace(client, timeout_seconds=300)
+
+    for name, image in HOSTILE_IMAGES.items():
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            statuses = list(pool.map(partial(segment, patient, image()), range(AT_ONCE)))
+        print(f"{name}: {sorted(statuses)}")
+        assert set(statuses) <= {200, 413, 422, 429}
+
+    for service, containers in stack.containers().items():
+        for container in containers:
+            peak, kills = read_memory(container["Id"])
+            print(f"{service}: at most {peak / 1e6:.0f} MB of {container['HostConfig']['Memory'] / 1e6:.0f}")
+            assert (kills, container["State"]["OOMKilled"], container["RestartCount"]) == (0, False, 0)
+
+
+def segment(client: GatewayClient, image: bytes, number: int) -> int:
+    """Send an image that differs by number synchronously, and return the status."""
+    return client.request("POST", "/?threshold=0.5", image + bytes([number])).status
+
+
+def read_memory(container_id: str) -> tuple[int, int]:
+    """Return the peak of a container's memory in bytes, and how many of its processes were killed for memory.
+
+    Both are 0 where the engine's control groups cannot be read: on another machine, or after the container has ended.
+    """
+    for folder in Path("/sys/fs/cgroup").rglob(f"*{container_id}*"):
+        for peak, events in (("memory.max_usage_in_bytes", "memory.oom_control"), ("memory.peak", "memory.events")):
+            if (folder / peak).exists():
+                counts = dict(line.split() for line in (folder / events).read_text().splitlines())
+                return int((folder / peak).read_text()), int(counts.get("oom_kill", 0))
+    return 0, 0
+
+
 def test_results_survive_new_containers(stack: Compose, client: GatewayClient) -> None:
     sample = run_sample(client)
 
@@ -267,9 +401,10 @@ def require_engine() -> None:
         pytest.skip(f"there is no Docker engine with Compose: {reason}")
 
 
-def docker(*arguments: str, env: dict[str, str] | None = None) -> str:
+def docker(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> str:
     """Run the Docker client and return its output; its errors are in the test's output."""
-    process = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=os.environ | (env or {}))
+    environ = os.environ | (env or {})
+    process = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=environ, input=stdin)
     if process.returncode:
         print(f"docker {' '.join(arguments)}: {process.stderr}", file=sys.stderr)
     process.check_returncode()
@@ -329,6 +464,12 @@ def make_jpeg(number: int) -> bytes:
     image.paste((number, 255 - number, 128), (0, 0, 16, 16))
     content = io.BytesIO()
     image.save(content, "JPEG")
+    return content.getvalue()
+
+
+def make_noise(format_name: str) -> bytes:
+    content = io.BytesIO()
+    Image.effect_noise((8000, 8000), 50).convert("RGB").save(content, format_name, quality=60)
     return content.getvalue()
 
 

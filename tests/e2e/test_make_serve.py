@@ -16,18 +16,12 @@ import pytest
 
 from deploy.local.gateway_client import GatewayClient
 from deploy.local.servers import free_ports
-from tests.support.doors import ask, find_listeners
+from tests.support.doors import OPEN_QUESTIONS, ask, find_listeners
 from tests.support.polling import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TEXT = "(Ctrl-C stops it)"
 TOKEN = "open-sesame-2f9c"
-# What needs no credentials: health, metrics and the description of the API.
-OPEN_QUESTIONS = {
-    *("GET /health", "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"),
-    # SeaweedFS's S3 port replies without a body.
-    "GET /status",
-}
 
 
 class Launcher:

@@ -41,6 +41,12 @@ CHANGES = (
     ("DELETE", "/1,01637037d6"),
     ("POST", "/1,01637037d6"),
 )
+# What needs no credentials: health, metrics and the description of the API.
+OPEN_QUESTIONS = {
+    *("GET /health", "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"),
+    # SeaweedFS's S3 port replies without a body.
+    "GET /status",
+}
 REDIS_COMMANDS = ("PING", "KEYS *", "INFO", "CONFIG GET requirepass", "FLUSHALL")
 
 

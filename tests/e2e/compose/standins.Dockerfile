@@ -16,12 +16,14 @@ FROM python:3.11-slim-bookworm AS valkey
 COPY --from=servers /build/valkey-server /usr/local/bin/valkey-server
 COPY --chmod=755 <<'TOOL' /usr/local/bin/valkey-cli
 #!/usr/bin/env python3
+import os
 import socket
 
 with socket.create_connection(("127.0.0.1", 6379), timeout=2) as server:
-    server.sendall(b"PING\r\n")
-    answer = server.recv(100)
-raise SystemExit(answer != b"+PONG\r\n")
+    server.sendall(f"AUTH {os.environ['REDISCLI_AUTH']}\r\nPING\r\n".encode())
+    answers = server.makefile("rb")
+    replies = [answers.readline(), answers.readline()]
+raise SystemExit(replies != [b"+OK\r\n", b"+PONG\r\n"])
 TOOL
 RUN install --directory --owner=999 --group=1000 /data
 WORKDIR /data

@@ -112,6 +112,17 @@ def test_the_settings_do_not_print_the_tokens() -> None:
     assert "s3cret" not in repr(settings(tokens="shop:s3cret"))
 
 
+@pytest.mark.parametrize(("published", "is_guarded"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)])
+def test_the_published_address_of_a_container_decides_in_place_of_its_own(published: str, is_guarded: bool) -> None:
+    in_container = settings(bind=REACHABLE, published=published)
+
+    if is_guarded:
+        with pytest.raises(ValueError, match=r"no tokens are configured for 0\.0\.0\.0:8000"):
+            build_authenticator(in_container)
+    else:
+        assert not build_authenticator(in_container).requires_token
+
+
 class Clock:
     def __init__(self) -> None:
         self.seconds = 1000.0

@@ -132,7 +132,7 @@ def test_everything_listens_on_loopback_only(launcher: Launcher) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+def launcher_with_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """A service that asks for a token, in the data folder of an earlier version."""
     folder = tmp_path_factory.mktemp("guarded")
     data = folder / "data"
@@ -146,11 +146,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 
 @pytest.mark.timeout(400)
-def test_no_port_serves_data_without_credentials(guarded: Launcher) -> None:
-    client = GatewayClient(guarded.port, token=TOKEN)
+def test_no_port_serves_data_without_credentials(launcher_with_token: Launcher) -> None:
+    client = GatewayClient(launcher_with_token.port, token=TOKEN)
     job_id = client.get("/v1/jobs").json()["jobs"][0]["id"]
     result = client.get(f"/v1/jobs/{job_id}/result").body
-    listeners = find_listeners([guarded.process.pid, *descendants(guarded.process.pid)])
+    listeners = find_listeners([launcher_with_token.process.pid, *descendants(launcher_with_token.process.pid)])
 
     answers = {
         listener: ask(listener.address, listener.port) for listener in listeners if listener.kind in ("tcp", "tcp6")
@@ -161,13 +161,13 @@ def test_no_port_serves_data_without_credentials(guarded: Launcher) -> None:
     served = {answer.question for found in answers.values() for answer in found if answer.is_served}
     assert served <= OPEN_QUESTIONS
     content = "".join(answer.content for found in answers.values() for answer in found)
-    for secret in (job_id, TOKEN, str(guarded.data), *read_keys(guarded).values()):
+    for secret in (job_id, TOKEN, str(launcher_with_token.data), *read_keys(launcher_with_token).values()):
         assert secret not in content
     assert client.get(f"/v1/jobs/{job_id}/result").body == result
 
 
-def test_no_socket_is_open_to_other_users(guarded: Launcher) -> None:
-    listeners = find_listeners([guarded.process.pid, *descendants(guarded.process.pid)])
+def test_no_socket_is_open_to_other_users(launcher_with_token: Launcher) -> None:
+    listeners = find_listeners([launcher_with_token.process.pid, *descendants(launcher_with_token.process.pid)])
 
     sockets = [listener.address for listener in listeners if listener.kind == "unix"]
 
@@ -182,13 +182,13 @@ def is_private(path: Path) -> bool:
     )
 
 
-def test_each_process_has_only_the_secrets_that_it_uses(guarded: Launcher) -> None:
-    keys = read_keys(guarded)
+def test_each_process_has_only_the_secrets_that_it_uses(launcher_with_token: Launcher) -> None:
+    keys = read_keys(launcher_with_token)
     secrets = {TOKEN, "of-another-service", *keys.values()}
 
     found = {
         command: {secret for secret in secrets if secret in Path(f"/proc/{pid}/environ").read_bytes().decode()}
-        for pid, command in descendants(guarded.process.pid).items()
+        for pid, command in descendants(launcher_with_token.process.pid).items()
     }
 
     stores = {keys["access"], keys["secret"], keys["valkey"]}
@@ -202,14 +202,14 @@ def test_each_process_has_only_the_secrets_that_it_uses(guarded: Launcher) -> No
     assert not any(secret in command for command in found for secret in secrets)
 
 
-def test_no_secret_is_printed_or_readable_by_others(guarded: Launcher) -> None:
-    files = [path for path in guarded.data.rglob("*") if path.is_file() and path.name != "keys.json"]
+def test_no_secret_is_printed_or_readable_by_others(launcher_with_token: Launcher) -> None:
+    files = [path for path in launcher_with_token.data.rglob("*") if path.is_file() and path.name != "keys.json"]
     logs = "".join(path.read_text(errors="replace") for path in files if path.suffix == ".log")
 
-    assert stat.S_IMODE(guarded.data.stat().st_mode) == 0o700
-    assert '-H "Authorization: Bearer $TOKEN"' in guarded.out
-    for secret in (TOKEN, *read_keys(guarded).values()):
-        assert secret not in guarded.out
+    assert stat.S_IMODE(launcher_with_token.data.stat().st_mode) == 0o700
+    assert '-H "Authorization: Bearer $TOKEN"' in launcher_with_token.out
+    for secret in (TOKEN, *read_keys(launcher_with_token).values()):
+        assert secret not in launcher_with_token.out
         assert secret not in logs
 
 

@@ -1,12 +1,16 @@
 """The health server: /healthz, /readyz and /metrics over HTTP, for supervisors and Prometheus.  No Flask."""
 
+import ipaddress
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+# For a client to send its request, and to take the response.
+_CLIENT_TIMEOUT_SECONDS = 5.0
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Response = tuple[HTTPStatus, bytes]
@@ -14,6 +18,9 @@ Response = tuple[HTTPStatus, bytes]
 
 class HealthServer:
     """Serves on a thread of its own until stop().
+
+    On loopback it answers only requests for a name of loopback: a web page can have its own name point there and would
+    read the response.
 
     Args:
         address: host and port; port 0 chooses a free one.
@@ -35,7 +42,8 @@ class HealthServer:
                 "/healthz": lambda: _check_response(is_healthy()),
                 "/readyz": lambda: _check_response(is_ready()),
                 "/metrics": lambda: (HTTPStatus.OK, generate_latest(registry)),
-            }
+            },
+            is_local=_is_loopback(address[0]),
         )
         self._server = ThreadingHTTPServer(address, handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
@@ -53,16 +61,23 @@ class HealthServer:
         self._server.server_close()
 
 
-def _build_handler(routes: Mapping[str, Callable[[], Response]]) -> type[BaseHTTPRequestHandler]:
+def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bool) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _CLIENT_TIMEOUT_SECONDS
+
         def do_GET(self) -> None:
-            route = routes.get(self.path.partition("?")[0])
-            status, body = route() if route else (HTTPStatus.NOT_FOUND, b"not found\n")
+            status, body = self._respond()
             self.send_response(status)
             self.send_header("Content-Type", _CONTENT_TYPE)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def _respond(self) -> Response:
+            if is_local and not _names_loopback(self.headers.get("Host", "")):
+                return HTTPStatus.MISDIRECTED_REQUEST, b"not served under this name\n"
+            route = routes.get(self.path.partition("?")[0])
+            return route() if route else (HTTPStatus.NOT_FOUND, b"not found\n")
 
         def log_message(self, *_: object) -> None:
             """Log nothing: probes arrive every few seconds."""
@@ -72,3 +87,18 @@ def _build_handler(routes: Mapping[str, Callable[[], Response]]) -> type[BaseHTT
 
 def _check_response(is_ok: bool) -> Response:
     return (HTTPStatus.OK, b"ok\n") if is_ok else (HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
+
+
+def _names_loopback(host: str) -> bool:
+    """Return whether a Host header names loopback; without one (HTTP/1.0) the request comes from no browser."""
+    try:
+        return not host or _is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

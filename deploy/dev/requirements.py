@@ -1,7 +1,8 @@
 """Print the part of requirements.lock that some extras of pyproject.toml need:   python deploy/dev/requirements.py api
 
-`--only` before the extras leaves out the packages that all processes require.  Reads both files in the current folder.  Builds of images run it as a script, so it needs only the standard library.
-torch is not in the lock (see torch.lock); what it requires is.
+`--only` before the extras leaves out the packages that all processes require.  Reads both files in the current folder.
+Builds of images run it as a script, so it needs only the standard library.  torch is not in the lock (see torch.lock);
+what it requires is.
 """
 
 import re

@@ -269,6 +269,8 @@ class _Wait:
             raise Canceled("The caller disconnected before there was a result.")
         self._check_job()
         self._check_model()
+        # While callers wait, the rate of the workers is measured, also if no further request comes.
+        self.segmenter.admission.load.read(self.segmenter.models.find(self.admitted.request.model))
         return None
 
     def _check_job(self) -> None:

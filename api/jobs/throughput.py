@@ -8,8 +8,10 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
-# Samples further apart than this may hide a pause.
-MAX_GAP_SECONDS = 2.5
+from shared.jobs.events import POLL_INTERVAL_SECONDS
+
+# Samples further apart than this may hide a pause.  Callers that wait take one at each of their polls.
+MAX_GAP_SECONDS = 2 * POLL_INTERVAL_SECONDS
 # The rate is that of the last seconds; of more, up to MAX_WINDOW_SECONDS, while few jobs were completed.
 WINDOW_SECONDS = 10.0
 MAX_WINDOW_SECONDS = 120.0

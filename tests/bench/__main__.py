@@ -12,7 +12,7 @@ from shared.logs import configure_logging
 from shared.settings import Settings
 from tests.bench.measurement import DEFAULT_WORKLOAD, LARGE_SIZE, TINY_WORKLOAD, Measurement, Workload
 
-BENCHES = ("queue", "engine", "service", "postprocess", "host", "instant", "backlog")
+BENCHES = ("queue", "engine", "service", "postprocess", "host", "instant", "backlog", "load")
 # Runs only when named: it installs other servers and takes longer.
 OPTIONAL_BENCHES = ("peers",)
 

@@ -51,6 +51,9 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_SECONDS)
 
+    def close(self) -> None:
+        self._connection.close()
+
     def request(
         self, method: str, path: str, body: bytes | None = None, *, use_cache: bool = True
     ) -> tuple[Mapping[str, str], Any]:

@@ -23,6 +23,7 @@ JOB_PREFIX = "mm:job:"
 TENANT_JOBS_PREFIX = "mm:jobs:"
 QUEUED_PREFIX = "mm:queued:"
 DELAYED_PREFIX = "mm:delayed:"
+# As before, and then the name of a tenant.
 UNFINISHED_PREFIX = "mm:unfinished:"
 
 # Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.

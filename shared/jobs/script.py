@@ -26,7 +26,6 @@ local function job_key(id) return '{redis_keys.JOB_PREFIX}' .. id end
 local function tenant_jobs_key(tenant) return '{redis_keys.TENANT_JOBS_PREFIX}' .. tenant end
 local function queued_key(queue) return '{redis_keys.QUEUED_PREFIX}' .. queue end
 local function delayed_key(queue) return '{redis_keys.DELAYED_PREFIX}' .. queue end
-local function unfinished_key(queue, tenant) return '{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. tenant end
 local function publish_event(id) redis.call('PUBLISH', '{redis_keys.EVENTS}', id) end
 local function now()
   local time = redis.call('TIME')
@@ -64,6 +63,12 @@ local function keep_payload(entry, expires_at)
 end
 local function release_payload(entry)
   if redis.call('ZREM', '{redis_keys.PAYLOADS}', entry) == 1 then add_payload_bytes(entry, -1) end
+end
+-- Remove a job from the accounts of its tenant.  `request`: of its record, JSON.
+local function release_accounts(id, queue, request)
+  local job = cjson.decode(request)
+  redis.call('ZREM', '{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant, id)
+  if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 local function count_payload_bytes(entry)
   local tenant = string.match(entry, '^%d+:([^:]*):')

@@ -209,8 +209,8 @@ class JobStore:
     @translate_redis_errors
     def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:
         """Roll back a job that no worker has claimed."""
-        keys = {**_submission_keys(request, idempotency), **_account_keys(request)}
-        self._discard(keys, id=request.id, payload_entry=_payload_entry(request))
+        keys = {**_submission_keys(request, idempotency), "input": redis_keys.input_payload(request.id)}
+        self._discard(keys, id=request.id)
 
     @translate_redis_errors
     def claim(

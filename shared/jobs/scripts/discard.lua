@@ -1,15 +1,14 @@
 #!lua flags=allow-oom
 -- Roll back a job that no worker has claimed yet, as if it had not been created.
--- Keys:    job, unfinished, idempotency, tenant_jobs, input
--- In:      id, payload_entry or nil (its input is not a payload)
+-- Keys:    job, idempotency, tenant_jobs, input
+-- In:      id
 -- Out:     discarded | claimed (it is left to its worker) | unknown
 -- Events:  the job
-local job = redis.call('HMGET', key.job, 'attempt', 'dedup', 'queue')
+local job = redis.call('HMGET', key.job, 'attempt', 'dedup', 'queue', 'request')
 if not job[1] then return {'unknown'} end
 if job[1] ~= '0' then return {'claimed'} end
 redis.call('DEL', key.job, key.input)
-redis.call('ZREM', key.unfinished, arg.id)
-if arg.payload_entry then release_payload(arg.payload_entry) end
+release_accounts(arg.id, job[3], job[4])
 redis.call('ZREM', queued_key(job[3]), arg.id)
 trim_messages(job[3])
 redis.call('ZREM', key.tenant_jobs, arg.id)

@@ -12,10 +12,8 @@ if not job[1] then return {'unknown'} end
 redis.call('DEL', key.job)
 if redis.call('ZREM', queued_key(job[2]), arg.id) == 1 then trim_messages(job[2]) end
 redis.call('ZREM', delayed_key(job[2]), arg.id)
-local request = cjson.decode(job[1])
-redis.call('ZREM', tenant_jobs_key(request.tenant), arg.id)
-redis.call('ZREM', unfinished_key(job[2], request.tenant), arg.id)
-release_payload(string.format('%d:%s:%s', request.image.bytes, request.tenant, arg.id))
+redis.call('ZREM', tenant_jobs_key(cjson.decode(job[1]).tenant), arg.id)
+release_accounts(arg.id, job[2], job[1])
 if job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end
 if job[4] and redis.call('HGET', job[4], 'id') == arg.id then redis.call('DEL', job[4]) end
 -- Callers that wait for it find no record.

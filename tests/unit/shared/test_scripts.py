@@ -49,3 +49,10 @@ def test_every_key_that_is_used_is_named_in_the_header(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_events_are_published_as_the_header_says(name: str) -> None:
     assert ("publish_event(" in SCRIPTS[name]) == ("-- Events:  the job" in SCRIPTS[name])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_only_the_creation_of_a_job_needs_free_memory(name: str) -> None:
+    flags = SCRIPTS[name].splitlines()[0]
+
+    assert flags in (["#!lua"] if name == "create" else ["#!lua flags=allow-oom", "#!lua flags=no-writes"])

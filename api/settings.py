@@ -75,7 +75,7 @@ class ApiSettings(Settings):
         "with tokens, and all without.",
     )
     max_payload_bytes: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
-        1024 * 1024 * 1024,
+        512 * 1024 * 1024,
         description="Bytes of the images of synchronous requests that may be in Redis; more are refused with 429.",
     )
     max_payload_bytes_per_tenant: Annotated[int, Field(ge=0, le=UNBOUNDED)] = Field(

@@ -5,13 +5,14 @@ Read at most once in CACHE_SECONDS, so that the price of a request is that of a 
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from api.jobs.throughput import Sample, Throughput
-from api.model_registry import ModelRegistry, ModelStatus
+from api.model_registry import ModelStatus
 from shared.jobs.model import MAX_PASSED_OVER, Priority
-from shared.jobs.store import JobStore, LoadSnapshot
+from shared.jobs.store import LoadSnapshot
 from shared.worker_registry import WorkerState
 
 CACHE_SECONDS = 0.25
@@ -56,10 +57,22 @@ def clamp_retry_after(seconds: float) -> int:
     return min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(seconds)))
 
 
+class LoadSource(Protocol):
+    """Measures the load of a model; implemented by JobStore."""
+
+    def measure_load(self, model: str) -> LoadSnapshot: ...
+
+
+class ModelSource(Protocol):
+    """Lists the models and their workers; implemented by ModelRegistry."""
+
+    def list_all(self) -> Sequence[ModelStatus]: ...
+
+
 class LoadMonitor:
     """Thread-safe.  `clock` returns seconds that never go back."""
 
-    def __init__(self, jobs: JobStore, models: ModelRegistry, clock: Callable[[], float]) -> None:
+    def __init__(self, jobs: LoadSource, models: ModelSource, clock: Callable[[], float]) -> None:
         self._jobs = jobs
         self._models = models
         self._clock = clock

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from api.routes.context import EXTENSION
+from api.routes.huggingface import MIN_503_SECONDS
+from deploy.local.servers import free_ports
 from shared import redis_keys
 from shared.errors import PayloadsFull, QueueFull
 from shared.jobs.messages import job_queue
@@ -258,6 +262,22 @@ def test_a_wait_without_a_free_slot_is_answered_at_once_with_the_present_state(
     assert preferred.status_code == 202
     with consume_messages(small_gateway, lambda job_id: run_job(small_gateway, job_id)):
         assert [one.result(timeout=60).status_code for one in waiting] == [200, 200]
+
+
+@pytest.mark.parametrize(("used", "is_delayed"), [(0, True), (1, False)])
+def test_the_delay_of_a_503_takes_a_slot_too(storage_env: dict[str, str], used: int, is_delayed: bool) -> None:
+    gateway = open_gateway(f"redis://127.0.0.1:{free_ports(1)[0]}/0", storage_env, max_waiting=1)
+    slots = gateway.client.application.extensions[EXTENSION].slots
+
+    with ExitStack() as stack:
+        for _ in range(used):
+            stack.enter_context(slots.occupy("public"))
+        start = time.monotonic()
+        response = gateway.client.post("/", data=png(), headers={"Prefer": "respond-async"})
+        seconds = time.monotonic() - start
+
+    assert (response.status_code, response.json["error_type"]) == (503, "store_unavailable")
+    assert (seconds >= MIN_503_SECONDS) == is_delayed
 
 
 def test_the_images_of_synchronous_requests_are_bounded(

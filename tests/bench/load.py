@@ -63,7 +63,7 @@ class Service:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-# The rate of the paced one does not depend on what else uses the processor: 20 images a second.
+# The rate of the paced one depends little on what else uses the processor.
 PACED = Service(
     "paced",
     ("tests.bench.instant_worker", "0.05"),

@@ -1,4 +1,4 @@
-"""Twice as many requests as the service completes, in an open loop: what is accepted, what is refused, and how fast.
+"""An open loop of twice as many requests as the service completes: how many are accepted and refused, and how fast.
 
 The capacity is measured first, by callers in a closed loop.  Then synchronous requests and jobs begin at random times,
 at twice that rate.  Afterwards single calls show how soon the latency is what it was before.
@@ -146,7 +146,7 @@ def measure_capacity(stack: Stack, image: Path, callers: int, seconds: float) ->
 
 
 def sample_backlog(stack: Stack, seconds: float) -> float:
-    """Return the share of a time during which jobs were queued: the workers had work, whatever their speed."""
+    """Return the share of a time during which jobs were queued, so that the workers had work."""
     keys = [redis_keys.queued_jobs(queue_name(MODEL, priority)) for priority in Priority]
     samples, end = [], time.monotonic() + seconds
     with closing(redis.Redis.from_url(stack.valkey.url)) as client:

@@ -1,6 +1,6 @@
 """A process that loads the gateway:  python -m tests.bench.open_loop TASK
 
-Open loop: requests begin at random times of a given rate, whatever becomes of those before.  Closed loop: so many
+Open loop: requests begin at random times of a given rate, and do not wait for those before.  Closed loop: so many
 callers each send one request after the other.  Prints a LoadReport as JSON.  Imports only the standard library, and
 sends requests that were built before, so that it leaves the processor to the service.
 """

@@ -122,8 +122,8 @@ def test_each_package_of_an_image_but_torch_is_compared_with_its_hashes() -> Non
 
     files = {re.findall(r"--requirement (\S+)", options)[0]: options for options in installs}
 
-    assert set(files) == {"api.txt", "steward.txt", "worker.txt", "torch.lock"}
-    for process in ("api.txt", "steward.txt", "worker.txt"):
+    assert set(files) == {"api.txt", "steward.txt", "worker.txt", "keys.txt", "torch.lock"}
+    for process in ("api.txt", "steward.txt", "worker.txt", "keys.txt"):
         assert "--require-hashes --no-deps" in files[process]
 
 

@@ -93,6 +93,16 @@ class Connection:
         """
         return send_pieces(self.socket, self.unsent)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a request has come."""
+        return self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self.received)
+
+    def release_head(self) -> None:
+        if self.head_reservation is not None:
+            self.head_reservation.release()
+            self.head_reservation = None
+
     def release_body(self) -> None:
         if self.body is not None:
             self.body.reservation.release()
@@ -100,10 +110,8 @@ class Connection:
 
     def release(self) -> None:
         """Give back what the request held."""
+        self.release_head()
         self.release_body()
-        if self.head_reservation is not None:
-            self.head_reservation.release()
-            self.head_reservation = None
         self.request = None
 
 

@@ -20,6 +20,7 @@ from api.server.exchange import Exchange, Outcome, run_exchange
 from api.server.loop import ConnectionLoop
 from api.server.options import LIVENESS_PATH, READINESS_PATHS, HttpService, ServerLimits, WsgiApp
 from api.server.peers import PeerPolicy
+from api.server.protocol import RequestHooks
 from shared.errors import MaskmillError
 
 READINESS_THREADS = 4
@@ -58,10 +59,8 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._loop = ConnectionLoop(
             limits,
             peers,
+            RequestHooks(self._dispatch, service.refuse, self._render_error),
             cfg=self.cfg,
-            dispatch=self._dispatch,
-            refuse=service.refuse,
-            render_error=self._render_error,
             count_drop=service.count_drop,
         )
         self._loop.watch_wakeups(self._wakeups.fileno(), self._wakeups.run_callbacks)

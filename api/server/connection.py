@@ -2,7 +2,9 @@
 
 import math
 import socket
+import struct
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -92,6 +94,11 @@ class Connection:
             OSError: the connection is broken.
         """
         return send_pieces(self.socket, self.unsent)
+
+    def reset_on_close(self) -> None:
+        """Have close() discard what the system would still try to send for minutes, megabytes of it."""
+        with suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     @property
     def is_idle(self) -> bool:

@@ -106,6 +106,8 @@ class Connections:
         self._waiting.remove(connection)
         self.stop_writing(connection)
         self._all.discard(connection)
+        if connection.unsent:
+            connection.reset_on_close()
         connection.unsent.clear()
         connection.received.clear()
         connection.socket.close()

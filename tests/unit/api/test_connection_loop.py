@@ -1,0 +1,254 @@
+"""The loop with real sockets, a clock that the test moves, and requests that run at once."""
+
+import socket
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.server.connection import Connection, Listener, Phase
+from api.server.exchange import Outcome
+from api.server.loop import ConnectionLoop
+from api.server.options import DropReason, ServerLimits
+from api.server.peers import PeerPolicy
+from api.server.protocol import RequestHooks
+from api.server.transfer import MinimumRate
+from shared.errors import MaskmillError
+
+HEADER_SECONDS, STALL_SECONDS, KEEP_ALIVE_SECONDS, LINGER_SECONDS = 10.0, 20.0, 30.0, 2.0
+LIMITS = ServerLimits(
+    header_seconds=HEADER_SECONDS,
+    transfer=MinimumRate(STALL_SECONDS, 1000),
+    keep_alive_seconds=KEEP_ALIVE_SECONDS,
+    linger_seconds=LINGER_SECONDS,
+    max_body_bytes=10_000,
+    max_buffered_bytes=20_000,
+    max_connections=8,
+    max_connections_per_peer=5,
+)
+GET = b"GET /a HTTP/1.1\r\n\r\n"
+
+
+@dataclass
+class Harness:
+    """A loop, and what it did."""
+
+    now: float = 1000.0
+    requests: list[tuple[str, bytes, MaskmillError | None]] = field(default_factory=list)
+    drops: list[DropReason] = field(default_factory=list)
+    response: bytes = b"done"
+    is_held: bool = False
+    held: list[Connection] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed")
+        self.loop = ConnectionLoop(
+            LIMITS, PeerPolicy(), hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now
+        )
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.loop.listen(Listener(self.server, self.server.getsockname(), is_internal=False))
+
+    def dispatch(self, connection: Connection, refusal: MaskmillError | None) -> None:
+        assert connection.phase is Phase.RUNNING
+        body = b"" if connection.body is None else connection.body.content.getvalue()
+        self.requests.append((connection.request.uri, body, refusal))
+        self.held.append(connection)
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        client = socket.create_connection(self.server.getsockname(), timeout=5)
+        # Otherwise the kernel keeps small pieces back until the earlier ones are acknowledged.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(sent)
+        self.run()
+        return client
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Let time pass, and let the loop do all that there is to do."""
+        self.now += seconds
+        for _ in range(8):
+            self.loop.step(0.001)
+            while self.held and not self.is_held:
+                connection = self.held.pop(0)
+                future: Future[Outcome] = Future()
+                keeps_alive = self.requests[-1][2] is None and not connection.request.should_close()
+                future.set_result(Outcome(deque([memoryview(self.response)]), keeps_alive))
+                self.loop.finish(connection, future)
+
+    def close(self) -> None:
+        self.loop.close()
+        self.server.close()
+
+
+@contextmanager
+def open_harness(**settings: Any) -> Iterator[Harness]:
+    harness = Harness(**settings)
+    try:
+        yield harness
+    finally:
+        harness.close()
+
+
+@pytest.fixture
+def harness() -> Iterator[Harness]:
+    with open_harness() as opened:
+        yield opened
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Return whether the other side has closed, after the bytes that it sent."""
+    client.setblocking(False)
+    try:
+        while client.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True
+
+
+BODIES = st.binary(max_size=40)
+REQUESTS = st.lists(st.tuples(st.sampled_from(["none", "length", "chunked"]), BODIES), min_size=1, max_size=5)
+
+
+def encode(number: int, framing: str, body: bytes) -> bytes:
+    if framing == "none":
+        return b"GET /%d HTTP/1.1\r\n\r\n" % number
+    if framing == "length":
+        return b"POST /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (number, len(body), body)
+    chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+    return b"POST /%d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n" % (number, chunk)
+
+
+@given(requests=REQUESTS, cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_pipelined_requests_are_told_apart_wherever_their_bytes_are_cut(
+    requests: list[tuple[str, bytes]], cuts: list[int]
+) -> None:
+    wire = b"".join(encode(number, *request) for number, request in enumerate(requests))
+    bounds = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
+
+    with open_harness() as harness, harness.connect() as client:
+        for start, end in pairwise(bounds):
+            client.sendall(wire[start:end])
+            harness.run()
+
+        expected = [
+            (f"/{number}", body if framing != "none" else b"", None) for number, (framing, body) in enumerate(requests)
+        ]
+        assert harness.requests == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds", "reason"),
+    [
+        (b"", HEADER_SECONDS, DropReason.HEADER_TIMEOUT),
+        (b"GET / HTTP/1.1\r\n", HEADER_SECONDS, DropReason.HEADER_TIMEOUT),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", STALL_SECONDS, DropReason.BODY_TIMEOUT),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9", STALL_SECONDS, DropReason.BODY_TIMEOUT),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", LINGER_SECONDS, DropReason.LINGER_TIMEOUT),
+    ],
+)
+def test_a_client_is_dropped_at_its_deadline_and_not_before(
+    harness: Harness, sent: bytes, seconds: float, reason: DropReason
+) -> None:
+    with harness.connect(sent):
+        harness.run(seconds - 0.1)
+        before = list(harness.drops)
+        harness.run(1.0)
+
+    assert before == []
+    assert harness.drops == [reason]
+
+
+def test_an_idle_connection_is_closed_without_being_counted(harness: Harness) -> None:
+    with harness.connect(GET) as client:
+        harness.run(KEEP_ALIVE_SECONDS - 0.1)
+        assert not is_closed(client)
+        harness.run(1.0)
+        assert is_closed(client)
+
+    assert harness.drops == []
+
+
+def test_a_response_that_is_not_read_is_dropped(harness: Harness) -> None:
+    harness.response = bytes(20_000_000)
+    with harness.connect(GET) as client:
+        harness.run(STALL_SECONDS + 1.0)
+
+        # The system does not go on to send it, either.
+        with pytest.raises(ConnectionResetError):
+            while client.recv(1 << 20):
+                pass
+    assert harness.drops == [DropReason.READ_TIMEOUT]
+
+
+def test_the_request_of_a_trickled_body_gets_the_reason_and_no_bytes(harness: Harness) -> None:
+    with harness.connect(b"POST /a HTTP/1.1\r\nContent-Length: 100\r\n\r\n") as client:
+        for _ in range(6):
+            client.sendall(b"x")
+            harness.run(4.0)
+
+    [(path, body, refusal)] = harness.requests
+    assert (path, body) == ("/a", b"")
+    assert refusal is not None and refusal.code == "request_timeout"
+
+
+def test_what_a_dropped_upload_held_is_free_again(harness: Harness) -> None:
+    half = b"POST /a HTTP/1.1\r\nContent-Length: 10000\r\n\r\n" + bytes(100)
+    with harness.connect(half):
+        harness.run()
+        with harness.connect(half):
+            pass
+        assert [request[2].code for request in harness.requests] == ["uploads_full"]
+
+    harness.run(STALL_SECONDS + 1.0)
+    with harness.connect(half + bytes(9900)):
+        pass
+
+    assert harness.requests[-1][2] is None
+
+
+def test_the_oldest_waiting_connection_makes_room_and_running_ones_stay(harness: Harness) -> None:
+    harness.is_held = True
+    with ExitStack() as clients:
+        running = [clients.enter_context(harness.connect(GET)) for _ in range(4)]
+        waiting = [clients.enter_context(harness.connect(b"GET")) for _ in range(5)]
+
+        assert harness.drops.count(DropReason.CONNECTION_LIMIT) >= 1
+        assert is_closed(waiting[0]) and not is_closed(waiting[-1])
+        assert not any(is_closed(client) for client in running)
+
+
+def test_clients_wait_in_the_backlog_while_all_connections_run(harness: Harness) -> None:
+    harness.is_held = True
+    with ExitStack() as clients:
+        for _ in range(LIMITS.max_connections + 3):
+            clients.enter_context(harness.connect(GET))
+        assert len(harness.requests) == LIMITS.max_connections
+
+        harness.is_held = False
+        for _ in range(6):
+            harness.run(1.0)
+
+        assert len(harness.requests) > LIMITS.max_connections
+
+
+def test_a_stop_ends_idle_connections_and_lets_a_request_complete(harness: Harness) -> None:
+    with harness.connect(GET) as idle, harness.connect(b"POST /b HTTP/1.1\r\nContent-Length: 2\r\n\r\nx") as uploading:
+        harness.loop.stop_listening()
+        harness.run(3.0)
+        assert is_closed(idle)
+        uploading.sendall(b"y")
+        harness.run()
+
+        assert harness.requests[-1] == ("/b", b"xy", None)
+        harness.run(3.0)
+    assert len(harness.loop) == 0

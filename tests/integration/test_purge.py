@@ -200,6 +200,19 @@ def test_a_coalesced_caller_gets_a_job_of_its_own_and_the_first_one_is_told(gate
     assert second.result().status_code == 200
 
 
+def test_the_image_of_a_purged_request_leaves_the_accounts(gateway: GatewayUnderTest) -> None:
+    client = open_client(gateway)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(post_image, gateway)
+        job_id = wait_queued(gateway)
+        held = client.hgetall(redis_keys.PAYLOAD_BYTES), client.zcard(redis_keys.PAYLOADS)
+        purge(gateway, job_id)
+
+    assert waiting.result().status_code == 409
+    assert held == ({"*": str(len(png())), "shop": str(len(png()))}, 1)
+    assert (client.hgetall(redis_keys.PAYLOAD_BYTES), client.zcard(redis_keys.PAYLOADS)) == ({}, 0)
+
+
 def run_and_purge_meanwhile(gateway: GatewayUnderTest, job_id: str) -> None:
     """Purge a job when its image is about to reach the device; its worker stores the result nevertheless."""
     worker = replace(

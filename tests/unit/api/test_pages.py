@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask_openapi3.openapi import OpenAPI
 
 from api.app import PROBES, create_app
 from api.composition import build_gateway, connect_stores
+from api.operations import create_operations_app
 from api.settings import ApiSettings
 from tests.support.routes import list_requests
 
@@ -83,9 +85,13 @@ def open_app(**changes: Any) -> OpenAPI:
     return create_app(settings, build_gateway(settings, connect_stores(settings)))
 
 
+def open_operations_app(**changes: Any) -> Flask:
+    settings = ApiSettings(**{**SETTINGS, **changes})
+    return create_operations_app(settings, build_gateway(settings, connect_stores(settings)))
+
+
 APP = open_app()
-
-
+OPERATIONS_APP = open_operations_app()
 REQUESTS = list(list_requests(APP))
 
 
@@ -112,8 +118,30 @@ def test_other_requests_reach_every_route(page: str) -> None:
     assert not found & {403, 421}
 
 
-def answer(method: str, path: str, headers: Mapping[str, str]) -> int:
-    return APP.test_client().open(path, method=method, headers=headers).status_code
+@pytest.mark.parametrize("page", FOREIGN)
+def test_a_foreign_page_reaches_no_route_for_operators_on_loopback(page: str) -> None:
+    headers, status = FOREIGN[page]
+
+    answered = {
+        (method, path): answer(method, path, headers, app=OPERATIONS_APP)
+        for method, path, _ in list_requests(OPERATIONS_APP)
+    }
+
+    assert ("GET", "/metrics") in answered
+    assert {request for request, found in answered.items() if found != status} == set()
+
+
+def test_monitoring_on_a_network_may_use_any_name_but_no_page_may() -> None:
+    client = open_operations_app(metrics_bind="0.0.0.0:9464").test_client()
+
+    assert client.get("/metrics", headers={"Host": "10.42.0.3:9464"}).status_code == 200
+    assert set(client.get("/readyz", headers={"Host": "api:9464"}).json) == {"status", "checks", "models"}
+    assert client.get("/metrics", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert OPERATIONS_APP.test_client().get("/metrics", headers={"Host": "127.0.0.1:9464"}).status_code == 200
+
+
+def answer(method: str, path: str, headers: Mapping[str, str], *, app: Flask = APP) -> int:
+    return app.test_client().open(path, method=method, headers=headers).status_code
 
 
 def test_a_link_may_be_followed_and_a_form_may_not_be_sent() -> None:

@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api import errors
 from api.gateway import Gateway
 from api.http.hosts import check_host, parse_authority
+from api.http.pages import check_page
 from api.routes import health
 from api.routes.context import EXTENSION, get_gateway
 
@@ -14,27 +15,29 @@ def create_operations_app(gateway: Gateway, *, bind: str) -> Flask:
     """Return a WSGI app over the same gateway as the public one.
 
     Args:
-        bind: where it is served.  On loopback it answers only to names of loopback: a web page can have its own name
-            point there, and would read the response.
+        bind: where it is served.  On loopback it refuses web pages, and other names than those of loopback: a page can
+            have its own name point there, and would read the response.
     """
     app = Flask("api.operations")
     app.extensions[EXTENSION] = gateway
     errors.register(app)
     own = parse_authority(bind)
     if own is not None and own.is_loopback:
-        app.before_request(check_local_host)
+        app.before_request(check_local_request)
     app.register_blueprint(health.bp)
     app.add_url_rule("/metrics", "metrics", expose_metrics)
     return app
 
 
-def check_local_host() -> None:
-    """Refuse a request for another name than one of loopback.
+def check_local_request() -> None:
+    """Refuse a request of a web page, or for another name than one of loopback.
 
     Raises:
         UnknownHost: it is for such a name.
+        ForeignOrigin: it comes from a page.
     """
     check_host(request, lambda authority: authority.is_loopback)
+    check_page(request, lambda _origin: None)
 
 
 def expose_metrics() -> Response:

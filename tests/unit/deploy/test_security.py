@@ -63,8 +63,7 @@ def test_each_actor_has_a_table_of_attacks_with_tests() -> None:
     for actor in ACTORS:
         rows = [row for row in sections[actor].splitlines() if row.startswith("| ")][1:]
         assert len(rows) >= 3, actor
-        assert all(row.count(" | ") == 2 or row.endswith("| |") for row in rows), actor
-        assert TEST.search(sections[actor]), actor
+        assert [row for row in rows if not TEST.search(row)] == []
 
 
 def test_every_scope_is_explained_to_operators() -> None:

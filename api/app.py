@@ -107,7 +107,7 @@ def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], 
     Raises:
         ValueError: a setting is not valid.
     """
-    is_allowed = build_host_policy(settings.allowed_hosts, bind=settings.bind, requires_token=requires_token)
+    is_allowed = build_host_policy(settings.allowed_hosts, bind=settings.reachable_at, requires_token=requires_token)
     policy = cors.build_policy(settings.cors_origins, requires_token=requires_token)
 
     def check_request() -> None:

@@ -54,9 +54,9 @@ class ApiSettings(Settings):
     )
     allowed_hosts: str = Field(
         "",
-        description="Names, beside loopback and the address listened on, under which clients reach the gateway, by "
-        "commas: `name`, `name:port`, `*.name` or `*`; other names get 421. Not checked where tokens are asked for, "
-        "unless names are listed.",
+        description="Names, beside loopback and the address listened on or published, under which clients reach the "
+        "gateway, by commas: `name`, `name:port`, `*.name` or `*`; other names get 421. Not checked where tokens "
+        "are asked for, unless names are listed.",
     )
     max_upload_bytes: Annotated[int, Field(gt=0)] = Field(
         32 * 1024 * 1024, description="Largest request body; base64 adds a third to an image."

@@ -50,7 +50,7 @@ def main() -> int:
     settings = read_settings(ApiSettings)
     try:
         requires_token = build_authenticator(settings).requires_token
-        build_host_policy(settings.allowed_hosts, bind=settings.bind, requires_token=requires_token)
+        build_host_policy(settings.allowed_hosts, bind=settings.reachable_at, requires_token=requires_token)
         check_layout(settings)
         listener = listen(settings.bind, name="MASKMILL_BIND")
         configure_logging(settings, process="gateway")

@@ -69,8 +69,8 @@ def parse_authority(text: str) -> Authority | None:
 def build_host_policy(allowed_hosts: str, *, bind: str, requires_token: bool) -> HostPolicy:
     """Read MASKMILL_ALLOWED_HOSTS: names, `name:port`, `*.name` for its subdomains, or `*`; by commas or spaces.
 
-    Loopback is always allowed, and the address that is listened on, unless it stands for all addresses.  Where a token
-    is required, which a page does not have, names are checked only if the setting lists some.
+    Loopback is always allowed, and the address at which clients reach the gateway, unless it stands for all addresses.
+    Where a token is required, which a page does not have, names are checked only if the setting lists some.
 
     Raises:
         ValueError: an entry is none of these.
@@ -81,7 +81,8 @@ def build_host_policy(allowed_hosts: str, *, bind: str, requires_token: bool) ->
         return lambda _authority: True
     own = parse_authority(bind)
     if own is not None and not _is_any_address(own.host):
-        rules.append(_allow_host(own))
+        # A container's port can be published as another one.
+        rules.append(_allow_host(Authority(own.host)))
     return lambda authority: authority.is_loopback or any(rule(authority) for rule in rules)
 
 

@@ -96,6 +96,7 @@ def test_names_of_the_setting_are_allowed(setting: str, host: str, expected: boo
 
 def test_the_address_listened_on_is_allowed_unless_it_is_every_address() -> None:
     assert is_allowed("10.0.0.7:8000", bind="10.0.0.7:8000")
+    assert is_allowed("10.0.0.7:8443", bind="10.0.0.7:8000")
     assert is_allowed("gateway.example:80", bind="gateway.example:80")
     assert not is_allowed("0.0.0.0:8000", bind="0.0.0.0:8000")
     assert not is_allowed("[::]:8000", bind="[::]:8000")

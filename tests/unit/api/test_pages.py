@@ -181,6 +181,14 @@ def test_a_star_lets_every_page_call() -> None:
     assert client.get("/healthz", headers=CROSS_SITE).status_code == 200
 
 
+def test_the_published_address_of_a_container_is_a_name_of_the_service() -> None:
+    published = {"bind": "0.0.0.0:8000", "published": "192.0.2.7", "auth": "off"}
+    client = open_app(**published).test_client()
+
+    assert client.get("/v1/jobs", headers={"Host": "192.0.2.7:80"}).status_code == 503
+    assert client.get("/v1/jobs", headers={"Host": "192.0.2.8:80"}).status_code == 421
+
+
 def test_with_tokens_pages_may_call_and_listed_names_are_checked() -> None:
     any_name = open_app(tokens="shop:s3cret", cors_origins="auto", allowed_hosts="").test_client()
     one_name = open_app(tokens="shop:s3cret", cors_origins="auto").test_client()

@@ -27,6 +27,8 @@ from shared.errors import BodyTooLarge, MaskmillError, RequestTimeout, Unreadabl
 log = structlog.get_logger()
 
 HEAD_READ_BYTES = 64 * 1024
+# Before it is another connection's turn.
+MAX_BODY_READS = 4
 # A head that comes in pieces counts to the budget of bytes from here on.
 FREE_HEAD_BYTES = 4096
 # A client that sends the rest of a refused body may do so within these.
@@ -174,6 +176,9 @@ class Protocol:
             if connection.unsent:
                 raise BrokenPipeError("the client reads nothing")
         self._take_body(connection, bytes(connection.received))
+        if connection.phase is Phase.BODY:
+            # It often follows at once.
+            self._read_body(connection)
 
     def _check_body(self, connection: Connection, length: int | None) -> MaskmillError | None:
         """Reserve room for the body; return the error of one that is not read."""
@@ -191,13 +196,18 @@ class Protocol:
         return None
 
     def _read_body(self, connection: Connection) -> None:
-        assert connection.body is not None
-        data = connection.receive(connection.body.wanted_bytes)
-        if data == b"":
-            self._run(connection, connection.body.describe_cut())
-        elif data:
+        for _ in range(MAX_BODY_READS):
+            assert connection.body is not None
+            data = connection.receive(connection.body.wanted_bytes)
+            if data is None:
+                return
+            if not data:
+                self._run(connection, connection.body.describe_cut())
+                return
             connection.deadline = self._limits.transfer.extend(connection.deadline, self._clock(), len(data))
             self._take_body(connection, data)
+            if connection.phase is not Phase.BODY:
+                return
 
     def _take_body(self, connection: Connection, data: bytes) -> None:
         body = connection.body

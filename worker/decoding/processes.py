@@ -26,7 +26,7 @@ _IO_TIMEOUT_SECONDS = 30.0  # a decoder reads and writes messages at once, howev
 _STOP_TIMEOUT_SECONDS = 5.0
 # Of glibc.  Otherwise a decoder returns the memory of each small image to the system and gets it back page by page for
 # the next: 730 page faults and 1 ms of CPU time for 640x480.  Large images are mapped, and returned at once.
-_SECRETS = ("MASKMILL_", "AWS_")
+_SECRETS = ("MASKMILL_", "AWS_", "HF_", "HUGGING_FACE_")
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "67108864"}
 
 

@@ -434,7 +434,7 @@ def test_a_decoder_gets_no_memory_for_sizes_that_were_not_asked_for(plan: Plan) 
 def test_the_processes_that_decode_have_no_credentials(
     allocator: SlabAllocator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MASKMILL_STORAGE_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("MASKMILL_REDIS_PASSWORD", "MASKMILL_STORAGE_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"):
         monkeypatch.setenv(name, "hidden")
     decoders = Decoders(allocator, LIMITS)
     decoders.start()

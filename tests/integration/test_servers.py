@@ -1,7 +1,10 @@
 """The real servers of the stack: start, persistence, authentication."""
 
+import http.client
 import stat
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -9,7 +12,7 @@ import redis
 from deploy.local.processes import NotReady
 from deploy.local.servers import ObjectPorts, ObjectServer, ValkeyServer, free_ports
 from tests.conftest import Storage
-from tests.support.doors import find_listeners
+from tests.support.doors import OPEN_QUESTIONS, ask, find_listeners
 from tests.support.polling import wait_until
 
 
@@ -94,6 +97,33 @@ def test_the_append_only_file_is_rewritten_when_it_has_grown(tmp_path: Path) -> 
 
 def read_files(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.rglob("*aof*") if file.is_file())
+
+
+def test_no_port_of_the_object_store_serves_without_a_key(storage: Storage, s3_client: Any, bucket_name: str) -> None:
+    s3_client.put_object(Bucket=bucket_name, Key="kept", Body=b"a face")
+    # S3, master, volume server, filer and admin server, each with a port for gRPC; the last one begins a second later.
+    wait_until(lambda: len(find_ports(storage.server)) == 10, "ten ports", seconds=10)
+
+    answers = [answer for port in find_ports(storage.server) for answer in ask("127.0.0.1", port)]
+
+    assert {answer.question for answer in answers if answer.is_served} <= OPEN_QUESTIONS
+    content = "".join(answer.content for answer in answers)
+    assert not [name for name in (storage.secret_key, bucket_name, str(storage.server.data_dir)) if name in content]
+    assert s3_client.get_object(Bucket=bucket_name, Key="kept")["Body"].read() == b"a face"
+
+
+def find_ports(server: ObjectServer) -> set[int]:
+    return {found.port for found in find_listeners([server.pid]) if found.kind == "tcp"}
+
+
+def test_the_s3_port_gives_no_leave_to_read_an_object(storage: Storage, bucket_name: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", storage.server.ports.s3, timeout=5)
+    with closing(connection):
+        connection.request("GET", f"/{bucket_name}/kept", headers={"Origin": "https://evil.example"})
+        response = connection.getresponse()
+
+    assert response.status == 403
+    assert response.headers["Access-Control-Allow-Origin"] is None
 
 
 def test_no_file_of_the_servers_is_readable_by_others(storage: Storage, valkey: ValkeyServer) -> None:

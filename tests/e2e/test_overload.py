@@ -40,8 +40,9 @@ def test_twice_the_capacity_is_refused_in_part_and_the_rest_is_completed(paced_s
     assert figures["failed"] == {}
     assert set(figures["job_states"]) == {"succeeded"}
     assert set(figures["refused"]) <= {"queue_full", "wait_too_long"}
-    assert figures["completed_share_of_capacity"] >= 0.8
-    assert figures["backlog_share_of_time"] >= 0.8
+    # The workers had work; how much of it they complete depends on what else uses the processor.
+    assert figures["backlog_share_of_time"] >= 0.9
+    assert figures["completed_share_of_capacity"] >= 0.6
     assert figures["refused_median_ms"] < 100
     assert figures["refused_p99_ms"] < 1000
     # Beside the wait that is accepted: the time until the rate is measured, and the job itself.

@@ -87,6 +87,23 @@ def test_a_part_of_the_lock_has_all_that_its_packages_require(part: str) -> None
     assert list_installed_closure(EXTRAS[part]) - selected == set()
 
 
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0", "3.14.0"])
+@pytest.mark.parametrize(("platform", "system"), [("linux", "Linux"), ("darwin", "Darwin")])
+def test_the_lock_has_what_its_packages_require_elsewhere(python: str, platform: str, system: str) -> None:
+    minor = python.rpartition(".")[0]
+    environment = {"python_full_version": python, "python_version": minor, "sys_platform": platform}
+    environment |= {"platform_system": system, "extra": ""}
+
+    required = {
+        read_name(requirement.name)
+        for name in {*PINS, "torch"}
+        for requirement in map(Requirement, require(distribution(name)))
+        if requirement.marker is None or requirement.marker.evaluate(environment)
+    }
+
+    assert required - set(PINS) - {"pip", "torch"} == set()
+
+
 def test_the_parts_of_the_processes_are_no_larger_than_they_need_to_be() -> None:
     selected = {part: set(read_pins(select_lock(EXTRAS[part], ROOT))) for part in EXTRAS}
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "conformance" / "schemathesis.toml"
 MIN_CASES = 2000
 # Of each operation, besides those that schemathesis derives from the document, such as unknown methods.
-CASES_PER_OPERATION = 60
+CASES_PER_OPERATION = 100
 # No client of this test is held for longer.
 MAX_WAITING_SECONDS = 2
 

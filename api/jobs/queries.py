@@ -103,7 +103,10 @@ class TenantJobs:
             job = self.get(job_id)
             if not job.state.is_final:
                 raise NotFinished(f"The job is {job.state}; its result comes when it has succeeded.", state=job.state)
-            raise get_failure(job) or UnknownJob(f"The result of job {job_id} is not stored any more.")
+            # It may have ended between the two reads: the result is put before the job store says so.
+            result = read_result(job_id, bucket=self.bucket)
+            if result is None:
+                raise get_failure(job) or UnknownJob(f"The result of job {job_id} is not stored any more.")
         if result.request.tenant != self.tenant:
             raise _unknown(job_id)
         failure = get_failure(Job(result.request, result.state, failure=result.failure))

@@ -28,6 +28,8 @@ from PIL import Image
 from deploy.local.gateway_client import GatewayClient
 from deploy.local.sample_job import SAMPLE_IMAGE, run_sample
 from deploy.local.servers import free_ports
+from tests.hostile.runner import Service, find_fault
+from tests.hostile.table import INPUTS
 from tests.support import doors
 from tests.support.doors import OPEN_QUESTIONS, parse_ports
 from tests.support.hostile_images import build_large_webp, build_slow_jpeg
@@ -210,15 +212,25 @@ def test_no_port_serves_data_without_credentials(stack: Compose, client: Gateway
     assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result
 
 
+def test_the_published_port_serves_nothing_to_a_foreign_page(stack: Compose, client: GatewayClient) -> None:
+    sample = run_sample(client)
+
+    answers = doors.ask("127.0.0.1", stack.port)
+
+    assert {answer.question for answer in answers if answer.is_served} <= OPEN_QUESTIONS
+    assert not [answer for answer in answers if sample.job_id in answer.content]
+    assert client.get(f"/v1/jobs/{sample.job_id}/result").json() == sample.result
+
+
 def find_container_ports(stack: Compose) -> list[str]:
-    """Return `service:port` of all that the containers but the gateway listen on; they are named by no list."""
+    """Return `service:port` of all that the containers listen on, but for the published port; no list names them."""
     return [
         f"{service}:{listener.port}"
-        for service in sorted(SERVERS - {"api"})
+        for service in sorted(SERVERS)
         for table in ("tcp", "tcp6")
         for _, listener in parse_ports(table, stack("exec", "-T", service, "cat", f"/proc/net/{table}"))
         # Docker's own name server.
-        if listener.address != "127.0.0.11"
+        if listener.address != "127.0.0.11" and (service, listener.port) != ("api", 8000)
     ]
 
 
@@ -337,6 +349,9 @@ def test_no_image_gets_a_container_killed_for_memory(stack: Compose, client: Gat
             statuses = list(pool.map(partial(segment, patient, image()), range(AT_ONCE)))
         print(f"{name}: {sorted(statuses)}")
         assert set(statuses) <= {200, 413, 422, 429}
+    gateway = Service(f"http://127.0.0.1:{stack.port}")
+    faults = {name: find_fault(given, gateway.send(given)) for name, given in INPUTS.items()}
+    assert {name: fault for name, fault in faults.items() if fault} == {}
 
     for service, containers in stack.containers().items():
         for container in containers:

@@ -131,6 +131,12 @@ def test_everything_listens_on_loopback_only(launcher: Launcher) -> None:
     assert {listener.address for listener in listeners if listener.kind != "unix"} == {"127.0.0.1"}
 
 
+def test_a_foreign_page_is_served_nothing_without_tokens(launcher: Launcher) -> None:
+    answers = ask("127.0.0.1", launcher.port)
+
+    assert {answer.question for answer in answers if answer.is_served} <= OPEN_QUESTIONS
+
+
 @pytest.fixture(scope="module")
 def launcher_with_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """A service that asks for a token, in the data folder of an earlier version."""

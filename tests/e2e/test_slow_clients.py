@@ -10,6 +10,7 @@ import os
 import resource
 import select
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,10 +35,10 @@ OBSERVED_SECONDS = 4.0
 UPLOADS = 16
 UPLOAD_BYTES = 30_000_000
 
-HALF_HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n"
+HALF_HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n"
 HALF_BODY = HALF_HEAD + b"Content-Length: 20000\r\n\r\n" + bytes(10_000)
-REQUEST = b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n"
-LAST_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+REQUEST = b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +84,28 @@ def _many_open_files() -> Iterator[None]:
 def test_others_are_served_meanwhile(stack: Stack, flood: Flood) -> None:
     photo = jpeg(coffee())
     post_photo(stack.port, photo)
+    stopped = threading.Event()
     with ThreadPoolExecutor(3) as pool, ExitStack() as clients:
-        opening = pool.submit(open_clients, stack.port, flood, clients)
-        until = time.monotonic() + OBSERVED_SECONDS
-        health = pool.submit(measure, lambda: get_health(stack.port), until)
-        photos = pool.submit(measure, lambda: post_photo(stack.port, photo), until)
-        opened = opening.result()
-        worst_health, worst_photo = max(health.result()), max(photos.result())
+        health = pool.submit(measure, lambda: get_health(stack.port), stopped)
+        photos = pool.submit(measure, lambda: post_photo(stack.port, photo), stopped)
+        open_clients(stack.port, flood, clients)
+        opened_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > opened_at + OBSERVED_SECONDS, seconds=2 * OBSERVED_SECONDS)
+        stopped.set()
+        health_calls, photo_calls = health.result(), photos.result()
 
+    worst_health, worst_photo = find_worst(health_calls, opened_at), find_worst(photo_calls, opened_at)
     print(
-        f"{opened} clients, {flood.name}: /healthz within {1000 * worst_health:.0f} ms, "
-        f"a photo within {1000 * worst_photo:.0f} ms"
+        f"{flood.clients} clients, {flood.name}: /healthz within {1000 * worst_health:.0f} ms, "
+        f"a photo within {1000 * worst_photo:.0f} ms; while they connect, all at once, "
+        f"{1000 * find_worst(health_calls):.0f} and {1000 * find_worst(photo_calls):.0f} ms"
     )
-    assert opened == flood.clients
     assert worst_health < MAX_HEALTH_SECONDS
     assert worst_photo < MAX_PHOTO_SECONDS
 
 
-def open_clients(port: int, flood: Flood, clients: ExitStack) -> int:
-    """Connect all, and let each send its bytes; return how many could."""
+def open_clients(port: int, flood: Flood, clients: ExitStack) -> None:
+    """Connect all, and let each send its bytes."""
     for number in range(flood.clients):
         client = clients.enter_context(socket.socket())
         client.settimeout(20)
@@ -109,18 +113,21 @@ def open_clients(port: int, flood: Flood, clients: ExitStack) -> int:
             client.bind((f"127.0.1.{1 + number % flood.addresses}", 0))
         client.connect((LOOPBACK, port))
         client.sendall(flood.sent)
-    return flood.clients
 
 
-def measure(call: Callable[[], object], until: float) -> list[float]:
-    """Call again and again until a time; return how long each call took, in seconds."""
-    durations = []
-    while time.monotonic() < until:
+def measure(call: Callable[[], object], stopped: threading.Event) -> list[tuple[float, float]]:
+    """Call again and again; return when each call began, and how long it took, in seconds."""
+    calls = []
+    while not stopped.wait(0.1):
         started = time.monotonic()
         call()
-        durations.append(time.monotonic() - started)
-        wait_until(lambda at=started + 0.1: time.monotonic() > at)
-    return durations
+        calls.append((started, time.monotonic() - started))
+    return calls
+
+
+def find_worst(calls: list[tuple[float, float]], since: float = 0.0) -> float:
+    """Return how long the longest call took that began since a time."""
+    return max(duration for started, duration in calls if started >= since)
 
 
 def get_health(port: int) -> None:

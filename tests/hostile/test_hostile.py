@@ -1,5 +1,6 @@
 """Every hostile input has its status, in time and with a documented error; and the processes give their memory back."""
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,15 +61,15 @@ def test_eight_of_the_largest_images_at_once_stay_within_the_memory(stack: Stack
 
 
 def test_gateway_and_worker_give_the_memory_back(stack: Stack, memory_before: tuple[int, int]) -> None:
-    pids = (stack.gateway.pid, stack.worker.pid)
+    def measure_kept() -> list[int]:
+        pids = (stack.gateway.pid, stack.worker.pid)
+        return [read_memory(pid) - before for pid, before in zip(pids, memory_before, strict=True)]
 
-    wait_until(
-        lambda: all(
-            read_memory(pid) < before + MAX_KEPT_BYTES for pid, before in zip(pids, memory_before, strict=True)
-        ),
-        "the memory back",
-        seconds=60,
-    )
+    with contextlib.suppress(AssertionError):  # decoders end when they are idle for some time
+        wait_until(lambda: max(measure_kept()) < MAX_KEPT_BYTES, seconds=60, poll_interval_seconds=1)
+    kept = measure_kept()
+    print(f"kept by gateway and worker: {kept[0] / 1e6:.0f} and {kept[1] / 1e6:.0f} MB")
+    assert max(kept) < MAX_KEPT_BYTES, kept
 
 
 def test_an_ordinary_photo_is_answered_afterwards(service: Service) -> None:

@@ -1,7 +1,7 @@
 """Send every hostile input to a running service:  python -m tests.hostile --url http://127.0.0.1:8000
 
 Prints a line for each input, and ends with 1 if an answer was not as it must be, or if the service does not answer an
-ordinary photo afterwards.  Memory is the business of whoever runs the service.
+ordinary photo afterwards.  Memory is not measured here.
 """
 
 import argparse

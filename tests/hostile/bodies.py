@@ -17,13 +17,13 @@ def image() -> bytes:
     return jpeg(cat())
 
 
-def encoded() -> bytes:
+def encode_image() -> bytes:
     return base64.b64encode(image())
 
 
 def wrap(members: bytes) -> bytes:
     """Return JSON with an image and other members."""
-    return b'{"inputs":"' + encoded() + b'",' + members + b"}"
+    return b'{"inputs":"' + encode_image() + b'",' + members + b"}"
 
 
 def part(name: bytes, content: bytes, more: bytes = b"") -> bytes:
@@ -43,7 +43,7 @@ def send_form(name: str, status: int, build: Callable[[], bytes]) -> HostileInpu
     return send_body(name, status, build, content_type=_FORM)
 
 
-def named_by_path() -> bytes:
+def name_by_path() -> bytes:
     return form(part(b"file", image(), b'; filename="../../etc/passwd"'))
 
 
@@ -81,11 +81,11 @@ INPUTS: Sequence[HostileInput] = (
     send_body("JSON with a zero byte", 400, lambda: b'{"inputs":"\\u0000"}'),
     send_body("JSON with a prototype", 400, lambda: wrap(b'"parameters":{"__proto__":{"threshold":1}}')),
     send_body("JSON behind a byte order mark", 202, lambda: b"\xef\xbb\xbf" + wrap(b'"options":null')),
-    send_body("base64 with other characters", 400, lambda: encoded()[:100] + b"*" + encoded()[101:]),
+    send_body("base64 with other characters", 400, lambda: encode_image()[:100] + b"*" + encode_image()[101:]),
     send_body("base64 of one letter", 400, lambda: b"A" * _MEGABYTES),
     send_body("base64 of padding", 400, lambda: b"=" * _MEGABYTES),
-    send_body("base64 of an image that ends early", 400, lambda: encoded()[:-400]),
-    send_body("base64 of base64", 400, lambda: base64.b64encode(encoded())),
+    send_body("base64 of an image that ends early", 400, lambda: encode_image()[:-400]),
+    send_body("base64 of base64", 400, lambda: base64.b64encode(encode_image())),
     send_body("data URLs without an end", 400, lambda: b"data:" * 1_000_000),
     send_body("a data URL of text", 400, lambda: b"data:text/html;base64," + base64.b64encode(b"<b>")),
     send_body("dots", 400, lambda: b"." * _MEGABYTES),
@@ -123,7 +123,7 @@ INPUTS: Sequence[HostileInput] = (
     send_body(
         "a form with a path as file name",
         202,
-        named_by_path,
+        name_by_path,
         content_type=_FORM,
     ),
     send_form("a form in a form", 400, lambda: form(part(b"file", with_image()))),

@@ -16,7 +16,7 @@ def request(*lines: str, body: bytes = b"") -> bytes:
     return "\r\n".join([*lines, "Host: 127.0.0.1", "Connection: close", "", ""]).encode("latin-1") + body
 
 
-def chunked(body: bytes) -> bytes:
+def send_chunks(body: bytes) -> bytes:
     return post("Transfer-Encoding: chunked", body=body)
 
 
@@ -45,33 +45,33 @@ INPUTS: Sequence[HostileInput] = (
     send_bytes("a length and chunks", _REFUSED, post("Content-Length: 1", "Transfer-Encoding: chunked", body=_LAST)),
     send_bytes("chunks twice", _REFUSED | {501}, post("Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n")),
     send_bytes("an unknown coding", _REFUSED | {501}, post("Transfer-Encoding: xchunked", body=b"0\r\n\r\n")),
-    send_bytes("chunks of no number", _REFUSED, chunked(b"zz\r\nabc\r\n0\r\n\r\n")),
-    send_bytes("a chunk of a negative size", _REFUSED, chunked(b"-1\r\nabc\r\n0\r\n\r\n")),
-    send_bytes("a chunk without its line end", _REFUSED, chunked(b"1\r\nabc0\r\n\r\n")),
+    send_bytes("chunks of no number", _REFUSED, send_chunks(b"zz\r\nabc\r\n0\r\n\r\n")),
+    send_bytes("a chunk of a negative size", _REFUSED, send_chunks(b"-1\r\nabc\r\n0\r\n\r\n")),
+    send_bytes("a chunk without its line end", _REFUSED, send_chunks(b"1\r\nabc0\r\n\r\n")),
     send_bytes(
         "a chunk size of 5,000 digits",
         _REFUSED | {413},
-        chunked(b"f" * 5000 + b"\r\nx"),
+        send_chunks(b"f" * 5000 + b"\r\nx"),
     ),
     send_bytes(
         "a chunk extension of 1 MB",
         _REFUSED | {413, 431},
-        chunked(b"1;" + b"a" * 1_000_000),
+        send_chunks(b"1;" + b"a" * 1_000_000),
     ),
-    send_bytes("empty chunks", _REFUSED, chunked(b"0\r\n\r\n")),
+    send_bytes("empty chunks", _REFUSED, send_chunks(b"0\r\n\r\n")),
     send_bytes(
         "200,000 chunks of one byte",
         _REFUSED,
-        lambda: chunked(b"1\r\na\r\n" * 200_000 + _LAST),
+        lambda: send_chunks(b"1\r\na\r\n" * 200_000 + _LAST),
     ),
     send_bytes(
         "33 MB in chunks",
         {413, CLOSED},
-        lambda: chunked((b"100000\r\n" + bytes(1 << 20) + b"\r\n") * 33 + _LAST),
+        lambda: send_chunks((b"100000\r\n" + bytes(1 << 20) + b"\r\n") * 33 + _LAST),
     ),
     send_bytes(
         "trailers of 1 MB",
         _REFUSED | {413, 431},
-        chunked(b"0\r\n" + b"a: b\r\n" * 200_000 + b"\r\n"),
+        send_chunks(b"0\r\n" + b"a: b\r\n" * 200_000 + b"\r\n"),
     ),
 )

@@ -19,7 +19,7 @@ def photo() -> bytes:
     return buffer.getvalue()
 
 
-def patched(offset: int, layout: str, *values: int) -> bytes:
+def patch(offset: int, layout: str, *values: int) -> bytes:
     """Return a BMP with other fields at an offset of its headers."""
     data = bytearray(photo())
     struct.pack_into(layout, data, offset, *values)
@@ -42,16 +42,16 @@ INPUTS: Sequence[HostileInput] = (
     send_image("16 MB of run-length data", 422, lambda: runs(b"\0\0" * 8_000_000, size=_LARGE)),
     send_image("4 gigapixels of runs", 413, lambda: runs(b"\0\0", size=(65_000, 65_000))),
     send_image("a million columns of runs", 413, lambda: runs(b"\0\0", size=(1_000_001, 1))),
-    send_image("a width of 0", 400, lambda: patched(18, "<i", 0)),
-    send_image("a negative width", 400, lambda: patched(18, "<i", -150), 413),
-    send_image("the least negative height", 413, lambda: patched(22, "<i", -(2**31)), 400),
-    send_image("a turned height", 200, lambda: patched(22, "<i", -100)),
-    send_image("65,501 columns", 413, lambda: patched(18, "<ii", 65_501, 1)),
-    send_image("pixels behind the end of the file", 400, lambda: patched(10, "<I", 2**32 - 1)),
-    send_image("a header of 4 GB", 400, lambda: patched(14, "<I", 2**32 - 1)),
-    send_image("a header of 1 byte", 400, lambda: patched(14, "<I", 1)),
-    send_image("3 bits a pixel", 400, lambda: patched(28, "<H", 3)),
-    send_image("an unknown compression", 400, lambda: patched(30, "<I", 99)),
-    send_image("4 billion colours", 400, lambda: patched(28, "<HIIiiI", 8, 0, 0, 0, 0, 2**32 - 1)),
-    send_image("masks of no bits", 400, lambda: patched(30, "<I", 3)),
+    send_image("a width of 0", 400, lambda: patch(18, "<i", 0)),
+    send_image("a negative width", 400, lambda: patch(18, "<i", -150), 413),
+    send_image("the least negative height", 413, lambda: patch(22, "<i", -(2**31)), 400),
+    send_image("a turned height", 200, lambda: patch(22, "<i", -100)),
+    send_image("65,501 columns", 413, lambda: patch(18, "<ii", 65_501, 1)),
+    send_image("pixels behind the end of the file", 400, lambda: patch(10, "<I", 2**32 - 1)),
+    send_image("a header of 4 GB", 400, lambda: patch(14, "<I", 2**32 - 1)),
+    send_image("a header of 1 byte", 400, lambda: patch(14, "<I", 1)),
+    send_image("3 bits a pixel", 400, lambda: patch(28, "<H", 3)),
+    send_image("an unknown compression", 400, lambda: patch(30, "<I", 99)),
+    send_image("4 billion colours", 400, lambda: patch(28, "<HIIiiI", 8, 0, 0, 0, 0, 2**32 - 1)),
+    send_image("masks of no bits", 400, lambda: patch(30, "<I", 3)),
 )

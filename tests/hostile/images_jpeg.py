@@ -19,7 +19,7 @@ def photo() -> bytes:
     return jpeg(coffee().resize((150, 100)))
 
 
-def resized(width: int, height: int) -> bytes:
+def resize(width: int, height: int) -> bytes:
     """Return a JPEG whose header claims a size, without the pixels."""
     data = bytearray(photo())
     place = data.index(_START_OF_FRAME)
@@ -27,7 +27,7 @@ def resized(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def patched(offset: int, value: int) -> bytes:
+def patch(offset: int, value: int) -> bytes:
     """Return a JPEG with one byte of its frame header changed."""
     data = bytearray(photo())
     data[data.index(_START_OF_FRAME) + offset] = value
@@ -45,7 +45,7 @@ def segment(marker: int, content: bytes) -> bytes:
     return bytes((0xFF, marker)) + struct.pack(">H", 2 + len(content)) + content
 
 
-def coded(content: bytes) -> bytes:
+def replace_coded_data(content: bytes) -> bytes:
     """Return a JPEG with other coded data."""
     data = photo()
     place = data.index(_START_OF_SCAN)
@@ -105,27 +105,27 @@ INPUTS: Sequence[HostileInput] = (
     send_image("a profile in 500 parts", 200, lambda: insert(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(9)) * 500)),
     send_image("fill bytes before a segment", 422, lambda: insert(b"\xff" * 8_000_000)),
     send_image("junk between segments", 400, lambda: insert((bytes(1000) + segment(0xFE, b"")) * 3900)),
-    send_image("a width of 0", 400, lambda: resized(0, 100)),
-    send_image("a height of 0", 400, lambda: resized(100, 0)),
-    send_image("4 gigapixels", 413, lambda: resized(65_535, 65_535)),
-    send_image("64 megapixels and a row", 413, lambda: resized(8000, 8001)),
-    send_image("65,501 columns", 413, lambda: resized(65_501, 1)),
+    send_image("a width of 0", 400, lambda: resize(0, 100)),
+    send_image("a height of 0", 400, lambda: resize(100, 0)),
+    send_image("4 gigapixels", 413, lambda: resize(65_535, 65_535)),
+    send_image("64 megapixels and a row", 413, lambda: resize(8000, 8001)),
+    send_image("65,501 columns", 413, lambda: resize(65_501, 1)),
     send_image("65,500 columns", 200, lambda: long_image(65_500, 1)),
     send_image("65,500 rows", 200, lambda: long_image(1, 65_500)),
-    send_image("a larger size than its pixels", 400, lambda: resized(6000, 6000), 200),
-    send_image("12 bits a sample", 400, lambda: patched(4, 12)),
-    send_image("no components", 400, lambda: patched(9, 0)),
-    send_image("255 components", 400, lambda: patched(9, 255)),
-    send_image("sampling factors of 0", 400, lambda: patched(11, 0)),
-    send_image("sampling factors of 15", 400, lambda: patched(11, 255)),
-    send_image("lossless coding", 400, lambda: patched(1, 0xC3)),
-    send_image("hierarchical coding", 400, lambda: patched(1, 0xC5)),
+    send_image("a larger size than its pixels", 400, lambda: resize(6000, 6000), 200),
+    send_image("12 bits a sample", 400, lambda: patch(4, 12)),
+    send_image("no components", 400, lambda: patch(9, 0)),
+    send_image("255 components", 400, lambda: patch(9, 255)),
+    send_image("sampling factors of 0", 400, lambda: patch(11, 0)),
+    send_image("sampling factors of 15", 400, lambda: patch(11, 255)),
+    send_image("lossless coding", 400, lambda: patch(1, 0xC3)),
+    send_image("hierarchical coding", 400, lambda: patch(1, 0xC5)),
     send_image("two frames", 400, lambda: insert(photo()[photo().index(_START_OF_FRAME) :][:19], _START_OF_SCAN)),
     send_image("no frame", 400, lambda: without(_START_OF_FRAME)),
     send_image("no quantization tables", 400, lambda: photo().replace(b"\xff\xdb", b"\xff\xfe")),
-    send_image("coded data of zeros", 200, lambda: coded(bytes(1_000_000)), 400),
-    send_image("coded data of restart markers", 200, lambda: coded(b"\xff\xd0" * 2_000_000), 400),
-    send_image("coded data of stuffed bytes", 200, lambda: coded(b"\xff\0" * 2_000_000), 400),
+    send_image("coded data of zeros", 200, lambda: replace_coded_data(bytes(1_000_000)), 400),
+    send_image("coded data of restart markers", 200, lambda: replace_coded_data(b"\xff\xd0" * 2_000_000), 400),
+    send_image("coded data of stuffed bytes", 200, lambda: replace_coded_data(b"\xff\0" * 2_000_000), 400),
     send_image("a directory of Exif that is its own next", 200, lambda: exif(struct.pack("<IHI", 8, 0, 8))),
     send_image("a directory of Exif at its end", 200, lambda: exif(struct.pack("<I", 1 << 31))),
     send_image(

@@ -32,7 +32,7 @@ def without_pixels() -> bytes:
     return hostile.build_png(struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
 
 
-def damaged() -> bytes:
+def build_damaged() -> bytes:
     data = bytearray(photo())
     place = data.index(b"IDAT") + 40
     data[place : place + 200] = bytes(200)
@@ -56,7 +56,7 @@ INPUTS: Sequence[HostileInput] = (
     send_image("the half of a file", 400, lambda: photo()[: len(photo()) // 2]),
     send_image("one byte less", 400, lambda: photo()[:-1]),
     send_image("no pixels", 400, without_pixels),
-    send_image("damaged pixels", 400, damaged),
+    send_image("damaged pixels", 400, build_damaged),
     send_image("too few pixels", 400, lambda: header(500, 500)),
     send_image("a width of 0", 400, lambda: header(0, 8)),
     send_image("a width of 2 billion", 413, lambda: header(2**31 - 1, 1)),
@@ -96,11 +96,11 @@ INPUTS: Sequence[HostileInput] = (
     send_image("Exif of 10 MB", 422, lambda: chunks(b"eXIf", bytes(10_000_000))),
     send_image("a chunk of 2 GB", 400, lambda: photo()[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt" + photo()[33:]),
     send_image("a wrong checksum", 400, lambda: photo()[:-20] + bytes(4) + photo()[-16:], 200),
-    send_image("RGBA of 16 bits that is turned", 200, lambda: turned()),
+    send_image("RGBA of 16 bits that is turned", 200, lambda: build_turned()),
 )
 
 
-def turned() -> bytes:
+def build_turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = BytesIO()

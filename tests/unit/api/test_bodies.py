@@ -383,6 +383,14 @@ def test_a_part_is_whole_wherever_its_pieces_end(length: int, pattern: bytes) ->
     assert parse_body(form, FORM, {}) == ParsedBody(content, model="other")
 
 
+@pytest.mark.parametrize("offset", range(200))
+def test_a_form_is_read_alike_wherever_its_first_piece_ends(offset: int) -> None:
+    content = IMAGE + b"a" * ((1 << 16) - 200 - len(IMAGE) + offset)
+    form = encode_form(("file", content, "a.jpg"), ("model", b"other", None))
+
+    assert parse_body(form, FORM, {}) == ParsedBody(content, model="other")
+
+
 def test_a_large_form_of_line_ends_takes_little_time() -> None:
     form = encode_form(("file", IMAGE + b"\r\n" * (8 << 20), None))
     start = time.thread_time()

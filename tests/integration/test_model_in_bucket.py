@@ -1,4 +1,4 @@
-"""A model's objects in a bucket, mirrored to a folder whatever their keys are."""
+"""A model's objects in a bucket, mirrored to a folder for keys of any kind."""
 
 import uuid
 from collections.abc import Mapping

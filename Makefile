@@ -45,7 +45,9 @@ sbom: $(INSTALLED) ## Write a CycloneDX SBOM for each process under build/sbom
 
 install: $(INSTALLED) ## Make .venv from the lock; TORCH_INDEX= is the index of another build of torch
 
-$(INSTALLED): requirements.lock torch.lock
+# A named index replaces an installed torch, so this is done again whenever `make install` names one.
+.PHONY: named-index
+$(INSTALLED): requirements.lock torch.lock $(if $(and $(TORCH_INDEX),$(filter install,$(MAKECMDGOALS))),named-index)
 	@test -n "$(PYTHON)" || { echo "maskmill: there is no Python 3.11 or newer here; install one, or name it with PYTHON=..." >&2; exit 1; }
 	@TORCH_INDEX="$(TORCH_INDEX)" $(PYTHON) deploy/dev/install.py
 	@touch $@

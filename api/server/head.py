@@ -26,7 +26,7 @@ def find_end(received: bytearray, searched: int) -> int:
     return found + len(_END) if found >= 0 else -1
 
 
-def is_hopeless(received: bytearray, searched: int, max_line_bytes: int) -> bool:
+def is_refusable(received: bytearray, searched: int, max_line_bytes: int) -> bool:
     """Return whether an incomplete head is too long already, or has a line end that no head may have."""
     if len(received) > MAX_HEAD_BYTES or _BARE_LINE_FEED.search(received, max(0, searched - 1)):
         return True

@@ -133,7 +133,7 @@ class Protocol:
         received, searched = connection.received, connection.searched
         length = head.find_end(received, searched)
         if length < 0:
-            if not head.is_hopeless(received, searched, self._cfg.limit_request_line):
+            if not head.is_refusable(received, searched, self._cfg.limit_request_line):
                 connection.searched = len(received)
                 self._wait_for_more_head(connection)
                 return

@@ -161,14 +161,18 @@ def plan_steps(torch_index: str) -> list[tuple[list[str], dict[str, str]]]:
     options = ["--progress-bar=off", "--no-input"]
     environment = dict(os.environ)
     torch_environment = dict(environment)
-    index = []
+    index: list[str] = []
+    removal: list[tuple[list[str], dict[str, str]]] = []
     if torch_index:
         index = ["--index-url", torch_index]
+        # To pip, an installed build of the same version is as good as any other.
+        removal = [(["uninstall", "--yes", "torch"], environment)]
         for name in _MIXING:
             torch_environment.pop(name, None)
         torch_environment["PIP_CONFIG_FILE"] = os.devnull
     return [
         (["install", *options, "--require-hashes", "--no-deps", "--requirement", str(LOCK)], environment),
+        *removal,
         (["install", *options, *index, "--requirement", str(TORCH_LOCK)], torch_environment),
         # The lock was installed without looking at dependencies.
         (["check"], environment),

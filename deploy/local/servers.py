@@ -148,7 +148,7 @@ class ObjectServer(Process):
 
     def _command(self) -> list[str]:
         # These defaults are on: further listening ports, telemetry, deleting buckets that are not empty, log files in a
-        # temporary folder, and leave for the pages of every web site.
+        # temporary folder, and CORS for every origin.
         return [
             str(Path(sysconfig.get_path("scripts")) / "weed"),
             "-logtostderr=true",

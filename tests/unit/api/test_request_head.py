@@ -6,7 +6,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.server.head import MAX_HEAD_BYTES, find_end, get_body_length, get_header, is_hopeless, parse_head
+from api.server.head import MAX_HEAD_BYTES, find_end, get_body_length, get_header, is_refusable, parse_head
 
 CFG = Config()
 ADDRESS = ("192.0.2.1", 1234)
@@ -23,7 +23,7 @@ def test_the_end_is_found_wherever_the_bytes_are_cut(cuts: list[int]) -> None:
         assert found == (len(HEAD) if len(received) >= len(HEAD) else -1)
         if found >= 0:
             break
-        assert not is_hopeless(received, searched, CFG.limit_request_line)
+        assert not is_refusable(received, searched, CFG.limit_request_line)
         searched = len(received)
 
 
@@ -65,7 +65,7 @@ def test_a_head_that_two_parsers_could_read_differently_is_refused(head: bytes) 
     ],
 )
 def test_a_head_without_an_end_is_refused_before_its_deadline(received: bytes, error: type[Exception]) -> None:
-    assert is_hopeless(bytearray(received), 0, CFG.limit_request_line)
+    assert is_refusable(bytearray(received), 0, CFG.limit_request_line)
     with pytest.raises(error):
         parse_head(received, CFG, ADDRESS, 1)
 
@@ -73,5 +73,5 @@ def test_a_head_without_an_end_is_refused_before_its_deadline(received: bytes, e
 def test_the_longest_line_may_still_come() -> None:
     received = bytearray(b"GET /" + b"a" * (CFG.limit_request_line - 5))
 
-    assert not is_hopeless(received, 0, CFG.limit_request_line)
-    assert is_hopeless(bytearray(b"GET / HTTP/1.1\r\n" + bytes(MAX_HEAD_BYTES)), 0, CFG.limit_request_line)
+    assert not is_refusable(received, 0, CFG.limit_request_line)
+    assert is_refusable(bytearray(b"GET / HTTP/1.1\r\n" + bytes(MAX_HEAD_BYTES)), 0, CFG.limit_request_line)

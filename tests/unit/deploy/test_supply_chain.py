@@ -155,6 +155,17 @@ def write_wheel(index: Path, version: str) -> None:
     (folder / "index.html").write_text(f'<a href="{name}">{name}</a>')
 
 
+def test_a_named_index_is_asked_again_although_torch_is_installed() -> None:
+    def plan(*words: str) -> str:
+        command = ["make", "--dry-run", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "deploy/dev/install.py" in plan("install", "TORCH_INDEX=https://example.org/whl")
+    assert "deploy/dev/install.py" not in plan(
+        "serve", "TORCH_INDEX=https://example.org/whl", "--assume-old=.venv/installed"
+    )
+
+
 def test_torch_is_taken_from_the_named_index_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_wheel(tmp_path / "named", "2.13.0")
     write_wheel(tmp_path / "other", "2.13.0+zzz")
@@ -163,8 +174,9 @@ def test_torch_is_taken_from_the_named_index_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     (tmp_path / "pip.conf").write_text(f"[global]\nextra-index-url = {(tmp_path / 'other').as_uri()}\n")
 
-    _, (arguments, environment), _ = plan_steps((tmp_path / "named").as_uri())
+    _, (removal, _), (arguments, environment), _ = plan_steps((tmp_path / "named").as_uri())
 
+    assert removal == ["uninstall", "--yes", "torch"]
     report = tmp_path / "report.json"
     options = ["--dry-run", "--ignore-installed", "--quiet", f"--report={report}"]
     subprocess.run([sys.executable, "-m", "pip", *arguments, *options], env=environment, check=True)

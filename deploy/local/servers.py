@@ -62,7 +62,7 @@ class ObjectPorts:
         return cls(*free_ports(len(cls.__dataclass_fields__)))
 
     def are_free(self) -> bool:
-        return all(is_free(port) and is_free(port + _GRPC_OFFSET) for port in astuple(self))
+        return all(map(_is_free_for_objects, astuple(self)))
 
 
 class ValkeyServer(Process):
@@ -184,9 +184,9 @@ class ObjectServer(Process):
     def kill(self) -> None:
         super().kill()
         for port in astuple(self.ports):
-            for number in (port, port + _GRPC_OFFSET):
-                for left in _SOCKETS.glob(f"seaweedfs-*-{number}.sock"):
-                    left.unlink(missing_ok=True)
+            for left in filter(_is_ours, _find_sockets(port)):
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
     def is_ready(self) -> bool:
         """Return whether the store lists its buckets for our key; the first write may be possible a second later."""
@@ -240,11 +240,28 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int, *, exclude: Collection[int] = ()) -> list[int]:
-    """Return ports that are free, and whose gRPC ports (10000 higher) are free too.
+    """Return ports that are free also for a part of the object store, with its gRPC port (10000 higher) and sockets.
 
     The search starts at a random port, so that two stacks that start at the same time rarely choose the same one.
     """
     start = secrets.randbelow(len(_PORT_RANGE))
     candidates = [*_PORT_RANGE[start:], *_PORT_RANGE[:start]]
-    free = (port for port in candidates if port not in exclude and is_free(port) and is_free(port + _GRPC_OFFSET))
+    free = (port for port in candidates if port not in exclude and _is_free_for_objects(port))
     return list(itertools.islice(free, count))
+
+
+def _is_free_for_objects(port: int) -> bool:
+    return is_free(port) and is_free(port + _GRPC_OFFSET) and all(map(_is_ours, _find_sockets(port)))
+
+
+def _find_sockets(port: int) -> list[Path]:
+    """Return the sockets of a part of an object store with this port, also those that a killed one has left."""
+    return [path for number in (port, port + _GRPC_OFFSET) for path in _SOCKETS.glob(f"seaweedfs-*-{number}.sock")]
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether the file is gone, or of this user: only then can a server replace it in a folder such as /tmp."""
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except OSError:
+        return True

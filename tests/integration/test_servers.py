@@ -1,8 +1,10 @@
 """The real servers of the stack: start, persistence, authentication."""
 
 import http.client
+import os
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,43 @@ def test_the_object_store_leaves_no_sockets_behind(tmp_path: Path) -> None:
 
     assert sockets
     assert [path for path in sockets if path.exists()] == []
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a file of another user")
+
+
+@contextmanager
+def leave_socket(port: int, *, user: int) -> Iterator[Path]:
+    """Make what an object store of this user leaves in /tmp when it is killed, and remove it at the end."""
+    path = Path(f"/tmp/seaweedfs-filer-{port}.sock")
+    path.touch()
+    try:
+        os.chown(path, user, -1)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@needs_root
+@pytest.mark.parametrize("offset", [0, 10_000])
+@pytest.mark.parametrize(("user", "is_usable"), [(0, True), (65_534, False)])
+def test_a_port_with_a_socket_of_another_user_is_not_used(offset: int, user: int, is_usable: bool) -> None:
+    ports = ObjectPorts.allocate()
+
+    with leave_socket(ports.filer + offset, user=user):
+        assert ports.are_free() is is_usable
+    assert ports.are_free()
+
+
+@needs_root
+def test_only_sockets_of_the_own_user_are_removed_from_the_ports_of_a_killed_store(tmp_path: Path) -> None:
+    ports = ObjectPorts.allocate()
+
+    with leave_socket(ports.filer, user=65_534) as foreign, leave_socket(ports.admin, user=0) as own:
+        with ObjectServer(tmp_path, ports, "key", "secret") as server:
+            server.kill()
+
+        assert (foreign.exists(), own.exists()) == (True, False)
 
 
 def find_sockets(server: ObjectServer) -> set[Path]:

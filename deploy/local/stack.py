@@ -23,6 +23,7 @@ from typing import Any, Self
 import redis
 
 from deploy.keys.private_files import make_private_folder, write_private
+from deploy.local.environment import find_setting, select_variables
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import NotReady, Process, stop_all
 from deploy.local.servers import LOOPBACK, REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports, is_free
@@ -34,9 +35,6 @@ BUCKET = "maskmill"
 DRAIN_SECONDS = 9.0
 # A model on a CPU uses all cores; requests should not wait for it.
 WORKER_NICENESS = 10
-# By its name, a variable with a credential: of this service, of Amazon, of Hugging Face, or of something else.
-_CREDENTIAL = re.compile(r"TOKENS?(_|$)|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
-_CREDENTIALS_OF_MODULES = {"api.wsgi": ("MASKMILL_TOKENS",), "worker.main": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
 _ROOT = Path(__file__).resolve().parents[2]
 _MAX_LOG_BYTES = 10 * 1024 * 1024
 _POLL_INTERVAL_SECONDS = 0.1
@@ -116,15 +114,6 @@ def _read_keys(file: Path) -> dict[str, str]:
         return {}
 
 
-def select_variables(environ: Mapping[str, str], module: str) -> dict[str, str]:
-    """Return the environment for one module of the service: without credentials that it does not use."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if not _CREDENTIAL.search(name) or name.startswith(_CREDENTIALS_OF_MODULES.get(module, ()))
-    }
-
-
 class Stack:
     """All processes of one service.  `port` is the gateway's; None chooses a free one."""
 
@@ -159,7 +148,7 @@ class Stack:
     @property
     def client(self) -> GatewayClient:
         """A client of the gateway that uses the first token of `MASKMILL_TOKENS`, if there is one."""
-        words = re.split(r"[,\s]+", self._environ.get("MASKMILL_TOKENS", "").strip())
+        words = re.split(r"[,\s]+", find_setting(self._environ, "MASKMILL_TOKENS").strip())
         return GatewayClient(self.port, token=words[0].partition(":")[2] or words[0])
 
     @property

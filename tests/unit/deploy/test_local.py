@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.dev.install import CannotInstall, Progress, check_python
+from deploy.local.environment import find_setting
 from deploy.local.launcher import CannotStart, check_port, lock_data_folder, main, resolve_model
 from deploy.local.processes import NotReady, Process
 from deploy.local.sample_job import curl_commands, format_segments
@@ -235,6 +236,32 @@ def test_settings_of_the_user_reach_the_processes_unless_the_stack_sets_them(tmp
 @pytest.mark.parametrize("tokens", ["me:s3cret", "s3cret", "me:s3cret, other:x", "me:s3cret\nother:x"])
 def test_the_launcher_uses_the_first_token(tmp_path: Path, tokens: str) -> None:
     assert Stack(tmp_path, environ={"MASKMILL_TOKENS": tokens}).client.token == "s3cret"
+
+
+def test_settings_in_files_reach_all_processes_and_the_launcher(tmp_path: Path) -> None:
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    (folder / "maskmill_tokens").write_text("me:s3cret, other:x\n")
+
+    stack = Stack(tmp_path / "data", environ={"MASKMILL_SECRETS_DIR": str(folder)})
+    named = Stack(tmp_path / "data", environ={"MASKMILL_SECRETS_DIR": str(folder), "MASKMILL_TOKENS": "me:first"})
+
+    assert stack.client.token == "s3cret"
+    assert named.client.token == "first"
+    modules = (stack.worker, stack.steward, stack.gateway)
+    assert {process.env["MASKMILL_SECRETS_DIR"] for process in modules} == {str(folder)}
+
+
+@pytest.mark.parametrize("name", ["absent", "file", "unreadable", "binary"])
+def test_the_launcher_leaves_it_to_the_processes_to_report_a_wrong_folder_of_settings(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "unreadable" / "maskmill_tokens").mkdir(parents=True)
+    (tmp_path / "binary").mkdir()
+    (tmp_path / "binary" / "maskmill_tokens").write_bytes(b"\xff")
+
+    assert find_setting({"MASKMILL_SECRETS_DIR": str(tmp_path / name)}, "MASKMILL_TOKENS") == ""
 
 
 def test_the_table_shows_the_largest_segment_first_in_columns() -> None:

@@ -136,7 +136,8 @@ class Stack:
         self.objects = ObjectServer(
             self.data / "seaweedfs", self.ports.objects, keys.access, keys.secret, log=self._log_file("seaweedfs")
         )
-        self.worker = self._python_process("worker", "worker.main", {"MASKMILL_PROBE_PORT": str(self.ports.probe)})
+        probe = self._find("MASKMILL_PROBE_PORT") or str(self.ports.probe)
+        self.worker = self._python_process("worker", "worker.main", {"MASKMILL_PROBE_PORT": probe})
         self.steward = self._python_process("steward", "worker.steward", {"MASKMILL_PROBE_PORT": "0"})
         self.gateway = self._python_process("gateway", "api.wsgi", self._gateway_env())
         self._extra_workers: list[Process] = []
@@ -148,7 +149,7 @@ class Stack:
     @property
     def client(self) -> GatewayClient:
         """A client of the gateway that uses the first token of `MASKMILL_TOKENS`, if there is one."""
-        words = re.split(r"[,\s]+", find_setting(self._environ, "MASKMILL_TOKENS").strip())
+        words = re.split(r"[,\s]+", self._find("MASKMILL_TOKENS").strip())
         return GatewayClient(self.port, token=words[0].partition(":")[2] or words[0])
 
     @property
@@ -228,6 +229,9 @@ class Stack:
         command = [sys.executable, "-m", module]
         return Process(f"The {name}", command, log=self._log_file(name), env=env, niceness=niceness)
 
+    def _find(self, name: str) -> str:
+        return find_setting(self._environ, name)
+
     def _gateway_env(self) -> dict[str, str]:
         metrics = self.data / "run" / "metrics"
         # Counters of processes of an earlier run would be added to those of the new ones.
@@ -235,7 +239,7 @@ class Stack:
         metrics.mkdir()
         return {
             "MASKMILL_BIND": f"{LOOPBACK}:{self.port}",
-            "MASKMILL_METRICS_BIND": f"{LOOPBACK}:{self.ports.metrics}",
+            "MASKMILL_METRICS_BIND": self._find("MASKMILL_METRICS_BIND") or f"{LOOPBACK}:{self.ports.metrics}",
             "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         }
 

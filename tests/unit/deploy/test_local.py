@@ -238,6 +238,19 @@ def test_the_launcher_uses_the_first_token(tmp_path: Path, tokens: str) -> None:
     assert Stack(tmp_path, environ={"MASKMILL_TOKENS": tokens}).client.token == "s3cret"
 
 
+def test_the_addresses_of_metrics_are_those_that_the_user_names(tmp_path: Path) -> None:
+    own = Stack(tmp_path, environ={"MASKMILL_METRICS_BIND": ""})
+    named = Stack(tmp_path, environ={"MASKMILL_METRICS_BIND": "unix:/run/metrics", "MASKMILL_PROBE_PORT": "8123"})
+
+    kept = json.loads((tmp_path / "run" / "ports.json").read_text())
+    assert own.gateway.env["MASKMILL_METRICS_BIND"] == f"127.0.0.1:{kept['metrics']}"
+    assert own.worker.env["MASKMILL_PROBE_PORT"] == str(kept["probe"])
+    assert named.gateway.env["MASKMILL_METRICS_BIND"] == "unix:/run/metrics"
+    assert named.worker.env["MASKMILL_PROBE_PORT"] == "8123"
+    # It would be the worker's port.
+    assert named.steward.env["MASKMILL_PROBE_PORT"] == "0"
+
+
 def test_settings_in_files_reach_all_processes_and_the_launcher(tmp_path: Path) -> None:
     folder = tmp_path / "settings"
     folder.mkdir()

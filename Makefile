@@ -40,7 +40,7 @@ bench: $(INSTALLED) ## Measure throughput and latency
 lock: $(INSTALLED) ## Write requirements.lock and torch.lock from pyproject.toml; ARGS=--upgrade takes the newest versions
 	$(VENV)/python -m deploy.dev.lock $(ARGS)
 
-sbom: $(INSTALLED) ## Write a CycloneDX SBOM for each process under build/sbom
+sbom: $(INSTALLED) ## Write a CycloneDX SBOM for each image under build/sbom
 	$(VENV)/python -m deploy.dev.sbom build/sbom
 
 install: $(INSTALLED) ## Make .venv from the lock; TORCH_INDEX= is the index of another build of torch

@@ -193,22 +193,37 @@ def test_all_others_are_installed_with_their_hashes_and_checked_at_the_end() -> 
     assert check == ["check"]
 
 
-@pytest.mark.parametrize("process", sbom.PROCESSES)
-def test_an_sbom_lists_the_packages_of_a_process_with_their_hashes(process: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", sbom.IMAGES)
+def test_an_sbom_lists_the_packages_of_an_image_with_their_hashes(image: str, tmp_path: Path) -> None:
     file, again = tmp_path / "one" / "x.json", tmp_path / "again.json"
     file.parent.mkdir()
 
-    sbom.write_sbom(process, file)
-    sbom.write_sbom(process, again)
+    sbom.write_sbom(image, file)
+    sbom.write_sbom(image, again)
 
     document = json.loads(file.read_text())
     components = {read_name(one["name"]): one for one in document["components"]}
-    pins = read_pins(select_lock([process], ROOT))
+    pins = read_pins(select_lock([image], ROOT, with_common=image != "keys"))
     assert document["bomFormat"] == "CycloneDX"
-    assert set(components) == set(pins) | ({"torch"} if process == "worker" else set())
-    pillow = components.get("pillow")
-    assert (pillow is None) == (process == "steward")
+    assert set(components) == set(pins) | ({"torch"} if image == "worker" else set())
+    assert ("pillow" in components) == (image in ("api", "worker"))
     assert all(one["purl"] == f"pkg:pypi/{name}@{one['version']}" for name, one in components.items())
     hashed = {name for name, one in components.items() if "sha256" in json.dumps(one).lower().replace("-", "")}
     assert set(components) - hashed <= {"torch"}
     assert file.read_bytes() == again.read_bytes()
+
+
+def test_each_image_has_an_sbom_and_can_be_pinned() -> None:
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    compose = (ROOT / "docker-compose.yml").read_text()
+    readme = (ROOT / "deploy" / "README.md").read_text()
+
+    built = set(re.findall(r"^FROM runtime AS (\w+)$", dockerfile, re.MULTILINE))
+
+    assert set(re.findall(r"target: (\w+)", compose)) == built
+    assert set(sbom.IMAGES) == built
+    assert f"build/sbom/{{{','.join(sbom.IMAGES)}}}.cdx.json" in readme
+    assert set(re.findall(r"^ +(\w+): {build: .*@sha256:", readme, re.MULTILINE)) == built
+    taken = re.findall(r"^    image: (\S+)$", compose, re.MULTILINE)
+    assert taken
+    assert [name for name in taken if f'image: "{name}@sha256:' not in readme] == []

@@ -1,21 +1,39 @@
 """The environments of the service's processes, and the settings that the launcher reads in its own."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.environment import COMPUTATION, PYTHON, SYSTEM, select_variables
 from shared.settings import SECRETS_DIR
 
-# By its name, a variable with a credential: of this service, of Amazon, of Hugging Face, or of something else.
-_CREDENTIAL = re.compile(r"TOKENS?(_|$)|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
-_CREDENTIALS_OF_MODULES = {"api.wsgi": ("MASKMILL_TOKENS",), "worker.main": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+_NETWORK = frozenset(
+    {
+        *(_PROXIES | {name.upper() for name in _PROXIES}),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    }
+)
+_SERVICE = "MASKMILL_"
+# The stack makes keys of its own for the stores; tokens are for the gateway alone.
+_CREDENTIALS = (
+    *("MASKMILL_TOKENS", "MASKMILL_REDIS_URL", "MASKMILL_REDIS_PASSWORD"),
+    *("MASKMILL_STORAGE_ACCESS_KEY", "MASKMILL_STORAGE_SECRET_KEY"),
+)
+# Models are downloaded and run by the worker alone.
+_HUB = ("HF_", "HUGGING_FACE_HUB_", "HUGGINGFACE_HUB_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_")
+_DEVICE = ("TORCH", "PYTORCH_", "TRITON_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_")
+_COMPILER = frozenset({"CC", "CXX", "CPATH", "LIBRARY_PATH", "C_INCLUDE_PATH", "XDG_CACHE_HOME"})
 
 
-def select_variables(environ: Mapping[str, str], module: str) -> dict[str, str]:
-    """Return the environment for one module of the service: without credentials that it does not use."""
-    # The variable for settings in files names a folder; each process reads only its own settings there.
-    allowed = (SECRETS_DIR, *_CREDENTIALS_OF_MODULES.get(module, ()))
-    return {name: value for name, value in environ.items() if not _CREDENTIAL.search(name) or name.startswith(allowed)}
+def select_service_variables(environ: Mapping[str, str], module: str) -> dict[str, str]:
+    """Return the environment for one module of the service: the variables that it reads."""
+    names = SYSTEM | PYTHON | _NETWORK
+    prefixes: tuple[str, ...] = (_SERVICE, *COMPUTATION)
+    if module == "worker.main":
+        names, prefixes = names | _COMPILER, (*prefixes, *_HUB, *_DEVICE)
+    selected = select_variables(environ, names, prefixes)
+    withheld = tuple(name for name in _CREDENTIALS if module != "api.wsgi" or name != "MASKMILL_TOKENS")
+    return {name: value for name, value in selected.items() if not name.startswith(withheld)}
 
 
 def find_setting(environ: Mapping[str, str], name: str) -> str:

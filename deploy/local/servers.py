@@ -10,7 +10,7 @@ import secrets
 import socket
 import sysconfig
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,7 @@ from deploy.keys.object_store import write_identities, write_security
 from deploy.keys.private_files import make_private_folder, write_private
 from deploy.keys.valkey import format_password
 from deploy.local.processes import Process
+from shared.environment import SYSTEM, select_variables
 
 LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
@@ -36,10 +37,6 @@ _GRPC_OFFSET = 10_000
 # Deleted values, images among them, stay in Valkey's append-only file until it is this large, and twice its data.
 MAX_STALE_LOG = "16mb"
 _POLL_INTERVAL_SECONDS = 0.05
-# All that the two servers need of the environment; it may hold credentials of any kind.
-_SERVER_VARIABLES = frozenset(
-    {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
-)
 # SeaweedFS makes sockets here, also if TMPDIR names another folder.
 _SOCKETS = Path("/tmp")
 # Below the ephemeral ports of Linux (32768 and up), and with the offset within 65535.
@@ -93,7 +90,7 @@ class ValkeyServer(Process):
             *(word for name, value in options.items() for word in (f"--{name}", str(value))),
         ]
         log = log or data_dir / "valkey.log"
-        super().__init__("Valkey", command, log=log, env=select_environment(os.environ))
+        super().__init__("Valkey", command, log=log, env=select_variables(os.environ, SYSTEM))
 
     @property
     def url(self) -> str:
@@ -143,7 +140,7 @@ class ObjectServer(Process):
             "The object store",
             self._command(),
             log=log or data_dir / "seaweedfs.log",
-            env=select_environment(os.environ) | {"GOMEMLIMIT": "300MiB", "TMPDIR": str(data_dir / "tmp")},
+            env=select_variables(os.environ, SYSTEM) | {"GOMEMLIMIT": "300MiB", "TMPDIR": str(data_dir / "tmp")},
         )
 
     def _command(self) -> list[str]:
@@ -220,11 +217,6 @@ class ObjectServer(Process):
             yield client
         finally:
             client.close()
-
-
-def select_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what a server needs of an environment."""
-    return {name: value for name, value in environ.items() if name in _SERVER_VARIABLES}
 
 
 def is_free(port: int) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, Self
 import redis
 
 from deploy.keys.private_files import make_private_folder, write_private
-from deploy.local.environment import find_setting, select_variables
+from deploy.local.environment import find_setting, select_service_variables
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import NotReady, Process, stop_all
 from deploy.local.servers import LOOPBACK, REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports, is_free
@@ -221,7 +221,7 @@ class Stack:
             # Threads of torch that wait actively take CPU time from the other processes.
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        env = defaults | select_variables(self._environ, module) | self.env | dict(settings)
+        env = defaults | select_service_variables(self._environ, module) | self.env | dict(settings)
         # Requests between these processes must not go through a configured proxy.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), env.get("PYTHONPATH")]))

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from shared.environment import COMPUTATION, PYTHON, SYSTEM, select_variables
 from shared.errors import DecodersBusy
 from worker.decoding.messages import Reader, send
 from worker.decoding.template import ANSWER, COMMAND, FORK, NO_PROCESS, NOT_A_CHILD, STATUS
@@ -26,13 +27,12 @@ _IO_TIMEOUT_SECONDS = 30.0  # a decoder reads and writes messages at once, howev
 _STOP_TIMEOUT_SECONDS = 5.0
 # Of glibc.  Otherwise a decoder returns the memory of each small image to the system and gets it back page by page for
 # the next: 730 page faults and 1 ms of CPU time for 640x480.  Large images are mapped, and returned at once.
-_SECRETS = ("MASKMILL_", "AWS_", "HF_", "HUGGING_FACE_")
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "67108864"}
 
 
 def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the processes that read files of strangers: without credentials."""
-    return {name: value for name, value in environ.items() if not name.startswith(_SECRETS)} | _ALLOCATOR
+    """Return the environment of the processes that read files of strangers: without settings and credentials."""
+    return select_variables(environ, SYSTEM | PYTHON, COMPUTATION) | _ALLOCATOR
 
 
 class DecoderProcess:

@@ -4,12 +4,13 @@ A host inherits one end of a channel and a pool of shared memory; the kernel fre
 them ends, however it ends.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ MIN_HEALTHY_SECONDS = 30.0
 MAX_CONSECUTIVE_EXITS = 6
 # For a host that has been killed, or whose channel has closed because it ends.
 EXIT_SECONDS = 5.0
+# Of the Hub, tokens among them: only the engine downloads models.
+_OF_ENGINE = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class HostProcess:
             pool = SlabPool.create(pool_bytes)
             stack.callback(pool.close)
             arguments = [str(number), str(theirs.fileno()), str(pool.fd), str(pool.size_bytes)]
-            process = subprocess.Popen([*command, *arguments], pass_fds=(theirs.fileno(), pool.fd))
+            environment = build_environment(os.environ)
+            process = subprocess.Popen([*command, *arguments], pass_fds=(theirs.fileno(), pool.fd), env=environment)
             stack.pop_all()
         return cls(number, process, channel, pool)
 
@@ -216,6 +220,11 @@ class HostProcesses:
             (self._ready.add if is_ready else self._ready.discard)(number)
             if bool(self._ready) != was_any_ready:
                 self._report_ready(bool(self._ready))
+
+
+def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a host, which reads settings and may find credentials for the bucket in it."""
+    return {name: value for name, value in environ.items() if not name.startswith(_OF_ENGINE)}
 
 
 def build_host_command(worker_id: str) -> list[str]:

@@ -23,6 +23,7 @@ from deploy.local.sample_job import curl_commands, format_segments
 from deploy.local.servers import free_ports, is_free
 from deploy.local.stack import InternalPorts, Stack, StackKeys
 from deploy.local.supervision import MAX_CONSECUTIVE_EXITS, RestartLimitReached, Supervisor
+from tests.support.credentials import CREDENTIALS
 from tests.support.polling import wait_until
 
 # The environment of a child process that imports this project.
@@ -202,10 +203,10 @@ def test_what_a_child_writes_is_readable_by_its_user_only(tmp_path: Path) -> Non
 
 
 def test_each_process_gets_only_the_credentials_that_it_uses(tmp_path: Path) -> None:
-    environ = dict.fromkeys(
-        ["MASKMILL_TOKENS", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DEPLOY_PASSWORD", "API_KEY", "GITHUB_TOKEN"], "hidden"
-    )
-    harmless = {"TOKENIZERS_PARALLELISM": "false", "HTTP_PROXY": "http://127.0.0.1:1"}
+    used = ["MASKMILL_TOKENS", "MASKMILL_TOKENS_FILE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
+    made = ["MASKMILL_REDIS_URL", "MASKMILL_REDIS_PASSWORD", "MASKMILL_STORAGE_SECRET_KEY"]
+    environ = dict.fromkeys([*used, *made, *CREDENTIALS], "hidden")
+    harmless = {"TOKENIZERS_PARALLELISM": "false", "HTTP_PROXY": "http://127.0.0.1:1", "CUDA_VISIBLE_DEVICES": "1"}
 
     stack = Stack(tmp_path, environ=environ | harmless)
 
@@ -215,9 +216,9 @@ def test_each_process_gets_only_the_credentials_that_it_uses(tmp_path: Path) -> 
     assert found == {
         "Valkey": set(),
         "The object store": set(),
-        "The worker": {"HF_TOKEN"},
+        "The worker": {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"},
         "The steward": set(),
-        "The gateway": {"MASKMILL_TOKENS"},
+        "The gateway": {"MASKMILL_TOKENS", "MASKMILL_TOKENS_FILE"},
     }
     assert harmless.items() <= stack.worker.env.items()
 

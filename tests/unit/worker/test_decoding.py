@@ -35,6 +35,7 @@ from shared.errors import (
     TruncatedImage,
 )
 from shared.images.opening import upright_size
+from tests.support.credentials import CREDENTIALS
 from tests.support.hostile_images import build_slow_jpeg
 from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_images
 from tests.support.polling import wait_until
@@ -434,7 +435,7 @@ def test_a_decoder_gets_no_memory_for_sizes_that_were_not_asked_for(plan: Plan) 
 def test_the_processes_that_decode_have_no_credentials(
     allocator: SlabAllocator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MASKMILL_REDIS_PASSWORD", "MASKMILL_STORAGE_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"):
+    for name in ("MASKMILL_REDIS_PASSWORD", "MASKMILL_STORAGE_SECRET_KEY", "HF_TOKEN", *CREDENTIALS):
         monkeypatch.setenv(name, "hidden")
     decoders = Decoders(allocator, LIMITS)
     decoders.start()

@@ -1,8 +1,11 @@
 """Host processes that cannot be started again."""
 
+import ast
 import sys
 import threading
 from pathlib import Path
+
+import pytest
 
 from tests.support.polling import wait_until
 from worker.batching.messages import ModelLoaded
@@ -55,3 +58,19 @@ def test_a_host_that_never_says_anything_ends_with_the_worker() -> None:
     assert hosts.drain(10)
 
     assert not failing.is_set()
+
+
+def test_a_host_gets_settings_but_no_token_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "MASKMILL_REDIS_PASSWORD", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "hidden")
+    written = tmp_path / "environ"
+    write = f"import os, pathlib; pathlib.Path({str(written)!r}).write_text(repr(dict(os.environ)))"
+    hosts = build_hosts([sys.executable, "-c", write], threading.Event())
+
+    hosts.start()
+    wait_until(lambda: written.exists() and written.read_text().endswith("}"))
+    hosts.kill()
+
+    environ = ast.literal_eval(written.read_text())
+    assert {name for name, value in environ.items() if value == "hidden"} == {"MASKMILL_REDIS_PASSWORD", "AWS_PROFILE"}
+    assert "PATH" in environ

@@ -95,6 +95,8 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
             "timeout": 60,
             # These may set the scheme of a request.
             "forwarded_allow_ips": self._settings.trusted_proxies,
+            # Not even these may set SCRIPT_NAME or PATH_INFO: a proxy passes on what its clients send.
+            "forwarder_headers": "",
             "sendfile": False,
             "proc_name": "maskmill-gateway",
             "logger_class": StructuredLogger,

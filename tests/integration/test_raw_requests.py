@@ -69,9 +69,28 @@ def test_a_page_cannot_submit_a_job(gateway: RawGateway, content_type: str, orig
     assert gateway.send(head.encode() + png()) == (403, "foreign_origin")
 
 
-def test_a_socket_at_a_path_is_no_exception(tmp_path: Path, env: dict[str, str]) -> None:
-    with RawGateway(tmp_path, env, f"unix:{tmp_path / 'gateway.socket'}") as gateway:
-        gateway.wait_ready()
+@pytest.fixture(scope="module")
+def socket_gateway(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[RawGateway]:
+    folder = tmp_path_factory.mktemp("socket")
+    with RawGateway(folder, env, f"unix:{folder / 'gateway.socket'}") as process:
+        yield process.wait_ready()
 
-        assert gateway.send(build_get("/v1/jobs", "Host: localhost"))[0] == 200
-        assert gateway.send(build_get("/v1/jobs", "Host: evil.example"))[0] == 421
+
+def test_a_socket_at_a_path_is_no_exception(socket_gateway: RawGateway) -> None:
+    assert socket_gateway.send(build_get("/v1/jobs", "Host: localhost"))[0] == 200
+    assert socket_gateway.send(build_get("/v1/jobs", "Host: evil.example"))[0] == 421
+
+
+@pytest.mark.parametrize(
+    ("target", "header", "expected"),
+    [
+        ("/public/v1/jobs", "SCRIPT_NAME: /public", 404),
+        ("/v1/jobs", "SCRIPT_NAME: /x", 200),
+        ("/public", "PATH_INFO: /v1/jobs", 404),
+    ],
+)
+def test_a_trusted_peer_names_no_other_path_by_a_header(
+    socket_gateway: RawGateway, target: str, header: str, expected: int
+) -> None:
+    # Gunicorn trusts each peer of a Unix socket as it does a proxy, and a proxy passes on the headers of its clients.
+    assert socket_gateway.send(build_get(target, "Host: localhost", header))[0] == expected

@@ -77,9 +77,11 @@ def check_file(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise ModelUnusable(f"The folder {folder} holds no {name}.")
-    allowed = [folder.resolve()]
-    if folder.parent.name == "snapshots":
-        allowed.append(folder.parent.parent.resolve() / "blobs")
+    # Resolved first: the folder may be named through a link, or relative to the current one.
+    real = folder.resolve()
+    allowed = [real]
+    if real.parent.name == "snapshots":
+        allowed.append(real.parent.parent / "blobs")
     if path.resolve().parent not in allowed:
         raise ModelUnusable(f"{name} in {folder} is a link to a file outside the folder: replace it by the file.")
     return path

@@ -272,20 +272,58 @@ def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     load(folder)
 
 
-def test_a_snapshot_of_the_hubs_cache_may_be_named_as_a_folder(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def snapshot(folder: Path, tmp_path: Path) -> Path:
+    """The embedded model as the Hub's cache holds it."""
     snapshot, blobs = tmp_path / "hub" / "snapshots" / "main", tmp_path / "hub" / "blobs"
     snapshot.parent.mkdir(parents=True)
     folder.rename(blobs)
     snapshot.mkdir()
     for blob in blobs.iterdir():
         (snapshot / blob.name).symlink_to(Path("../../blobs") / blob.name)
+    return snapshot
 
+
+def test_a_snapshot_of_the_hubs_cache_may_be_named_as_a_folder(snapshot: Path) -> None:
     files = hash_local_folder(snapshot)
 
     assert isinstance(files, ModelFiles)
     (snapshot / CONFIG_NAME).unlink()
     (snapshot / CONFIG_NAME).symlink_to("/etc/hostname")
     assert "is a link to a file outside the folder" in refusal(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("working_folder", "name"),
+    [
+        ("", "link"),
+        ("", "hub/snapshots/main/../main"),
+        ("hub/snapshots/main", "."),
+        ("hub/snapshots", "main"),
+        ("link", "."),
+    ],
+)
+def test_a_snapshot_may_be_named_by_each_path_that_leads_there(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, working_folder: str, name: str
+) -> None:
+    (tmp_path / "link").symlink_to(snapshot)
+    revision = hash_local_folder(snapshot).revision
+    monkeypatch.chdir(tmp_path / working_folder)
+
+    assert hash_local_folder(Path(name)).revision == revision
+
+
+def test_a_path_that_only_looks_like_a_snapshot_gives_no_leave_for_the_blobs_beside_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    named, blobs = tmp_path / "hub" / "snapshots" / "main", tmp_path / "hub" / "blobs"
+    named.parent.mkdir(parents=True)
+    blobs.mkdir()
+    named.symlink_to(folder)
+    (folder / CONFIG_NAME).rename(blobs / CONFIG_NAME)
+    (folder / CONFIG_NAME).symlink_to(blobs / CONFIG_NAME)
+
+    assert "is a link to a file outside the folder" in refusal(named)
 
 
 @pytest.mark.parametrize("name", [CONFIG_NAME, WEIGHTS_NAME])

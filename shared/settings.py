@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -124,20 +124,26 @@ def read_settings(kind: type[S], environ: Mapping[str, str] = os.environ) -> S:
     """Read the settings of a process.  For composition roots only.
 
     A setting can also be the content of a file of its name, as in `maskmill_redis_password`, in the folder that
-    MASKMILL_SECRETS_DIR names; the environment comes first.  A wrong value or a former name ends the process with one
-    line that names every such setting, and never its value.
+    MASKMILL_SECRETS_DIR names; the environment comes first.  A wrong value, a former name or a file that cannot be read
+    ends the process with one line that names every such setting, and never its value.
     """
     renamed = [f"{old} is now {new}" for old, new in RENAMED.items() if old in environ]
     if renamed:
         raise SystemExit(f"Wrong settings: {'; '.join(renamed)}")
     folder = environ.get(SECRETS_DIR) or None
-    if folder and not Path(folder).is_dir():
-        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: there is no folder {folder}")
     try:
+        if folder and not Path(folder).is_dir():
+            raise SystemExit(f"Wrong settings: {SECRETS_DIR}: there is no folder {folder}")
         return kind(_secrets_dir=folder)
     except ValidationError as error:
         wrong = (": ".join(filter(None, [_format_name(found["loc"]), found["msg"]])) for found in error.errors())
         raise SystemExit(f"Wrong settings: {'; '.join(wrong)}") from None
+    except SettingsError as error:
+        # The text of its cause may hold a part of the value.
+        reason = getattr(error.__cause__, "strerror", None) or type(error.__cause__).__name__
+        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {error}: {reason}") from None
+    except OSError as error:
+        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {folder} cannot be read: {error.strerror}") from None
 
 
 def _format_name(location: tuple[int | str, ...]) -> str:

@@ -1,7 +1,6 @@
 """The checks of Host and Origin in a gateway process without tokens, by requests as they are on the wire."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -59,6 +59,14 @@ def find_model_files(model: str, *, cache: Path, download: Download, hub_endpoin
     Raises:
         ModelUnusable: there is no such folder, it could not be fetched, or its files may not be read.
     """
+    try:
+        return _find_files(model, cache, download, hub_endpoint)
+    except OSError as error:
+        # A file that this process has no permission for, a full disk, a name that is too long.
+        raise ModelUnusable(f"The model {model} cannot be read: {summarize_error(error)}") from error
+
+
+def _find_files(model: str, cache: Path, download: Download, hub_endpoint: str | None) -> ModelFiles:
     if model == "embedded":
         return hash_local_folder(embedded_model.FOLDER)
     if model.startswith("s3://"):

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from shared.redis_client import build_redis_url
 from shared.settings import RENAMED, SECRETS_DIR, Settings, read_settings
+from tests.support.permissions import deny_reading
 from worker.settings import StewardSettings, WorkerSettings
 
 
@@ -106,6 +107,36 @@ def test_a_setting_can_be_in_a_file_that_the_environment_overrides(
     assert settings.storage_access_key == "from-the-environment"
     # An empty variable is one that is not set.
     assert settings.storage_secret_key.get_secret_value() == "from-the-file"
+
+
+def test_an_unreadable_file_of_a_setting_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "maskmill_redis_password"
+    file.write_text("s3cret")
+
+    with deny_reading(file), pytest.raises(SystemExit) as exited:
+        read_settings(Settings, {SECRETS_DIR: str(tmp_path)})
+
+    assert "MASKMILL_SECRETS_DIR: " in str(exited.value)
+    assert '"redis_password"' in str(exited.value)
+    assert str(exited.value).endswith(": Permission denied")
+
+
+def test_an_unreadable_folder_of_settings_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "closed" / "secrets"
+    folder.mkdir(parents=True)
+
+    with deny_reading(folder.parent), pytest.raises(SystemExit, match=r"secrets cannot be read: Permission denied$"):
+        read_settings(Settings, {SECRETS_DIR: str(folder)})
+
+
+def test_a_file_of_a_setting_that_is_no_text_is_one_line_without_its_content(tmp_path: Path) -> None:
+    (tmp_path / "maskmill_redis_password").write_bytes(b"s3cret\xff")
+
+    with pytest.raises(SystemExit) as exited:
+        read_settings(Settings, {SECRETS_DIR: str(tmp_path)})
+
+    assert str(exited.value).endswith('"redis_password" from source "SecretsSettingsSource": UnicodeDecodeError')
+    assert "\n" not in str(exited.value)
 
 
 def test_a_missing_folder_of_settings_is_refused(tmp_path: Path) -> None:

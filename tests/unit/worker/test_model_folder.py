@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from shared.errors import ModelUnusable
+from tests.support.permissions import deny_reading
 from worker.embedded_model import FOLDER
 from worker.engine.loader import load_segmenter
 from worker.engine.model_files import ModelFiles, hash_local_folder
@@ -332,6 +333,19 @@ def test_a_pipe_in_place_of_a_file_is_not_opened(folder: Path, name: str) -> Non
     os.mkfifo(folder / name)
 
     assert "holds no" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", [CONFIG_NAME, WEIGHTS_NAME, ""])
+def test_a_file_without_permission_is_refused_in_one_line(folder: Path, name: str) -> None:
+    with deny_reading(folder / name):
+        message = refusal(folder)
+
+    assert message.startswith(f"The model {folder} cannot be read: [Errno 13] Permission denied: ")
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelUnusable, match=r"^The model x+ cannot be read: \[Errno 36\] File name too long: "):
+        load(Path("x" * 5000))
 
 
 # Names in configurations.

@@ -5,10 +5,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import errors
 from api.gateway import Gateway
-from api.http.hosts import check_host, parse_authority
+from api.http.hosts import check_host
 from api.http.pages import check_page
 from api.routes import health
 from api.routes.context import EXTENSION, get_gateway
+from shared.authority import parse_address
 
 
 def create_operations_app(gateway: Gateway, *, bind: str) -> Flask:
@@ -21,7 +22,7 @@ def create_operations_app(gateway: Gateway, *, bind: str) -> Flask:
     app = Flask("api.operations")
     app.extensions[EXTENSION] = gateway
     errors.register(app)
-    own = parse_authority(bind)
+    own = parse_address(bind)
     if own is not None and own.is_loopback:
         app.before_request(check_local_request)
     app.register_blueprint(health.bp)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from api.server.peers import Network, parse_networks
+from shared.authority import wrap_ipv6
 from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.store import UNBOUNDED
 from shared.settings import Settings
@@ -190,7 +191,7 @@ class ApiSettings(Settings):
     @property
     def reachable_at(self) -> str:
         """The address at which clients reach the gateway, with a port."""
-        return f"{self.published}:{self.bind.rpartition(':')[2]}" if self.published else self.bind
+        return f"{wrap_ipv6(self.published)}:{self.bind.rpartition(':')[2]}" if self.published else self.bind
 
     @property
     def default_format_names(self) -> tuple[str, ...]:

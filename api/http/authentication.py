@@ -1,7 +1,6 @@
 """Authentication by bearer tokens, and what a token may do."""
 
 import hmac
-import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from api.http.tokens import DEFAULT_SCOPES, Scope, compute_digest, format_time, parse_words
 from api.http.tokens_file import TokenTable
 from api.settings import ApiSettings
+from shared.authority import parse_address
 from shared.errors import MissingScope, Unauthorized
 
 PUBLIC = "public"
@@ -99,10 +99,5 @@ def build_authenticator(settings: ApiSettings) -> Authenticator:
 
 
 def _is_local(bind: str) -> bool:
-    host = bind.rpartition(":")[0].strip("[]")
-    if bind.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = parse_address(bind)
+    return bind.startswith("unix:") or (address is not None and address.is_loopback)

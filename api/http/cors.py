@@ -6,15 +6,15 @@ browser lends that access to every page it shows: only pages from this machine a
 """
 
 from collections.abc import Callable, Iterable
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from flask.globals import request_ctx
 from werkzeug.datastructures import HeaderSet
 
+from shared.authority import parse_origin
+
 ANY_ORIGIN = "*"
 MAX_AGE_SECONDS = 7200  # the longest that Chromium caches a preflight
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _METHODS = ("GET", "POST", "DELETE", "OPTIONS")
 # The options of the Hugging Face clients become `x-*`; some browsers ask for user-agent too.
 _REQUEST_HEADERS = (
@@ -94,8 +94,6 @@ def _is_exposed(name: str) -> bool:
     return name in _RESPONSE_HEADERS or name.startswith(_RESPONSE_HEADER_PREFIXES)
 
 
-def _is_loopback(origin: str) -> bool:
-    try:
-        return urlsplit(origin).hostname in _LOOPBACK
-    except ValueError:
-        return False
+def _is_loopback(text: str) -> bool:
+    origin = parse_origin(text)
+    return origin is not None and origin.authority.is_loopback

@@ -7,63 +7,20 @@ response.  The Host header holds that name, and a page cannot change it.
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flask import Request
 
+from shared.authority import Authority, parse_address, parse_authority
 from shared.errors import UnknownHost
 
 ANY_HOST = "*"
-_LOCALHOST = "localhost"
 _MAX_SHOWN = 100
-# A name or an IPv4 address, or an IPv6 address in brackets.  No user, no comma of two joined headers, no zone.
-_AUTHORITY = re.compile(
-    r"(?:\[(?P<ipv6>[0-9a-f:.]{2,45})\]|(?P<name>[a-z0-9_-][a-z0-9._-]{0,252}?)\.?)(?::(?P<port>[0-9]{1,5})?)?"
-)
-
 _ABSOLUTE_TARGET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:")
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A host and a port, as in a Host header; `port` is None if it is not named.
-
-    host: in lower case, without a trailing dot; an IPv6 address in its short form and without brackets.
-    """
-
-    host: str
-    port: int | None = None
-
-    @property
-    def is_loopback(self) -> bool:
-        """Tell whether no other machine can be meant: `localhost`, or an address of the loopback networks."""
-        try:
-            return self.host == _LOCALHOST or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 HostPolicy = Callable[[Authority], bool]
 """Tells whether the gateway serves under a name."""
-
-
-def parse_authority(text: str) -> Authority | None:
-    """Return the host and port of a Host header, or None if it is not one.
-
-    >>> parse_authority("Example.org.:8000"), parse_authority("[0:0::1]")
-    (Authority(host='example.org', port=8000), Authority(host='::1', port=None))
-    """
-    found = _AUTHORITY.fullmatch(text.strip(" \t").lower()) if len(text) <= 300 else None
-    if found is None:
-        return None
-    port = int(found["port"]) if found["port"] else None
-    if found["ipv6"] is None:
-        return Authority(found["name"], port)
-    try:
-        return Authority(str(ipaddress.IPv6Address(found["ipv6"])), port)
-    except ValueError:
-        return None
 
 
 def build_host_policy(allowed_hosts: str, *, bind: str, requires_token: bool) -> HostPolicy:
@@ -79,7 +36,7 @@ def build_host_policy(allowed_hosts: str, *, bind: str, requires_token: bool) ->
     rules = [_build_rule(entry) for entry in entries]
     if requires_token and not entries:
         return lambda _authority: True
-    own = parse_authority(bind)
+    own = parse_address(bind)
     if own is not None and not _is_any_address(own.host):
         # A container's port can be published as another one.
         rules.append(_allow_host(Authority(own.host)))

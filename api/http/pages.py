@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flask import Request
 
 from api.http.cors import Policy
+from shared.authority import parse_authority, parse_origin
 from shared.errors import ForeignOrigin
 
 # Fetch Metadata (W3C).  `none`: the user entered the address.  Browsers send these headers to loopback and over TLS.
@@ -40,7 +41,8 @@ def check_page(request: Request, policy: Policy) -> None:
 
 def _is_allowed(origin: str, request: Request, policy: Policy) -> bool:
     """Tell whether an origin is listed, or is served under the name of this request, which was checked already."""
-    return policy(origin) is not None or origin.partition("://")[2].lower() == request.host.lower() != ""
+    own = parse_origin(origin)
+    return policy(origin) is not None or (own is not None and own.authority == parse_authority(request.host))
 
 
 def _is_navigation(request: Request) -> bool:

@@ -1,13 +1,13 @@
 """The health server: /healthz, /readyz and /metrics over HTTP, for supervisors and Prometheus.  No Flask."""
 
-import ipaddress
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, generate_latest
+
+from shared.authority import Authority, parse_authority
 
 # For a client to send its request, and to take the response.
 _CLIENT_TIMEOUT_SECONDS = 5.0
@@ -43,7 +43,7 @@ class HealthServer:
                 "/readyz": lambda: _check_response(is_ready()),
                 "/metrics": lambda: (HTTPStatus.OK, generate_latest(registry)),
             },
-            is_local=_is_loopback(address[0]),
+            is_local=Authority(address[0]).is_loopback,
         )
         self._server = ThreadingHTTPServer(address, handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
@@ -91,14 +91,5 @@ def _check_response(is_ok: bool) -> Response:
 
 def _names_loopback(host: str) -> bool:
     """Return whether a Host header names loopback; without one (HTTP/1.0) the request comes from no browser."""
-    try:
-        return not host or _is_loopback(urlsplit(f"//{host}").hostname or "")
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    authority = parse_authority(host)
+    return not host or (authority is not None and authority.is_loopback)

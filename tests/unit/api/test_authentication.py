@@ -87,7 +87,10 @@ def test_a_malformed_token_stops_the_start_and_is_not_repeated(word: str) -> Non
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:8000", "127.3.2.1:1", "unix:/run/gateway"])
+@pytest.mark.parametrize(
+    "bind",
+    ["127.0.0.1:8000", "localhost:80", "[::1]:8000", "127.3.2.1:1", "::1:80", "localhost.:1", "unix:/run/gateway"],
+)
 def test_loopback_requires_no_token(bind: str) -> None:
     assert build_authenticator(settings(bind=bind)).authenticate("Bearer unknown").tenant == PUBLIC
 

@@ -11,12 +11,17 @@ def test_auto_allows_every_origin_if_tokens_are_required() -> None:
     assert build_policy("auto", requires_token=True)(FOREIGN) == "*"
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1:8000", "http://[::1]:80"])
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:5173", "http://127.0.0.1:8000", "http://[::1]:80", "http://127.0.0.2", "http://localhost."],
+)
 def test_auto_allows_loopback_origins_if_no_token_is_required(origin: str) -> None:
     assert build_policy("auto", requires_token=False)(origin) == origin
 
 
-@pytest.mark.parametrize("origin", [FOREIGN, "null", "http://localhost.example.org", "http://[", "file://"])
+@pytest.mark.parametrize(
+    "origin", [FOREIGN, "null", "http://localhost.example.org", "http://[", "file://", "http://x@localhost"]
+)
 def test_auto_allows_no_other_origin_if_no_token_is_required(origin: str) -> None:
     assert build_policy("auto", requires_token=False)(origin) is None
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.hosts import Authority, build_host_policy, parse_authority
+from api.http.hosts import build_host_policy
+from shared.authority import Authority, parse_authority
 
 BIND = "127.0.0.1:8000"
 
@@ -100,6 +101,7 @@ def test_the_address_listened_on_is_allowed_unless_it_is_every_address() -> None
     assert is_allowed("gateway.example:80", bind="gateway.example:80")
     assert not is_allowed("0.0.0.0:8000", bind="0.0.0.0:8000")
     assert not is_allowed("[::]:8000", bind="[::]:8000")
+    assert is_allowed("[fd00::7]:8000", bind="fd00::7:8000")
     assert not is_allowed("evil.example", bind="unix:/run/gateway")
 
 

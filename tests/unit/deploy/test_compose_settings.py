@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from api.http.hosts import build_host_policy, parse_authority
+from api.http.hosts import build_host_policy
 from deploy.local.servers import LOOPBACK
+from shared.authority import parse_authority
 
 COMPOSE = Path(__file__).resolve().parents[3] / "docker-compose.yml"
 TOKENS = {"MASKMILL_TOKENS": "shop:s3cret"}

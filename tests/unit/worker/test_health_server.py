@@ -36,7 +36,7 @@ def get(server: HealthServer, path: str, host: str) -> tuple[int, http.client.HT
         return response.status, response.headers
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8001", "[::1]:8001", "127.9.9.9:1", ""])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8001", "[::1]:8001", "127.9.9.9:1", "localhost.", ""])
 def test_a_name_of_loopback_is_served(local_server: HealthServer, host: str) -> None:
     statuses = [get(local_server, path, host)[0] for path in ("/healthz", "/readyz", "/metrics", "/v1/jobs")]
 
@@ -44,7 +44,7 @@ def test_a_name_of_loopback_is_served(local_server: HealthServer, host: str) -> 
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example", "localhost.evil", "[", "@"]
+    "host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example", "localhost.evil", "x@localhost", "[", "@"]
 )
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
 def test_another_name_is_not_served_on_loopback(local_server: HealthServer, path: str, host: str) -> None:

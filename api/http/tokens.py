@@ -124,6 +124,9 @@ def format_line(token: Token) -> str:
 
 def _parse_word(word: str) -> Token:
     name, colon, token = word.partition(":")
+    if not word.isascii() or not word.isprintable():
+        # A header has no such characters, or has them in an encoding of the client's choice.
+        raise ValueError("MASKMILL_TOKENS: a token has letters, digits and signs of ASCII alone")
     if not colon:
         digest = compute_digest(word)
         return Token(digest[:16], digest)

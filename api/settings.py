@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from api.server.peers import Network, parse_networks
-from shared.authority import wrap_ipv6
+from shared.authority import parse_origins, wrap_ipv6
 from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.store import UNBOUNDED
 from shared.settings import Settings
@@ -161,6 +161,13 @@ class ApiSettings(Settings):
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
         return parse_networks(self.trusted_proxies)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: str) -> str:
+        if value not in ("auto", "*"):
+            parse_origins(value)
+        return value
 
     @field_validator("default_formats")
     @classmethod

@@ -11,6 +11,7 @@ _AUTHORITY = re.compile(
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +89,16 @@ def parse_origin(text: str) -> Origin | None:
     if authority.port == _DEFAULT_PORTS.get(scheme.lower(), -1):
         authority = Authority(authority.host)
     return Origin(scheme.lower(), authority)
+
+
+def parse_origins(text: str) -> frozenset[Origin]:
+    """Read origins, separated by commas or spaces.
+
+    Raises:
+        ValueError: one of them is not an origin.
+    """
+    found = {entry: parse_origin(entry) for entry in text.replace(",", " ").split()}
+    for entry, origin in found.items():
+        if origin is None:
+            raise ValueError(f"{entry[:_MAX_SHOWN]} is not an origin such as https://app.example, without a path")
+    return frozenset(origin for origin in found.values() if origin)

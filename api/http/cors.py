@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from flask.globals import request_ctx
 from werkzeug.datastructures import HeaderSet
 
-from shared.authority import parse_origin
+from shared.authority import parse_origin, parse_origins
 
 ANY_ORIGIN = "*"
 MAX_AGE_SECONDS = 7200  # the longest that Chromium caches a preflight
@@ -37,13 +37,17 @@ Policy = Callable[[str], str | None]
 
 
 def build_policy(setting: str, *, requires_token: bool) -> Policy:
-    """Read MASKMILL_CORS_ORIGINS: `auto`, `*`, or origins separated by commas or spaces."""
+    """Read MASKMILL_CORS_ORIGINS: `auto`, `*`, or origins separated by commas or spaces.
+
+    Raises:
+        ValueError: an entry is none of these.
+    """
     if setting == ANY_ORIGIN or (setting == "auto" and requires_token):
         return lambda _origin: ANY_ORIGIN
     if setting == "auto":
         return lambda origin: origin if _is_loopback(origin) else None
-    listed = frozenset(setting.replace(",", " ").split())
-    return lambda origin: origin if origin in listed else None
+    listed = parse_origins(setting)
+    return lambda text: text if parse_origin(text) in listed else None
 
 
 def install(app: Flask, policy: Policy) -> None:

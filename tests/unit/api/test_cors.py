@@ -3,6 +3,8 @@
 import pytest
 
 from api.http.cors import build_policy
+from api.settings import ApiSettings
+from shared.settings import read_settings
 
 FOREIGN = "https://example.org"
 
@@ -31,6 +33,19 @@ def test_listed_origins_are_allowed() -> None:
 
     assert policy("https://b.example") == "https://b.example"
     assert policy(FOREIGN) is None
+
+
+@pytest.mark.parametrize("setting", ["https://App.example", "https://app.example:443"])
+def test_an_origin_is_allowed_however_the_setting_writes_it(setting: str) -> None:
+    assert build_policy(setting, requires_token=False)("https://app.example") == "https://app.example"
+
+
+@pytest.mark.parametrize("entry", ["https://app.example/", "app.example", "null", "*", "https://u@app.example"])
+def test_an_entry_that_is_no_origin_stops_the_start(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    monkeypatch.setenv("MASKMILL_CORS_ORIGINS", f"https://a.example {entry}")
+
+    with pytest.raises(SystemExit, match=r"^Wrong settings: MASKMILL_CORS_ORIGINS: .* is not an origin such as "):
+        read_settings(ApiSettings)
 
 
 def test_a_star_allows_every_origin() -> None:

@@ -77,9 +77,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, value: str) -> str:
         # The clients of Redis and of Celery know different parameters, among them some that turn verification off.
-        allowed = {"db"} if value.startswith("unix:") else set()
+        scheme, separator, rest = value.partition("://")
+        # They compare the scheme as it is written, in lower case.
+        value = f"{scheme.lower()}{separator}{rest}"
+        allowed = {"db"} if scheme.lower() == "unix" else set()
         names = {pair.partition("=")[0] for pair in urlsplit(value).query.split("&") if pair}
-        if urlsplit(value).scheme not in REDIS_SCHEMES:
+        if not separator or scheme.lower() not in REDIS_SCHEMES:
             raise ValueError(f"begins with none of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
         if names - allowed:
             raise ValueError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.redis_client import build_redis_url
+from shared.redis_client import build_redis_url, build_tls_options, connect
 from shared.settings import RENAMED, SECRETS_DIR, Settings, read_settings
 from tests.support.permissions import deny_reading
 from worker.settings import StewardSettings, WorkerSettings
@@ -39,6 +39,9 @@ def test_an_invalid_value_is_reported_by_name_without_the_value(monkeypatch: pyt
         ("redis://:s3cret@host/0?socket_timeout=9&db=1", r"not supported \(db, socket_timeout\)"),
         ("unix:///run/s3cret.sock?virtual_host=1", r"not supported \(virtual_host\)"),
         ("redis+socket:///run/s3cret.sock", "begins with none of redis://, rediss://, unix://"),
+        ("unix:/run/s3cret.sock", "begins with none of redis://, rediss://, unix://"),
+        ("redis:s3cret", "begins with none of redis://, rediss://, unix://"),
+        ("REDISS://:s3cret@host/0?ssl_cert_reqs=none", r"not supported \(ssl_cert_reqs\)"),
         ("sentinel://:s3cret@host", "begins with none of redis://, rediss://, unix://"),
     ],
 )
@@ -52,6 +55,19 @@ def test_a_url_of_redis_that_its_clients_would_understand_differently_is_refused
 
     assert "s3cret" not in str(exited.value)
     assert "\n" not in str(exited.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("REDISS://Host/0", "rediss://Host/0"), ("Redis://host", "redis://host"), ("UNIX:///Run/x", "unix:///Run/x")],
+)
+def test_the_scheme_of_a_url_of_redis_may_be_in_capitals(url: str, expected: str) -> None:
+    settings = Settings(redis_url=url)
+
+    assert settings.redis_url == expected
+    assert bool(build_tls_options(settings)) == expected.startswith("rediss:")
+    with connect(settings):
+        pass
 
 
 @pytest.mark.parametrize(

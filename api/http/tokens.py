@@ -88,26 +88,34 @@ def parse_scopes(text: str) -> frozenset[Scope]:
     Raises:
         ValueError: one does not exist, or there is none.
     """
-    scopes = frozenset(Scope(name) for name in text.split(","))
-    return scopes | {Scope.READ}
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in [*Scope]]
+    if unknown:
+        raise ValueError(f"there is no scope {unknown[0][:64]!r}: the scopes are {', '.join(Scope)}")
+    return frozenset(Scope(name) for name in names) | {Scope.READ}
 
 
 def parse_time(text: str) -> float:
     """Read a date, which begins at midnight UTC, or a time with its zone, of ISO 8601; return unix seconds.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or in UTC not within the years 1 to 9999.
     """
     found = datetime.fromisoformat(text.upper())
     if found.tzinfo is None:
         if len(text) > len("2027-01-31"):
             raise ValueError("a time needs its zone, such as Z")
         found = found.replace(tzinfo=UTC)
-    return found.timestamp()
+    try:
+        return found.astimezone(UTC).timestamp()
+    except OverflowError:
+        raise ValueError(f"{text} is not within the years 1 to 9999 of UTC") from None
 
 
 def format_time(unix_seconds: float) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return the time as parse_time() reads it, without fractions of a second."""
+    # strftime() writes a year before 1000 with fewer than four digits.
+    return f"{datetime.fromtimestamp(unix_seconds, UTC).replace(microsecond=0, tzinfo=None).isoformat()}Z"
 
 
 def format_line(token: Token) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from api.http.authentication import PUBLIC, Access, Authenticator, build_authenticator
-from api.http.tokens import Scope, Token, format_line, parse_file, parse_words
+from api.http.tokens import Scope, Token, format_line, parse_file, parse_time, parse_words
 from api.http.tokens_file import TokenTable
 from api.settings import ApiSettings
 from api.tokens import main as make_token
@@ -305,10 +305,37 @@ def test_no_token_is_made_from_wrong_arguments(arguments: list[str], capsys: pyt
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("scopes", ["foo", "read,foo", "foo, read"])
+def test_a_wrong_scope_is_answered_with_those_that_exist(scopes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_token(["shop", "--scopes", scopes])
+    assert "there is no scope 'foo': the scopes are read, submit, admin" in capsys.readouterr().err
+
+
+def test_scopes_may_be_separated_by_blanks_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    make_token(["shop", "--scopes", "read, admin"])
+
+    assert capsys.readouterr().out.rstrip().endswith(" scopes=read,admin")
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31", "0999-12-31T23:59:59-12:00"])
+def test_a_made_line_with_any_year_can_be_read(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    make_token(["shop", "--expires", text])
+    line = capsys.readouterr().out.splitlines()[-1]
+
+    assert parse_file(line, "tokens")[0].expires_at == parse_time(text)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_time_that_is_no_year_of_utc_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        parse_time(text)
+
+
 NAMES = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
 
 
-@given(NAMES, st.sets(st.sampled_from(Scope), min_size=1), st.none() | st.integers(0, 2**32))
+@given(NAMES, st.sets(st.sampled_from(Scope), min_size=1), st.none() | st.integers(-(2**35), 2**37))
 def test_a_line_is_read_as_it_was_written(name: str, scopes: set[Scope], expires_at: int | None) -> None:
     token = Token(name, sha256(name), frozenset({*scopes, Scope.READ}), expires_at)
 

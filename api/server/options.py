@@ -1,6 +1,6 @@
 """The limits of one process's HTTP server, and what the rest of the gateway gives it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -73,4 +73,3 @@ READINESS_PATHS = frozenset({"/readyz", "/health"})
 # The keys under which the app finds what belongs to a request (api/http/request_body.py).
 REFUSAL_KEY = "maskmill.refusal"
 RESERVATION_KEY = "maskmill.reservation"
-RequestEnviron = Mapping[str, Any]

@@ -40,6 +40,8 @@ _REFERENCE: Final = re.compile(r"configuration_files|backbone|\w*_implementation
 _LAYERS: Final = re.compile(r"\w*(layers|depths?|blocks|stages)", re.ASCII)
 # They match, but are a note of where the model came from, or a name of transformers' own kernels.
 _HARMLESS: Final = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file"})
+# How tokenizer_config.json may name the tokenizer of its own folder.
+_OWN_TOKENIZER: Final = ("tokenizer.json", "./tokenizer.json")
 # A backbone of a library, which is built without weights, as against one in a repository.
 _LIBRARY_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _OWN_ATTENTION: Final = ("eager", "sdpa")
@@ -62,7 +64,15 @@ def list_loaded_files(folder: Path) -> tuple[Path, ...]:
         if name in VOCABULARY_NAMES:
             _check_size(folder / name, MAX_VOCABULARY_BYTES)
         else:
-            _check_references(folder / name, _read_json(folder / name))
+            document = _read_json(folder / name)
+            if (
+                name == TOKENIZER_NAME
+                and "tokenizer.json" in names
+                and document.get("tokenizer_file") in _OWN_TOKENIZER
+            ):
+                # transformers opens the file of the folder, if there is one, and ignores this member.
+                del document["tokenizer_file"]
+            _check_references(folder / name, document)
     return files
 
 

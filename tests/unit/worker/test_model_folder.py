@@ -17,10 +17,13 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from shared.errors import ModelUnusable
 from tests.support.permissions import deny_reading
 from worker.embedded_model import FOLDER
+from worker.engine.families import _load_tokenizer
 from worker.engine.loader import load_segmenter
 from worker.engine.model_files import ModelFiles, hash_local_folder
 from worker.engine.model_folder import (
@@ -378,6 +381,47 @@ def test_a_configuration_refers_to_nothing_outside_the_model(folder: Path, file:
 
     assert message.startswith(f"{file} in {folder} refers to something outside the model, ")
     assert _CONNECTED == []
+
+
+def write_tokenizer(path: Path, word: str) -> None:
+    Tokenizer(WordLevel({word: 0, "[UNK]": 1}, unk_token="[UNK]")).save(str(path))
+
+
+@pytest.mark.parametrize("value", ["tokenizer.json", "./tokenizer.json"])
+def test_a_tokenizer_may_name_its_own_file_and_no_other_one_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "tokenizer_file": value}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    write_tokenizer(folder / "tokenizer.json", "own")
+    write_tokenizer(tmp_path / "tokenizer.json", "foreign")
+    monkeypatch.chdir(tmp_path)
+
+    with open_view(hash_local_folder(folder).loaded) as view:
+        assert "own" in _load_tokenizer(view).get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("file", "members"),
+    [
+        ("tokenizer_config.json", {"nested": {"tokenizer_file": "tokenizer.json"}}),
+        ("tokenizer_config.json", {"tokenizer_file": "./x/../tokenizer.json"}),
+        ("tokenizer_config.json", {"vocab_file": "tokenizer.json"}),
+        (CONFIG_NAME, {"tokenizer_file": "tokenizer.json"}),
+    ],
+)
+def test_the_name_of_its_tokenizer_has_one_place(folder: Path, file: str, members: dict[str, Any]) -> None:
+    write_tokenizer(folder / "tokenizer.json", "own")
+    (folder / "tokenizer_config.json").write_text("{}")
+    change(folder, file, **members)
+
+    assert refusal(folder).startswith(f"{file} in {folder} refers to something outside the model, ")
+
+
+def test_a_tokenizer_that_is_missing_is_not_looked_for_elsewhere(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_file": "tokenizer.json"}')
+
+    assert "refers to something outside the model, tokenizer_file='tokenizer.json'" in refusal(folder)
 
 
 def test_notes_of_where_a_model_came_from_are_no_references(folder: Path) -> None:

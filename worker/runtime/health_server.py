@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shared.authority import Authority, parse_authority
+from shared.web_pages import is_from_foreign_page
 
 # For a client to send its request, and to take the response.
 _CLIENT_TIMEOUT_SECONDS = 5.0
@@ -19,8 +20,8 @@ Response = tuple[HTTPStatus, bytes]
 class HealthServer:
     """Serves on a thread of its own until stop().
 
-    On loopback it answers only requests for a name of loopback: a web page can have its own name point there and would
-    read the response.
+    On loopback it answers no foreign web page, and only requests for a name of loopback: a page can have its own name
+    point there and would read the response.
 
     Args:
         address: host and port; port 0 chooses a free one.
@@ -74,8 +75,11 @@ def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bo
             self.wfile.write(body)
 
         def _respond(self) -> Response:
-            if is_local and not _names_loopback(self.headers.get("Host", "")):
+            host = self.headers.get("Host", "")
+            if is_local and not _names_loopback(host):
                 return HTTPStatus.MISDIRECTED_REQUEST, b"not served under this name\n"
+            if is_local and is_from_foreign_page("GET", self.headers, host, lambda _origin: False):
+                return HTTPStatus.FORBIDDEN, b"not served to pages of other origins\n"
             route = routes.get(self.path.partition("?")[0])
             return route() if route else (HTTPStatus.NOT_FOUND, b"not found\n")
 

@@ -2,13 +2,21 @@
 
 import http.client
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from worker.runtime.health_server import HealthServer
+
+FOREIGN_PAGES = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:5173"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    {"Sec-Fetch-Site": "same-site", "Referer": "https://evil.example/"},
+]
 
 
 @pytest.fixture
@@ -28,9 +36,11 @@ def serve(host: str) -> Iterator[HealthServer]:
     server.stop()
 
 
-def get(server: HealthServer, path: str, host: str) -> tuple[int, http.client.HTTPMessage]:
+def get(
+    server: HealthServer, path: str, host: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, http.client.HTTPMessage]:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
-        connection.request("GET", path, headers={"Host": host, "Origin": "https://evil.example"})
+        connection.request("GET", path, headers={"Host": host, **(headers or {})})
         response = connection.getresponse()
         response.read()
         return response.status, response.headers
@@ -52,11 +62,30 @@ def test_another_name_is_not_served_on_loopback(local_server: HealthServer, path
 
 
 def test_every_name_is_served_elsewhere(public_server: HealthServer) -> None:
-    assert get(public_server, "/metrics", "worker-1.pods.example:8001")[0] == 200
+    assert get(public_server, "/metrics", "worker-1.pods.example:8001", FOREIGN_PAGES[0])[0] == 200
 
 
-def test_a_page_of_another_site_may_not_read_it(local_server: HealthServer) -> None:
-    _, headers = get(local_server, "/metrics", "127.0.0.1")
+@pytest.mark.parametrize("headers", FOREIGN_PAGES)
+def test_a_foreign_page_is_refused_on_loopback(local_server: HealthServer, headers: dict[str, str]) -> None:
+    statuses = [get(local_server, path, "127.0.0.1", headers)[0] for path in ("/healthz", "/readyz", "/metrics")]
+
+    assert statuses == [403, 403, 403]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://127.0.0.1:8001"},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+)
+def test_a_page_of_its_own_and_a_link_are_answered(local_server: HealthServer, headers: dict[str, str]) -> None:
+    assert get(local_server, "/metrics", "127.0.0.1:8001", headers)[0] == 200
+
+
+def test_a_page_of_another_site_may_not_read_it(public_server: HealthServer) -> None:
+    _, headers = get(public_server, "/metrics", "127.0.0.1", FOREIGN_PAGES[0])
 
     assert not [name for name in headers if name.lower().startswith("access-control-")]
 

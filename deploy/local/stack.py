@@ -181,6 +181,7 @@ class Stack:
         with step("Starting the object store"):
             self.objects.start().wait_ready()
             self.objects.create_bucket(BUCKET)
+            self.objects.wait_writable(BUCKET)
         self._remove_stale_workers()
         self.worker.start()
         self.steward.start()

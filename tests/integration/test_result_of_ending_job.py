@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs
+from api.jobs.waiting import WaitingSlots
 from shared.errors import UnknownJob
 from shared.jobs.model import JobState
 from shared.storage.bucket import Bucket, NoSuchObject
@@ -43,7 +45,8 @@ def submit(gateway: GatewayUnderTest) -> str:
 def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
     stores = gateway.stores
     tenant = stores.jobs.get(job_id).request.tenant
-    return TenantJobs(tenant, stores.jobs, stores.bucket, stores.events, max_wait_seconds=1.0)
+    slots = WaitingSlots(SharedLimit(1, 1))
+    return TenantJobs(tenant, stores.jobs, stores.bucket, stores.events, max_wait_seconds=1.0, slots=slots)
 
 
 def test_a_job_that_ends_between_the_reads_of_bucket_and_job_store_has_its_result(gateway: GatewayUnderTest) -> None:

@@ -149,7 +149,7 @@ class ApiSettings(Settings):
     metrics_bind: str = Field(
         "127.0.0.1:9464",
         description="Where the gateway serves `/metrics`, and health, without a token: `host:port`, `unix:/path`, or "
-        "empty for nowhere. The default is skipped if another process has it.",
+        "`off`. The default is skipped if another process has it.",
     )
 
     @field_validator("trusted_proxies")

@@ -43,6 +43,7 @@ MAX_OPEN_FILES = 65_536
 RESERVED_FILES = 256
 BACKLOG = 2048
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+OFF = "off"  # a value of MASKMILL_METRICS_BIND
 
 
 def main() -> int:
@@ -188,7 +189,7 @@ def listen_for_operators(settings: ApiSettings) -> socket.socket | None:
         ValueError: the setting is no address.
         OSError: the configured address is in use.
     """
-    if not settings.metrics_bind:
+    if settings.metrics_bind == OFF:
         return None
     try:
         return listen(settings.metrics_bind, name="MASKMILL_METRICS_BIND")

@@ -17,8 +17,11 @@ from typing import Any
 
 import pytest
 
+from api.settings import ApiSettings
+from api.wsgi import listen_for_operators
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
+from shared.settings import read_settings
 from tests.conftest import Storage
 from tests.support.jobs import png
 from tests.support.polling import wait_until
@@ -273,3 +276,9 @@ def count_requests(gateway: GatewayProcess, route: str) -> float:
     lines = gateway.request("GET", "/metrics", port=gateway.metrics_port).body.decode().splitlines()
     samples = [line for line in lines if line.startswith("maskmill_requests_total{") and f'"{route}"' in line]
     return sum(float(sample.split()[-1]) for sample in samples)
+
+
+def test_metrics_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKMILL_METRICS_BIND", "off")
+
+    assert listen_for_operators(read_settings(ApiSettings)) is None

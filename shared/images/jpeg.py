@@ -107,9 +107,11 @@ def count_scans(data: bytes, at_most: int, position: int = 2) -> int:
             break
         if kind == _START_OF_SCAN:
             count += 1
-        elif kind not in _HAS_NO_LENGTH:
-            position = _find_end(data, found.start())
+        else:
+            # Those without length cost as much as the others, and encoders write only restart markers, which
+            # the search skips.
             segments += 1
+            position = _find_end(data, found.start())
         if segments > MAX_SEGMENTS:
             raise excess_error("JPEG", MAX_SEGMENTS, "segments")
     return count

@@ -82,6 +82,12 @@ def segments_between_scans(count: int) -> bytes:
     return data[:place] + segment(0xFE, b"") * count + data[place:]
 
 
+def markers_between_scans(count: int) -> bytes:
+    """Return a JPEG of so many scans that they are counted, and of markers that have no length."""
+    data = photo()
+    return data[:-2] + b"\xff\x01" * count + b"\xff\xda\x00\x02" * 25 + _END
+
+
 RESOURCES = b"Photoshop 3.0\0" + (b"8BIM" + bytes(8)) * 5000
 
 INPUTS: Sequence[HostileInput] = (
@@ -97,6 +103,7 @@ INPUTS: Sequence[HostileInput] = (
     send_image("a million segments", 422, lambda: hostile.build_jpeg_of_segments(segments=1_000_000, nbytes=1)),
     send_image("a million comments", 422, lambda: insert(segment(0xFE, b"") * 1_000_000)),
     send_image("half a million segments between scans", 422, lambda: segments_between_scans(500_000)),
+    send_image("10 million markers without length", 422, lambda: markers_between_scans(10_000_000)),
     send_image("half a million Huffman tables", 422, lambda: insert(segment(0xC4, b"") * 500_000, _START_OF_SCAN)),
     send_image("half a million quantization tables", 422, lambda: insert(segment(0xDB, b"") * 500_000)),
     send_image("metadata of 10 MB", 422, lambda: hostile.build_jpeg_of_segments(segments=160, nbytes=65_000)),

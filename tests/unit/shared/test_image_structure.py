@@ -196,6 +196,7 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "64 megapixels of 21 scans": (ImageTooCostly, lambda: hostile.build_slow_jpeg(side=8000, scans=22)),
     "a million segments": (ImageTooCostly, lambda: hostile.build_jpeg_of_segments(segments=1_000_000, nbytes=1)),
     "a million segments between scans": (ImageTooCostly, lambda: segments_between_scans(1_000_000)),
+    "10 million markers without length": (ImageTooCostly, lambda: scans_then(b"\xff\x01" * 10_000_000)),
     "coded data of markers": (ImageTooCostly, lambda: scans_then(b"\xff\x00" * MEGABYTES)),
     "coded data of fill bytes": (ImageTooCostly, lambda: scans_then(b"\xff" * MEGABYTES)),
     "metadata of 10 MB": (ImageTooCostly, lambda: hostile.build_jpeg_of_segments(segments=160, nbytes=65_000)),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared.errors import ImageTooCostly
-from shared.images.jpeg import MAX_SCANS, ORDINARY_SCANS, check_scans, count_scans, has_separate_scans
+from shared.images.jpeg import MAX_SCANS, MAX_SEGMENTS, ORDINARY_SCANS, check_scans, count_scans, has_separate_scans
 from tests.support.images import coffee, jpeg
 
 
@@ -31,6 +31,23 @@ def test_a_progressive_jpeg_has_ten_scans() -> None:
 
 def test_restart_markers_do_not_end_a_scan() -> None:
     assert count_scans(encode(is_progressive=True, restart_marker_blocks=3), 1000) == 10
+
+
+def test_any_number_of_restart_markers_is_accepted() -> None:
+    data = encode(is_progressive=True, restart_marker_blocks=1)
+
+    assert sum(data.count(bytes((0xFF, marker))) for marker in range(0xD0, 0xD8)) > 2 * MAX_SEGMENTS
+    assert count_scans(data, 1000) == 10
+
+
+@pytest.mark.parametrize("marker", [0x01, 0xD8, 0xFE])
+def test_other_markers_between_scans_are_limited(marker: int) -> None:
+    data = encode(is_progressive=True)
+    place = data.rindex(b"\xff\xda")
+    piece = bytes((0xFF, marker)) + (b"\x00\x02" if marker == 0xFE else b"")
+
+    with pytest.raises(ImageTooCostly, match="segments"):
+        count_scans(data[:place] + piece * (MAX_SEGMENTS + 1) + data[place:], 1000)
 
 
 def test_a_thumbnail_in_the_metadata_is_not_counted() -> None:

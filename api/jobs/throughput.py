@@ -1,7 +1,8 @@
 """How many jobs a second the workers of a model complete while they have work without a pause.  Pure.
 
 An idle service completes what arrives, which says nothing about its capacity.  So only the time counts during which
-every sample found queued jobs.
+every sample found queued jobs.  But what is completed in any time is a lower bound, by which a rate that has become too
+low grows again: it lets no backlog grow by which it would be measured.
 """
 
 from collections import deque
@@ -34,7 +35,9 @@ class Throughput:
 
     def __init__(self) -> None:
         self._window: deque[Sample] = deque()
+        self._recent: deque[Sample] = deque()  # with and without a backlog
         self._rate: float | None = None
+        self._measured_at = 0.0
 
     @property
     def rate(self) -> float | None:
@@ -42,18 +45,38 @@ class Throughput:
         return self._rate
 
     def add(self, sample: Sample) -> None:
-        last = self._window[-1] if self._window else None
+        last = self._recent[-1] if self._recent else None
         if last is not None and last.workers != sample.workers:
             # An estimate until the present workers are measured.
             self._rate = (
                 self._rate * sample.workers / last.workers if self._rate and last.workers and sample.workers else None
             )
             self._window.clear()
+            self._recent.clear()
         elif last is not None and not _continues(last, sample):
             self._window.clear()
+            self._forget_old_rate(sample)
         self._window.append(sample)
         self._drop_old()
         self._measure()
+        self._raise_to_recent(sample)
+
+    def _forget_old_rate(self, sample: Sample) -> None:
+        """Forget a rate that may not be true any more, so that it refuses nothing until it is measured again."""
+        if sample.at - self._measured_at > MAX_WINDOW_SECONDS:
+            self._rate = None
+
+    def _raise_to_recent(self, sample: Sample) -> None:
+        """Raise a rate that is lower than what was completed in the last WINDOW_SECONDS, or since the last sample."""
+        recent = self._recent
+        if recent and sample.completed < recent[-1].completed:
+            recent.clear()
+        recent.append(sample)
+        while len(recent) > 2 and sample.at - recent[1].at >= WINDOW_SECONDS:
+            recent.popleft()
+        seconds, completed = sample.at - recent[0].at, sample.completed - recent[0].completed
+        if self._rate is not None and seconds >= WINDOW_SECONDS and completed > self._rate * seconds:
+            self._rate, self._measured_at = completed / seconds, sample.at
 
     def _drop_old(self) -> None:
         newest = self._window[-1]
@@ -71,10 +94,10 @@ class Throughput:
         if seconds < MIN_SECONDS:
             return
         if completed >= MIN_COMPLETED or (completed and seconds >= WINDOW_SECONDS):
-            self._rate = completed / seconds
+            self._rate, self._measured_at = completed / seconds, newest.at
         elif self._rate is not None:
             # Too few to tell the rate, but enough time to tell that it is not higher than this.
-            self._rate = min(self._rate, (completed + 1) / seconds)
+            self._rate, self._measured_at = min(self._rate, (completed + 1) / seconds), newest.at
 
 
 def _continues(last: Sample, sample: Sample) -> bool:

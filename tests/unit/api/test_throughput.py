@@ -2,13 +2,14 @@
 
 import math
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.jobs.load import Load
-from api.jobs.throughput import Sample, Throughput
+from api.jobs.throughput import MAX_WINDOW_SECONDS, Sample, Throughput
 from shared.jobs.model import Priority
 
 
@@ -42,10 +43,35 @@ def test_a_rare_request_does_not_lower_the_rate() -> None:
     sample_steadily(throughput, rate=20, start=0, seconds=10)
     measured = throughput.rate
 
-    for at in range(100, 1000, 60):
-        throughput.add(Sample(at, 2000 + at // 60, has_backlog=True, workers=1))
+    for at in range(20, 120, 10):
+        throughput.add(Sample(at, 1200 + at // 10, has_backlog=True, workers=1))
 
     assert throughput.rate == measured
+
+
+def test_a_rate_that_was_not_measured_for_minutes_is_forgotten() -> None:
+    throughput = Throughput()
+    sample_steadily(throughput, rate=0.2, start=0, seconds=60)
+
+    throughput.add(Sample(60 + MAX_WINDOW_SECONDS, 1013, has_backlog=True, workers=1))
+    assert throughput.rate is not None
+    throughput.add(Sample(70 + MAX_WINDOW_SECONDS, 1014, has_backlog=True, workers=1))
+
+    assert throughput.rate is None
+
+
+def test_a_low_rate_is_raised_by_what_is_completed_without_a_backlog() -> None:
+    throughput = Throughput()
+    sample_steadily(throughput, rate=20, start=0, seconds=10)
+    for step in range(1, 241):
+        throughput.add(Sample(10 + 0.25 * step, 1200, has_backlog=True, workers=1))
+    assert throughput.rate is not None
+    assert throughput.rate < 0.2
+
+    for step in range(1, 49):
+        throughput.add(Sample(70 + 0.25 * step, 1200 + step, has_backlog=step % 2 == 0, workers=1))
+
+    assert throughput.rate == pytest.approx(4, rel=0.1)
 
 
 def test_long_jobs_are_measured_over_a_longer_time() -> None:
@@ -161,3 +187,27 @@ def test_admission_at_twice_the_capacity_keeps_the_workers_busy_and_the_wait_bou
 
     assert busy * step >= 0.9 * 60
     assert worst <= 1.3 * most + 2 / capacity
+
+
+def test_a_worker_that_hung_for_a_minute_is_used_again_within_minutes() -> None:
+    """An open loop of half the capacity; the load is read when a request comes, and while there is work."""
+    capacity, arrivals = 5.0, 3.0
+    rng, throughput, load = random.Random(1), Throughput(), Load()
+    queued, completed, refused, step = 0.0, 0.0, Counter[int](), 0.05
+    sample_steadily(throughput, rate=capacity, start=0, seconds=20)
+    completed = 1000 + 20 * capacity
+    for number in range(int(400 / step)):
+        at = 20 + number * step
+        arrives = rng.random() < arrivals * step
+        if (queued or arrives) and number % 5 == 0:
+            throughput.add(Sample(at, int(completed), queued >= 1, 1))
+            load = Load(queued={Priority.INTERACTIVE: math.ceil(queued)}, rate=throughput.rate)
+        if arrives:
+            is_refused = load.estimate_wait(Priority.INTERACTIVE) > 10
+            queued += not is_refused
+            refused[int(at // 100)] += is_refused
+        done = 0 if at < 80 else min(queued, capacity * step)
+        queued, completed = queued - done, completed + done
+
+    assert refused[0] > 0
+    assert refused[2] == refused[3] == 0

@@ -10,7 +10,7 @@ import threading
 
 from flask import request
 
-# Linux reports a closed peer as POLLRDHUP, even behind unread bytes; elsewhere is_client_connected() decides.
+# Linux reports a closed peer as POLLRDHUP, even behind unread bytes; elsewhere only a look at the next byte tells.
 _CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
@@ -19,14 +19,7 @@ def is_client_connected() -> bool:
     connection = _client_socket()
     if connection is None:
         return True
-    try:
-        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b"")
-    except BlockingIOError:
-        return True
-    except ValueError:  # TLS cannot peek
-        return True
-    except OSError:
-        return False
+    return not _is_closed(connection, 0.0)
 
 
 def wait_for_disconnect(seconds: float) -> bool:
@@ -35,9 +28,24 @@ def wait_for_disconnect(seconds: float) -> bool:
     if connection is None:
         threading.Event().wait(max(0.0, seconds))
         return False
+    return _is_closed(connection, max(0.0, seconds))
+
+
+def _is_closed(connection: socket.socket, seconds: float) -> bool:
+    """Wait up to `seconds` and return True as soon as the peer has closed its side."""
     poller = select.poll()
     poller.register(connection, _CLOSED)
-    return bool(poller.poll(1000 * max(0.0, seconds))) or not is_client_connected()
+    return bool(poller.poll(1000 * seconds)) or _is_at_end(connection)
+
+
+def _is_at_end(connection: socket.socket) -> bool:
+    """Return whether the peer has closed its side and nothing that it sent is unread."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except (BlockingIOError, ValueError):  # TLS cannot peek
+        return False
+    except OSError:
+        return True
 
 
 def _client_socket() -> socket.socket | None:

@@ -54,10 +54,15 @@ def test_a_disconnect_ends_the_wait(client_socket: socket.socket) -> None:
 
 
 @pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux has POLLRDHUP")
-def test_a_disconnect_behind_unread_bytes_ends_the_wait(client_socket: socket.socket) -> None:
-    client_socket.sendall(b"GET /healthz HTTP/1.1\r\n")
+@pytest.mark.parametrize("unread", [b"\r\n", b"GET /healthz HTTP/1.1\r\n"])
+def test_a_disconnect_behind_unread_bytes_is_seen_and_ends_the_wait(
+    client_socket: socket.socket, unread: bytes
+) -> None:
+    client_socket.sendall(unread)
+    assert is_client_connected()
     client_socket.close()
 
+    assert not is_client_connected()
     assert wait_for_disconnect(LONG_SECONDS)
 
 

@@ -35,11 +35,15 @@ SYNC_RECORD_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits that tenants share: jobs in one queue, waiting requests of this process, bytes of payloads."""
+    """The limits that tenants share: jobs in one queue, waiting requests of this process, bytes of payloads.
+
+    sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
+    """
 
     queue: SharedLimit
     waiting: SharedLimit
     payload_bytes: SharedLimit
+    sync_wait_seconds_per_tenant: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
         payload_bytes=share_limit(
             settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
         ),
+        sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
+        or settings.sync_wait_seconds / (2 if is_shared else 1),
     )
 
 
@@ -116,7 +122,12 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
         models=models,
         jobs=stores.jobs,
         load=LoadMonitor(stores.jobs, models, time.monotonic),
-        limits=LoadLimits(limits.queue, settings.sync_wait_seconds, settings.max_redis_memory_share),
+        limits=LoadLimits(
+            queue=limits.queue,
+            sync_wait_seconds=settings.sync_wait_seconds,
+            sync_wait_seconds_per_tenant=limits.sync_wait_seconds_per_tenant,
+            memory_share=settings.max_redis_memory_share,
+        ),
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,
         new_id=new_job_id,

@@ -99,6 +99,9 @@ class ApiSettings(Settings):
         description="A synchronous request is refused with 429 if the work before it takes longer than this, by what "
         "the workers have completed so far; 0 means a quarter of `MASKMILL_SYNC_DEADLINE_SECONDS`.",
     )
+    max_sync_wait_seconds_per_tenant: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Of this work, that of the tenant of the request; 0 means half with tokens, and all without."
+    )
     cold_start_seconds: Annotated[float, Field(ge=1)] = Field(
         10.0,
         description="How long a synchronous caller is held for a model without a ready worker before 503; "

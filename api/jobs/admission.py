@@ -12,7 +12,7 @@ from shared.errors import QueueFull, StoreFull, WaitTooLong
 from shared.jobs.messages import queue_name
 from shared.jobs.model import InputRef, JobRequest, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
-from shared.jobs.store import JobStore
+from shared.jobs.store import UNBOUNDED, JobStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,13 @@ class LoadLimits:
 
     queue: jobs in one queue.
     sync_wait_seconds: work that may be before a synchronous request.
+    sync_wait_seconds_per_tenant: of that, work of the tenant of the request.
     memory_share: of Redis' maxmemory, in (0, 1].
     """
 
     queue: SharedLimit
     sync_wait_seconds: float
+    sync_wait_seconds_per_tenant: float
     memory_share: float
 
 
@@ -121,6 +123,7 @@ class Admission:
             raise StoreFull("The job store has too little memory left for new work; try again in a minute.")
         if profile.wants_reply:
             self._check_wait(load, profile.priority)
+            self._check_own_wait(load, model, caller.tenant, profile.priority)
         else:
             self._check_queue(load, queue_name(model.id, profile.priority), caller.tenant)
 
@@ -133,6 +136,26 @@ class Admission:
                 "try again later, or submit the image as a job, at /v1/jobs.",
                 retry_after_seconds=clamp_retry_after(wait - most),
             )
+
+    def _check_own_wait(self, load: Load, model: ModelStatus, tenant: str, priority: Priority) -> None:
+        """Raise WaitTooLong if the work of the tenant alone is more than its part, so that others find room.
+
+        The jobs of the tenant are counted only if there is that much work at all.
+        """
+        wait, most = load.estimate_wait(priority), self.limits.sync_wait_seconds_per_tenant
+        if wait <= most:
+            return
+        count = max(1, int(load.count_completed(priority, most)))
+        try:
+            self.jobs.check_queue(
+                queue_name(model.id, priority), tenant, max_queued=UNBOUNDED, max_queued_per_tenant=count
+            )
+        except QueueFull as error:
+            raise WaitTooLong(
+                f"Your own requests are work for more than {most:g} s, the part of one tenant; "
+                "send more when some of them are answered, or submit the image as a job, at /v1/jobs.",
+                retry_after_seconds=clamp_retry_after(wait - most),
+            ) from error
 
     def _check_queue(self, load: Load, queue: str, tenant: str) -> None:
         """Raise QueueFull if a bound of the queue is reached; creating the job checks it again, atomically."""

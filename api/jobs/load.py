@@ -42,10 +42,17 @@ class Load:
         before = sum(self.queued.get(one, 0) for one in order[: order.index(priority) + 1])
         if not before or not self.rate:
             return 0.0
-        # A job of a lower priority is claimed after each so many of others.
+        return (before * self._count_passing(priority) + self.running) / self.rate
+
+    def count_completed(self, priority: Priority, seconds: float) -> float:
+        """Return how many jobs of a priority or above are completed in so many seconds; infinite if it is unknown."""
+        return seconds * self.rate / self._count_passing(priority) if self.rate else math.inf
+
+    def _count_passing(self, priority: Priority) -> float:
+        """Return how many jobs are claimed for one of a priority: of a lower one, one after each so many of others."""
+        order = list(Priority)
         lower = [one for one in order[order.index(priority) + 1 :] if self.queued.get(one)]
-        passing = 1 + sum(1 / MAX_PASSED_OVER[one] for one in lower)
-        return (before * passing + self.running) / self.rate
+        return 1 + sum(1 / MAX_PASSED_OVER[one] for one in lower)
 
     def estimate_seconds(self, jobs: float) -> int | None:
         """Return the time in which so many jobs are completed, in seconds from 1 to a minute; None if it is unknown."""

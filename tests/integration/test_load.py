@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -44,22 +44,31 @@ class PacedWorker:
 def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
     """A gateway that knows one worker."""
     gateway = open_gateway(clean_redis, storage_env, max_sync_wait_seconds=WAIT_SECONDS)
-    WorkerRegistry(connect(gateway.settings)).report(WorkerStatus("paced", MODEL, WorkerState.READY, device="cpu"))
+    report_worker(gateway)
     return gateway
+
+
+def report_worker(gateway: GatewayUnderTest) -> None:
+    WorkerRegistry(connect(gateway.settings)).report(WorkerStatus("paced", MODEL, WorkerState.READY, device="cpu"))
 
 
 @pytest.fixture
 def worker(gateway: GatewayUnderTest) -> Iterator[PacedWorker]:
     """A worker that completes RATE jobs a second."""
-    jobs = open_job_store(connect(gateway.settings), gateway.settings)
-    worker = PacedWorker(jobs, PayloadStore(connect(gateway.settings, decode=False)))
+    worker = open_worker(gateway)
     with run_periodically(worker.run_next, interval_seconds=1 / RATE):
         yield worker
 
 
-def call(gateway: GatewayUnderTest, number: int) -> TestResponse:
+def open_worker(gateway: GatewayUnderTest) -> PacedWorker:
+    jobs = open_job_store(connect(gateway.settings), gateway.settings)
+    return PacedWorker(jobs, PayloadStore(connect(gateway.settings, decode=False)))
+
+
+def call(gateway: GatewayUnderTest, number: int, headers: Mapping[str, str] | None = None) -> TestResponse:
     """Send a synchronous request with an image of its own."""
-    response: TestResponse = gateway.client.application.test_client().post("/", data=png(8 + number % 50, 8 + number))
+    client, image = gateway.client.application.test_client(), png(8 + number % 50, 8 + number)
+    response: TestResponse = client.post("/", data=image, headers=headers)
     return response
 
 
@@ -123,3 +132,26 @@ def test_without_a_worker_nothing_is_refused_for_its_wait(clean_redis: str, stor
         open_job_store(connect(gateway.settings), gateway.settings).create(build_sync_request())
 
     assert call(gateway, 1).json["error_type"] == "model_not_ready"
+
+
+def test_a_tenant_is_refused_for_its_own_work_and_leaves_room_to_others(
+    clean_redis: str, storage_env: dict[str, str]
+) -> None:
+    alice, bob = {"Authorization": "Bearer a-token"}, {"Authorization": "Bearer b-token"}
+    gateway = open_gateway(clean_redis, storage_env, tokens="alice:a-token,bob:b-token", max_sync_wait_seconds=5)
+    report_worker(gateway)
+    worker = open_worker(gateway)
+    for _ in range(5 * int(RATE)):
+        worker.jobs.create(build_sync_request(tenant="alice"))
+    with ThreadPoolExecutor(2) as threads, run_periodically(worker.run_next, interval_seconds=1 / RATE):
+        # This one comes before the rate is known, and the polls while it waits measure the rate.
+        early = threads.submit(call, gateway, 1, bob)
+        wait_until(lambda: len(worker.completed) > 1.5 * RATE, seconds=10)
+        refused = call(gateway, 2, alice)
+        accepted = threads.submit(call, gateway, 3, bob)
+
+        assert (refused.status_code, refused.json["error_type"]) == (429, "wait_too_long")
+        assert "Your own requests" in refused.json["error"]
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert [one.result(timeout=60).status_code for one in (early, accepted)] == [200, 200]
+        assert call(gateway, 4, alice).status_code == 200

@@ -279,6 +279,13 @@ class ModelNotReady(Unavailable):
     code = "model_not_ready"
 
 
+class SharedJobEnded(Unavailable):
+    """The job of an identical request, which a coalesced one waited for, ended without a result."""
+
+    code = "shared_job_ended"
+    retry_after_seconds = 1
+
+
 class SharedMemoryFull(Unavailable):
     code = "shared_memory_full"
 

@@ -26,6 +26,7 @@ from shared.errors import (
     MaskmillError,
     ModelNotReady,
     Overloaded,
+    SharedJobEnded,
     StoreUnavailable,
     Unavailable,
     UnknownJob,
@@ -125,6 +126,7 @@ class SyncSegmenter:
             Overloaded: there is too much work already, or too many callers wait.
             Canceled: the caller has disconnected.
             ModelNotReady: no worker has the model ready.
+            SharedJobEnded: the request was coalesced, and the job expired, was canceled or purged.
             DeadlineExceeded: there was no result in time.
             Unavailable: Redis did not answer.
             WorkerFault: the worker failed.
@@ -139,14 +141,18 @@ class SyncSegmenter:
         dedup = self._build_dedup_key(admitted, options)
         while True:
             created = self._create(admitted, submission.image.content, dedup)
-            if created.outcome is CreateOutcome.CREATED:
-                # The image is stored now, and a job of this request's own is never replaced by another.
+            if created.outcome is not CreateOutcome.CACHED:
+                # The job has the image now; callers that wait must not hold the memory for uploads.
                 submission.image.release()
             try:
                 body = self._get_body(admitted, created, options, is_wanted)
-            except _JobReplaced:
+            except _JobReplaced as error:
                 # The job that stood for this request is gone, so the request gets a job of its own.
                 self.jobs.forget_dedup(dedup, created.job_id)
+                if created.outcome is CreateOutcome.COALESCED:
+                    raise SharedJobEnded(
+                        "The identical request that this one shared a job with ended without a result; send it again."
+                    ) from error
                 admitted = replace(admitted, request=replace(admitted.request, id=self.admission.new_id()))
             else:
                 return Reply(created.job_id, self._refresh(admitted.model), body, _CACHE_STATUS[created.outcome])

@@ -27,7 +27,7 @@ from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.routes.jobs import build_accepted, read_submission
 from api.schemas.huggingface import HfSegmentView
 from api.schemas.jobs import JobView
-from shared.errors import ModelNotReady, PayloadsFull, TooManyWaiting, Unavailable, WaitTooLong
+from shared.errors import ModelNotReady, PayloadsFull, SharedJobEnded, TooManyWaiting, Unavailable, WaitTooLong
 from shared.formats.registry import select_formats
 from shared.jobs.model import Priority
 
@@ -44,7 +44,7 @@ _ARRAY = {
 _RESPONSES = {
     200: _ARRAY,
     202: JobView,
-    **failures(*SUBMISSION, *JOB_FAILURE, ModelNotReady, TooManyWaiting, WaitTooLong, PayloadsFull),
+    **failures(*SUBMISSION, *JOB_FAILURE, ModelNotReady, SharedJobEnded, TooManyWaiting, WaitTooLong, PayloadsFull),
 }
 
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from api.server.budget import ByteBudget
+from api.server.options import RESERVATION_KEY
 from shared import redis_keys
 from shared.jobs.model import JobState
 from shared.redis_client import connect
@@ -105,7 +107,7 @@ def waiter_count(gateway: GatewayUnderTest) -> int:
     return int(connect(gateway.settings).hgetall(redis_keys.job(ids[0])).get("waiters", 0)) if ids else 0
 
 
-def test_a_coalesced_request_succeeds_although_the_first_timed_out(
+def test_a_coalesced_request_is_to_be_sent_again_if_the_job_expires_with_the_first(
     gateway: GatewayUnderTest, clean_redis: str, storage_env: dict[str, str]
 ) -> None:
     gateway_with_deadline = open_gateway(clean_redis, storage_env, sync_deadline_seconds=1)
@@ -116,10 +118,32 @@ def test_a_coalesced_request_succeeds_although_the_first_timed_out(
         wait_until(lambda: waiter_count(gateway) == 2)
         assert first.result().status_code == 504
 
-        # The job has the deadline of the first request: it expires, and the second request gets a new job.
+        # The job has the deadline of the first request: it expires, and the image of the second is not held any more.
         wait_until(lambda: second.done() or run_queued_jobs(gateway))
+        again = pool.submit(post_image, gateway)
+        run_next_job(gateway)
 
-    assert second.result().status_code == 200
+    assert (second.result().status_code, second.result().json["error_type"]) == (503, "shared_job_ended")
+    assert second.result().headers["Retry-After"] == "1"
+    assert again.result().status_code == 200
+    assert again.result().headers["x-maskmill-cache"] == "miss"
+
+
+def test_callers_that_wait_do_not_hold_their_images(gateway: GatewayUnderTest) -> None:
+    budget = ByteBudget(1_000_000)
+    with ThreadPoolExecutor() as pool:
+        pending = [pool.submit(post_reserved, gateway, budget) for _ in range(3)]
+        wait_until(lambda: waiter_count(gateway) == 3)
+        wait_until(lambda: budget.used == 0)
+        run_next_job(gateway)
+
+    assert {response.result().status_code for response in pending} == {200}
+
+
+def post_reserved(gateway: GatewayUnderTest, budget: ByteBudget):  # type: ignore[no-untyped-def]
+    """Send an image that the server has reserved bytes for, as it does."""
+    environ = {RESERVATION_KEY: budget.reserve(None, len(png()))}
+    return gateway.client.application.test_client().post("/", data=png(), environ_overrides=environ)
 
 
 def run_queued_jobs(gateway: GatewayUnderTest) -> bool:

@@ -136,13 +136,13 @@ class ApiSettings(Settings):
     )
     max_connections: Annotated[int, Field(gt=0)] = Field(
         10_000,
-        description="Connections of one gateway process, or fewer if its limit of open files is lower; over it the "
-        "oldest without a complete request is dropped.",
+        description="Connections of one gateway process, or fewer if its limit of open files is lower; over it one "
+        "without a running request is dropped, the oldest of the address that has the most.",
     )
     max_connections_per_peer: Annotated[int, Field(gt=0)] = Field(
         1000,
-        description="Connections without a complete request that one address, or one IPv6 /64, may have to a gateway "
-        "process; over it its oldest is dropped.",
+        description="Connections without a running request that one address, or one IPv6 /64, may have to a gateway "
+        "process, and never more than half of all; over it its oldest is dropped.",
     )
     trusted_proxies: str = Field(
         "",

@@ -150,6 +150,7 @@ def build_limits(settings: ApiSettings) -> ServerLimits:
     """Return the limits of one process; its connections are bounded by its limit of open files, too."""
     # Requests use connections to the stores.
     max_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES - 2 * settings.threads
+    max_connections = max(settings.threads, min(settings.max_connections, max_open_files))
     return ServerLimits(
         header_seconds=settings.header_timeout_seconds,
         transfer=MinimumRate(settings.transfer_timeout_seconds, settings.min_transfer_bytes_per_second),
@@ -157,8 +158,9 @@ def build_limits(settings: ApiSettings) -> ServerLimits:
         linger_seconds=settings.linger_seconds,
         max_body_bytes=settings.max_upload_bytes,
         max_buffered_bytes=settings.max_buffered_bytes,
-        max_connections=max(settings.threads, min(settings.max_connections, max_open_files)),
-        max_connections_per_peer=settings.max_connections_per_peer,
+        max_connections=max_connections,
+        # One peer never has all of them.
+        max_connections_per_peer=max(1, min(settings.max_connections_per_peer, max_connections // 2)),
     )
 
 

@@ -1,12 +1,11 @@
 """All connections of one process: what the selector watches, which wait for their clients, and which is dropped."""
 
 import selectors
-from collections import OrderedDict
 from collections.abc import Callable
 
 from api.server.connection import Connection, Phase
 from api.server.options import DropReason, ServerLimits
-from api.server.peers import WaitingConnections, find_surplus
+from api.server.peers import PeerShares, WaitingConnections
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -22,8 +21,7 @@ class Connections:
         self._count_drop = count_drop
         self._all: set[Connection] = set()
         self._waiting: WaitingConnections[Connection] = WaitingConnections(limits.max_connections_per_peer)
-        self._unsent: OrderedDict[Connection, int] = OrderedDict()
-        self._unsent_bytes = 0
+        self._unsent: PeerShares[Connection] = PeerShares()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -57,37 +55,41 @@ class Connections:
     def wait_for_client(self, connection: Connection, phase: Phase, deadline: float) -> None:
         """Begin a phase without a complete request; the peer's oldest is dropped if it has too many."""
         connection.phase, connection.deadline = phase, deadline
-        surplus = self._waiting.add(connection, connection.peer)
-        if surplus is not None:
-            self.drop(surplus, DropReason.PEER_LIMIT)
+        self._wait(connection)
 
     def stop_waiting(self, connection: Connection) -> None:
         """Count the connection to its peer no more: its request is complete, or was answered."""
         self._waiting.remove(connection)
 
     def wait_for_reader(self, connection: Connection, deadline: float) -> None:
-        """Begin to send what the client was slow to read; what is too much for all is dropped by peer."""
+        """Begin to send what the client was slow to read; what is too much for all is dropped by peer.
+
+        Until the client has read it, it has a connection without a request that runs, like others that wait.
+        """
         connection.phase, connection.deadline = Phase.WRITING, deadline
-        nbytes = connection.unsent_bytes
-        self._unsent[connection] = nbytes
-        self._unsent_bytes += nbytes
+        self._unsent.hold(connection, connection.peer, connection.unsent_bytes)
         self.watch(connection, WRITE)
-        while self._unsent_bytes > self._limits.max_buffered_bytes and len(self._unsent) > 1:
-            self.drop(find_surplus(self._unsent, _get_peer), DropReason.UNREAD_RESPONSES)
+        self._wait(connection)
+        while self._unsent.total > self._limits.max_buffered_bytes and len(self._unsent) > 1:
+            self.drop(self._unsent.find_surplus(), DropReason.UNREAD_RESPONSES)
 
     def count_sent(self, connection: Connection, nbytes: int) -> None:
-        self._unsent[connection] -= nbytes
-        self._unsent_bytes -= nbytes
+        self._unsent.hold(connection, connection.peer, self._unsent.get_amount(connection) - nbytes)
 
     def stop_writing(self, connection: Connection) -> None:
-        self._unsent_bytes -= self._unsent.pop(connection, 0)
+        self._unsent.remove(connection)
 
     def drop_oldest(self) -> bool:
-        """Drop the connection that has waited for its client for longest; return False if there is none."""
+        """Drop a connection that waits for its client, of the peer that has the most; return False if there is none."""
         oldest = self._waiting.get_oldest()
         if oldest is not None:
             self.drop(oldest, DropReason.CONNECTION_LIMIT)
         return oldest is not None
+
+    def _wait(self, connection: Connection) -> None:
+        surplus = self._waiting.add(connection, connection.peer)
+        if surplus is not None:
+            self.drop(surplus, DropReason.PEER_LIMIT)
 
     def count_drop(self, reason: DropReason) -> None:
         self._count_drop(reason)
@@ -111,7 +113,3 @@ class Connections:
         connection.unsent.clear()
         connection.received.clear()
         connection.socket.close()
-
-
-def _get_peer(connection: Connection) -> str | None:
-    return connection.peer

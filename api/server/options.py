@@ -37,7 +37,7 @@ class ServerLimits:
     linger_seconds: how long a client that was answered may take to close, or to send more of a refused body.
     max_buffered_bytes: of bodies, and as many of responses that are not read yet.
     max_connections: in all.
-    max_connections_per_peer: without a complete request.
+    max_connections_per_peer: without a request that runs.
     """
 
     header_seconds: float

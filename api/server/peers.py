@@ -1,9 +1,9 @@
-"""Who a client is by its address, and which of its connections without a complete request is dropped first."""
+"""Who a client is by its address, and which of its connections without a request that runs is dropped first."""
 
 import functools
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,17 +49,49 @@ class PeerPolicy:
         return str(ip)
 
 
-def find_surplus(nbytes_by_item: Mapping[Item, int], get_peer: Callable[[Item], str | None]) -> Item:
-    """Return the first item of the peer whose items have the most bytes together."""
-    nbytes_by_peer: Counter[str | None] = Counter()
-    for item, nbytes in nbytes_by_item.items():
-        nbytes_by_peer[get_peer(item)] += nbytes
-    [(heaviest, _)] = nbytes_by_peer.most_common(1)
-    return next(item for item in nbytes_by_item if get_peer(item) == heaviest)
+class PeerShares(Generic[Item]):
+    """Amounts that items hold, oldest first, and their sums by peer."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._amounts: dict[Item, tuple[str | None, int]] = {}
+        self._sums: Counter[str | None] = Counter()
+        self._by_peer: dict[str | None, dict[Item, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._amounts)
+
+    def hold(self, item: Item, peer: str | None, amount: int) -> None:
+        """Set what an item holds; it keeps its peer and its place."""
+        peer, before = self._amounts.setdefault(item, (peer, 0))
+        self._amounts[item] = peer, amount
+        self._by_peer.setdefault(peer, {})[item] = None
+        self._sums[peer] += amount - before
+        self.total += amount - before
+
+    def get_amount(self, item: Item) -> int:
+        """Return what an item holds, 0 if it is not here."""
+        return self._amounts.get(item, (None, 0))[1]
+
+    def remove(self, item: Item) -> None:
+        """Remove an item, if it is here."""
+        if item not in self._amounts:
+            return
+        peer, amount = self._amounts.pop(item)
+        self._sums[peer] -= amount
+        self.total -= amount
+        del self._by_peer[peer][item]
+        if not self._by_peer[peer]:
+            del self._by_peer[peer], self._sums[peer]
+
+    def find_surplus(self) -> Item:
+        """Return the oldest item of the peer whose items hold the most together."""
+        heaviest = max(self._sums, key=self._sums.__getitem__)
+        return next(iter(self._by_peer[heaviest]))
 
 
 class WaitingConnections(Generic[Item]):
-    """Connections without a complete request, oldest first, in all and by peer."""
+    """Connections without a request that runs, oldest first, in all and by peer."""
 
     def __init__(self, max_per_peer: int) -> None:
         self._max_per_peer = max_per_peer
@@ -90,4 +122,8 @@ class WaitingConnections(Generic[Item]):
             del self._by_peer[peer]
 
     def get_oldest(self) -> Item | None:
-        return next(iter(self._peers), None)
+        """Return the oldest of the peer that has the most; one of a trusted proxy only if there is no other."""
+        if not self._by_peer:
+            return next(iter(self._peers), None)
+        heaviest = max(self._by_peer, key=lambda peer: len(self._by_peer[peer]))
+        return next(iter(self._by_peer[heaviest]))

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -42,6 +42,7 @@ class Harness:
     """A loop, and what it did."""
 
     now: float = 1000.0
+    limits: ServerLimits = LIMITS
     requests: list[tuple[str, bytes, MaskmillError | None]] = field(default_factory=list)
     drops: list[DropReason] = field(default_factory=list)
     response: bytes = b"done"
@@ -51,7 +52,7 @@ class Harness:
     def __post_init__(self) -> None:
         hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed")
         self.loop = ConnectionLoop(
-            LIMITS, PeerPolicy(), hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now
+            self.limits, PeerPolicy(), hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now
         )
         self.server = socket.create_server(("127.0.0.1", 0))
         self.loop.listen(Listener(self.server, self.server.getsockname(), is_internal=False))
@@ -225,6 +226,27 @@ def test_the_oldest_waiting_connection_makes_room_and_running_ones_stay(harness:
         assert harness.drops.count(DropReason.CONNECTION_LIMIT) >= 1
         assert is_closed(waiting[0]) and not is_closed(waiting[-1])
         assert not any(is_closed(client) for client in running)
+
+
+def test_responses_that_are_not_read_make_room_for_others() -> None:
+    limits = replace(LIMITS, max_buffered_bytes=1_000_000_000, max_connections_per_peer=20)
+    with open_harness(response=bytes(8_000_000), limits=limits) as harness, ExitStack() as clients:
+        for _ in range(LIMITS.max_connections + 2):
+            clients.enter_context(harness.connect(GET))
+        harness.response = b"done"
+
+        with harness.connect(GET) as other:
+            assert other.recv(100) == b"done"
+        assert set(harness.drops) == {DropReason.CONNECTION_LIMIT}
+
+
+def test_responses_that_are_not_read_count_to_the_bound_of_their_peer() -> None:
+    limits = replace(LIMITS, max_buffered_bytes=1_000_000_000)
+    with open_harness(response=bytes(8_000_000), limits=limits) as harness, ExitStack() as clients:
+        for _ in range(LIMITS.max_connections_per_peer + 2):
+            clients.enter_context(harness.connect(GET))
+
+        assert harness.drops == 2 * [DropReason.PEER_LIMIT]
 
 
 def test_clients_wait_in_the_backlog_while_all_connections_run(harness: Harness) -> None:

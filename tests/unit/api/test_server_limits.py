@@ -30,6 +30,12 @@ def test_as_many_connections_as_threads_are_always_possible(few_open_files: int)
     assert build_limits(ApiSettings(threads=few_open_files)).max_connections == few_open_files
 
 
+def test_one_peer_has_at_most_half_of_all_connections(few_open_files: int) -> None:
+    limits = build_limits(ApiSettings(threads=THREADS))
+
+    assert limits.max_connections_per_peer == limits.max_connections // 2
+
+
 def test_the_limit_of_open_files_is_raised_as_far_as_allowed(few_open_files: int) -> None:
     raise_file_limit()
 

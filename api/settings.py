@@ -132,7 +132,7 @@ class ApiSettings(Settings):
     max_buffered_bytes: Annotated[int, Field(gt=0)] = Field(
         128 * 1024 * 1024,
         description="Bytes of request bodies that one gateway process holds, and as many of responses that clients "
-        "have not read; an upload over it gets 429. Of the uploads under way one peer may have half.",
+        "have not read; an upload over it gets 429. A part is kept for small bodies.",
     )
     max_connections: Annotated[int, Field(gt=0)] = Field(
         10_000,

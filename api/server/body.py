@@ -1,5 +1,6 @@
 """A request's body while it arrives: by length or in chunks, within the limit and the budget.  No I/O."""
 
+from collections.abc import Callable
 from io import BytesIO
 
 from api.server.budget import Reservation
@@ -16,12 +17,19 @@ class BodyReceiver:
     wanted_bytes: how many to read next: of a body of known length never more than it has.
     """
 
-    def __init__(self, length: int | None, max_bytes: int, reservation: Reservation) -> None:
-        """Expect `length` bytes, which are reserved, or chunks if it is None, whose content is reserved as it comes."""
+    def __init__(
+        self, length: int | None, max_bytes: int, reservation: Reservation, reserve: Callable[[int], bool]
+    ) -> None:
+        """Expect `length` bytes, or chunks if it is None.
+
+        Args:
+            reserve: grows the reservation by the bytes that have come, or returns False.
+        """
         self.content = BytesIO()
         self.reservation = reservation
         self._length = length
         self._max_bytes = max_bytes
+        self._reserve = reserve
         self._decoder = ChunkDecoder() if length is None else None
 
     @property
@@ -42,7 +50,7 @@ class BodyReceiver:
         """
         if self._decoder is None:
             missing = (self._length or 0) - self.content.tell()
-            self.content.write(data[:missing])
+            self._keep([data[:missing]])
             return data[missing:]
         try:
             pieces = self._decoder.feed(data)
@@ -62,7 +70,7 @@ class BodyReceiver:
         nbytes = sum(map(len, pieces))
         if self.content.tell() + nbytes > self._max_bytes:
             raise BodyTooLarge("The request body is larger than this service takes.")
-        if not self.reservation.grow(nbytes):
+        if nbytes and not self._reserve(nbytes):
             raise UploadsFull()
         for piece in pieces:
             self.content.write(piece)

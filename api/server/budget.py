@@ -1,81 +1,67 @@
 """The bytes of request bodies that one process may hold."""
 
 import threading
-from collections import Counter
-from typing import Self
+
+# One part is kept for small bodies, of which at least four fit into it.
+_KEPT_SHARE = 8
+_SMALL_SHARE = 32
 
 
 class ByteBudget:
-    """Counts the bytes in use, in all and of the incomplete bodies of each peer.  Thread-safe.
+    """Counts the bytes in use.  Thread-safe.
 
-    A peer may hold half of the budget in bodies that are not complete, so that one that sends slowly leaves room for
-    others.  The peer None stands for a trusted proxy, which may hold all of it.
+    One eighth is kept for small bodies, so that large ones cannot keep them out.  A large body that is alone may have
+    all of it.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._max_peer_bytes = max_bytes // 2
+        self._max_large_bytes = max_bytes - max_bytes // _KEPT_SHARE
+        self._max_small_body_bytes = max_bytes // _SMALL_SHARE
         self._used = 0
-        self._incomplete: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @property
     def used(self) -> int:
         return self._used
 
-    def reserve(self, peer: str | None, nbytes: int) -> "Reservation | None":
+    def reserve(self, nbytes: int) -> "Reservation | None":
         """Return a reservation, or None if there is no room for it now."""
-        reservation = Reservation(self, peer)
+        reservation = Reservation(self)
         return reservation if reservation.grow(nbytes) else None
 
-    def _take(self, nbytes: int, peer: str | None) -> bool:
+    def _take(self, nbytes: int, held: int) -> bool:
         with self._lock:
-            if self._used + nbytes > self._max_bytes:
+            is_small_or_alone = held + nbytes <= self._max_small_body_bytes or held == self._used
+            if self._used + nbytes > (self._max_bytes if is_small_or_alone else self._max_large_bytes):
                 return False
-            if peer is not None:
-                if self._incomplete[peer] + nbytes > self._max_peer_bytes:
-                    return False
-                self._incomplete[peer] += nbytes
             self._used += nbytes
             return True
 
-    def _give_back(self, nbytes: int, peer: str | None, *, remains_in_use: bool = False) -> None:
+    def _give_back(self, nbytes: int) -> None:
         with self._lock:
-            if not remains_in_use:
-                self._used -= nbytes
-            if peer is not None:
-                self._incomplete[peer] -= nbytes
-                if self._incomplete[peer] <= 0:
-                    del self._incomplete[peer]
+            self._used -= nbytes
 
 
 class Reservation:
     """Part of a budget.  It belongs to one thread at a time."""
 
-    def __init__(self, budget: ByteBudget, peer: str | None) -> None:
+    def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
-        self._peer = peer
         self.nbytes = 0
 
     def grow(self, nbytes: int) -> bool:
         """Reserve more and return True, or return False if there is no room for it now."""
-        is_granted = self._budget._take(nbytes, self._peer)
+        is_granted = self._budget._take(nbytes, self.nbytes)
         if is_granted:
             self.nbytes += nbytes
         return is_granted
-
-    def complete(self) -> Self:
-        """Count the bytes to the whole budget only: the body has arrived."""
-        if self._peer is not None:
-            self._budget._give_back(self.nbytes, self._peer, remains_in_use=True)
-            self._peer = None
-        return self
 
     def shrink(self, nbytes: int) -> None:
         """Give back what exceeds `nbytes`."""
         surplus = self.nbytes - nbytes
         if surplus > 0:
-            self._budget._give_back(surplus, self._peer)
+            self._budget._give_back(surplus)
             self.nbytes = nbytes
 
     def release(self) -> None:

@@ -47,13 +47,15 @@ class Connection:
     __slots__ = (
         "address", "body", "deadline", "discarded_bytes", "head_reservation", "keeps_alive", "linger_until",
         "listener", "number", "peer", "phase", "received", "request", "searched", "socket", "unsent",
-        "watched_events",
+        "uploader", "watched_events",
     )  # fmt: skip
 
     def __init__(self, client: socket.socket, address: Any, peer: str | None, listener: Listener) -> None:
         self.socket = client
         self.address = address
         self.peer = peer
+        # Behind a trusted proxy it is the client of the last head.
+        self.uploader = peer
         self.listener = listener
         self.phase = Phase.HEAD
         self.deadline = NEVER

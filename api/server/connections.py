@@ -11,7 +11,10 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Connections:
-    """Used by the loop's thread alone."""
+    """Used by the loop's thread alone.
+
+    uploads: the bytes of heads and bodies that are not complete.
+    """
 
     def __init__(
         self, selector: selectors.BaseSelector, limits: ServerLimits, count_drop: Callable[[DropReason], None]
@@ -22,6 +25,7 @@ class Connections:
         self._all: set[Connection] = set()
         self._waiting: WaitingConnections[Connection] = WaitingConnections(limits.max_connections_per_peer)
         self._unsent: PeerShares[Connection] = PeerShares()
+        self.uploads: PeerShares[Connection] = PeerShares()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -60,6 +64,7 @@ class Connections:
     def stop_waiting(self, connection: Connection) -> None:
         """Count the connection to its peer no more: its request is complete, or was answered."""
         self._waiting.remove(connection)
+        self.uploads.remove(connection)
 
     def wait_for_reader(self, connection: Connection, deadline: float) -> None:
         """Begin to send what the client was slow to read; what is too much for all is dropped by peer.
@@ -105,7 +110,7 @@ class Connections:
         self.watch(connection, 0)
         connection.phase = Phase.CLOSED
         connection.release()
-        self._waiting.remove(connection)
+        self.stop_waiting(connection)
         self.stop_writing(connection)
         self._all.discard(connection)
         if connection.unsent:

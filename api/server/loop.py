@@ -39,7 +39,7 @@ class ConnectionLoop:
         self._clock = clock
         self._selector = selectors.DefaultSelector()
         self._connections = Connections(self._selector, limits, count_drop)
-        self._protocol = Protocol(self._connections, limits, hooks, cfg=cfg, clock=clock)
+        self._protocol = Protocol(self._connections, limits, peers, hooks, cfg=cfg, clock=clock)
         self._listeners: list[Listener] = []
         self._is_paused = False
         self._next_sweep = 0.0

@@ -38,6 +38,17 @@ class PeerPolicy:
         """
         return self._identify_host(address[0]) if isinstance(address, tuple) else None
 
+    def identify_forwarded(self, addresses: str) -> str | None:
+        """Return the name of the peer for which a trusted proxy forwards; None if it tells none.
+
+        Args:
+            addresses: of `X-Forwarded-For`; the proxy has added the last one.
+        """
+        try:
+            return self._identify_host(addresses.rpartition(",")[2].strip())
+        except ValueError:
+            return None
+
     def _identify(self, host: str) -> str | None:
         ip = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
@@ -55,7 +66,7 @@ class PeerShares(Generic[Item]):
     def __init__(self) -> None:
         self.total = 0
         self._amounts: dict[Item, tuple[str | None, int]] = {}
-        self._sums: Counter[str | None] = Counter()
+        self.sums: Counter[str | None] = Counter()
         self._by_peer: dict[str | None, dict[Item, None]] = {}
 
     def __len__(self) -> int:
@@ -66,27 +77,34 @@ class PeerShares(Generic[Item]):
         peer, before = self._amounts.setdefault(item, (peer, 0))
         self._amounts[item] = peer, amount
         self._by_peer.setdefault(peer, {})[item] = None
-        self._sums[peer] += amount - before
+        self.sums[peer] += amount - before
         self.total += amount - before
 
     def get_amount(self, item: Item) -> int:
         """Return what an item holds, 0 if it is not here."""
         return self._amounts.get(item, (None, 0))[1]
 
+    def get_sum(self, peer: str | None) -> int:
+        """Return what the items of a peer hold together."""
+        return self.sums[peer]
+
+    def list_items(self, peer: str | None) -> list[Item]:
+        return list(self._by_peer[peer])
+
     def remove(self, item: Item) -> None:
         """Remove an item, if it is here."""
         if item not in self._amounts:
             return
         peer, amount = self._amounts.pop(item)
-        self._sums[peer] -= amount
+        self.sums[peer] -= amount
         self.total -= amount
         del self._by_peer[peer][item]
         if not self._by_peer[peer]:
-            del self._by_peer[peer], self._sums[peer]
+            del self._by_peer[peer], self.sums[peer]
 
     def find_surplus(self) -> Item:
         """Return the oldest item of the peer whose items hold the most together."""
-        heaviest = max(self._sums, key=self._sums.__getitem__)
+        heaviest = max(self.sums, key=self.get_sum)
         return next(iter(self._by_peer[heaviest]))
 
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +23,8 @@ from api.server.connections import READ, Connections
 from api.server.error_pages import build_page
 from api.server.exchange import Outcome
 from api.server.options import DropReason, ServerLimits
+from api.server.peers import PeerPolicy
+from api.server.uploads import find_loser
 from shared.errors import BodyTooLarge, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
 
 log = structlog.get_logger()
@@ -31,6 +34,8 @@ HEAD_READ_BYTES = 64 * 1024
 MAX_BODY_READS = 4
 # A head that comes in pieces counts to the budget of bytes from here on.
 FREE_HEAD_BYTES = 4096
+# That make room for the bytes that one connection has sent.
+MAX_LOSERS = 32
 # A client that sends the rest of a refused body may do so within these.
 MAX_DISCARDED_BYTES = 256 * 1024 * 1024
 MAX_LINGER_SECONDS = 30.0
@@ -62,6 +67,7 @@ class Protocol:
         self,
         connections: Connections,
         limits: ServerLimits,
+        peers: PeerPolicy,
         hooks: RequestHooks,
         *,
         cfg: Any,
@@ -69,6 +75,7 @@ class Protocol:
     ) -> None:
         self._connections = connections
         self._limits = limits
+        self._peers = peers
         self._hooks = hooks
         self._cfg = cfg
         self._clock = clock
@@ -146,18 +153,46 @@ class Protocol:
             return
         del received[:length]
         connection.searched = 0
+        connection.release_head()
+        self._connections.uploads.remove(connection)
         connection.request = request
+        if connection.peer is None:
+            connection.uploader = self._peers.identify_forwarded(head.get_forwarded_for(request))
         self._begin_body(connection)
 
     def _wait_for_more_head(self, connection: Connection) -> None:
         if len(connection.received) > FREE_HEAD_BYTES:
             if connection.head_reservation is None:
-                connection.head_reservation = Reservation(self._budget, connection.peer)
+                connection.head_reservation = Reservation(self._budget)
             missing = len(connection.received) - connection.head_reservation.nbytes
-            if not connection.head_reservation.grow(missing):
-                self._answer(connection, build_page(HTTPStatus.TOO_MANY_REQUESTS, UploadsFull()))
+            if not self._reserve(connection, connection.head_reservation, missing):
+                self._refuse_upload(connection)
                 return
         self._connections.watch(connection, READ)
+
+    # Room for what is read.
+
+    def _reserve(self, connection: Connection, reservation: Reservation, nbytes: int) -> bool:
+        """Reserve room for bytes that have come; uploads that hold too much make room.  Return False if none does."""
+        uploads, now = self._connections.uploads, self._clock()
+        slow_before = self._limits.transfer.get_slow_bound(now)
+        for _ in range(MAX_LOSERS):
+            if reservation.grow(nbytes):
+                uploads.hold(connection, connection.uploader, reservation.nbytes)
+                return True
+            loser = find_loser(
+                uploads, connection, nbytes, slow_before=slow_before, max_bytes=self._limits.max_buffered_bytes
+            )
+            if loser is None:
+                return False
+            self._attempt(Protocol._refuse_upload, loser)
+        return False
+
+    def _refuse_upload(self, connection: Connection) -> None:
+        if connection.phase is Phase.BODY:
+            self._run(connection, UploadsFull())
+        else:
+            self._answer(connection, build_page(HTTPStatus.TOO_MANY_REQUESTS, UploadsFull()))
 
     # Reading the body.
 
@@ -181,7 +216,7 @@ class Protocol:
             self._read_body(connection)
 
     def _check_body(self, connection: Connection, length: int | None) -> MaskmillError | None:
-        """Reserve room for the body; return the error of one that is not read."""
+        """Prepare to receive the body; return the error of one that is not read."""
         if length is not None and length > self._limits.max_body_bytes:
             return BodyTooLarge("The request body is larger than this service takes.")
         is_here = length is not None and length <= len(connection.received)
@@ -189,10 +224,10 @@ class Protocol:
             refusal = self._hooks.refuse(head.get_header(connection.request, "AUTHORIZATION"))
             if refusal is not None:
                 return refusal
-        reservation = self._budget.reserve(connection.peer, length or 0)
-        if reservation is None:
-            return UploadsFull()
-        connection.body = BodyReceiver(length, self._limits.max_body_bytes, reservation)
+        reservation = Reservation(self._budget)
+        connection.body = BodyReceiver(
+            length, self._limits.max_body_bytes, reservation, partial(self._reserve, connection, reservation)
+        )
         return None
 
     def _read_body(self, connection: Connection) -> None:
@@ -234,8 +269,6 @@ class Protocol:
         connection.release_head()
         if refusal is not None:
             connection.release_body()
-        elif connection.body is not None:
-            connection.body.reservation.complete()
         self._hooks.dispatch(connection, refusal)
 
     def _finish(self, connection: Connection, outcome: Outcome) -> None:

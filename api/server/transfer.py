@@ -17,6 +17,10 @@ class MinimumRate:
         """Return the deadline of a transfer that begins now."""
         return now + self.stall_seconds
 
+    def get_slow_bound(self, now: float) -> float:
+        """Return the deadline below which a transfer has lost half of its time."""
+        return now + self.stall_seconds / 2
+
     def extend(self, deadline: float, now: float, nbytes: int) -> float:
         """Return the deadline after `nbytes` more have come."""
         return min(deadline + nbytes / self.bytes_per_second, now + self.stall_seconds)

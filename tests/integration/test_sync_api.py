@@ -161,7 +161,7 @@ def test_a_waiting_request_does_not_hold_its_image(gateway: GatewayUnderTest, pr
         "input_stream": BytesIO(image),
         "content_length": len(image),
         "headers": {"Prefer": prefer} if prefer else {},
-        "environ_overrides": {RESERVATION_KEY: budget.reserve(None, len(image))},
+        "environ_overrides": {RESERVATION_KEY: budget.reserve(len(image))},
     }
 
     with ThreadPoolExecutor(1) as pool:

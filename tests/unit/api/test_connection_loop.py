@@ -18,7 +18,7 @@ from api.server.connection import Connection, Listener, Phase
 from api.server.exchange import Outcome
 from api.server.loop import ConnectionLoop
 from api.server.options import DropReason, ServerLimits
-from api.server.peers import PeerPolicy
+from api.server.peers import PeerPolicy, parse_networks
 from api.server.protocol import RequestHooks
 from api.server.transfer import MinimumRate
 from shared.errors import MaskmillError
@@ -47,12 +47,14 @@ class Harness:
     drops: list[DropReason] = field(default_factory=list)
     response: bytes = b"done"
     is_held: bool = False
+    trusted: str = ""
     held: list[Connection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed")
+        peers = PeerPolicy(parse_networks(self.trusted))
         self.loop = ConnectionLoop(
-            self.limits, PeerPolicy(), hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now
+            self.limits, peers, hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now
         )
         self.server = socket.create_server(("127.0.0.1", 0))
         self.loop.listen(Listener(self.server, self.server.getsockname(), is_internal=False))
@@ -202,19 +204,52 @@ def test_the_request_of_a_trickled_body_gets_the_reason_and_no_bytes(harness: Ha
     assert refusal is not None and refusal.code == "request_timeout"
 
 
-def test_what_a_dropped_upload_held_is_free_again(harness: Harness) -> None:
-    half = b"POST /a HTTP/1.1\r\nContent-Length: 10000\r\n\r\n" + bytes(100)
-    with harness.connect(half):
-        harness.run()
-        with harness.connect(half):
-            pass
-        assert [request[2].code for request in harness.requests] == ["uploads_full"]
+def post(nbytes: int, sent: int, headers: bytes = b"") -> bytes:
+    """Return the beginning of a request with a body."""
+    return b"POST /a HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s" % (headers, nbytes, bytes(sent))
 
-    harness.run(STALL_SECONDS + 1.0)
-    with harness.connect(half + bytes(9900)):
+
+def list_refusals(harness: Harness) -> list[str | None]:
+    return [None if refusal is None else refusal.code for _, _, refusal in harness.requests]
+
+
+def test_bytes_that_are_promised_keep_nobody_out(harness: Harness) -> None:
+    with ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(harness.connect(post(10_000, 0)))
+        clients.enter_context(harness.connect(post(10_000, 10_000)))
+
+    assert list_refusals(harness) == [None]
+
+
+def test_an_upload_that_stands_still_makes_room(harness: Harness) -> None:
+    with harness.connect(post(10_000, 9000)), harness.connect(post(10_000, 8000)):
+        with harness.connect(post(10_000, 9500)):
+            assert list_refusals(harness) == ["uploads_full"]
+        harness.run(STALL_SECONDS / 2 + 1.0)
+        with harness.connect(post(10_000, 10_000)):
+            assert list_refusals(harness)[-1] is None
+
+        harness.run(STALL_SECONDS + 1.0)
+        with harness.connect(post(10_000, 10_000)):
+            assert list_refusals(harness)[-1] is None
+
+
+def test_large_uploads_leave_room_for_small_ones(harness: Harness) -> None:
+    with harness.connect(post(10_000, 9000)), harness.connect(post(10_000, 8000)), harness.connect(post(600, 600)):
         pass
 
-    assert harness.requests[-1][2] is None
+    assert list_refusals(harness)[0] is None
+
+
+def test_the_clients_of_a_proxy_make_room_for_each_other() -> None:
+    hoarder, other = b"X-Forwarded-For: 192.0.2.1\r\n", b"X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"
+    with open_harness(trusted="127.0.0.1") as harness, ExitStack() as clients:
+        for _ in range(2):
+            clients.enter_context(harness.connect(post(10_000, 8500, hoarder)))
+        clients.enter_context(harness.connect(post(5000, 5000, other)))
+
+        assert list_refusals(harness) == ["uploads_full", None]
 
 
 def test_the_oldest_waiting_connection_makes_room_and_running_ones_stay(harness: Harness) -> None:

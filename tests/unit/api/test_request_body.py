@@ -49,7 +49,7 @@ def test_a_body_that_is_too_large_or_cut_is_an_error() -> None:
 
 def test_what_is_not_held_any_more_is_given_back_to_the_budget() -> None:
     budget = ByteBudget(MAX_BYTES)
-    with open_request(b"", reservation=budget.reserve(None, 80)):
+    with open_request(b"", reservation=budget.reserve(80)):
         keep_reserved(60)
 
     assert budget.used == 60

@@ -2,6 +2,7 @@
 
 import ipaddress
 import threading
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from api.server.budget import ByteBudget
 from api.server.peers import PeerPolicy, PeerShares, WaitingConnections, parse_networks
 from api.server.transfer import MinimumRate
+from api.server.uploads import find_loser
 
 RATE = MinimumRate(stall_seconds=20, bytes_per_second=16_384)
 MEGABYTE = 1_000_000
@@ -56,36 +58,37 @@ def test_a_transfer_lasts_no_longer_than_its_bytes_allow(sizes: list[int], inter
 
 def test_a_budget_refuses_what_exceeds_it_until_bytes_are_released() -> None:
     budget = ByteBudget(100)
-    first = budget.reserve(None, 80)
+    first = budget.reserve(80)
 
     assert first is not None
-    assert budget.reserve(None, 21) is None
+    assert budget.reserve(21) is None
     first.release()
     first.release()
-    assert budget.reserve(None, 100) is not None
+    assert budget.reserve(100) is not None
 
 
-def test_one_peer_has_half_of_the_budget_for_uploads_under_way() -> None:
-    budget = ByteBudget(100)
-    slow = budget.reserve("a", 50)
+def test_large_bodies_leave_an_eighth_of_the_budget_to_small_ones() -> None:
+    budget = ByteBudget(3200)
+    large = [budget.reserve(1400), budget.reserve(1400)]
 
-    assert slow is not None
-    assert budget.reserve("a", 1) is None
-    other = budget.reserve("b", 20)
-    assert other is not None
-    # A complete body counts to the whole only.
-    slow.complete()
-    assert budget.reserve("a", 30) is not None
-    slow.release()
-    assert budget.used == 50
+    assert all(large)
+    assert budget.reserve(101) is None
+    assert all(budget.reserve(100) for _ in range(4))
+    assert budget.reserve(1) is None
+
+
+def test_a_large_body_that_is_alone_may_have_the_whole_budget() -> None:
+    reservation = ByteBudget(3200).reserve(3000)
+
+    assert reservation is not None and reservation.grow(200)
 
 
 def test_a_reservation_shrinks_to_what_is_kept() -> None:
     budget = ByteBudget(100)
-    reservation = budget.reserve("a", 40)
+    reservation = budget.reserve(40)
     assert reservation is not None
 
-    reservation.complete().shrink(30)
+    reservation.shrink(30)
     reservation.shrink(35)
 
     assert budget.used == 30
@@ -93,7 +96,7 @@ def test_a_reservation_shrinks_to_what_is_kept() -> None:
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["reserve", "grow", "complete", "shrink", "release"]), st.integers(0, 60)),
+        st.tuples(st.sampled_from(["reserve", "grow", "shrink", "release"]), st.integers(0, 60)),
         max_size=40,
     )
 )
@@ -101,7 +104,7 @@ def test_a_budget_never_exceeds_its_size_and_ends_empty(steps: list[tuple[str, i
     budget, held = ByteBudget(100), []
     for step, number in steps:
         if step == "reserve":
-            reservation = budget.reserve(f"peer {number % 3}", number)
+            reservation = budget.reserve(number)
             held += [reservation] if reservation else []
         elif held:
             reservation = held[number % len(held)]
@@ -112,7 +115,7 @@ def test_a_budget_never_exceeds_its_size_and_ends_empty(steps: list[tuple[str, i
     for reservation in held:
         reservation.release()
     assert budget.used == 0
-    assert budget.reserve("peer 0", 50) is not None
+    assert budget.reserve(100) is not None
 
 
 def test_a_budget_is_exact_with_many_threads() -> None:
@@ -120,9 +123,9 @@ def test_a_budget_is_exact_with_many_threads() -> None:
 
     def use() -> None:
         for _ in range(2000):
-            reservation = budget.reserve("a", 7)
+            reservation = budget.reserve(7)
             if reservation:
-                reservation.complete().release()
+                reservation.release()
 
     threads = [threading.Thread(target=use) for _ in range(4)]
     for thread in threads:
@@ -131,6 +134,64 @@ def test_a_budget_is_exact_with_many_threads() -> None:
         thread.join()
 
     assert budget.used == 0
+
+
+@dataclass(eq=False)
+class Transfer:
+    """An upload under way."""
+
+    uploader: str | None
+    nbytes: int
+    deadline: float
+
+
+def hold_all(*uploads: Transfer) -> PeerShares[Transfer]:
+    shares: PeerShares[Transfer] = PeerShares()
+    for one in uploads:
+        shares.hold(one, one.uploader, one.nbytes)
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("held", "newcomer", "loser"),
+    [
+        # All move on, and nobody holds much: the one that comes is refused.
+        ([("a", 20, 20), ("b", 25, 20)], ("c", 1, 20), None),
+        # One stands still.
+        ([("a", 20, 9), ("b", 25, 20)], ("c", 1, 20), 0),
+        ([("a", 20, 9), ("a", 25, 20)], ("a", 1, 20), 0),
+        # A peer holds more than a quarter, and more than the newcomer's; its slowest that holds much is dropped.
+        ([("a", 20, 19), ("a", 30, 18), ("a", 1, 17), ("b", 25, 20)], ("c", 10, 20), 1),
+        ([("a", 30, 20), ("b", 5, 20)], ("b", 40, 20), None),
+        ([("a", 30, 20), ("a", 30, 20)], ("a", 1, 20), None),
+        # Trusted proxies that tell no client are one peer.
+        ([(None, 30, 20), (None, 30, 20)], ("a", 1, 20), 0),
+        ([], ("a", 1, 20), None),
+    ],
+)
+def test_the_upload_that_makes_room(
+    held: list[tuple[str | None, int, float]], newcomer: tuple[str, int, float], loser: int | None
+) -> None:
+    uploads, new = [Transfer(*one) for one in held], Transfer(*newcomer)
+
+    found = find_loser(hold_all(*uploads), new, new.nbytes, slow_before=10, max_bytes=100)
+
+    assert found is (None if loser is None else uploads[loser])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "peer"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("198.51.100.1, 192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("192.0.2.7, 10.1.2.3", None),
+        ("unknown", None),
+        ("", None),
+    ],
+)
+def test_the_client_of_a_proxy_is_a_peer(addresses: str, peer: str | None) -> None:
+    assert PeerPolicy(parse_networks("10.0.0.0/8")).identify_forwarded(addresses) == peer
 
 
 @pytest.mark.parametrize(
@@ -213,7 +274,7 @@ def test_shares_are_the_sums_of_what_is_held(steps: list[tuple[bool, int, int]])
 
     for number in held:
         shares.remove(number)
-    assert (shares._by_peer, shares._sums) == ({}, {})
+    assert (shares._by_peer, shares.sums) == ({}, {})
 
 
 def test_a_surplus_is_found_among_many_connections_without_a_visit_to_each() -> None:

@@ -22,6 +22,8 @@ _MAX_JUNK_BYTES = 65_536  # between all segments, which parsers skip byte by byt
 # Pillow parses these one by one: an image has four tables, and Photoshop writes some dozens of resources.
 MAX_TABLE_BYTES = 65_536
 MAX_RESOURCES = 4_000
+# Pillow joins them one by one, each time with a copy; MAX_EXIF_BYTES need 62.
+MAX_EXIF_SEGMENTS = 100
 
 _START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP1, _APP13 = 0xDA, 0xD9, 0xDB, 0xE1, 0xED
 _HAS_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
@@ -71,6 +73,8 @@ class _Metadata:
             raise excess_error("JPEG", MAX_TABLE_BYTES, "bytes of quantization tables")
         if self.resources > MAX_RESOURCES:
             raise excess_error("JPEG", MAX_RESOURCES, "Photoshop resources")
+        if len(self.exif) > MAX_EXIF_SEGMENTS:
+            raise excess_error("JPEG", MAX_EXIF_SEGMENTS, "segments of Exif metadata")
         check_exif(b"".join(self.exif))
 
 

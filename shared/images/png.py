@@ -9,7 +9,7 @@ MAX_OTHER_CHUNKS = 2_000
 # Pillow inflates each to a megabyte at most.
 MAX_DEFLATED_CHUNKS = 32
 _PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
-_DEFLATED = frozenset({b"iCCP", b"zTXt", b"iTXt"})
+_DEFLATED = frozenset({b"iCCP", b"zTXt"})
 _HEADER = struct.Struct(">I4s")
 
 
@@ -34,9 +34,15 @@ def read_png(data: bytes) -> Structure:
             late_exif = b"Exif\x00\x00" + data[position + 8 : end - 4]
         pixels += kind in _PIXELS
         others += kind not in _PIXELS
-        deflated += kind in _DEFLATED
+        deflated += kind in _DEFLATED or (kind == b"iTXt" and _is_deflated(data, position + 8, end - 4))
         _check_counts(pixels, others, deflated)
         position = end
+
+
+def _is_deflated(data: bytes, start: int, end: int) -> bool:
+    """Return whether an international text is compressed, by the flag behind its keyword (PNG, section 11.3.3.4)."""
+    flag = data.find(b"\0", start, end) + 1
+    return start < flag < end and data[flag] != 0
 
 
 def _check_counts(pixels: int, others: int, deflated: int) -> None:

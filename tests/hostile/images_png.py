@@ -80,6 +80,8 @@ INPUTS: Sequence[HostileInput] = (
     send_image("a text that inflates to 100 MB", 400, lambda: hostile.build_inflating_png(b"zTXt", megabytes=100)),
     send_image("1,000 compressed texts", 422, lambda: chunks(b"zTXt", b"a\0\0" + deflate_zeros(), 1000)),
     send_image("1,000 international texts", 422, lambda: chunks(b"iTXt", b"a\0\1\0\0\0" + deflate_zeros(), 1000)),
+    send_image("1,000 texts that are not compressed", 200, lambda: chunks(b"iTXt", b"a\0\0\0\0\0text", 1000)),
+    send_image("60,000 tags of Exif behind its pixels", 422, lambda: hostile.build_png_of_late_exif(tags=60_000)),
     send_image("32 compressed texts", 200, lambda: chunks(b"zTXt", b"a\0\0" + deflate_zeros(), 32)),
     send_image("a quarter of a million texts", 422, lambda: chunks(b"tEXt", b"a\0b", 250_000)),
     send_image("a quarter of a million private chunks", 422, lambda: chunks(b"prVt", b"", 250_000)),

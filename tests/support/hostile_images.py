@@ -159,10 +159,19 @@ def build_png_header(*, width: int, height: int) -> bytes:
 
 def build_png_of_exif(*, tags: int, values: int = 1) -> bytes:
     """Return a PNG with Exif metadata of that many tags, the first of them an orientation of that many values."""
+    return build_png_of_zeros(side=8, chunk=(b"eXIf", build_exif(tags=tags, values=values)))
+
+
+def build_png_of_late_exif(*, tags: int) -> bytes:
+    """Return a PNG with Exif metadata of that many tags behind its pixels."""
+    header = struct.pack(">IIBBBBB", 8, 8, 1, 0, 0, 0, 0)
+    return build_png(header, (b"IDAT", deflate(bytes(16))), (b"eXIf", build_exif(tags=tags)))
+
+
+def build_exif(*, tags: int, values: int = 1) -> bytes:
     first = struct.pack("<HHII", EXIF_ORIENTATION, 3, values, 8 if values > 2 else 1)
     others = b"".join(struct.pack("<HHII", tag % 65536, 3, 1, 0) for tag in range(1000, 999 + tags))
-    exif = b"II*\0" + struct.pack("<IH", 8, tags) + first + others + bytes(2 * values + 4)
-    return build_png_of_zeros(side=8, chunk=(b"eXIf", exif))
+    return b"II*\0" + struct.pack("<IH", 8, tags) + first + others + bytes(2 * values + 4)
 
 
 def build_webp_of_a_huge_canvas(*, side: int) -> bytes:

@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.formats import MAX_SIDE
+from shared.images.jpeg import read_jpeg
 from shared.images.opening import open_image
+from shared.images.png import MAX_DEFLATED_CHUNKS
+from shared.images.webp import read_webp
 from shared.settings import Settings
 from tests.support import hostile_images as hostile
 from tests.support.images import EXIF_ORIENTATION, coffee, jpeg
@@ -184,6 +188,41 @@ def test_the_limit_of_a_side_is_exact(kind: str) -> None:
         inspect_image(data, max_pixels=MAX_PIXELS, max_side=900)
 
 
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_only_texts_that_are_compressed_are_few(*, is_compressed: bool) -> None:
+    texts = PngInfo()
+    for number in range(MAX_DEFLATED_CHUNKS + 1):
+        texts.add_itxt(f"key {number}", "a text", zip=is_compressed)
+    data = encode("PNG", pnginfo=texts)
+
+    with pytest.raises(ImageTooCostly, match="compressed texts") if is_compressed else contextlib.nullcontext():
+        assert inspect_image(data, max_pixels=MAX_PIXELS).width == 301
+
+
+@pytest.mark.parametrize("text", [b"", b"a", b"a\0", b"\0", b"\0\1"])
+def test_a_text_without_a_flag_is_accepted(text: bytes) -> None:
+    assert inspect_image(png_chunks(b"iTXt", text, 1), max_pixels=MAX_PIXELS).width == 8
+
+
+def test_the_limit_of_junk_between_segments_is_exact() -> None:
+    data = jpeg(coffee())
+    most = b"a" * 32_768 + b"\xff\xfe\x00\x02" + b"a" * 32_768
+
+    assert read_jpeg(data[:2] + most + data[2:]).scans == 1
+    with pytest.raises(NotAnImage, match="malformed"):
+        read_jpeg(data[:2] + b"a" + most + data[2:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [(b"VP8 ", {}), (b"VP8L", {"lossless": True}), (b"VP8X", {"exif": turn(6)})]
+)
+def test_the_size_of_a_webp_is_read_before_its_parser_runs(name: bytes, options: dict[str, Any]) -> None:
+    data = encode("WEBP", **options)
+
+    assert data[12:16] == name
+    assert read_webp(data).size == (301, 203)
+
+
 def test_the_default_of_a_side_is_that_of_the_settings() -> None:
     assert Settings.model_fields["max_image_side"].default == MAX_SIDE
 
@@ -200,11 +239,13 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "coded data of markers": (ImageTooCostly, lambda: scans_then(b"\xff\x00" * MEGABYTES)),
     "coded data of fill bytes": (ImageTooCostly, lambda: scans_then(b"\xff" * MEGABYTES)),
     "metadata of 10 MB": (ImageTooCostly, lambda: hostile.build_jpeg_of_segments(segments=160, nbytes=65_000)),
+    "3,980 segments of Exif": (ImageTooCostly, lambda: hostile.build_jpeg_of_segments(segments=3980, nbytes=1000)),
     "a kilobyte of junk before each segment": (NotAnImage, lambda: junk_between_segments()),
     "quantization tables": (ImageTooCostly, lambda: jpeg_segments(0xDB, (b"\0" + bytes(64)) * 1000, 100)),
     "resources of Photoshop": (ImageTooCostly, lambda: jpeg_segments(0xED, b"Photoshop 3.0\0" + RESOURCE * 5400, 100)),
     "60,000 tags of Exif": (ImageTooCostly, lambda: hostile.build_png_of_exif(tags=60_000)),
     "an orientation of a million values": (ImageTooCostly, lambda: hostile.build_png_of_exif(tags=1, values=1_000_000)),
+    "60,000 tags of Exif behind the pixels": (ImageTooCostly, lambda: hostile.build_png_of_late_exif(tags=60_000)),
     "Exif as a text": (ImageTooCostly, lambda: exif_as_text()),
     "a quarter of a million chunks": (ImageTooCostly, lambda: png_chunks(b"tEXt", b"a\0b", 250_000)),
     "a million chunks of pixels": (ImageTooCostly, lambda: png_chunks(b"IDAT", b"", 1_000_000)),

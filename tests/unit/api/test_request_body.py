@@ -1,15 +1,18 @@
 """The body of a request as the app takes it from the server."""
 
+import base64
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask, request
 
 from api.http.request_body import LARGE_BODY_BYTES, keep_reserved, parse_in_turn, read_request_body
+from api.routes.jobs import read_submission
 from api.server.budget import ByteBudget
 from api.server.options import REFUSAL_KEY, RESERVATION_KEY
 from shared.errors import BodyTooLarge, UnreadableBody, UploadsFull
@@ -53,6 +56,20 @@ def test_what_is_not_held_any_more_is_given_back_to_the_budget() -> None:
         keep_reserved(60)
 
     assert budget.used == 60
+
+
+def test_a_submission_keeps_reserved_what_its_image_takes_until_it_is_released() -> None:
+    image = b"\xff\xd8\xff" + bytes(30)
+    body = orjson.dumps({"inputs": base64.b64encode(image).decode(), "parameters": {"threshold": 0.5}})
+    assert len(body) > len(image)
+    budget = ByteBudget(10 * MAX_BYTES)
+    with open_request(body, reservation=budget.reserve(len(body)), CONTENT_TYPE="application/json"):
+        submission = read_submission()
+
+        assert budget.used == len(submission.image.content) == len(image)
+        submission.image.release()
+
+    assert budget.used == 0
 
 
 def test_large_bodies_are_parsed_one_at_a_time_and_small_ones_do_not_wait() -> None:

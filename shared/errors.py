@@ -37,6 +37,7 @@
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
+    - SharedJobEnded       the job that the request shared with an identical one has no result
     - SharedMemoryFull     the worker had no shared memory free for the image
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
     - DeadlineExceeded     there was no result before the deadline

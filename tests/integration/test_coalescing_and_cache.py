@@ -142,7 +142,7 @@ def test_callers_that_wait_do_not_hold_their_images(gateway: GatewayUnderTest) -
 
 def post_reserved(gateway: GatewayUnderTest, budget: ByteBudget):  # type: ignore[no-untyped-def]
     """Send an image that the server has reserved bytes for, as it does."""
-    environ = {RESERVATION_KEY: budget.reserve(None, len(png()))}
+    environ = {RESERVATION_KEY: budget.reserve(len(png()))}
     return gateway.client.application.test_client().post("/", data=png(), environ_overrides=environ)
 
 

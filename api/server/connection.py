@@ -45,7 +45,7 @@ class Connection:
     """Belongs to the loop's thread, except while it is RUNNING: then to the thread of its request."""
 
     __slots__ = (
-        "address", "body", "deadline", "discarded_bytes", "head_reservation", "keeps_alive", "linger_until",
+        "address", "body", "deadline", "discarded_bytes", "head_reservation", "is_last", "keeps_alive", "linger_until",
         "listener", "number", "peer", "phase", "received", "request", "searched", "socket", "unsent",
         "uploader", "watched_events",
     )  # fmt: skip
@@ -66,6 +66,7 @@ class Connection:
         self.body: BodyReceiver | None = None
         self.head_reservation: Reservation | None = None
         self.unsent: deque[memoryview] = deque()
+        self.is_last = False
         self.keeps_alive = False
         self.linger_until = NEVER
         self.discarded_bytes = 0
@@ -117,11 +118,15 @@ class Connection:
             self.body.reservation.release()
             self.body = None
 
-    def release(self) -> None:
-        """Give back what the request held."""
-        self.release_head()
+    def release_request(self) -> None:
+        """Give back what the request held, but not what its further ones do."""
         self.release_body()
         self.request = None
+
+    def release(self) -> None:
+        """Give back everything."""
+        self.release_head()
+        self.release_request()
 
 
 def send_pieces(client: socket.socket, pieces: "deque[memoryview]") -> int:

@@ -165,7 +165,7 @@ class Protocol:
             if connection.head_reservation is None:
                 connection.head_reservation = Reservation(self._budget)
             missing = len(connection.received) - connection.head_reservation.nbytes
-            if not self._reserve(connection, connection.head_reservation, missing):
+            if missing > 0 and not self._reserve(connection, connection.head_reservation, missing):
                 self._refuse_upload(connection)
                 return
         self._connections.watch(connection, READ)
@@ -266,13 +266,24 @@ class Protocol:
         self._connections.stop_waiting(connection)
         self._connections.watch(connection, 0)
         connection.phase, connection.deadline = Phase.RUNNING, NEVER
-        connection.release_head()
         if refusal is not None:
             connection.release_body()
+            connection.received.clear()
+        self._keep_further(connection)
         self._hooks.dispatch(connection, refusal)
 
+    def _keep_further(self, connection: Connection) -> None:
+        """Reserve room for further requests that have come already, or drop them and close after the response."""
+        connection.is_last = False
+        if len(connection.received) <= FREE_HEAD_BYTES:
+            return
+        connection.head_reservation = Reservation(self._budget)
+        if not connection.head_reservation.grow(len(connection.received)):
+            connection.received.clear()
+            connection.is_last = True
+
     def _finish(self, connection: Connection, outcome: Outcome) -> None:
-        connection.release()
+        connection.release_request()
         connection.keeps_alive = outcome.keeps_alive
         connection.unsent = outcome.unsent
         self._settle(connection)
@@ -316,6 +327,7 @@ class Protocol:
         connection.socket.shutdown(socket.SHUT_WR)
         now = self._clock()
         connection.received.clear()
+        connection.release()
         connection.linger_until = now + max(MAX_LINGER_SECONDS, self._limits.linger_seconds)
         self._connections.wait_for_client(connection, Phase.LINGERING, now + self._limits.linger_seconds)
         self._connections.watch(connection, READ)

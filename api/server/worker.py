@@ -104,7 +104,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             content=BytesIO() if body is None else body.content,
             reservation=None if body is None else body.reservation,
             refusal=refusal,
-            closes=refusal is not None or self._loop.is_stopping,
+            closes=refusal is not None or connection.is_last or self._loop.is_stopping,
             client=connection.socket,
             address=connection.address,
             server=connection.listener.address,

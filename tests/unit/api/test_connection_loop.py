@@ -81,7 +81,8 @@ class Harness:
             while self.held and not self.is_held:
                 connection = self.held.pop(0)
                 future: Future[Outcome] = Future()
-                keeps_alive = self.requests[-1][2] is None and not connection.request.should_close()
+                is_last = self.requests[-1][2] is not None or connection.is_last
+                keeps_alive = not is_last and not connection.request.should_close()
                 future.set_result(Outcome(deque([memoryview(self.response)]), keeps_alive))
                 self.loop.finish(connection, future)
 
@@ -240,6 +241,24 @@ def test_large_uploads_leave_room_for_small_ones(harness: Harness) -> None:
         pass
 
     assert list_refusals(harness)[0] is None
+
+
+def test_further_requests_that_have_come_are_within_the_budget() -> None:
+    """A chunked body is read with what follows it."""
+    last = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with open_harness(is_held=True) as harness, ExitStack() as clients:
+        pipelining = [clients.enter_context(harness.connect(last + 400 * GET)) for _ in range(4)]
+
+        assert sum(len(one.received) for one in harness.held) <= LIMITS.max_buffered_bytes
+        assert [one.is_last for one in harness.held] == [False, False, True, True]
+        harness.is_held = False
+        for _ in range(110):
+            harness.run()
+
+        assert len(harness.requests) == 4 + 2 * 400
+        assert [is_closed(client) for client in pipelining] == [False, False, True, True]
+        with harness.connect(post(10_000, 10_000)), harness.connect(post(7000, 7000)):
+            assert list_refusals(harness)[-2:] == [None, None]
 
 
 def test_the_clients_of_a_proxy_make_room_for_each_other() -> None:

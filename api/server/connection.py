@@ -45,8 +45,8 @@ class Connection:
     """Belongs to the loop's thread, except while it is RUNNING: then to the thread of its request."""
 
     __slots__ = (
-        "address", "body", "deadline", "discarded_bytes", "head_reservation", "is_last", "keeps_alive", "linger_until",
-        "listener", "number", "peer", "phase", "received", "request", "searched", "socket", "unsent",
+        "address", "body", "deadline", "discarded_bytes", "head_reservation", "is_last", "is_late", "keeps_alive",
+        "linger_until", "listener", "number", "peer", "phase", "received", "request", "searched", "socket", "unsent",
         "uploader", "watched_events",
     )  # fmt: skip
 
@@ -67,6 +67,7 @@ class Connection:
         self.head_reservation: Reservation | None = None
         self.unsent: deque[memoryview] = deque()
         self.is_last = False
+        self.is_late = False
         self.keeps_alive = False
         self.linger_until = NEVER
         self.discarded_bytes = 0

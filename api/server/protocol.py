@@ -36,7 +36,7 @@ MAX_BODY_READS = 4
 FREE_HEAD_BYTES = 4096
 # That make room for the bytes that one connection has sent.
 MAX_LOSERS = 32
-# A client that sends the rest of a refused body may do so within these.
+# A client that sends the rest of a refused body may do so within these, unless it was refused for its slowness.
 MAX_DISCARDED_BYTES = 256 * 1024 * 1024
 MAX_LINGER_SECONDS = 30.0
 # As in gunicorn: a client may be sending a request on an idle connection when the process is told to stop.
@@ -328,7 +328,8 @@ class Protocol:
         now = self._clock()
         connection.received.clear()
         connection.release()
-        connection.linger_until = now + max(MAX_LINGER_SECONDS, self._limits.linger_seconds)
+        seconds = self._limits.linger_seconds
+        connection.linger_until = now + (seconds if connection.is_late else max(MAX_LINGER_SECONDS, seconds))
         self._connections.wait_for_client(connection, Phase.LINGERING, now + self._limits.linger_seconds)
         self._connections.watch(connection, READ)
         self._discard(connection)
@@ -347,11 +348,13 @@ class Protocol:
         match connection.phase:
             case Phase.HEAD if connection.received:
                 self._connections.count_drop(DropReason.HEADER_TIMEOUT)
+                connection.is_late = True
                 self._answer(connection, build_page(HTTPStatus.REQUEST_TIMEOUT, _too_slow()))
             case Phase.HEAD:
                 self._connections.drop(connection, DropReason.HEADER_TIMEOUT)
             case Phase.BODY:
                 self._connections.count_drop(DropReason.BODY_TIMEOUT)
+                connection.is_late = True
                 self._run(connection, _too_slow())
             case Phase.WRITING:
                 self._connections.drop(connection, DropReason.READ_TIMEOUT)

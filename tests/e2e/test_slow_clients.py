@@ -169,17 +169,22 @@ def test_a_half_or_trickling_request_is_dropped_within_thirty_seconds(stack: Sta
 def time_until_closed(port: int, beginning: bytes, repeated: bytes) -> float:
     """Return after how many seconds the gateway closes a connection on which a byte is sent every two seconds.
 
-    Nothing is read from it.
+    Nothing is read from it.  That the gateway has closed its sending side alone does not count.
     """
     with socket.create_connection((LOOPBACK, port), timeout=20) as client:
         started = time.monotonic()
         client.setblocking(False)
-        poller = select.poll()
-        poller.register(client, select.POLLRDHUP)
+        poller, half_closed = select.poll(), select.poll()
+        poller.register(client, 0)
+        half_closed.register(client, select.POLLRDHUP)
         unsent = beginning
+        # POLLERR and POLLHUP: reset, or closed on both sides.
         while time.monotonic() - started < MAX_DROP_SECONDS and not poller.poll(2000):
             try:
-                unsent = unsent[client.send(unsent) :] if unsent else repeated[client.send(repeated) :]
+                if unsent:
+                    unsent = unsent[client.send(unsent) :]
+                else:
+                    client.send(b"a" if half_closed.poll(0) else repeated)
             except BlockingIOError:
                 pass
             except OSError:

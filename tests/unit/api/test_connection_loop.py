@@ -19,7 +19,7 @@ from api.server.exchange import Outcome
 from api.server.loop import ConnectionLoop
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy, parse_networks
-from api.server.protocol import RequestHooks
+from api.server.protocol import MAX_LINGER_SECONDS, RequestHooks
 from api.server.transfer import MinimumRate
 from shared.errors import MaskmillError
 
@@ -203,6 +203,35 @@ def test_the_request_of_a_trickled_body_gets_the_reason_and_no_bytes(harness: Ha
     [(path, body, refusal)] = harness.requests
     assert (path, body) == ("/a", b"")
     assert refusal is not None and refusal.code == "request_timeout"
+
+
+@pytest.mark.parametrize("beginning", [b"GET /a HTTP/1.1\r\nX: ", b"POST /a HTTP/1.1\r\nContent-Length: 100\r\n\r\n"])
+def test_a_client_that_was_too_slow_does_not_gain_time_after_the_answer(harness: Harness, beginning: bytes) -> None:
+    started = harness.now
+    with harness.connect(beginning) as client:
+        while not is_reset(client) and harness.now < started + 3 * STALL_SECONDS:
+            harness.run(1.0)
+
+    assert harness.now - started <= STALL_SECONDS + LINGER_SECONDS + 3.0
+
+
+def test_a_refused_upload_may_go_on_for_a_time_but_not_for_ever(harness: Harness) -> None:
+    started = harness.now
+    with harness.connect(post(100_000_000, 10)) as client:
+        while not is_reset(client) and harness.now < started + 3 * MAX_LINGER_SECONDS:
+            harness.run(1.0)
+
+    assert MAX_LINGER_SECONDS <= harness.now - started <= MAX_LINGER_SECONDS + 3.0
+    assert harness.drops == [DropReason.LINGER_TIMEOUT]
+
+
+def is_reset(client: socket.socket) -> bool:
+    """Send a byte; return whether the other side has closed its socket, and not only its sending side."""
+    try:
+        client.send(b"a")
+    except OSError:
+        return True
+    return False
 
 
 def post(nbytes: int, sent: int, headers: bytes = b"") -> bytes:

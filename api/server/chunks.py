@@ -47,8 +47,6 @@ class ChunkDecoder:
         while not self.is_complete and (piece := self._step()) is not None:
             if piece:
                 pieces.append(piece)
-        if self._framing_bytes > MAX_FRAMING_BYTES + self._content_bytes // _FRAMING_SHARE:
-            raise BrokenChunks("the chunks are too small")
         return pieces
 
     # Each step returns content, b"" if it made progress without any, and None if it needs more bytes.
@@ -106,6 +104,8 @@ class ChunkDecoder:
     def _drop(self, nbytes: int) -> None:
         del self._buffer[:nbytes]
         self._framing_bytes += nbytes
+        if self._framing_bytes > MAX_FRAMING_BYTES + self._content_bytes // _FRAMING_SHARE:
+            raise BrokenChunks("the chunks are too small")
 
 
 def parse_chunk_size(line: bytes) -> int:

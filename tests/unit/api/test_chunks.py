@@ -126,3 +126,12 @@ def test_a_body_of_tiny_chunks_is_refused_long_before_its_end() -> None:
     with pytest.raises(BrokenChunks, match="too small"):
         for _ in range(MAX_FRAMING_BYTES):
             decoder.feed(b"1\r\nx\r\n")
+
+
+def test_chunks_that_are_too_small_are_refused_before_all_are_decoded() -> None:
+    decoder = ChunkDecoder()
+    chunk = b"1\r\nx\r\n"
+
+    with pytest.raises(BrokenChunks, match="too small"):
+        decoder.feed(chunk * MAX_FRAMING_BYTES)
+    assert len(decoder.rest) > len(chunk) * MAX_FRAMING_BYTES * 3 // 4

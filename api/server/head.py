@@ -44,9 +44,12 @@ def parse_head(head: bytes, cfg: Any, address: object, number: int) -> Any:
         gunicorn.http.errors.ParseException: it is malformed or too long.
     """
     try:
-        return Request(cfg, IterUnreader([head]), address, number)
+        request = Request(cfg, IterUnreader([head]), address, number)
     except (NoMoreData, StopIteration) as error:
         raise LimitRequestHeaders("the head is too long") from error
+    if len(head) > MAX_HEAD_BYTES:
+        raise LimitRequestHeaders("the head is too long")
+    return request
 
 
 def get_body_length(request: Any) -> int | None:

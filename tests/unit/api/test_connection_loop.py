@@ -150,6 +150,20 @@ def test_pipelined_requests_are_told_apart_wherever_their_bytes_are_cut(
         assert harness.requests == expected
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 3, 50])
+def test_a_head_that_is_too_long_is_refused_however_it_is_cut(pieces: int) -> None:
+    head = b"GET /a HTTP/1.1\r\n" + b"X: %s\r\n" % (b"a" * 7000) * 10 + b"\r\n"
+    size = len(head) // pieces + 1
+    limits = replace(LIMITS, max_buffered_bytes=1_000_000)
+    with open_harness(limits=limits) as harness, harness.connect() as client:
+        for start in range(0, len(head), size):
+            client.sendall(head[start : start + size])
+            harness.run()
+
+        assert client.recv(100) == b"malformed"
+        assert harness.requests == []
+
+
 @pytest.mark.parametrize(
     ("sent", "seconds", "reason"),
     [

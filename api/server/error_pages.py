@@ -15,7 +15,9 @@ def translate_page(page: bytes) -> bytes:
     """
     status_line = page.partition(b"\r\n")[0].decode("latin-1")
     _, status, reason = status_line.split(" ", 2)
-    kind = UnreadableBody if int(status) < 500 else MaskmillError
+    # 501: a transfer coding that no client should use.
+    is_unreadable = int(status) < 500 or int(status) == HTTPStatus.NOT_IMPLEMENTED
+    kind = UnreadableBody if is_unreadable else MaskmillError
     return _build(status_line, kind(f"The request cannot be read: {reason}."))
 
 

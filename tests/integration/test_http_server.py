@@ -421,14 +421,15 @@ def test_head_has_the_headers_alone_and_a_stream_comes_in_chunks(server: EchoSer
         b"GET /echo HTTP/1.1\nHost: x\n\n",
         b"GET /echo HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 10_000,
         b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
     ],
 )
 def test_a_malformed_request_is_answered_in_json_at_once(server: EchoServer, request_bytes: bytes) -> None:
     with measure(HEADER_SECONDS + SLACK_SECONDS):
         response = server.exchange(request_bytes)
 
-    assert 400 <= get_status(response) < 500
-    assert parse_json(response)["error"]
+    assert 400 <= get_status(response) < 500 or get_status(response) == 501
+    assert parse_json(response)["error_type"] in {"unreadable_body", "request_timeout"}
 
 
 def test_broken_chunks_are_answered_400(server: EchoServer) -> None:

@@ -4,7 +4,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from api.server.exchange import Outcome
 from api.server.loop import ConnectionLoop
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy, parse_networks
-from api.server.protocol import MAX_LINGER_SECONDS, RequestHooks
+from api.server.protocol import MAX_DISCARDED_BYTES, MAX_LINGER_SECONDS, RequestHooks
 from api.server.transfer import MinimumRate
 from shared.errors import MaskmillError
 
@@ -59,14 +59,18 @@ class Harness:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.loop.listen(Listener(self.server, self.server.getsockname(), is_internal=False))
 
+        self.internal_server = socket.create_server(("127.0.0.1", 0))
+        self.loop.listen(Listener(self.internal_server, self.internal_server.getsockname(), is_internal=True))
+
     def dispatch(self, connection: Connection, refusal: MaskmillError | None) -> None:
         assert connection.phase is Phase.RUNNING
         body = b"" if connection.body is None else connection.body.content.getvalue()
         self.requests.append((connection.request.uri, body, refusal))
         self.held.append(connection)
 
-    def connect(self, sent: bytes = b"") -> socket.socket:
-        client = socket.create_connection(self.server.getsockname(), timeout=5)
+    def connect(self, sent: bytes = b"", *, is_internal: bool = False) -> socket.socket:
+        server = self.internal_server if is_internal else self.server
+        client = socket.create_connection(server.getsockname(), timeout=5)
         # Otherwise the kernel keeps small pieces back until the earlier ones are acknowledged.
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(sent)
@@ -89,6 +93,7 @@ class Harness:
     def close(self) -> None:
         self.loop.close()
         self.server.close()
+        self.internal_server.close()
 
 
 @contextmanager
@@ -344,6 +349,75 @@ def test_responses_that_are_not_read_count_to_the_bound_of_their_peer() -> None:
             clients.enter_context(harness.connect(GET))
 
         assert harness.drops == 2 * [DropReason.PEER_LIMIT]
+
+
+def test_responses_that_are_not_read_are_within_the_budget(harness: Harness) -> None:
+    harness.response = bytes(8_000_000)
+    with ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(harness.connect(GET))
+
+        assert harness.drops == 3 * [DropReason.UNREAD_RESPONSES]
+
+
+def test_what_was_read_of_a_response_is_free_for_others() -> None:
+    nbytes = 20_000_000
+    limits = replace(LIMITS, max_buffered_bytes=nbytes * 3 // 2)
+    with open_harness(response=bytes(nbytes), limits=limits) as harness, harness.connect(GET) as reader:
+        read_bytes(harness, reader, nbytes * 3 // 4)
+        with harness.connect(GET):
+            assert harness.drops == []
+
+
+def test_a_response_that_is_read_slowly_is_not_dropped() -> None:
+    limits = replace(LIMITS, max_buffered_bytes=1_000_000_000)
+    with open_harness(response=bytes(40_000_000), limits=limits) as harness, harness.connect(GET) as reader:
+        for _ in range(3):
+            read_bytes(harness, reader, 10_000_000)
+            harness.run(STALL_SECONDS * 3 / 4)
+
+        assert harness.drops == []
+
+
+def read_bytes(harness: Harness, client: socket.socket, nbytes: int) -> None:
+    """Read so many bytes of a response."""
+    while nbytes > 0:
+        nbytes -= len(client.recv(1 << 20))
+        harness.run()
+
+
+def test_a_client_is_closed_that_sends_more_than_is_discarded(harness: Harness) -> None:
+    with harness.connect(post(MAX_DISCARDED_BYTES * 2, 0)) as client:
+        client.setblocking(False)
+        sent, piece = 0, bytes(1 << 20)
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            while sent < MAX_DISCARDED_BYTES * 3 // 2:
+                with suppress(BlockingIOError):
+                    sent += client.send(piece)
+                harness.loop.step(0.0)
+
+        assert sent >= MAX_DISCARDED_BYTES
+
+
+def test_heads_that_are_not_complete_are_within_the_budget(harness: Harness) -> None:
+    half = b"GET /a HTTP/1.1\r\n" + b"X: %s\r\n" % (b"a" * 3000) * 3
+    with harness.connect(half), harness.connect(half) as refused:
+        assert refused.recv(100).startswith(b"HTTP/1.1 429 ")
+        with harness.connect(b"GET / HTTP/1.1\r\n\r\n") as small:
+            assert small.recv(100) == b"done"
+
+    assert list_refusals(harness) == [None]
+
+
+def test_operators_are_accepted_while_all_connections_run(harness: Harness) -> None:
+    harness.is_held = True
+    with ExitStack() as clients:
+        for _ in range(LIMITS.max_connections + 1):
+            clients.enter_context(harness.connect(GET))
+        count = len(harness.requests)
+
+        clients.enter_context(harness.connect(GET, is_internal=True))
+        assert len(harness.requests) == count + 1
 
 
 def test_clients_wait_in_the_backlog_while_all_connections_run(harness: Harness) -> None:

@@ -22,9 +22,9 @@ MAX_BYTES = 100
 
 
 @contextmanager
-def open_request(body: bytes, **environ: Any) -> Iterator[None]:
+def open_request(body: bytes, *, max_bytes: int = MAX_BYTES, **environ: Any) -> Iterator[None]:
     app = Flask("test")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = max_bytes
     keys = {"refusal": REFUSAL_KEY, "reservation": RESERVATION_KEY}
     overrides = {keys.get(name, name): value for name, value in environ.items()}
     with app.test_request_context("/", method="POST", input_stream=BytesIO(body), environ_overrides=overrides):

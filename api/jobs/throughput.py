@@ -1,8 +1,8 @@
 """How many jobs a second the workers of a model complete while they have work without a pause.  Pure.
 
 An idle service completes what arrives, which says nothing about its capacity.  So only the time counts during which
-every sample found queued jobs.  But the completions of any time are a lower bound, by which a rate that has become too low
-grows again: it lets no backlog grow by which it would be measured.
+every sample found queued jobs.  But the completions of any time are a lower bound, by which a rate that has become too
+low grows again: it lets no backlog grow by which it would be measured.
 """
 
 from collections import deque

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import re
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from shared.settings import read_settings
 from tests.conftest import Storage
 from tests.support.jobs import png
 from tests.support.polling import wait_until
+from tests.support.raw_gateway import build_environment
 
 TOKEN = "s3cret-t0ken"
 MAX_BYTES = 20_000
@@ -81,14 +81,8 @@ class GatewayProcess(Process):
 
 @pytest.fixture(scope="module")
 def env(redis_url: str, storage: Storage, bucket_name: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MASKMILL_", "PROMETHEUS_"))}
     return {
-        **plain,
-        "MASKMILL_REDIS_URL": redis_url,
-        "MASKMILL_STORAGE_ENDPOINT": storage.endpoint,
-        "MASKMILL_STORAGE_BUCKET": bucket_name,
-        "MASKMILL_STORAGE_ACCESS_KEY": storage.access_key,
-        "MASKMILL_STORAGE_SECRET_KEY": storage.secret_key,
+        **build_environment(redis_url, storage, bucket_name),
         "MASKMILL_TOKENS": f"shop:{TOKEN}",
         "MASKMILL_MAX_UPLOAD_BYTES": str(MAX_BYTES),
     }

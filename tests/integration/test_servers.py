@@ -52,6 +52,17 @@ def test_a_killed_object_store_keeps_its_objects_even_on_other_ports(tmp_path: P
     assert body == b"bytes"
 
 
+def test_the_object_store_is_writable_when_an_object_was_stored_and_not_before(storage: Storage) -> None:
+    storage.server.create_bucket("probed")
+
+    storage.server.wait_writable("probed")
+
+    with storage.server.client() as client:
+        assert "Contents" not in client.list_objects_v2(Bucket="probed")
+    with pytest.raises(NotReady, match=r"stored nothing in 0 s; see .*\.log"):
+        storage.server.wait_writable("not a bucket", deadline_seconds=0.3)
+
+
 def test_the_object_store_refuses_a_wrong_key(storage: Storage, tmp_path: Path) -> None:
     unauthorized = ObjectServer(tmp_path, storage.server.ports, storage.access_key, "guessed")
 

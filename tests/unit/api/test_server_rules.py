@@ -155,7 +155,7 @@ def hold_all(*uploads: Transfer) -> PeerShares[Transfer]:
 @pytest.mark.parametrize(
     ("held", "newcomer", "loser"),
     [
-        # All move on, and nobody holds much: the one that comes is refused.
+        # All move on, and no peer holds much: the one that comes is refused.
         ([("a", 20, 20), ("b", 25, 20)], ("c", 1, 20), None),
         # One stands still.
         ([("a", 20, 9), ("b", 25, 20)], ("c", 1, 20), 0),

@@ -7,6 +7,7 @@ import resource
 import shutil
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,10 +103,11 @@ def _record(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 _is_recording = False
+_OTHER_THREADS: set[int] = set()
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _is_recording and event in ("open", "socket.connect"):
+    if _is_recording and event in ("open", "socket.connect") and threading.get_ident() not in _OTHER_THREADS:
         _record(event, arguments)
 
 
@@ -114,10 +116,15 @@ sys.addaudithook(_audit)  # it cannot be removed, so it does nothing outside rec
 
 @contextmanager
 def record_opened() -> Iterator[None]:
-    """While the block runs, record the files that Python opens, and the addresses that it connects to."""
+    """While the block runs, record the files that Python opens, and the addresses that it connects to.
+
+    Only this thread and those that it starts count: clients that other tests left behind may reconnect meanwhile.
+    """
     global _is_recording
     _OPENED.clear()
     _CONNECTED.clear()
+    _OTHER_THREADS.clear()
+    _OTHER_THREADS.update({thread.ident for thread in threading.enumerate() if thread.ident} - {threading.get_ident()})
     _is_recording = True
     try:
         yield

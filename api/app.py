@@ -16,8 +16,8 @@ from api import errors
 from api.gateway import Gateway
 from api.http import cors
 from api.http.compression import compress
-from api.http.hosts import build_host_policy, check_host
-from api.http.openapi_document import complete_document
+from api.http.hosts import build_host_policy, check_host, check_prefix
+from api.http.openapi_document import Document, complete_document
 from api.http.pages import check_page
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
@@ -71,7 +71,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     for blueprint in (jobs.bp, results.bp, models.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
-    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
+    app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))
     return app
 
 
@@ -118,10 +118,16 @@ def build_check(settings: ApiSettings, *, requires_token: bool) -> Callable[[], 
             if request.endpoint not in PROBES:
                 raise
             g.is_host_unknown = True
+        check_prefix(request)
         if not requires_token:
             check_page(request, policy)
 
     return check_request
+
+
+def show_document(document: Document) -> Response:
+    """Return the OpenAPI document, whose paths are below the prefix of the proxy in front, if there is one."""
+    return jsonify({**document, "servers": [{"url": request.script_root or "/"}]})
 
 
 def authenticate_caller() -> None:

@@ -147,7 +147,8 @@ class ApiSettings(Settings):
     trusted_proxies: str = Field(
         "",
         description="Addresses or networks of proxies in front, by commas: they are exempt from the bounds of a peer, "
-        "and the client's address is read from their `X-Forwarded-For`.",
+        "and the client's address, the scheme, the name and the path prefix are read from their `X-Forwarded-For`, "
+        "`-Proto`, `-Host` and `-Prefix`, of which the last value counts.",
     )
     metrics_bind: str = Field(
         "127.0.0.1:9464",

@@ -86,6 +86,8 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
         return PeerPolicy(self._settings.trusted_networks)
 
     def load_config(self) -> None:
+        # Gunicorn would remove it from each path, and fail on the paths that do not begin with it.
+        os.environ.pop("SCRIPT_NAME", None)
         options: dict[str, Any] = {
             "bind": [f"fd://{number}" for number in self._sockets],
             "workers": self._settings.processes,
@@ -94,9 +96,10 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
             # Applies to the main thread; the duration of a request is limited by other settings.
             "timeout": 60,
-            # These may set the scheme of a request.
-            "forwarded_allow_ips": self._settings.trusted_proxies,
-            # Not even these may set SCRIPT_NAME or PATH_INFO: a proxy passes on what its clients send.
+            # What proxies say is read in one place, api/server/forwarded.py.  None may set SCRIPT_NAME or PATH_INFO: a
+            # proxy passes on what its clients send.
+            "forwarded_allow_ips": "",
+            "secure_scheme_headers": {},
             "forwarder_headers": "",
             "sendfile": False,
             "proc_name": "maskmill-gateway",

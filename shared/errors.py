@@ -17,6 +17,7 @@
     - MissingScope         the token may not do this
     - UnknownHost          the request names the service by a name that is not its own
     - ForeignOrigin        a web page that may not call the service
+    - BadPrefix            the proxy in front sent a prefix that cannot begin a path
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
     - UnknownMask          the job has no segment of that number
@@ -145,6 +146,10 @@ class MissingScope(ClientError):
 
 class UnknownHost(ClientError):
     code = "unknown_host"
+
+
+class BadPrefix(ClientError):
+    code = "bad_prefix"
 
 
 class ForeignOrigin(ClientError):

@@ -1,7 +1,8 @@
-"""Names under which the gateway serves: the check of the Host header, against DNS rebinding.
+"""Names under which the gateway serves: the check of the Host header, against DNS rebinding; and a proxy's path prefix.
 
 A page whose own name was made to resolve to this machine is of the gateway's origin to a browser, and may read every
-response.  The Host header holds that name, and a page cannot change it.
+response.  The Host header holds that name, and a page cannot change it.  It can add X-Forwarded-Host, and reach the
+gateway from the address of a trusted proxy: so that header is one more name to check, and replaces none.
 """
 
 import ipaddress
@@ -11,11 +12,13 @@ from urllib.parse import urlsplit
 
 from flask import Request
 
+from api.server.options import REFUSED_PREFIX_KEY
 from shared.authority import Authority, parse_address, parse_authority
-from shared.errors import UnknownHost
+from shared.errors import BadPrefix, UnknownHost
 
 ANY_HOST = "*"
 _MAX_SHOWN = 100
+_BEFORE_PROXY_KEY = "werkzeug.proxy_fix.orig"
 _ABSOLUTE_TARGET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:")
 
 
@@ -44,7 +47,7 @@ def build_host_policy(allowed_hosts: str, *, bind: str, requires_token: bool) ->
 
 
 def check_host(request: Request, is_allowed: HostPolicy) -> None:
-    """Check every name that a request gives for this service; X-Forwarded-Host is not read.
+    """Check every name that a request, and a trusted proxy in front, give for this service.
 
     Raises:
         UnknownHost: there is none, or one of them is not allowed.
@@ -58,11 +61,29 @@ def check_host(request: Request, is_allowed: HostPolicy) -> None:
             )
 
 
+def check_prefix(request: Request) -> None:
+    """Check the prefix of the paths of this service that a trusted proxy in front gives; of others it is not read.
+
+    Raises:
+        BadPrefix: no path can begin with it.
+    """
+    refused = request.environ.get(REFUSED_PREFIX_KEY)
+    if refused is not None:
+        raise BadPrefix(
+            f"X-Forwarded-Prefix is {refused[:_MAX_SHOWN]!r}, not a path such as /masks: the proxy in front of this "
+            "service must set the header to the prefix under which it serves, or remove it."
+        )
+
+
 def _list_names(request: Request) -> Iterable[str]:
-    yield request.environ.get("HTTP_HOST", "")
+    environ = request.environ
+    yield environ.get("HTTP_HOST") or ""
+    if _BEFORE_PROXY_KEY in environ:
+        # HTTP_HOST is what the proxy forwarded; this is what it, or a page in its place, sent itself.
+        yield environ[_BEFORE_PROXY_KEY]["HTTP_HOST"] or ""
     # The absolute form, `GET http://name/path`, in which the name of the target counts and not the header
     # (RFC 9112, section 3.2.2).
-    target = request.environ.get("RAW_URI", "/")
+    target = environ.get("RAW_URI", "/")
     if _ABSOLUTE_TARGET.match(target):
         yield _split_netloc(target)
 

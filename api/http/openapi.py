@@ -154,6 +154,7 @@ EVERY_ROUTE: Final[Errors] = (
     errors.MissingScope,
     errors.ForeignOrigin,
     errors.UnknownHost,
+    errors.BadPrefix,
     errors.RequestTimeout,
     errors.StoreUnavailable,
 )

@@ -58,9 +58,9 @@ def get_body_length(request: Any) -> int | None:
     return None if isinstance(reader, ChunkedReader) else int(reader.length)
 
 
-def get_forwarded_for(request: Any) -> str:
-    """Return what the proxy in front tells about the client: the last value of X-Forwarded-For, or nothing."""
-    return next((value for known, value in reversed(request.headers) if known == "X-FORWARDED-FOR"), "")
+def get_last_value(request: Any, name: str) -> str:
+    """Return the last line of a header, which the proxy in front has added, or nothing; `name` is in upper case."""
+    return next((value for known, value in reversed(request.headers) if known == name), "")
 
 
 def get_header(request: Any, name: str) -> str | None:

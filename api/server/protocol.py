@@ -157,7 +157,7 @@ class Protocol:
         self._connections.uploads.remove(connection)
         connection.request = request
         if connection.peer is None:
-            connection.uploader = self._peers.identify_forwarded(head.get_forwarded_for(request))
+            connection.uploader = self._peers.identify_forwarded(head.get_last_value(request, "X-FORWARDED-FOR"))
         self._begin_body(connection)
 
     def _wait_for_more_head(self, connection: Connection) -> None:

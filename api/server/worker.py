@@ -12,11 +12,12 @@ from typing import Any
 
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import PollableMethodQueue  # type: ignore[import-untyped]
-from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.server import head
 from api.server.connection import Connection, Listener
 from api.server.error_pages import translate_page
 from api.server.exchange import Exchange, Outcome, run_exchange
+from api.server.forwarded import ForwardedRequests, parse_prefix, read_last_value, remove_prefix
 from api.server.loop import ConnectionLoop
 from api.server.options import LIVENESS_PATH, READINESS_PATHS, HttpService, ServerLimits, WsgiApp
 from api.server.peers import PeerPolicy
@@ -55,7 +56,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         limits: ServerLimits = self.app.server_limits
         peers: PeerPolicy = self.app.peers
         self._service = service
-        self._behind_proxy = ProxyFix(service.app, x_for=1, x_proto=0, x_host=0)
+        self._behind_proxy = ForwardedRequests(service.app)
         self._loop = ConnectionLoop(
             limits,
             peers,
@@ -125,12 +126,20 @@ class LoopWorker(Worker):  # type: ignore[misc]
         return self._service.app if connection.peer is not None else self._behind_proxy
 
     def _choose_executor(self, connection: Connection) -> Executor:
-        path = connection.request.path
+        path = self._find_path(connection)
         if path == LIVENESS_PATH:
             return self._liveness
         if connection.listener.is_internal or path in READINESS_PATHS:
             return self._readiness
         return self._threads
+
+    def _find_path(self, connection: Connection) -> str:
+        """Return the path as the app will see it."""
+        path: str = connection.request.path
+        if connection.peer is not None or connection.listener.is_internal:
+            return path
+        prefix = read_last_value(head.get_last_value(connection.request, "X-FORWARDED-PREFIX"))
+        return remove_prefix(path, parse_prefix(prefix) or "")
 
     def _render_error(self, request: Any, address: Any, error: Exception) -> bytes:
         """Return the JSON page for an exception; gunicorn chooses its status and logs it."""

@@ -1,4 +1,4 @@
-"""The checks of Host and Origin in a gateway process without tokens, by requests as they are on the wire."""
+"""The checks of Host, Origin and a proxy's headers in a gateway process without tokens, by requests as on the wire."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,8 @@ from tests.support.raw_gateway import RawGateway, build_environment, build_get
 
 @pytest.fixture(scope="module")
 def env(redis_url: str, storage: Storage, bucket_name: str) -> dict[str, str]:
-    return {**build_environment(redis_url, storage, bucket_name), "MASKMILL_PROCESSES": "1"}
+    # Gunicorn would read SCRIPT_NAME, and answer 500 on each path that does not begin with it.
+    return {**build_environment(redis_url, storage, bucket_name), "MASKMILL_PROCESSES": "1", "SCRIPT_NAME": "/public"}
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,110 @@ def test_a_trusted_peer_names_no_other_path_by_a_header(
 ) -> None:
     # Gunicorn trusts each peer of a Unix socket as it does a proxy, and a proxy passes on the headers of its clients.
     assert socket_gateway.send(build_get(target, "Host: localhost", header))[0] == expected
+
+
+# A client of the Unix socket is a trusted proxy.  A page that has its own name point to loopback, where a trusted proxy
+# may be, can add X-Forwarded-Host, and cannot change Host.
+@pytest.mark.parametrize(
+    ("host", "forwarded", "expected"),
+    [
+        ("evil.example", "localhost", 421),
+        ("localhost", "evil.example", 421),
+        ("localhost", "localhost, evil.example", 421),
+        ("localhost", '"localhost, evil.example', 421),
+        ("localhost", "evil.example/localhost", 421),
+        ("localhost", "evil.example, localhost:8443", 200),
+        ("localhost", "[::1]:8443", 200),
+    ],
+)
+def test_a_forwarded_name_is_checked_beside_the_name_itself(
+    socket_gateway: RawGateway, host: str, forwarded: str, expected: int
+) -> None:
+    request = build_get("/v1/jobs", f"Host: {host}", f"X-Forwarded-Host: {forwarded}")
+
+    assert socket_gateway.send(request)[0] == expected
+
+
+def read_prefix(gateway: RawGateway, path: str, *headers: str) -> tuple[int, str]:
+    status, document = gateway.exchange(build_get(path, "Host: localhost", *headers))
+    return status, document["servers"][0]["url"] if status == 200 else document["error_type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "expected"),
+    [
+        ("/openapi.json", "/masks", "/masks"),
+        ("/openapi.json", "/masks/", "/masks"),
+        ("/openapi.json", "/team-a/masks_2.0~x", "/team-a/masks_2.0~x"),
+        ("/openapi.json", "/evil, /masks", "/masks"),
+        ("/openapi.json", '"/evil, /masks', "/masks"),
+        ("/openapi.json", "/", "/"),
+        ("/openapi.json", "", "/"),
+        ("/masks/openapi.json", "/masks", "/masks"),
+        ("/m%61sks/openapi.json", "/masks", "/masks"),
+    ],
+)
+def test_the_prefix_of_a_trusted_proxy_begins_the_links(
+    socket_gateway: RawGateway, path: str, prefix: str, expected: str
+) -> None:
+    assert read_prefix(socket_gateway, path, f"X-Forwarded-Prefix: {prefix}") == (200, expected)
+
+
+HOSTILE_PREFIXES = {
+    "another host": "//evil.example",
+    "another host after the prefix": "/masks//evil.example",
+    "a backslash": "/\\evil.example",
+    "a parent": "/masks/../admin",
+    "a parent in percents": "/masks/%2e%2e/admin",
+    "no slash": "masks",
+    "a URL": "https://evil.example/masks",
+    "a query": "/masks?x=",
+    "a fragment": "/masks#",
+    "a blank": "/ma sks",
+    "a tab": "/ma\tsks",
+    "latin-1": "/mäsks",
+    "slashes": "/" * 7000,
+    "7,000 characters": "/" + "a" * 7000,
+}
+
+
+@pytest.mark.parametrize("prefix", HOSTILE_PREFIXES.values(), ids=HOSTILE_PREFIXES)
+@pytest.mark.parametrize("path", ["/openapi.json", "/healthz", "/none"])
+def test_what_is_no_prefix_is_refused(socket_gateway: RawGateway, path: str, prefix: str) -> None:
+    request = build_get(path, "Host: localhost", f"X-Forwarded-Prefix: {prefix}")
+
+    assert socket_gateway.send(request) == (400, "bad_prefix")
+
+
+@pytest.mark.parametrize("character", ["\0", "\x0b", "\x7f"])
+def test_a_control_character_in_a_prefix_is_no_server_error(socket_gateway: RawGateway, character: str) -> None:
+    request = build_get("/openapi.json", "Host: localhost", f"X-Forwarded-Prefix: /masks{character}")
+
+    assert socket_gateway.send(request)[0] == 400
+
+
+@pytest.mark.parametrize("prefix", ["/masks", *HOSTILE_PREFIXES.values()], ids=["a prefix", *HOSTILE_PREFIXES])
+def test_what_is_no_trusted_proxy_has_no_prefix(gateway: RawGateway, prefix: str) -> None:
+    forwarded = ("X-Forwarded-Host: evil.example", "X-Forwarded-Proto: https", f"X-Forwarded-Prefix: {prefix}")
+
+    assert read_prefix(gateway, "/openapi.json", *forwarded) == (200, "/")
+
+
+@pytest.mark.parametrize("path", ["", "/masks"])
+def test_every_link_of_a_job_is_below_the_prefix(socket_gateway: RawGateway, path: str) -> None:
+    head = (
+        f"POST {path}/v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Prefix: /masks\r\n"
+        f"Content-Type: image/png\r\nContent-Length: {len(png())}\r\nConnection: close\r\n\r\n"
+    )
+
+    status, job = socket_gateway.exchange(head.encode() + png())
+
+    assert status == 202
+    assert job["links"]["self"] == f"/masks/v1/jobs/{job['id']}"
+    assert all(link.startswith("/masks/v1/jobs/") for link in job["links"].values())
+
+
+def test_a_variable_of_gunicorn_changes_no_path(gateway: RawGateway, env: dict[str, str]) -> None:
+    assert env["SCRIPT_NAME"] == "/public"
+    assert gateway.send(build_get("/v1/jobs", "Host: localhost"))[0] == 200
+    assert gateway.send(build_get("/public/v1/jobs", "Host: localhost"))[0] == 404

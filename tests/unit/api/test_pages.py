@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.test import Client
 
 from api.app import PROBES, create_app
 from api.composition import build_gateway, connect_stores
 from api.operations import create_operations_app
+from api.server.forwarded import ForwardedRequests
 from api.settings import ApiSettings
 from tests.support.routes import list_requests
 
@@ -197,3 +199,25 @@ def test_with_tokens_pages_may_call_and_listed_names_are_checked() -> None:
     assert any_name.get("/v1/jobs", headers={**page, "Host": "any.example"}).status_code == 401
     assert one_name.get("/v1/jobs", headers=page).status_code == 401
     assert one_name.get("/v1/jobs", headers={"Host": "any.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "forwarded", "origin", "expected"),
+    [
+        ("127.0.0.1:8000", "gateway.example", "https://gateway.example", 503),
+        ("127.0.0.1:8000", "gateway.example:8443", "https://gateway.example:8443", 503),
+        ("127.0.0.1:8000", "gateway.example", "https://gateway.example:8443", 403),
+        ("127.0.0.1:8000", "gateway.example", "https://evil.example", 403),
+        # A page whose own name was made to resolve to loopback, where a trusted proxy may be.
+        ("evil.example", "gateway.example", "http://evil.example", 421),
+        ("127.0.0.1:8000", "evil.example", "http://evil.example", 421),
+    ],
+)
+def test_behind_a_proxy_a_page_of_the_forwarded_name_is_of_the_same_origin(
+    host: str, forwarded: str, origin: str, expected: int
+) -> None:
+    headers = {"Host": host, "X-Forwarded-Host": forwarded, "X-Forwarded-Proto": "https", "Origin": origin}
+
+    answered = Client(ForwardedRequests(APP)).get("/v1/jobs", headers=headers)
+
+    assert answered.status_code == expected

@@ -169,6 +169,7 @@ class ApiSettings(Settings):
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, value: str) -> str:
+        value = value.strip()
         if value not in ("auto", "*"):
             parse_origins(value)
         return value

@@ -92,12 +92,12 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def parse_origins(text: str) -> frozenset[Origin]:
-    """Read origins, separated by commas or spaces.
+    """Read origins, separated by commas or spaces; a slash at the end, as in a browser's address bar, is not a path.
 
     Raises:
         ValueError: one of them is not an origin.
     """
-    found = {entry: parse_origin(entry) for entry in text.replace(",", " ").split()}
+    found = {entry: parse_origin(entry.removesuffix("/")) for entry in text.replace(",", " ").split()}
     for entry, origin in found.items():
         if origin is None:
             raise ValueError(f"{entry[:_MAX_SHOWN]} is not an origin such as https://app.example, without a path")

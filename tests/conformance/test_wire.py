@@ -18,8 +18,11 @@ from tests.conformance.gateways import ABSENT, BROKEN, COLD_START_SECONDS, FULL,
 from tests.conformance.wire import document, post, send
 
 BROWSER = {"Origin": "https://example.org"}
-REQUEST_HEADERS = "authorization, content-type, user-agent, x-hf-bill-to, x-use-cache, x-wait-for-model"
-EXPOSED_HEADERS = {"x-request-id", "x-compute-time", "x-compute-type", "x-maskmill-job-id"}
+REQUEST_HEADERS = (
+    "authorization, content-type, user-agent, x-hf-bill-to, x-use-cache, x-wait-for-model, baggage, cache-control, "
+    "sentry-trace, traceparent, x-requested-with"
+)
+EXPOSED_HEADERS = {"x-request-id", "x-compute-time", "x-compute-type", "x-maskmill-job-id", "x-maskmill-cache"}
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +279,12 @@ def test_malformed_http_is_rejected_in_json(stack: Stack, request_bytes: bytes) 
 
 @pytest.mark.parametrize("path", ["/", f"/models/{EMBEDDED_MODEL_ID}", "/v1/jobs", "/none"])
 def test_a_preflight_is_answered_on_every_path(failing_gateway: Gateway, path: str) -> None:
-    headers = {**BROWSER, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": REQUEST_HEADERS}
+    headers = {
+        **BROWSER,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": REQUEST_HEADERS,
+        "Access-Control-Request-Private-Network": "true",
+    }
 
     response = send(failing_gateway.url, "OPTIONS", path, headers=headers)
 
@@ -285,6 +293,8 @@ def test_a_preflight_is_answered_on_every_path(failing_gateway: Gateway, path: s
     assert response.headers["access-control-allow-origin"] == "*"
     assert "POST" in response.headers["access-control-allow-methods"]
     assert allowed >= set(REQUEST_HEADERS.split(", "))
+    assert response.headers["access-control-allow-private-network"] == "true"
+    assert "access-control-request-headers" in response.headers["vary"].lower()
 
 
 def test_an_allowed_origin_may_read_the_response_and_its_headers(stack: Stack, image: bytes) -> None:
@@ -295,6 +305,7 @@ def test_an_allowed_origin_may_read_the_response_and_its_headers(stack: Stack, i
     exposed = {name.strip() for name in response.headers["access-control-expose-headers"].lower().split(",")}
     assert response.headers["access-control-allow-origin"] == origin
     assert exposed >= EXPOSED_HEADERS
+    assert "origin" in response.headers["vary"].lower()
 
 
 def test_an_allowed_origin_may_read_an_error(failing_gateway: Gateway) -> None:
@@ -309,6 +320,8 @@ def test_a_request_without_an_origin_gets_no_cors_headers(stack: Stack) -> None:
     response = send(stack.url, "GET", "/healthz")
 
     assert not [name for name in response.headers if name.startswith("access-control")]
+    # Otherwise what a browser has in its cache for an image fails for a script.
+    assert "origin" in response.headers["vary"].lower()
 
 
 @pytest.mark.parametrize("path", ["/health", f"/models/{EMBEDDED_MODEL_ID}/health"])

@@ -113,3 +113,13 @@ def test_a_name_that_was_made_to_resolve_to_loopback_is_refused(browser: Browser
 
 def test_a_page_of_this_machine_may_read(browser: Browser) -> None:
     assert "<title>READ200<" in browser.attack(ATTACKS["a request to read"], host="localhost")
+
+
+def test_a_page_of_this_machine_may_send_what_instrumentation_adds(browser: Browser) -> None:
+    script = """<script>
+        fetch('http://{gateway}/v1/jobs', {{headers: {{traceparent: '00-0-0-00', baggage: 'a=b', 'sentry-trace': '0-0',
+            'X-Requested-With': 'XMLHttpRequest', 'cache-control': 'no-cache'}}}})
+        .then(answer => document.title = 'READ' + answer.status + (answer.headers.get('x-request-id') ? 'ID' : ''))
+        </script>"""
+
+    assert "<title>READ200ID<" in browser.attack(script, host="localhost")

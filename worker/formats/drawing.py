@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Images
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 from PIL.Image import Image
 
 from shared.images.opening import fit_size
 from shared.jobs.result import Segment
+from worker.formats.text import Line, clean_text, set_line
 from worker.segmenter import LabelMap, Segmentation
 
 Palette = NDArray[np.uint8]
@@ -20,6 +21,8 @@ MAX_OVERLAY_SIDE = 2048  # pixels
 _TINT_WEIGHT = 0.45  # of a segment's colour against the image
 _OUTLINE_WEIGHT = 0.5  # of a segment's colour against white
 _MAX_LABELS = 60  # the largest segments are labeled; more labels would hide the image
+_MAX_NAME_CHARACTERS = 28
+_CAP_HEIGHT = 0.714  # of a capital letter of Noto Sans, to the size of the font
 _PLACEMENT_SIDE = 384  # labels are placed on a label map of this size: fast, and without a visible difference
 _GOLDEN_RATIO = 0.618033988749895
 
@@ -127,24 +130,24 @@ def _inscribed_circle(mask: NDArray[np.uint8]) -> tuple[int, int, float]:
 
 
 def _label_text(segment: Segment) -> str:
-    name = " ".join(segment.label.split())[:28]
+    name = clean_text(segment.label, _MAX_NAME_CHARACTERS)
     return name if segment.score is None else f"{name} {segment.score:.0%}"
 
 
 def _draw_labels(image: NDArray[np.uint8], labels: list[_Label]) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    font_size = min(max(11, max(width, height) / 55), 28)
-    font = ImageFont.load_default(font_size)
+    font_size = min(max(11, round(max(width, height) / 55)), 28)
     canvas = Images.fromarray(image)
     pen = ImageDraw.Draw(canvas, "RGBA")  # this mode blends on an RGB image
     occupied: list[Box] = []
     for label in labels:
         if label.radius < font_size * 0.6:
             continue
-        box = _find_free_box(label, pen.textlength(label.text, font), font_size, (width, height), occupied)
+        line = set_line(label.text, font_size)
+        box = _find_free_box(label, line.width, font_size, (width, height), occupied)
         if box is not None:
             occupied.append(box)
-            _draw_label(pen, label, box, font)
+            _draw_label(pen, label, box, line)
     return np.asarray(canvas)
 
 
@@ -168,13 +171,11 @@ def _has_overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _draw_label(
-    pen: ImageDraw.ImageDraw, label: _Label, box: Box, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> None:
+def _draw_label(pen: ImageDraw.ImageDraw, label: _Label, box: Box, line: Line) -> None:
     x0, y0, _, y1 = box
     height = y1 - y0
     pen.rounded_rectangle(box, radius=height / 2, fill=(16, 18, 24, 190))
     radius = height * 0.2
     dot = (x0 + radius, y0 + height / 2 - radius, x0 + 3 * radius, y0 + height / 2 + radius)
     pen.ellipse(dot, fill=(*label.colour, 255))
-    pen.text((x0 + 4 * radius, y0 + height / 2), label.text, font=font, anchor="lm", fill=(255, 255, 255, 255))
+    line.draw(pen, x0 + 4 * radius, y0 + (height + _CAP_HEIGHT * line.size) / 2, fill=(255, 255, 255, 255))

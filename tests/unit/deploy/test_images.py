@@ -51,3 +51,14 @@ def test_the_training_code_is_not_sent_to_the_builder() -> None:
     # The last line that matches a path decides.
     assert lines.index("worker/training") > lines.index("!worker")
     assert (ROOT / "worker" / "training").is_dir()
+
+
+def test_the_image_of_the_worker_has_fonts_and_the_library_that_joins_their_letters() -> None:
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    worker = dockerfile.partition("FROM runtime AS worker\n")[2]
+    fonts = ROOT / "worker" / "formats" / "fonts"
+
+    # Pillow loads it when it draws, so no import shows that it is needed.
+    assert "libfribidi0" in worker
+    assert any(fonts.is_relative_to(path) for path in copied_paths("worker"))
+    assert (fonts / "OFL.txt").is_file()

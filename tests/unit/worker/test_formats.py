@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -203,6 +204,22 @@ def test_the_overlay_labels_a_large_segment_in_white() -> None:
     drawn = decode_png(render_overlay(image, np.ones((300, 300), np.uint8)))
 
     assert (drawn[130:170] > 200).all(axis=2).sum() > 50
+
+
+@pytest.mark.parametrize("names", [("แมว", "สุนัข"), ("قطة", "كلب"), ("猫", "犬"), ("кот", "пёс")])
+def test_the_overlay_labels_a_segment_in_any_script(names: tuple[str, str]) -> None:
+    one, other, unknown = (draw_label(name) for name in (*names, "\ue000"))
+
+    # Boxes would be equal.
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one, unknown)
+
+
+def draw_label(label: str) -> NDArray[np.generic]:
+    """Return the overlay of one segment that fills the image."""
+    label_map = np.ones((300, 300), np.uint8)
+    segment = replace(build_segment(label_map, 1, 0.9), label=label)
+    return decode_png(overlay.render(Segmentation(label_map, (segment,)), Image.new("RGB", (300, 300))).content)
 
 
 def test_the_palette_has_256_distinct_colours() -> None:

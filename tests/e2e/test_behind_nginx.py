@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,29 @@ def test_a_page_below_the_same_name_may_call_and_a_foreign_one_may_not(nginx: Ng
     foreign = nginx.ask(f"{PREFIX}/v1/jobs", headers={"Origin": "https://evil.example"})
 
     assert (own.status, foreign.status) == (200, 403)
+
+
+def test_a_client_may_speak_http_2(nginx: Nginx) -> None:
+    command = [
+        "curl",
+        "-sS",
+        "--http2",
+        "--cacert",
+        str(nginx.certificate),
+        "--write-out",
+        "%{http_version} %{http_code}",
+    ]
+
+    written = subprocess.run(
+        [*command, "--output", os.devnull, f"{nginx.url}/v1/jobs"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+
+    # The name in it is that of HTTP/2's `:authority`.
+    assert written.stdout == "2 200"
 
 
 def test_the_log_names_the_client_and_not_what_it_claims(nginx: Nginx, gateway: RawGateway) -> None:

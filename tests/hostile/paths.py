@@ -51,6 +51,8 @@ INPUTS: Sequence[HostileInput] = (
     send("a file of the static folder", 404, "/static/../settings.py"),
     send("a path of 100 KB", 414, "/" + "a" * 100_000, 400, 431),
     send("a path of percent signs", 404, "/%%%%%%"),
+    send("a path that begins like a host", 404, "//evil.example/v1/jobs"),
+    submit("an image for a path of slashes", 202, "//v1//jobs//"),
     send("a path of slashes", 405, "/" * 3000, 404),
     send("a method that is none", 405, "/v1/jobs", 400, 404, 501, method="BREW"),
     send("a method of 200 letters", 405, "/v1/jobs", 400, 404, 501, method="A" * 200),

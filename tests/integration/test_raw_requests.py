@@ -201,3 +201,28 @@ def test_a_variable_of_gunicorn_changes_no_path(gateway: RawGateway, env: dict[s
     assert env["SCRIPT_NAME"] == "/public"
     assert gateway.send(build_get("/v1/jobs", "Host: localhost"))[0] == 200
     assert gateway.send(build_get("/public/v1/jobs", "Host: localhost"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("//v1//jobs", 200),
+        ("//v1/jobs//?limit=5", 200),
+        ("http://localhost//v1/jobs", 200),
+        ("//healthz", 200),
+        ("//evil.example/", 404),
+        ("//evil.example/v1/jobs", 404),
+        ("//evil.example%2Fv1/jobs", 404),
+        ("/v1/../v1/jobs", 404),
+        ("/..//", 404),
+    ],
+)
+def test_slashes_and_dots_of_a_target_name_no_other_host(gateway: RawGateway, target: str, expected: int) -> None:
+    assert gateway.send(build_get(target, "Host: localhost"))[0] == expected
+
+
+@pytest.mark.parametrize("target", ["//v1/jobs", "/v1//jobs", "/v1/jobs//"])
+def test_a_post_to_a_path_with_slashes_keeps_its_body(gateway: RawGateway, target: str) -> None:
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(png())}\r\nConnection: close\r\n\r\n"
+
+    assert gateway.send(head.encode() + png())[0] == 202

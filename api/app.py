@@ -19,6 +19,7 @@ from api.http.compression import compress
 from api.http.hosts import build_host_policy, check_host, check_prefix
 from api.http.openapi_document import Document, complete_document
 from api.http.pages import check_page
+from api.http.parameters import check_query
 from api.http.paths import merge_slashes
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
@@ -68,6 +69,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     app.before_request(authenticate_caller)
     # Flask calls after_request functions in reverse order: CORS exposes the headers that finish_request() has set.
     cors.install(app, cors.build_policy(settings.cors_origins, requires_token=gateway.authenticator.requires_token))
+    app.before_request(check_parameters)
     app.after_request(finish_request)
     errors.register(app)
     for blueprint in (jobs.bp, results.bp, models.bp, inference.bp, endpoint.bp, health.bp):
@@ -140,6 +142,12 @@ def authenticate_caller() -> None:
     g.tenant, g.scopes = access.tenant, access.scopes
     structlog.contextvars.bind_contextvars(tenant=access.tenant)
     access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
+
+
+def check_parameters() -> None:
+    """Refuse a query with a parameter that is given twice, on every route."""
+    if request.url_rule is not None:
+        check_query(request.args)
 
 
 def finish_request(response: Response) -> Response:

@@ -1,9 +1,11 @@
 """Checks the parameters and formats of a request; errors name the allowed values."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from werkzeug.datastructures import MultiDict
 
 from shared.errors import BadParameter, UnknownParameter
 from shared.formats.registry import FORMAT_NAMES, select_formats
@@ -25,7 +27,7 @@ def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
     if unknown is not None:
         raise UnknownParameter(f"There is no parameter {quote(unknown)}; known are {', '.join(FIELDS)}")
     try:
-        return PARAMETERS.validate_python({name: value for name, value in raw.items() if value is not None})
+        return PARAMETERS.validate_python({name: _strip(value) for name, value in raw.items() if value is not None})
     except ValidationError as error:
         name = str(error.errors(include_url=False)[0]["loc"][0])
         raise BadParameter(f"{name} must be {describe_range(name)}, not {quote(raw[name])}") from None
@@ -44,13 +46,49 @@ def parse_formats(raw: object) -> tuple[str, ...] | None:
         return None
     if isinstance(raw, str) and len(raw) > _MAX_FORMATS_CHARACTERS:
         raise BadParameter(f"formats has at most {_MAX_FORMATS_CHARACTERS} characters, not {len(raw)}")
-    names = [name.strip() for name in raw.split(",") if name.strip()] if isinstance(raw, str) else raw
+    names = [name for name in raw.split(",") if name.strip()] if isinstance(raw, str) else raw
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadParameter(f"formats must be a list of {', '.join(FORMAT_NAMES)}, not {quote(raw)}")
+    names = [name.strip() for name in names]
     unknown = next((name for name in names if name not in FORMAT_NAMES), None)
     if unknown is not None:
         raise BadParameter(f"There is no format {quote(unknown)}; known are {', '.join(FORMAT_NAMES)}")
     return select_formats(names) if names else None
+
+
+def check_given_once(names: Sequence[str], where: str) -> None:
+    """Refuse names of which one occurs twice, with equal values too: no rule for which one counts is known to clients.
+
+    Raises:
+        BadParameter: one does.
+    """
+    if len(set(names)) < len(names):
+        repeated = next(name for name, count in Counter(names).items() if count > 1)
+        raise BadParameter(f"{quote(repeated)} is given twice {where}; give it once.")
+
+
+def _strip(value: object) -> object:
+    """Return a text without the blanks and line ends around it; another value as it is."""
+    return value.strip() if isinstance(value, str) else value
+
+
+def check_query(query: MultiDict[str, str]) -> None:
+    """Refuse a query that has a parameter twice.
+
+    Raises:
+        BadParameter: it has.
+    """
+    check_given_once([name for name, _ in query.items(multi=True)], "in the query")
+
+
+def refuse_query(query: MultiDict[str, str]) -> None:
+    """Refuse any query, for routes that take none.
+
+    Raises:
+        UnknownParameter: there is one.
+    """
+    for name in query:
+        raise UnknownParameter(f"There is no parameter {quote(name)} here; this address takes none.")
 
 
 def describe_range(name: str) -> str:

@@ -1,15 +1,17 @@
 """The models that a request can name, and the workers that serve them."""
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api.http.openapi import SECURITY, failures
+from api.http.parameters import refuse_query
 from api.routes.context import get_gateway, is_operator
 from api.schemas.models import ModelListView, ModelPath, ModelView
 from shared.errors import UnknownModel
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
+bp.before_request(lambda: refuse_query(request.args))
 
 
 @bp.get("", responses={200: ModelListView, **failures()})

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.utils import get_operation_id_for_path
 
 from api.http.openapi import PNG, RESULT, SECURITY, describe_file, failures
+from api.http.parameters import refuse_query
 from api.routes.context import get_tenant_jobs
 from api.routes.jobs import build_json
 from api.schemas.jobs import JobPath
@@ -29,6 +30,7 @@ bp = APIBlueprint(
     abp_security=SECURITY,
     operation_id_callback=_build_operation_id,
 )
+bp.before_request(lambda: refuse_query(request.args))
 
 # The files of a job never change; only their owner may cache them.
 _CACHE_CONTROL = "private, max-age=3600, immutable"

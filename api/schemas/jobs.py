@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from flask import url_for
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
@@ -19,25 +19,31 @@ class JobPath(BaseModel):
     )
 
 
-class WaitQuery(BaseModel):
+class Query(BaseModel):
+    """A query: no other parameters than these, so that a misspelt one is not ignored; blanks around a value are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strip(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+
+
+class WaitQuery(Query):
     wait: float = Field(
         0.0, ge=0, le=3600, description="Answer when the job is final, or after this many seconds at most."
     )
 
 
-class PurgeQuery(BaseModel):
-    # A misspelt `purge` must not be taken for a cancellation.
-    model_config = ConfigDict(extra="forbid")
-
+class PurgeQuery(Query):
     purge: bool = Field(
         False,
         description="Delete the job at once, ended or not, with its input, results and record: 204, then 404.",
     )
 
 
-class ListQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ListQuery(Query):
     limit: int = Field(50, ge=1, le=200, description="Most jobs on a page.")
     cursor: str | None = Field(
         None, description="`next_cursor` of the page before.", json_schema_extra={"pattern": _JOB_ID}

@@ -26,7 +26,8 @@ INPUTS: Sequence[HostileInput] = (
     submit("a threshold of a zero byte", 400, "threshold=0%00"),
     submit("a threshold of invalid text", 400, "threshold=%ff%fe"),
     submit("a threshold of code", 400, "threshold=__import__('os')"),
-    submit("a threshold that is repeated", 202, "threshold=0.5&" * 250, 400),
+    submit("a threshold that is repeated", 400, "threshold=0.5&" * 250),
+    submit("a threshold of blanks", 400, "threshold=0" + "%20" * 2000 + "x"),
     submit("an unknown parameter", 400, "treshold=0.5"),
     submit("an unknown parameter of 3,000 letters", 400, "a" * 3000 + "=1"),
     submit("a parameter without a name", 400, "=1"),
@@ -51,5 +52,7 @@ INPUTS: Sequence[HostileInput] = (
     read("a wait of nan", 400, f"/v1/jobs/{'0' * 32}?wait=nan"),
     read("a wait of inf", 400, f"/v1/jobs/{'0' * 32}?wait=inf"),
     read("a wait of digits", 400, f"/v1/jobs/{'0' * 32}?wait=" + "9" * 3000),
+    read("a parameter of a job that is none", 400, f"/v1/jobs/{'0' * 32}?wiat=1"),
+    read("a query of a list of models", 400, "/v1/models?" + "a" * 3000),
     read("a wait below 0", 400, f"/v1/jobs/{'0' * 32}?wait=-1"),
 )

@@ -6,8 +6,8 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 
 import binascii
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 import orjson
@@ -15,11 +15,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from api.http.parameters import quote
+from api.http.json_documents import parse_json
+from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
+from api.http.parameters import check_given_once, quote
 from shared.errors import BadParameter, ClientError, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
+from shared.jobs.parameters import FIELDS
 
 _FORMATS = "formats"
+_JSON_FIELDS = ("parameters", "options")
 _IMAGE_FIELDS = ("inputs", "image", "file")
 _IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
 _MAX_FORM_PARTS = 32
@@ -29,7 +33,6 @@ _FORM_PIECE_BYTES = 1 << 16
 # Beyond these the parsers of form and JSON take many times as much memory as the body.
 _MAX_PART_HEADER_BYTES = 8192
 _MAX_FIELD_BYTES = 65_536  # of a form's field that is not the image
-_MAX_JSON_MEMBERS = 10_000  # of all its lists and objects together
 
 _BLANK_LINES = (b"\r\n\r\n", b"\n\n", b"\r\r")
 _SPACE = b" \t\r\n\f\v"
@@ -52,8 +55,10 @@ class ParsedBody:
     image: the file's bytes; api/jobs/inspection.py decides whether they are an image.
     parameters: unchecked, of JSON's types; see parse_parameters().
     model: the model that the body names.
-    options: those of the older Hugging Face clients, such as wait_for_model.
+    options: of the older Hugging Face clients, unchecked; see parse_options().
     formats: unchecked; see parse_formats().
+    unknown: members of a JSON body, and `options.NAME`, that mean nothing here.
+    overridden: parameters of the query that the JSON body has too.
     """
 
     image: bytes
@@ -61,6 +66,8 @@ class ParsedBody:
     model: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     formats: object = None
+    unknown: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
 
 
 def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> ParsedBody:
@@ -68,19 +75,16 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
 
     Args:
         content_type: the header as sent, or empty.
-        query: the parameters of the URL's query; those in the body override them.
+        query: the parameters of the URL's query, which is part of the address that a client was given; those in a
+            JSON body override them.
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
         UnreadableBody: neither an image, nor JSON, nor base64, nor a form; or a form or JSON of too many parts.
-        BadParameter: `parameters`, `options` or `model` are of the wrong type.
+        BadParameter: `parameters`, `options` or `model` are of the wrong type; or a member or a field is given twice,
+            or stands where it does not belong.
     """
-    defaults = {name: _parse_text(text) for name, text in query.items() if name != _FORMATS}
-    parsed = _parse(body, content_type, defaults)
-    return parsed if parsed.formats is not None else replace(parsed, formats=query.get(_FORMATS))
-
-
-def _parse(body: bytes, content_type: str, defaults: Mapping[str, object]) -> ParsedBody:
+    defaults = {name: _parse_text(text) for name, text in query.items()}
     boundary = _parse_boundary(content_type)
     # A boundary that does not occur means that the header is wrong, as with any other Content-Type.
     if boundary and b"--" + boundary in body:
@@ -90,93 +94,156 @@ def _parse(body: bytes, content_type: str, defaults: Mapping[str, object]) -> Pa
         raise EmptyBody(f"The body is empty. {_BYTES_ONLY}")
     if start.startswith(b"{"):
         return _parse_json(start, defaults)
-    return ParsedBody(_extract_image(body), defaults)
+    return _build(_extract_image(body), defaults)
+
+
+def _build(
+    image: bytes,
+    parameters: Mapping[str, object],
+    *,
+    model: str | None = None,
+    options: Mapping[str, object] | None = None,
+    unknown: tuple[str, ...] = (),
+    overridden: tuple[str, ...] = (),
+) -> ParsedBody:
+    """Return the content of a body; `formats` are among the parameters of a query and a form."""
+    rest = {name: value for name, value in parameters.items() if name != _FORMATS}
+    return ParsedBody(image, rest, model, options or {}, parameters.get(_FORMATS), unknown, overridden)
 
 
 def _parse_text(text: str) -> object:
-    """Return a number for the text of a query or a form field that is one, None for an empty text, else the text."""
+    """Return a number for the text of a query or a form field that is one, None for an empty text, else the text.
+
+    Blanks and line ends around it do not count: shells, files and pages add them.
+    """
+    text = text.strip()
     if not text:
         return None
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
-    _check_members(body)
     try:
-        document = orjson.loads(body)
+        document = _check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {error.msg}") from error
-    inputs = document.get("inputs", document.get("image"))
+    inputs = _get_inputs(document)
     if inputs is None:
         raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
     if not isinstance(inputs, str):
         raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
+    parameters, options = (_check_object(name, document.get(name)) for name in _JSON_FIELDS)
+    check_places(document, parameters, options)
+    given = {**parameters, _FORMATS: document.get(_FORMATS)}
     # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
-    return ParsedBody(
-        image=_decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
-        parameters=_merge(defaults, _check_object("parameters", document.get("parameters"))),
+    return _build(
+        _decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
+        merge(defaults, given),
         model=_check_model(document.get("model")),
-        options=_check_object("options", document.get("options")),
-        formats=document.get(_FORMATS),
+        options=options,
+        unknown=tuple(list_unknown(document, options)),
+        overridden=tuple(list_common(defaults, given)),
     )
 
 
-def _check_members(body: bytes) -> None:
-    """Refuse JSON with too many members before it is parsed: each takes 50 bytes and more.
+def _get_inputs(document: Mapping[str, object]) -> object:
+    inputs, image = document.get("inputs"), document.get("image")
+    if inputs is not None and image is not None:
+        raise BadParameter("The image is given twice, as `inputs` and as `image`; give it once.")
+    return image if inputs is None else inputs
 
-    Raises:
-        UnreadableBody: there are too many.
-    """
-    if sum(body.count(character) for character in (b",", b"[", b"{")) > _MAX_JSON_MEMBERS:
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a form; `filename` is None for a field that is no file input."""
+
+    name: str
+    filename: str | None
+    content: bytes
+
+    @property
+    def is_image(self) -> bool:
+        return self.name in _IMAGE_FIELDS
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether it stands for an input of the page for which no file was chosen; its field has any name."""
+        # Browsers send such a part without a file name (HTML standard, "constructing the entry list").
+        return not self.content and not self.filename and (self.filename is not None or self.is_image)
+
+
+def _parse_form(body: bytes, boundary: bytes, query: Mapping[str, object]) -> ParsedBody:
+    parts = list(_form_parts(body, boundary))
+    image = _find_image(parts)
+    fields = _read_fields([part for part in parts if not part.is_image and not part.is_unused])
+    model = _check_model(fields.pop("model", None))
+    parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
+    check_places({}, parameters, options)
+    check_given_once([*fields, *parameters], "in the form")
+    given = {**fields, **parameters}
+    for name in list_common(query, given):
+        raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
+    unknown = tuple(list_unknown({}, options))
+    return _build(_extract_image(image), merge(query, given), model=model, options=options, unknown=unknown)
+
+
+def _find_image(parts: Sequence[_Part]) -> bytes:
+    images = [part.content for part in parts if part.is_image and not part.is_unused]
+    if not images and any(part.is_unused for part in parts):
+        raise EmptyBody(f"No image was chosen in the form: choose one, in a field {_IMAGE_FIELD_NAMES}")
+    strays = [part.name for part in parts if part.filename and part.name not in (*_IMAGE_FIELDS, *MEMBERS, *FIELDS)]
+    if images and strays:
         raise UnreadableBody(
-            f"The JSON has more than {_MAX_JSON_MEMBERS} members; send the image in `inputs`, one string in base64"
+            f"The form has two files, one in the field {quote(strays[0])}; send one image, in a field "
+            f"{_IMAGE_FIELD_NAMES}"
         )
-
-
-def _parse_form(body: bytes, boundary: bytes, defaults: Mapping[str, object]) -> ParsedBody:
-    images: list[bytes] = []
-    model: str | None = None
-    fields: dict[str, object] = {}
-    parameters: Mapping[str, object] = {}
-    for name, content in _form_parts(body, boundary):
-        if name in _IMAGE_FIELDS:
-            images.append(content)
-        elif len(content) > _MAX_FIELD_BYTES:
-            raise UnreadableBody(
-                f"The form's field {quote(name)} has more than {_MAX_FIELD_BYTES} bytes; "
-                f"only the image may be longer, in a field {_IMAGE_FIELD_NAMES}"
-            )
-        elif name == "parameters":
-            parameters = _check_object(name, _parse_json_field(name, content))
-        elif name == "model":
-            model = content.decode("utf-8", "replace") or None
-        else:
-            fields[name] = _parse_text(content.decode("utf-8", "replace"))
     if len(images) != 1:
         raise UnreadableBody(f"The form has {len(images)} images; send exactly one, in a field {_IMAGE_FIELD_NAMES}")
     if not images[0]:
         raise EmptyBody("The image in the form is empty")
-    formats = fields.pop(_FORMATS, None)
-    return ParsedBody(_extract_image(images[0]), _merge(defaults, {**fields, **parameters}), model, formats=formats)
+    return images[0]
 
 
-def _form_parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each part, file or field: some clients send images without a file name.
+def _read_fields(parts: Sequence[_Part]) -> dict[str, object]:
+    """Return the fields of a form that are not its image, by name: JSON, a model, or parameters of the query's types.
+
+    Raises:
+        BadParameter: one is given twice, or is not the JSON that it must be.
+        UnreadableBody: one is too long.
+    """
+    check_given_once([part.name for part in parts], "in the form")
+    return {part.name: _read_field(part.name, part.content) for part in parts}
+
+
+def _read_field(name: str, content: bytes) -> object:
+    if len(content) > _MAX_FIELD_BYTES:
+        raise UnreadableBody(
+            f"The form's field {quote(name)} has more than {_MAX_FIELD_BYTES} bytes; "
+            f"only the image may be longer, in a field {_IMAGE_FIELD_NAMES}"
+        )
+    if name in _JSON_FIELDS:
+        return _parse_json_field(name, content)
+    text = content.decode("utf-8", "replace")
+    return text if name == "model" else _parse_text(text)
+
+
+def _form_parts(body: bytes, boundary: bytes) -> Iterator[_Part]:
+    """Yield each part, file or field: some clients send images without a file name.
 
     Raises:
         UnreadableBody: the form is malformed, or has too many parts or headers.
     """
     _check_parts(body, b"--" + boundary)
-    name = ""
+    name, filename = "", None
     content: list[bytes] = []
     try:
         for event in _decode_form(body, boundary):
             if isinstance(event, Field | File):
-                name, content = event.name or "", []
+                name, filename, content = event.name or "", getattr(event, "filename", None), []
             elif isinstance(event, Data):
                 content.append(event.data)
                 if not event.more_data:
-                    yield name, b"".join(content)
+                    yield _Part(name, filename, b"".join(content))
     except RequestEntityTooLarge as error:
         raise _too_many_parts_error() from error
     except ClientError:
@@ -289,9 +356,8 @@ def _base64_error(packed: bytes, where: str) -> UnreadableBody:
 
 
 def _parse_json_field(name: str, content: bytes) -> object:
-    _check_members(content)
     try:
-        return orjson.loads(content or b"null")
+        return parse_json(content.strip() or b"null")
     except orjson.JSONDecodeError as error:
         raise BadParameter(f"the form's field `{name}` must be JSON: {error.msg}") from error
 
@@ -306,10 +372,5 @@ def _check_object(name: str, value: object) -> Mapping[str, object]:
 
 def _check_model(value: object) -> str | None:
     if value is None or isinstance(value, str):
-        return value or None
+        return (value or "").strip() or None
     raise BadParameter(f"`model` must be a string, not {quote(value)}")
-
-
-def _merge(defaults: Mapping[str, object], given: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the defaults, overridden by the given parameters; a null keeps the default."""
-    return {**defaults, **{name: value for name, value in given.items() if value is not None or name not in defaults}}

@@ -3,7 +3,7 @@
 The segmentation parameters and the formats come from their models in shared/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from api.errors import http_status
+from api.http.members import OPTIONS
 from api.http.parameters import get_value_schema
 from api.schemas.errors import ErrorView
 from shared import errors
@@ -53,6 +54,19 @@ _FORMATS_SCHEMA: dict[str, Any] = {
     "items": {"type": "string", "enum": list(FORMAT_NAMES)},
     "description": _FORMATS_TEXT,
 }
+# Besides booleans, the spellings of older clients: 0, 1, and texts.
+_SWITCH: dict[str, Any] = {
+    "anyOf": [{"type": "boolean"}, {"type": "integer", "enum": [0, 1]}, {"type": "string"}, {"type": "null"}]
+}
+_OPTIONS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "Of older Hugging Face clients. They change no job of `/v1/jobs`: it is always computed, and waits.",
+    "properties": {
+        **{name: {"description": "No effect."} for name in OPTIONS},
+        "use_cache": {**_SWITCH, "description": "The header `x-use-cache`, which it overrides."},
+        "wait_for_model": {**_SWITCH, "description": "The header `x-wait-for-model`, which it overrides."},
+    },
+}
 _JSON_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["inputs"],
@@ -66,7 +80,13 @@ _JSON_SCHEMA: dict[str, Any] = {
         "parameters": PARAMETERS_SCHEMA,
         "model": {"type": "string", "description": "Id of a model; the default one if it is missing."},
         "formats": _FORMATS_SCHEMA,
+        "options": _OPTIONS_SCHEMA,
     },
+}
+_STRICT_JSON_SCHEMA: dict[str, Any] = {
+    **_JSON_SCHEMA,
+    "additionalProperties": False,
+    "properties": {**_JSON_SCHEMA["properties"], "options": {**_OPTIONS_SCHEMA, "additionalProperties": False}},
 }
 _FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -78,15 +98,27 @@ _FORM_SCHEMA: dict[str, Any] = {
         "formats": {"type": "string", "description": f"{_FORMATS_TEXT} Names, separated by commas."},
     },
 }
-IMAGE_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "A raw image, JSON, or a form, recognized by its bytes and not by the Content-Type.",
-    "content": {
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/json": {"schema": _JSON_SCHEMA},
-        "multipart/form-data": {"schema": _FORM_SCHEMA},
-    },
-}
+
+
+def _describe_body(json_schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "required": True,
+        "description": "A raw image, JSON, or a form, recognized by its bytes and not by the Content-Type. "
+        f"{description}",
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {"schema": json_schema},
+            "multipart/form-data": {"schema": _FORM_SCHEMA},
+        },
+    }
+
+
+IMAGE_BODY = _describe_body(
+    _JSON_SCHEMA,
+    "Parameters in JSON override those of the query.  Other members of JSON have no effect, and are named "
+    "in the response header `x-maskmill-ignored`.",
+)
+JOB_BODY = _describe_body(_STRICT_JSON_SCHEMA, "A parameter in the query and in the body is refused.")
 QUERY_PARAMETERS: list[dict[str, Any]] = [
     *(_describe_query(name) for name in FIELDS),
     {

@@ -6,6 +6,8 @@ Links tell generators of clients and tests which value of an answer is the param
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from api.http import ignored
+
 Document = dict[str, Any]
 
 _REQUEST_ID: Final = {
@@ -23,6 +25,12 @@ _MASKS: Final = {
     "x-maskmill-cache": {"required": True, "schema": {"type": "string", "enum": ["hit", "miss", "coalesced"]}},
     "x-compute-type": _STRING,
     "x-compute-time": {"description": "Seconds.", **_STRING},
+}
+_IGNORED: Final = {
+    "description": "What the request gave without effect, by commas: unknown members of JSON; unknown options, as "
+    "`options.NAME`; parameters of the query that the body overrides, as `query.NAME`; headers that an option "
+    "overrides; `model`, if the path names another.  Percent-encoded, and cut.",
+    **_STRING,
 }
 _SYNCHRONOUS: Final = ("/", "/models/{model_id}")
 # Headers of a response by its path, method and status.
@@ -50,7 +58,10 @@ def complete_document(document: Document, *, requires_token: bool) -> Document:
             response.setdefault("headers", {})["x-request-id"] = {"$ref": "#/components/headers/RequestId"}
         if not requires_token:
             operation.pop("security", None)
-    document["components"]["headers"] = {"RequestId": _REQUEST_ID}
+    for path in _SYNCHRONOUS:
+        for response in document["paths"][path]["post"]["responses"].values():
+            response["headers"][ignored.HEADER] = {"$ref": "#/components/headers/Ignored"}
+    document["components"]["headers"] = {"RequestId": _REQUEST_ID, "Ignored": _IGNORED}
     _link_jobs(document)
     _link_lists(document)
     return document

@@ -1,6 +1,7 @@
 """The synchronous route, for clients of the Hugging Face task image-segmentation: one request, one JSON array."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import errors
+from api.http import ignored
+from api.http.bodies import ParsedBody
 from api.http.connection import is_client_connected, wait_for_disconnect
 from api.http.openapi import (
     CALL_HEADERS,
@@ -19,12 +22,13 @@ from api.http.openapi import (
     SUBMISSION,
     failures,
 )
+from api.http.options import list_overridden, parse_options
 from api.http.prefer import Preference, parse_prefer
 from api.inference.synchronous import CacheStatus, SyncOptions
 from api.jobs.admission import JobProfile, Submission
 from api.model_registry import ModelStatus
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
-from api.routes.jobs import build_accepted, read_submission
+from api.routes.jobs import build_accepted, build_submission, read_parsed_body
 from api.schemas.huggingface import HfSegmentView
 from api.schemas.jobs import JobView
 from shared.errors import ModelNotReady, PayloadsFull, SharedJobEnded, TooManyWaiting, Unavailable, WaitTooLong
@@ -61,16 +65,14 @@ def segment() -> Response:
     """Segment an image and answer with its masks."""
     # One form of the path has the task after the model, whose id may contain slashes.
     model = (request.view_args or {}).get("model_id", "").strip("/").removesuffix("/pipeline/image-segmentation")
-    submission = read_submission(model=model or None)
+    submission, options = _read_call(model or None)
     preference = parse_prefer(request.headers.get("Prefer"))
     if preference is not None:
         return _submit(submission, preference)
     gateway = get_gateway()
     gateway.metrics.submitted.labels(Priority.INTERACTIVE).inc()
     submission = _add_masks(submission, gateway.synchronous.profile)
-    reply = gateway.synchronous.segment(
-        submission, get_caller(), options=_read_options(), is_wanted=is_client_connected
-    )
+    reply = gateway.synchronous.segment(submission, get_caller(), options=options, is_wanted=is_client_connected)
     return _build_array(reply.body, reply.job_id, reply.model, reply.cache_status)
 
 
@@ -83,12 +85,29 @@ def delay_unavailable(error: Unavailable) -> Response:
     return errors.answer(error)
 
 
-def _read_options() -> SyncOptions:
-    """Read the options of the Inference API; a value that is neither yes nor no gives the default."""
-    return SyncOptions(
-        use_cache=request.headers.get("x-use-cache", "").strip().lower() not in ("false", "0", "no"),
-        wait_for_model=request.headers.get("x-wait-for-model", "").strip().lower() in ("true", "1", "yes"),
-    )
+@bp.after_request
+def name_ignored(response: Response) -> Response:
+    """Name what the request has given without effect, in errors too."""
+    names = g.get("ignored", ())
+    if names:
+        response.headers[ignored.HEADER] = ignored.format_names(names)
+    return response
+
+
+def _read_call(model: str | None) -> tuple[Submission, SyncOptions]:
+    """Read the body, the query and the headers; a model in the path overrides one in the body."""
+    parsed = read_parsed_body()
+    g.ignored = tuple(_list_ignored(parsed, model))
+    options = SyncOptions(**parse_options(parsed.options, request.headers))
+    return build_submission(parsed, model=model), options
+
+
+def _list_ignored(parsed: ParsedBody, model: str | None) -> Iterator[str]:
+    yield from parsed.unknown
+    yield from (f"query.{name}" for name in parsed.overridden)
+    yield from list_overridden(parsed.options, request.headers)
+    if model is not None and parsed.model not in (None, model):
+        yield "model"
 
 
 def _submit(submission: Submission, preference: Preference) -> Response:

@@ -7,25 +7,28 @@ from flask import Response, jsonify, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
+from werkzeug.datastructures import Headers
 
-from api.http.bodies import parse_body
+from api.http.bodies import ParsedBody, parse_body
+from api.http.members import MEMBERS, OPTIONS
 from api.http.openapi import (
     IDEMPOTENCY_KEY,
     IF_NONE_MATCH,
-    IMAGE_BODY,
+    JOB_BODY,
     QUERY_PARAMETERS,
     SECURITY,
     SUBMISSION,
     failures,
 )
-from api.http.parameters import parse_formats, parse_parameters
+from api.http.options import parse_options
+from api.http.parameters import parse_formats, parse_parameters, quote
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
 from api.jobs.upload import Upload
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
-from shared.errors import AlreadyEnded, StorageUnavailable, UnknownJob
+from shared.errors import AlreadyEnded, BadParameter, StorageUnavailable, UnknownJob, UnknownParameter
 from shared.jobs.model import Job, Priority
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
@@ -36,7 +39,7 @@ POLL_INTERVAL_SECONDS = 1
 @bp.post(
     "",
     responses={202: JobView, **failures(*SUBMISSION)},
-    openapi_extensions={"requestBody": IMAGE_BODY, "parameters": [*QUERY_PARAMETERS, IDEMPOTENCY_KEY]},
+    openapi_extensions={"requestBody": JOB_BODY, "parameters": [*QUERY_PARAMETERS, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
     """Queue an image for segmentation; answers before any worker has seen it."""
@@ -88,14 +91,42 @@ def build_accepted(job: Job) -> Response:
     return response
 
 
-def read_submission(*, model: str | None = None) -> Submission:
-    """Read the body and the query; a model in the path overrides one in the body."""
+def read_submission() -> Submission:
+    """Read the body and the query, and refuse what would have no effect.
+
+    The options of the Hugging Face clients are checked, but change nothing: a job is computed again, and waits for its
+    model.
+    """
+    parsed = read_parsed_body()
+    parse_options(parsed.options, Headers())
+    _check_used(parsed)
+    return build_submission(parsed)
+
+
+def _check_used(parsed: ParsedBody) -> None:
+    for name in parsed.overridden:
+        raise BadParameter(f"{quote(name)} is given twice, in the query and in the body; give it once.")
+    for name in parsed.unknown:
+        known = OPTIONS if name.startswith("options.") else MEMBERS
+        raise UnknownParameter(f"There is no member {quote(name)} of the body; known are {', '.join(known)}.")
+
+
+def read_parsed_body() -> ParsedBody:
+    """Read the body and the query."""
     body = read_request_body()
     with parse_in_turn(len(body)):
         parsed = parse_body(body, request.content_type or "", request.args)
     # A body of JSON is larger than the image in it.
     del body
     keep_reserved(len(parsed.image))
+    return parsed
+
+
+def build_submission(parsed: ParsedBody, *, model: str | None = None) -> Submission:
+    """Check the parameters and the formats; `model` overrides one in the body.
+
+    Nothing may refer to the image any longer than the upload, which releases it.
+    """
     return Submission(
         Upload(parsed.image, on_release=partial(keep_reserved, 0)),
         parse_parameters(parsed.parameters),

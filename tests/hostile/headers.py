@@ -32,6 +32,7 @@ INPUTS: Sequence[HostileInput] = (
     submit("an Expect of something", 202, {"Expect": "miracles"}, 417),
     submit("a digest that is wrong", 202, {"Content-Digest": "sha-256=:AAAA:"}),
     submit("options of 7,000 characters", 202, {"x-use-cache": "f" * 7000, "x-wait-for-model": "t" * 7000}),
+    submit("an option of 7,000 characters", 400, {"x-use-cache": "f" * 7000}, target="/"),
     read("an Accept-Encoding of 1,000 qualities", 200, {"Accept-Encoding": "gzip;q=0.0001," * 500}),
     read("an Accept-Encoding of nan", 200, {"Accept-Encoding": "gzip;q=nan"}),
     read("an Accept-Encoding of 7,000 digits", 200, {"Accept-Encoding": "gzip;q=" + "9" * 7000}),

@@ -114,7 +114,8 @@ def test_only_the_requested_formats_are_stored(gateway: GatewayUnderTest) -> Non
         {"query_string": {"formats": "masks"}},
         {"data": {"file": (BytesIO(png()), "a.png"), "formats": "masks"}},
         {"json": {"inputs": b64encode(png()).decode(), "formats": ["masks"]}},
-        {"json": {"inputs": b64encode(png()).decode(), "formats": ["masks"]}, "query_string": {"formats": "overlay"}},
+        {"json": {"inputs": b64encode(png()).decode(), "formats": [" masks\n"]}},
+        {"query_string": {"formats": " masks , labels\n"}},
     ],
 )
 def test_formats_are_read_from_query_form_and_json(gateway: GatewayUnderTest, kwargs: dict[str, Any]) -> None:

@@ -226,3 +226,14 @@ def test_a_post_to_a_path_with_slashes_keeps_its_body(gateway: RawGateway, targe
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(png())}\r\nConnection: close\r\n\r\n"
 
     assert gateway.send(head.encode() + png())[0] == 202
+
+
+def test_an_option_that_is_twice_in_the_headers_is_refused(gateway: RawGateway) -> None:
+    head = (
+        "POST / HTTP/1.1\r\nHost: localhost\r\nX-Use-Cache: false\r\nx-use-cache: false\r\n"
+        f"Content-Length: {len(png())}\r\nConnection: close\r\n\r\n"
+    )
+
+    status, body = gateway.exchange(head.encode() + png())
+
+    assert (status, body["error"]) == (400, "The header x-use-cache is given twice; give it once.")

@@ -7,13 +7,16 @@ import json
 import random
 import time
 import tracemalloc
+from collections.abc import Callable
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from api.http.bodies import ParsedBody, parse_body
+from api.http.json_documents import parse_json
 from api.http.parameters import parse_formats, parse_parameters
 from api.jobs.inspection import inspect_image
 from shared.errors import BadParameter, ClientError, EmptyBody, MaskmillError, UnknownParameter, UnreadableBody
@@ -39,10 +42,10 @@ def encode_json(inputs: object = BASE64, **members: object) -> bytes:
 
 
 def encode_form(*parts: tuple[str, bytes, str | None]) -> bytes:
-    """Encode parts of (name, content, file name) as multipart/form-data."""
+    """Encode parts of (name, content, file name) as multipart/form-data; None is a field that is no file."""
     encoded = b""
     for name, content, filename in parts:
-        file = f'; filename="{filename}"' if filename else ""
+        file = f'; filename="{filename}"' if filename is not None else ""
         header = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
         encoded += header.encode() + content + b"\r\n"
     return encoded + f"--{BOUNDARY}--\r\n".encode()
@@ -113,6 +116,87 @@ def test_json_may_have_a_model_and_options_and_other_members() -> None:
     parsed = parse_body(body, "", {})
 
     assert (parsed.model, parsed.options) == ("org/name", {"wait_for_model": True})
+    assert parsed.unknown == ("extra",)
+
+
+def test_unknown_members_and_options_are_listed() -> None:
+    options = {"use_cache": False, "use_gpu": True, "dont_load_model": 1, "retry_on_error": False, "colour": "red"}
+
+    parsed = parse_body(encode_json(options=options, top_k=None, **{"a\r\nb": 1}), "", {})
+
+    assert parsed.unknown == ("top_k", "a\r\nb", "options.colour")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("members", [lambda name: {name: 0.99}, lambda name: {"options": {name: None}}])
+def test_a_segmentation_parameter_outside_of_parameters_is_refused_with_its_place(
+    name: str, members: Callable[[str], dict[str, object]]
+) -> None:
+    with pytest.raises(BadParameter, match=f"`{name}` belongs in `parameters`"):
+        parse_body(encode_json(**members(name)), "", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("formats", "beside"), ("model", "beside"), ("use_cache", "belongs in `options`")]
+)
+def test_what_is_no_segmentation_parameter_is_refused_in_parameters_with_its_place(name: str, place: str) -> None:
+    form = encode_form(("file", IMAGE, "a.jpg"), ("parameters", json.dumps({name: "x"}).encode(), None))
+
+    for body, content_type in ((encode_json(parameters={name: "x"}), ""), (form, FORM)):
+        with pytest.raises(BadParameter, match=f"`{name}` .*{place}"):
+            parse_body(body, content_type, {})
+
+
+DUPLICATES = {
+    "an unknown member": b'{"inputs": "aaaa", "a": 1, "a": 1}',
+    "inputs": b'{"inputs": "aaaa", "inputs": "aaaa"}',
+    "parameters": b'{"inputs": "aaaa", "parameters": {"threshold": 0.1}, "parameters": {"threshold": 0.1}}',
+    "a parameter": b'{"inputs": "aaaa", "parameters": {"threshold": 0.1, "threshold": 0.2}}',
+    "a parameter spelt otherwise": b'{"inputs": "aaaa", "parameters": {"threshold": 0.1, "thresh\\u006fld": 0.2}}',
+    "an option": b'{"inputs": "aaaa", "options": {"use_cache": true, "use_cache": false}}',
+    "a member far inside": b'{"inputs": "aaaa", "a": [{"b": [[{"c": 1, "c": 2}]]}]}',
+}
+
+
+@pytest.mark.parametrize("body", DUPLICATES.values(), ids=DUPLICATES)
+def test_a_member_that_is_given_twice_is_refused_with_its_name(body: bytes) -> None:
+    with pytest.raises(BadParameter, match=r"^'\w+' is given twice in the JSON"):
+        parse_body(body, "", {})
+
+
+def test_an_image_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(BadParameter, match="given twice, as `inputs` and as `image`"):
+        parse_body(encode_json(image=BASE64), "", {})
+    assert parse_body(encode_json(image=None), "", {}).image == IMAGE
+    assert parse_body(encode_json(None, image=BASE64), "", {}).image == IMAGE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"inputs":' + b"[" * depth + b"]" * depth + b"}" for depth in (900, 1000, 1020, 1100)]
+    + [b'{"inputs": ' + b"9" * 5000 + b"}", b'{"inputs": 1e999}'],
+)
+def test_json_that_only_one_of_two_parsers_takes_is_a_client_error(body: bytes) -> None:
+    with pytest.raises(UnreadableBody):
+        parse_body(body, "", {})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(value=json_values)
+def test_json_without_repetitions_is_parsed_as_by_orjson(value: object) -> None:
+    text = json.dumps(value).encode()
+    try:
+        expected = orjson.loads(text)
+    except orjson.JSONDecodeError:  # half of a surrogate pair
+        return
+
+    assert parse_json(text) == expected
 
 
 @pytest.mark.parametrize("members", [{}, {"parameters": None}, {"parameters": {}}])
@@ -134,6 +218,14 @@ def test_the_body_overrides_the_query() -> None:
     parsed = parse_body(body, "", {"threshold": "0.5", "mask_threshold": "0.75", "subtask": "panoptic"})
 
     assert parsed.parameters == {"threshold": 0.25, "mask_threshold": 0.75, "subtask": "panoptic"}
+    assert parsed.overridden == ("threshold",)
+
+
+def test_the_formats_of_json_override_those_of_the_query() -> None:
+    parsed = parse_body(encode_json(formats=["masks"]), "", {"formats": "overlay"})
+
+    assert (parsed.formats, parsed.overridden) == (["masks"], ("formats",))
+    assert parse_body(encode_json(formats=None), "", {"formats": "overlay"}).formats == "overlay"
 
 
 @pytest.mark.parametrize("name", ["file", "image", "inputs"])
@@ -152,6 +244,135 @@ def test_a_form_may_have_one_field_per_parameter() -> None:
     parameters = parse_parameters(parse_body(body, FORM, {}).parameters)
 
     assert parameters == SegmentParameters(threshold=0.5, subtask=Subtask.INSTANCE)
+
+
+REPEATED_FIELDS = {
+    "a field": [("threshold", b"0.5", None), ("threshold", b"0.5", None)],
+    "a field once empty": [("threshold", b"", None), ("threshold", b"0.5", None)],
+    "a field and a parameter": [("threshold", b"0.5", None), ("parameters", b'{"threshold": 0.5}', None)],
+    "a parameter": [("parameters", b'{"threshold": 0.1, "threshold": 0.2}', None)],
+    "parameters": [("parameters", b"{}", None), ("parameters", b"{}", None)],
+    "the model": [("model", b"a", None), ("model", b"b", None)],
+    "the formats": [("formats", b"masks", None), ("formats", b"labels", None)],
+}
+
+
+@pytest.mark.parametrize("fields", REPEATED_FIELDS.values(), ids=REPEATED_FIELDS)
+def test_a_field_that_is_given_twice_is_refused_with_its_name(fields: list[tuple[str, bytes, str | None]]) -> None:
+    with pytest.raises(BadParameter, match=r"^'(threshold|parameters|model|formats)' is given twice in the "):
+        parse_body(encode_form(("file", IMAGE, "a.jpg"), *fields), FORM, {})
+
+
+@pytest.mark.parametrize(
+    "field", [("threshold", b"0.5", None), ("parameters", b'{"threshold": 0.5}', None), ("formats", b"masks", None)]
+)
+def test_a_parameter_in_the_query_and_in_a_form_is_refused(field: tuple[str, bytes, str | None]) -> None:
+    with pytest.raises(BadParameter, match=r"^'(threshold|formats)' is given twice, in the query and in the form"):
+        parse_body(encode_form(("file", IMAGE, "a.jpg"), field), FORM, {"threshold": "0.5", "formats": "masks"})
+
+
+def test_a_field_that_was_left_empty_leaves_the_parameter_of_the_query() -> None:
+    form = encode_form(("file", IMAGE, "a.jpg"), ("threshold", b"", None), ("formats", b" ", None))
+
+    parsed = parse_body(form, FORM, {"threshold": "0.5", "formats": "masks"})
+
+    assert (parsed.parameters, parsed.formats) == ({"threshold": 0.5}, "masks")
+
+
+def test_a_form_may_have_options() -> None:
+    form = encode_form(("file", IMAGE, "a.jpg"), ("options", b'{"use_cache": false, "colour": 1}\n', None))
+
+    parsed = parse_body(form, FORM, {})
+
+    assert (parsed.options, parsed.unknown) == ({"use_cache": False, "colour": 1}, ("options.colour",))
+
+
+UNUSED_INPUTS = {
+    "a second input of the same name": ("file", b"", ""),
+    "an input of another name": ("photo2", b"", ""),
+    "an input of another name for images": ("image", b"", ""),
+    "a text input for an image": ("inputs", b"", None),
+}
+
+
+@pytest.mark.parametrize("unused", UNUSED_INPUTS.values(), ids=UNUSED_INPUTS)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_input_without_a_chosen_file_is_no_file(unused: tuple[str, bytes, str | None], *, is_first: bool) -> None:
+    image = ("file", IMAGE, "a.jpg")
+    parts = [unused, image, unused] if is_first else [image, unused]
+
+    assert parse_body(encode_form(*parts), FORM, {}) == ParsedBody(IMAGE)
+
+
+@pytest.mark.parametrize("unused", UNUSED_INPUTS.values(), ids=UNUSED_INPUTS)
+def test_a_form_without_a_chosen_file_says_so(unused: tuple[str, bytes, str | None]) -> None:
+    with pytest.raises(EmptyBody, match="No image was chosen in the form"):
+        parse_body(encode_form(unused, ("threshold", b"0.5", None)), FORM, {})
+
+
+def test_two_chosen_files_are_refused_whatever_their_fields() -> None:
+    with pytest.raises(UnreadableBody, match="2 images; send exactly one"):
+        parse_body(encode_form(("file", IMAGE, "a.jpg"), ("file", b"", ""), ("image", IMAGE, "b.jpg")), FORM, {})
+    with pytest.raises(UnreadableBody, match="two files, one in the field 'photo2'"):
+        parse_body(encode_form(("file", IMAGE, "a.jpg"), ("photo2", IMAGE, "b.jpg")), FORM, {})
+    with pytest.raises(UnreadableBody, match="2 images"):
+        parse_body(encode_form(("file", IMAGE, "a.jpg"), ("file", b"", "b.jpg")), FORM, {})
+
+
+def test_a_parameter_may_come_as_a_file() -> None:
+    form = encode_form(("file", IMAGE, "a.jpg"), ("threshold", b"0.5\n", "t.txt"), ("parameters", b"{}\n", "p.json"))
+
+    assert parse_body(form, FORM, {}) == ParsedBody(IMAGE, {"threshold": 0.5})
+
+
+BLANKS = ["{} ", " {}", "\t{}", "{}\n", "\r\n {} \t\r\n", "{}\v\f"]
+TEXTS = {
+    "threshold": "0.25",
+    "mask_threshold": ".25",
+    "overlap_mask_area_threshold": "25e-2",
+    "subtask": "semantic",
+    "fuse_stuff": "True",
+    "strict_instance_thresholds": "true",
+}
+
+
+def test_every_parameter_has_a_text_here() -> None:
+    assert TEXTS.keys() == FIELDS.keys()
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+@pytest.mark.parametrize("name", TEXTS)
+def test_blanks_around_a_value_do_not_count(name: str, blanks: str) -> None:
+    text = blanks.format(TEXTS[name])
+    expected = parse_parameters(parse_body(IMAGE, "", {name: TEXTS[name]}).parameters)
+    form = encode_form(("file", IMAGE, "a.jpg"), (name, text.encode(), None))
+
+    assert expected != SegmentParameters()
+    assert parse_parameters(parse_body(IMAGE, "", {name: text}).parameters) == expected
+    assert parse_parameters(parse_body(form, FORM, {}).parameters) == expected
+    if "threshold" not in name or name == "strict_instance_thresholds":  # JSON has numbers for numbers
+        body = encode_json(parameters={name: text})
+        assert parse_parameters(parse_body(body, "", {}).parameters) == expected
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+def test_blanks_around_formats_and_models_do_not_count(blanks: str) -> None:
+    names = blanks.format("masks") + "," + blanks.format("rle")
+    form = encode_form(
+        ("file", IMAGE, "a.jpg"), ("formats", names.encode(), None), ("model", blanks.format("a/b").encode(), None)
+    )
+
+    in_form = parse_body(form, FORM, {})
+    in_query = parse_body(IMAGE, "", {"formats": names})
+    in_json = parse_body(encode_json(formats=names.split(","), model=blanks.format("a/b")), "", {})
+
+    assert [parse_formats(one.formats) for one in (in_form, in_query, in_json)] == [("labels", "masks", "rle")] * 3
+    assert in_form.model == in_json.model == "a/b"
+
+
+def test_blanks_inside_a_value_count() -> None:
+    with pytest.raises(BadParameter):
+        parse_parameters(parse_body(IMAGE, "", {"threshold": "0. 5"}).parameters)
 
 
 def test_a_form_may_have_an_image_in_base64() -> None:
@@ -406,6 +627,7 @@ HOSTILE_TEXTS = {
     "digits and points": "1." * LONG,
     "an exponent": "1e" + "9" * LONG,
     "signs": "+" * LONG,
+    "blanks in the middle": "0" + " \t\n" * (LONG // 3) + "5",
     "only digits": "9" * LONG,
 }
 
@@ -444,6 +666,10 @@ HOSTILE_BODIES: dict[str, tuple[bytes, str]] = {
     "JSON of many lists": (b'{"inputs":"","a":[' + b"[]," * (MEGABYTES // 3) + b"[]]}", ""),
     "JSON of many members": (b'{"inputs":""' + b',"":0' * (MEGABYTES // 5) + b"}", ""),
     "nested JSON": (b'{"inputs":' + b"[" * MEGABYTES, ""),
+    "JSON with a long member twice": (b'{"inputs":"","' + b"a" * MEGABYTES + b'":1,"b":1,"b":1}', ""),
+    "JSON of a long number": (b'{"inputs":' + b"9" * MEGABYTES + b"}", ""),
+    "JSON of escapes": (b'{"inputs":"' + b"\\/" * (MEGABYTES // 2) + b'"}', ""),
+    "JSON of blanks": (b'{"inputs":""' + b" " * MEGABYTES + b"}", ""),
     "a form of many headers": (part(b"a:\r\n" * (MEGABYTES // 4)) + END, FORM),
     "a form of one long header": (part(b"Content-Disposition: " + b"a;" * (MEGABYTES // 2)) + END, FORM),
     "a form of many delimiters": (f"--{BOUNDARY} x\n".encode() * (MEGABYTES // 16) + END, FORM),

@@ -1,0 +1,46 @@
+"""The members of a JSON body: which there are, where each belongs, and which of two that mean the same counts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from shared.errors import BadParameter
+from shared.jobs.parameters import FIELDS
+
+# Some clients name the image `image`.
+MEMBERS: Final = ("inputs", "image", "parameters", "model", "options", "formats")
+# Of the older Hugging Face clients; the last three have no effect here.
+OPTIONS: Final = ("use_cache", "wait_for_model", "use_gpu", "dont_load_model", "retry_on_error")
+
+Members = Mapping[str, object]
+
+
+def check_places(document: Members, parameters: Members, options: Members) -> None:
+    """Refuse names that mean something elsewhere, and would be without effect where they are.
+
+    Raises:
+        BadParameter: there is one.
+    """
+    for name in (*document, *options):
+        if name in FIELDS:
+            raise BadParameter(f'`{name}` belongs in `parameters`: send {{"parameters": {{"{name}": ...}}}}.')
+    for name in parameters:
+        if name in MEMBERS:
+            raise BadParameter(f"`{name}` does not belong in `parameters`; send it beside them.")
+        if name in OPTIONS:
+            raise BadParameter(f'`{name}` belongs in `options`: send {{"options": {{"{name}": ...}}}}.')
+
+
+def list_unknown(document: Members, options: Members) -> Iterator[str]:
+    """Yield the names that mean nothing here; those of options as `options.NAME`."""
+    yield from (name for name in document if name not in MEMBERS)
+    yield from (f"options.{name}" for name in options if name not in OPTIONS)
+
+
+def list_common(query: Members, given: Members) -> Iterator[str]:
+    """Yield the names of the parameters that both have; null is none."""
+    return (name for name, value in given.items() if value is not None and query.get(name) is not None)
+
+
+def merge(query: Members, given: Members) -> Members:
+    """Return the parameters of a query, overridden by the given ones; a null keeps that of the query."""
+    return {**query, **{name: value for name, value in given.items() if value is not None or name not in query}}

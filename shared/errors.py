@@ -4,6 +4,7 @@
   x ClientError            the client can correct the request
     - EmptyBody            the request has no body
     - UnreadableBody       the body is neither an image, nor JSON, nor base64, nor a form
+    - UnsupportedCoding    the body is compressed in a way that the service does not accept
     - NotAnImage           the bytes are not an image of a supported format
     - TruncatedImage       the image file stops before its end
     - BodyTooLarge         the body has more bytes than the service accepts
@@ -85,6 +86,20 @@ class EmptyBody(ClientError):
 
 class UnreadableBody(ClientError):
     code = "unreadable_body"
+
+
+class UnsupportedCoding(ClientError):
+    """`codings` are the content codings that are accepted."""
+
+    code = "unsupported_coding"
+
+    def __init__(self, message: str = "", *, codings: Iterable[str] = ("identity",)) -> None:
+        super().__init__(message)
+        self.codings = tuple(codings)
+
+    def headers(self) -> Mapping[str, str]:
+        """Return Accept-Encoding, by which RFC 9110, section 12.5.3, tells this 415 from that of a media type."""
+        return {"Accept-Encoding": ", ".join(self.codings)}
 
 
 class NotAnImage(ClientError):

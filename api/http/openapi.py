@@ -104,7 +104,7 @@ def _describe_body(json_schema: Mapping[str, Any], description: str) -> dict[str
     return {
         "required": True,
         "description": "A raw image, JSON, or a form, recognized by its bytes and not by the Content-Type. "
-        f"{description}",
+        f"It may be compressed, with `Content-Encoding: gzip` or `deflate`. {description}",
         "content": {
             "image/*": {"schema": {"type": "string", "format": "binary"}},
             "application/json": {"schema": json_schema},
@@ -196,6 +196,7 @@ SERVER_STATUSES: Final = (HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HE
 SUBMISSION: Final[Errors] = (
     errors.EmptyBody,
     errors.UnreadableBody,
+    errors.UnsupportedCoding,
     errors.NotAnImage,
     errors.TruncatedImage,
     errors.BodyTooLarge,

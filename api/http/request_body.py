@@ -1,5 +1,6 @@
 """The bytes of a request's body, which the server has received already; their meaning is in api/http/bodies.py."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -7,6 +8,7 @@ from io import BytesIO
 
 from flask import request
 
+from api.http.content_coding import IDENTITY, decompress, parse_coding
 from api.server.budget import Reservation
 from api.server.options import REFUSAL_KEY, RESERVATION_KEY
 from shared.errors import BodyTooLarge, MaskmillError, UnreadableBody
@@ -18,11 +20,12 @@ _parsing_large_body = threading.Lock()
 
 
 def read_request_body() -> bytes:
-    """Return the whole body as it was sent; it can be read once.
+    """Return the whole body, decompressed if the client has compressed it; it can be read once.
 
     Raises:
-        BodyTooLarge: it is larger than MAX_CONTENT_LENGTH.
-        UnreadableBody: the client stopped sending before its end, or its chunked encoding is broken.
+        BodyTooLarge: it is larger than MAX_CONTENT_LENGTH, as it came or decompressed.
+        UnreadableBody: the client stopped sending before its end, or its chunked or content encoding is broken.
+        UnsupportedCoding: it is compressed in a way that is not accepted.
         RequestTimeout: the client sent it too slowly.
         UploadsFull: the gateway holds as many uploads as it may.
         Unauthorized: the request has no valid token.
@@ -30,6 +33,7 @@ def read_request_body() -> bytes:
     refusal: MaskmillError | None = request.environ.get(REFUSAL_KEY)
     if refusal is not None:
         raise refusal
+    coding = parse_coding(request.headers.get("Content-Encoding", ""))
     stream = request.environ["wsgi.input"]
     # The stream gives its buffer away without a copy, and closing it leaves that to the caller alone.
     body: bytes = stream.getvalue() if isinstance(stream, BytesIO) else stream.read()
@@ -38,7 +42,20 @@ def read_request_body() -> bytes:
         raise BodyTooLarge("The request body is larger than this service takes.")
     if request.content_length is not None and len(body) < request.content_length:
         raise UnreadableBody(f"The request body was cut short: {len(body)} of {request.content_length} bytes came.")
-    return body
+    return body if coding == IDENTITY or not body else _decompress(body, coding)
+
+
+def _decompress(body: bytes, coding: str) -> bytes:
+    reservation: Reservation | None = request.environ.get(RESERVATION_KEY)
+    content = decompress(
+        body,
+        coding,
+        max_bytes=sys.maxsize if request.max_content_length is None else request.max_content_length,
+        reserve=lambda nbytes: reservation is None or reservation.grow(nbytes),
+    )
+    # The compressed bytes are not held beyond this.
+    keep_reserved(len(content))
+    return content
 
 
 @contextmanager

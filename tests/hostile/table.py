@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tests.hostile import (
     bodies,
+    codings,
     framing,
     headers,
     images_bmp,
@@ -25,6 +26,7 @@ TABLE: Mapping[str, Sequence[HostileInput]] = {
     "bmp": images_bmp.INPUTS,
     "webp": images_webp.INPUTS,
     "bodies": bodies.INPUTS,
+    "codings": codings.INPUTS,
     "parameters": parameters.INPUTS,
     "headers": headers.INPUTS,
     "paths": paths.INPUTS,

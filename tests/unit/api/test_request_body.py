@@ -1,6 +1,7 @@
 """The body of a request as the app takes it from the server."""
 
 import base64
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from api.http.request_body import LARGE_BODY_BYTES, keep_reserved, parse_in_turn
 from api.routes.jobs import read_submission
 from api.server.budget import ByteBudget
 from api.server.options import REFUSAL_KEY, RESERVATION_KEY
-from shared.errors import BodyTooLarge, UnreadableBody, UploadsFull
+from shared.errors import BodyTooLarge, UnreadableBody, UnsupportedCoding, UploadsFull
 from tests.support.polling import wait_until
 
 MAX_BYTES = 100
@@ -56,6 +57,33 @@ def test_what_is_not_held_any_more_is_given_back_to_the_budget() -> None:
         keep_reserved(60)
 
     assert budget.used == 60
+
+
+def test_a_compressed_body_counts_as_what_is_held_of_it() -> None:
+    content = b"a" * (MAX_BYTES - 1)
+    packed = gzip.compress(content)
+    budget = ByteBudget(MAX_BYTES + len(packed))
+    with open_request(packed, reservation=budget.reserve(len(packed)), HTTP_CONTENT_ENCODING="gzip"):
+        assert read_request_body() == content
+
+        assert budget.used == len(content)
+
+
+def test_a_compressed_body_is_within_the_limit_and_the_budget() -> None:
+    packed = gzip.compress(b"a" * (MAX_BYTES + 1))
+    with open_request(packed, HTTP_CONTENT_ENCODING="gzip"), pytest.raises(BodyTooLarge):
+        read_request_body()
+    reservation = ByteBudget(MAX_BYTES).reserve(len(packed))
+    full = open_request(packed, max_bytes=2 * MAX_BYTES, reservation=reservation, HTTP_CONTENT_ENCODING="gzip")
+    with full, pytest.raises(UploadsFull):
+        read_request_body()
+
+
+def test_a_coding_that_is_not_accepted_is_an_error_unless_the_body_was_refused() -> None:
+    with open_request(b"body", HTTP_CONTENT_ENCODING="br"), pytest.raises(UnsupportedCoding, match="'br'"):
+        read_request_body()
+    with open_request(b"", refusal=UploadsFull(), HTTP_CONTENT_ENCODING="br"), pytest.raises(UploadsFull):
+        read_request_body()
 
 
 def test_a_submission_keeps_reserved_what_its_image_takes_until_it_is_released() -> None:

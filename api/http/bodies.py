@@ -4,9 +4,8 @@ Clients of the Hugging Face task send almost any Content-Type, so only that of a
 No Flask here, and no URL or path in a body is ever fetched or opened.
 """
 
-import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -15,9 +14,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
+from api.http.base64_text import BYTES_ONLY, decode_base64
 from api.http.json_documents import parse_json
 from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
+from api.http.not_images import explain_content, explain_json, is_location
 from api.http.parameters import check_given_once, quote
+from api.http.unicode_text import convert_to_utf8
+from api.http.urlencoded import is_urlencoded, split_fields
 from shared.errors import BadParameter, ClientError, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
 from shared.jobs.parameters import FIELDS
@@ -39,13 +42,13 @@ _SPACE = b" \t\r\n\f\v"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Every repetition is bounded, so that no text takes longer than its length
 # (tests/unit/test_linear_patterns.py).
-_DATA_URL = re.compile(rb"data:[^,]{0,200};base64,", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?")
-_LOCATION = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{0,40}://|[./~\\]|[a-zA-Z]:\\|.{1,250}\.[a-zA-Z]{2,5}$")
+# How a form begins: with a delimiter (RFC 2046, section 5.1.1) and the header that every part of a form has.
+_FORM_START = re.compile(
+    rb"(?:\r?\n)?--([0-9a-zA-Z'()+_,./:=?-]{1,70})\r?\nContent-Disposition: ?form-data", re.IGNORECASE
+)
 # How images begin after `curl -d` has removed every CR, LF and NUL from them.
 _STRIPPED_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*", b"MM*")
-
-_BYTES_ONLY = "Send the image itself, as its bytes or as base64: no URL is fetched and no path is opened here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,18 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
             or stands where it does not belong.
     """
     defaults = {name: _parse_text(text) for name, text in query.items()}
-    boundary = _parse_boundary(content_type)
-    # A boundary that does not occur means that the header is wrong, as with any other Content-Type.
-    if boundary and b"--" + boundary in body:
-        return _parse_form(body, boundary, defaults)
+    boundary = _find_boundary(body, content_type)
+    if boundary:
+        return _parse_form(_form_parts(body, boundary), defaults)
+    body = convert_to_utf8(body)
     start = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
     if not start:
-        raise EmptyBody(f"The body is empty. {_BYTES_ONLY}")
+        raise EmptyBody(f"The body is empty. {BYTES_ONLY}")
     if start.startswith(b"{"):
         return _parse_json(start, defaults)
-    return _build(_extract_image(body), defaults)
+    if is_urlencoded(start, content_type):
+        return _parse_form(_url_parts(start), defaults)
+    return _build(_extract_image(body, "The body"), defaults)
 
 
 def _build(
@@ -126,7 +131,7 @@ def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     try:
         document = _check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
-        raise UnreadableBody(f"The body begins like JSON, but is not: {error.msg}") from error
+        raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
     inputs = _get_inputs(document)
     if inputs is None:
         raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
@@ -137,7 +142,7 @@ def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     given = {**parameters, _FORMATS: document.get(_FORMATS)}
     # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
     return _build(
-        _decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
+        decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
         merge(defaults, given),
         model=_check_model(document.get("model")),
         options=options,
@@ -172,8 +177,13 @@ class _Part:
         return not self.content and not self.filename and (self.filename is not None or self.is_image)
 
 
-def _parse_form(body: bytes, boundary: bytes, query: Mapping[str, object]) -> ParsedBody:
-    parts = list(_form_parts(body, boundary))
+def _url_parts(body: bytes) -> Iterator[_Part]:
+    fields = split_fields(body, kept=_IMAGE_FIELDS, max_fields=_MAX_FORM_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
+    return (_Part(name, None, content) for name, content in fields)
+
+
+def _parse_form(form: Iterable[_Part], query: Mapping[str, object]) -> ParsedBody:
+    parts = list(form)
     image = _find_image(parts)
     fields = _read_fields([part for part in parts if not part.is_image and not part.is_unused])
     model = _check_model(fields.pop("model", None))
@@ -184,7 +194,9 @@ def _parse_form(body: bytes, boundary: bytes, query: Mapping[str, object]) -> Pa
     for name in list_common(query, given):
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))
-    return _build(_extract_image(image), merge(query, given), model=model, options=options, unknown=unknown)
+    return _build(
+        _extract_image(image, "The form's image"), merge(query, given), model=model, options=options, unknown=unknown
+    )
 
 
 def _find_image(parts: Sequence[_Part]) -> bytes:
@@ -304,6 +316,19 @@ def _too_many_parts_error() -> UnreadableBody:
     return UnreadableBody(f"The form has more than {_MAX_FORM_PARTS} parts")
 
 
+def _find_boundary(body: bytes, content_type: str) -> bytes:
+    """Return the boundary of a form; empty if the body is none.
+
+    One that does not occur means that the header is wrong, as with any other Content-Type; then, or if the client has
+    set the header without it, it is read from the first line.
+    """
+    boundary = _parse_boundary(content_type)
+    if boundary and b"--" + boundary in body:
+        return boundary
+    first = _FORM_START.match(body)
+    return first[1] if first else b""
+
+
 def _parse_boundary(content_type: str) -> bytes:
     kind, options = parse_options_header(content_type)
     if kind.lower() != "multipart/form-data":
@@ -311,8 +336,12 @@ def _parse_boundary(content_type: str) -> bytes:
     return options.get("boundary", "").encode("ascii", "ignore")
 
 
-def _extract_image(body: bytes) -> bytes:
-    """Return the image that a body or a form's file is or, decoded, the one that it holds in base64."""
+def _extract_image(body: bytes, where: str) -> bytes:
+    """Return the image that a body or a form's file is or, decoded, the one that it holds in base64.
+
+    Args:
+        where: the place of the bytes, at the beginning of a sentence.
+    """
     if _is_stripped(body):
         raise UnreadableBody(
             "The image was damaged on its way: its line ends and zero bytes are gone, which is what `curl -d` does; "
@@ -320,39 +349,22 @@ def _extract_image(body: bytes) -> bytes:
         )
     if detect_image_format(body) is not None:
         return body
-    if body.isascii():
-        return _decode_base64(body, "the body")
+    text = body.removeprefix(_BYTE_ORDER_MARK)
+    if text.isascii():
+        return decode_base64(text, where)
+    explanation = explain_content(body)
+    if explanation is not None:
+        raise UnreadableBody(f"{where} is {explanation}")
+    if is_location(text):
+        raise UnreadableBody(f"{where} looks like a URL or a path. {BYTES_ONLY}")
     raise UnreadableBody(
-        f"The body is neither a {FORMATS} image, nor JSON with `inputs`, nor base64, nor a multipart form"
+        f"{where} is neither a {FORMATS} image, nor JSON with `inputs`, nor base64, nor a multipart form"
     )
 
 
 def _is_stripped(body: bytes) -> bool:
     # Each of these formats has zero bytes in its first header.
     return body.startswith(_STRIPPED_SIGNATURES) and not any(removed in body for removed in (b"\x00", b"\r", b"\n"))
-
-
-def _decode_base64(text: bytes, where: str) -> bytes:
-    """Decode standard base64 (RFC 4648, section 4), with or without a data URL's prefix, line breaks and padding."""
-    packed = text.translate(None, _SPACE)
-    prefix = _DATA_URL.match(packed)
-    packed = (packed[prefix.end() :] if prefix else packed).rstrip(b"=")
-    if not packed:
-        raise EmptyBody(f"{where} is empty. {_BYTES_ONLY}")
-    try:
-        image = binascii.a2b_base64(packed + b"=" * (-len(packed) % 4), strict_mode=True)
-    except binascii.Error as error:
-        raise _base64_error(packed, where) from error
-    # Many paths consist of characters of base64 only.
-    if detect_image_format(image) is None and _LOCATION.match(packed):
-        raise _base64_error(packed, where)
-    return image
-
-
-def _base64_error(packed: bytes, where: str) -> UnreadableBody:
-    if len(packed) <= 4096 and _LOCATION.match(packed):
-        return UnreadableBody(f"{where} looks like a URL or a path. {_BYTES_ONLY}")
-    return UnreadableBody(f"{where} is neither a {FORMATS} image nor one in standard base64")
 
 
 def _parse_json_field(name: str, content: bytes) -> object:

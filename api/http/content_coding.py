@@ -126,7 +126,7 @@ def _choose_window_bits(body: bytes, coding: str) -> int:
         UnreadableBody: the coding is gzip, but the body is not.
     """
     if coding == DEFLATE:
-        # The coding is the zlib format; some clients send the bare stream, whose first block never looks like its header.
+        # The coding is the zlib format; some clients send the bare stream, which never begins like its header.
         return zlib.MAX_WBITS if _has_zlib_header(body) else -zlib.MAX_WBITS
     if not body.startswith(_GZIP_SIGNATURE):
         raise UnreadableBody(

@@ -274,6 +274,7 @@ def build_execution_options(settings: WorkerSettings) -> ExecutionOptions:
         is_compiled=settings.compile == "on",
         max_images=settings.max_batch_images,
         band_megabytes=settings.band_megabytes,
+        max_input_megapixels=settings.max_input_megapixels,
     )
 
 

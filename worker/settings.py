@@ -57,6 +57,11 @@ class WorkerSettings(Settings):
     max_decode_megapixels: Annotated[float, Field(gt=0)] = Field(
         128.0, description="The worker refuses larger images, whatever the gateway accepted."
     )
+    max_input_megapixels: Annotated[float, Field(gt=0)] = Field(
+        4.0,
+        description="Most megapixels that a model gets of one image, if its processor keeps proportions or does not "
+        "resize; an image that would have more is refused.",
+    )
     max_decode_megabytes: Annotated[float, Field(ge=64)] = Field(
         1600.0,
         description="Memory for all images that one host process decodes at a time. An image that takes more than 7/8 "

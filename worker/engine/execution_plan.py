@@ -15,6 +15,9 @@ MIN_BFLOAT16_CAPABILITY: Final = (8, 0)
 # Instruction sets with which a CPU multiplies bfloat16 faster than float32.
 BFLOAT16_CPU_CAPABILITIES: Final = ("amx_bf16", "avx512_bf16")
 MEGABYTE: Final = 2**20
+MEGAPIXEL: Final = 1_000_000
+# Twice what the processors of published models make at most, 2048 x 1024 for Cityscapes.
+MAX_INPUT_MEGAPIXELS: Final = 4.0
 # Default memory for post-processing one image, by device type.
 BAND_MEGABYTES: Final = {"cpu": 256, "cuda": 2048}
 DTYPES: Final[dict[Dtype, torch.dtype]] = {
@@ -34,6 +37,7 @@ class ExecutionOptions:
     dtype: of the fast path.
     is_compiled: whether the forward pass is compiled, for batches of up to max_images.
     band_megabytes: memory for post-processing one image; 0 means the device's default.
+    max_input_megapixels: what a model whose input has no fixed size gets of one image.
     """
 
     forward: Forward = "auto"
@@ -41,6 +45,7 @@ class ExecutionOptions:
     is_compiled: bool = False
     max_images: int = 16
     band_megabytes: int = 0
+    max_input_megapixels: float = MAX_INPUT_MEGAPIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class ExecutionPlan:
     dtype: in which autocast multiplies.
     compiled_sizes: the batch sizes that the forward pass is compiled for, ascending; empty means not compiled.
     band_bytes: memory for post-processing one image.
+    max_input_pixels: what a model whose input has no fixed size gets of one image.
     """
 
     is_fast: bool = False
@@ -59,6 +65,7 @@ class ExecutionPlan:
     dtype: torch.dtype = torch.float32
     compiled_sizes: tuple[int, ...] = ()
     band_bytes: int = BAND_MEGABYTES["cpu"] * MEGABYTE
+    max_input_pixels: int = int(MAX_INPUT_MEGAPIXELS * MEGAPIXEL)
 
     def without_fast_path(self) -> Self:
         """Return the plan of the exact forward pass."""
@@ -88,6 +95,7 @@ def plan_execution(options: ExecutionOptions, device: str) -> ExecutionPlan:
         dtype=DTYPES[options.dtype] if is_fast else torch.float32,
         compiled_sizes=batch_sizes(options.max_images) if options.is_compiled else (),
         band_bytes=(options.band_megabytes or BAND_MEGABYTES.get(device_type, BAND_MEGABYTES["cpu"])) * MEGABYTE,
+        max_input_pixels=int(options.max_input_megapixels * MEGAPIXEL),
     )
 
 

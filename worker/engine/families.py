@@ -65,6 +65,7 @@ def build_pipeline(model: LoadedModel) -> Segmenter:
         model=model.public_id,
         revision=model.files.revision,
         device=model.device,
+        max_input_pixels=model.plan.max_input_pixels,
     )
 
 

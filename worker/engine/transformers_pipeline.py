@@ -15,29 +15,34 @@ from transformers import ImageSegmentationPipeline
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
 from worker.engine.classes import get_class_names
-from worker.engine.errors import translate_error
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
-from worker.engine.preparation import translate_preparation_errors
+from worker.engine.preparation import bound_input, explain_failure, translate_preparation_errors
 from worker.engine.warm_up import segment_blank_image
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
 
 class TransformersSegmenter:
-    """Implements `Segmenter` with a pipeline that was built for the device."""
+    """Implements `Segmenter` with a pipeline that was built for the device.
 
-    def __init__(self, pipeline: ImageSegmentationPipeline, *, model: str, revision: str, device: str) -> None:
+    max_input_pixels: what the model gets of one image at most.
+    """
+
+    def __init__(
+        self, pipeline: ImageSegmentationPipeline, *, model: str, revision: str, device: str, max_input_pixels: int
+    ) -> None:
         self.model = model
         self.revision = revision
         self.device = device
         self.resize: Resize | None = None
         self.forward_pass = ForwardPass()
         self._pipeline: Any = pipeline
+        self._processor = bound_input(pipeline.image_processor, max_input_pixels)
         self._names = get_class_names(pipeline.model.config)
         self._label_ids = {name: number for number, name in self._names.items()}
-        self._subtasks = list_subtasks(pipeline.image_processor)
+        self._subtasks = list_subtasks(self._processor)
         # For every image it warns of label_ids_to_fuse, which the pipeline offers no way to set.
-        logging.getLogger(type(pipeline.image_processor).__module__).setLevel(logging.ERROR)
+        logging.getLogger(type(self._processor).__module__).setLevel(logging.ERROR)
 
     def prepare(self, image: ModelImage) -> Prepared:
         parameters = image.parameters
@@ -46,7 +51,7 @@ class TransformersSegmenter:
             raise BadParameter(f"{self.model} has no subtask {parameters.subtask}; it has: {known}.")
         if parameters.fuse_stuff or parameters.strict_instance_thresholds:
             raise BadParameter(f"{self.model} has neither fuse_stuff nor strict_instance_thresholds: Mask2Former has.")
-        with translate_preparation_errors(self.model, image):
+        with translate_preparation_errors(self._processor, image):
             pixels = self._pipeline.preprocess(fromarray(image.pixels), subtask=get_subtask_name(parameters.subtask))
         return Prepared(pixels, image.height, image.width, parameters)
 
@@ -69,7 +74,8 @@ class TransformersSegmenter:
             )
             return self._merge_masks(annotations, item)
         except Exception as error:
-            return translate_error(error)
+            rows, columns = item.pixels["pixel_values"].shape[-2:]
+            return explain_failure(error, (rows, columns), (item.height, item.width))
 
     def _merge_masks(self, annotations: Sequence[Mapping[str, Any]], item: Prepared) -> Segmentation:
         """Write the pipeline's masks into one label map; where masks overlap, the last one is on top."""

@@ -15,7 +15,8 @@ def build_normalization(processor: Mask2FormerImageProcessorPil) -> Tensor:
     """Return (3, 256) float32: the processor's output for each channel and each value of a pixel."""
     values = np.arange(256, dtype=np.uint8)
     image = fromarray(np.stack([values] * 3, axis=-1)[None])  # one row with every value
-    table: Tensor = processor(images=[image], do_resize=False, return_tensors="pt")["pixel_values"][0, :, 0]
+    prepared = processor(images=[image], do_resize=False, pad_size=None, return_tensors="pt")
+    table: Tensor = prepared["pixel_values"][0, :, 0]
     return table
 
 

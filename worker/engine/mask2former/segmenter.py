@@ -19,7 +19,7 @@ from worker.engine.mask2former.normalization import build_normalization, normali
 from worker.engine.postprocessing.postprocess import postprocess
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import Budget, Logits, PostprocessOptions
-from worker.engine.preparation import translate_preparation_errors
+from worker.engine.preparation import bound_input, explain_failure, translate_preparation_errors
 from worker.engine.warm_up import new_blank_image, segment_blank_image
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation, prepare_image
 
@@ -50,7 +50,7 @@ class Mask2FormerSegmenter:
         self._compiled = compile_forward(self._network, plan, device)
         # The shapes compiled in warm_up(); later calls never compile.
         self._compiled_shapes: set[tuple[int, ...]] = set()
-        self._processor = processor
+        self._processor = bound_input(processor, plan.max_input_pixels)
         self.resize = get_resize(processor)
         self._normalization = build_normalization(processor).to(device)
         self._names = get_class_names(network.config)
@@ -61,7 +61,7 @@ class Mask2FormerSegmenter:
         if image.parameters.fuse_stuff and self._stuff is None:
             raise BadParameter(f"{self.model} does not say which of its classes are stuff, so none can be fused.")
         if self.resize is None:
-            with translate_preparation_errors(self.model, image):
+            with translate_preparation_errors(self._processor, image):
                 pixels = self._processor(images=[fromarray(image.pixels)], return_tensors="pt")["pixel_values"][0]
         else:
             pixels = torch.from_numpy(image.pixels)
@@ -88,7 +88,7 @@ class Mask2FormerSegmenter:
         try:
             logits = self._compute_logits(batch)
         except Exception as error:
-            failure = translate_error(error)
+            failure = self._explain(error, batch[0])
         else:
             return [self._postprocess(one, item) for one, item in zip(logits, batch, strict=True)]
         # After the except block the exception is freed, and with it the memory that its traceback held.
@@ -96,6 +96,12 @@ class Mask2FormerSegmenter:
             return [failure]
         half = len(batch) // 2
         return self._segment_same_shape(batch[:half]) + self._segment_same_shape(batch[half:])
+
+    def _explain(self, error: Exception, item: Prepared) -> MaskmillError:
+        if self.resize is not None:
+            return translate_error(error)
+        rows, columns = item.pixels.shape[-2:]
+        return explain_failure(error, (rows, columns), (item.height, item.width))
 
     def _compute_logits(self, batch: Sequence[Prepared]) -> list[Logits]:
         output = self._run_network(self._load(batch))
@@ -145,11 +151,11 @@ class Mask2FormerSegmenter:
             return translate_error(error)
 
 
-def get_resize(processor: Mask2FormerImageProcessorPil) -> Resize | None:
-    """Return how every image is resized; None if the size depends on the image."""
-    size: Any = processor.size
+def get_resize(processor: Any) -> Resize | None:
+    """Return how every image is resized; None if the size depends on the image, or if padding follows."""
+    size = processor.size
     is_relative = size.shortest_edge or size.longest_edge or size.max_height or size.max_width
-    if not processor.do_resize or is_relative or not (size.height and size.width):
+    if not processor.do_resize or processor.pad_size or is_relative or not (size.height and size.width):
         return None
     divisor = processor.size_divisor or 1
     width, height = -(-size.width // divisor) * divisor, -(-size.height // divisor) * divisor

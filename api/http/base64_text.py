@@ -25,6 +25,7 @@ _BACKSLASHES = ((b"\\r", b""), (b"\\n", b""), (b"\\/", b"/"))
 _INNER_BLANK = re.compile(rb" (?<=[A-Za-z0-9/] ) {0,3}[A-Za-z0-9/=]")
 _HEX = re.compile(rb"(0x)?([0-9a-fA-F]{64})")
 _SHORT_BYTES = 64
+_MIN_LINE_CHARACTERS = 60  # encoders make lines of 64 or 76
 _HEAD_CHARACTERS = 16  # enough for the signature of an image
 
 
@@ -106,15 +107,26 @@ def _has_any(text: bytes, characters: bytes) -> bool:
 def _has_lost_plus(text: bytes) -> bool:
     """Tell whether the blanks in a text were `+`, which has the same code in a URL-encoded form.
 
-    Where lines were joined by blanks instead, these stand at equal distances.
+    Blanks may also have taken the place of line ends.
     """
     text = text.strip(_SPACE)
     if _has_any(text, b"+-_") or not _INNER_BLANK.search(text):
         return False
-    line = text.index(b" ")
-    separators = text[line :: line + 1]
-    has_lines = line % 4 == 0 and separators.count(b" ") == len(separators) == text.count(b" ")
-    return not has_lines and _begins_image(text[:_HEAD_CHARACTERS].translate(None, b"\r\n").replace(b" ", b"+"))
+    return not _has_joined_lines(text) and _begins_image(
+        text[:_HEAD_CHARACTERS].translate(None, b"\r\n").replace(b" ", b"+")
+    )
+
+
+def _has_joined_lines(text: bytes) -> bool:
+    """Tell whether the blanks in base64 stand between lines of one length, and without them none is missing."""
+    width = text.index(b" ")
+    separators = text[width :: width + 1]
+    return (
+        width >= _MIN_LINE_CHARACTERS
+        and width % 4 == 0
+        and separators.count(b" ") == len(separators) == text.count(b" ")
+        and len(text.translate(None, _SPACE)) % 4 == 0
+    )
 
 
 def _begins_image(text: bytes) -> bool:

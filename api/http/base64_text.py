@@ -156,7 +156,8 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
     if is_location(packed) or b"\\" in text[:_SHORT_BYTES]:
         raise _location_error(where)
     if len(packed) < _SHORT_BYTES:
-        raise NotAnImage(f"{where} is the text {quote(text.decode('ascii', 'replace'))}, no image. {BYTES_ONLY}")
+        words = text.strip(_SPACE)[:_SHORT_BYTES].decode("ascii", "replace")
+        raise NotAnImage(f"{where} is the text {quote(words)}, no image. {BYTES_ONLY}")
 
 
 def _is_hexadecimal(packed: bytes) -> bool:
@@ -182,9 +183,7 @@ def _explain_base64(packed: bytes, text: bytes, where: str) -> UnreadableBody:
 def _explain_rest(packed: bytes) -> str:
     if b"=" in packed:
         return "has `=` in the middle: encode the whole file at once"
-    if any(character in packed for character in (b"-", b"_")) and any(
-        character in packed for character in (b"+", b"/")
-    ):
+    if _has_any(packed, b"+/") and _has_any(packed, b"-_"):
         return "mixes its two alphabets: `+` and `/`, `-` and `_`"
     if len(packed) % 4 == 1 and _only_base64(packed):
         return "a character is missing or too much: send it whole"

@@ -7,21 +7,18 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import orjson
-from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from api.http.base64_text import BYTES_ONLY, decode_base64
 from api.http.json_documents import parse_json
 from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
+from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
 from api.http.parameters import check_given_once, quote
 from api.http.unicode_text import convert_to_utf8
 from api.http.urlencoded import is_urlencoded, split_fields
-from shared.errors import BadParameter, ClientError, EmptyBody, UnreadableBody
+from shared.errors import BadParameter, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
 from shared.jobs.parameters import FIELDS
 
@@ -29,24 +26,13 @@ _FORMATS = "formats"
 _JSON_FIELDS = ("parameters", "options")
 _IMAGE_FIELDS = ("inputs", "image", "file")
 _IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
-_MAX_FORM_PARTS = 32
-# A delimiter may be followed by blanks (RFC 2046, section 5.1.1).
-_MAX_PADDING_BYTES = 256
-_FORM_PIECE_BYTES = 1 << 16
-# Beyond these the parsers of form and JSON take many times as much memory as the body.
-_MAX_PART_HEADER_BYTES = 8192
 _MAX_FIELD_BYTES = 65_536  # of a form's field that is not the image
 
-_BLANK_LINES = (b"\r\n\r\n", b"\n\n", b"\r\r")
 _SPACE = b" \t\r\n\f\v"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Every repetition is bounded, so that no text takes longer than its length
-# (tests/unit/test_linear_patterns.py).
+# (tests/unit/shared/test_linear_patterns.py).
 _NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?")
-# How a form begins: with a delimiter (RFC 2046, section 5.1.1) and the header that every part of a form has.
-_FORM_START = re.compile(
-    rb"(?:\r?\n)?--([0-9a-zA-Z'()+_,./:=?-]{1,70})\r?\nContent-Disposition: ?form-data", re.IGNORECASE
-)
 # How images begin after `curl -d` has removed every CR, LF and NUL from them.
 _STRIPPED_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*", b"MM*")
 
@@ -88,9 +74,9 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
             or stands where it does not belong.
     """
     defaults = {name: _parse_text(text) for name, text in query.items()}
-    boundary = _find_boundary(body, content_type)
+    boundary = find_boundary(body, content_type)
     if boundary:
-        return _parse_form(_form_parts(body, boundary), defaults)
+        return _parse_form(split_form(body, boundary), defaults)
     body = convert_to_utf8(body)
     start = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
     if not start:
@@ -158,34 +144,25 @@ def _get_inputs(document: Mapping[str, object]) -> object:
     return image if inputs is None else inputs
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part of a form; `filename` is None for a field that is no file input."""
-
-    name: str
-    filename: str | None
-    content: bytes
-
-    @property
-    def is_image(self) -> bool:
-        return self.name in _IMAGE_FIELDS
-
-    @property
-    def is_unused(self) -> bool:
-        """Whether it stands for an input of the page for which no file was chosen; its field has any name."""
-        # Browsers send such a part without a file name (HTML standard, "constructing the entry list").
-        return not self.content and not self.filename and (self.filename is not None or self.is_image)
+def _url_parts(body: bytes) -> Iterator[Part]:
+    fields = split_fields(body, kept=_IMAGE_FIELDS, max_fields=MAX_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
+    return (Part(name, None, content) for name, content in fields)
 
 
-def _url_parts(body: bytes) -> Iterator[_Part]:
-    fields = split_fields(body, kept=_IMAGE_FIELDS, max_fields=_MAX_FORM_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
-    return (_Part(name, None, content) for name, content in fields)
+def _is_image(part: Part) -> bool:
+    return part.name in _IMAGE_FIELDS
 
 
-def _parse_form(form: Iterable[_Part], query: Mapping[str, object]) -> ParsedBody:
+def _is_unused(part: Part) -> bool:
+    """Tell whether a part stands for an input of the page for which no file was chosen; its field has any name."""
+    # Browsers send such a part without a file name (HTML standard, "constructing the entry list").
+    return not part.content and not part.filename and (part.filename is not None or _is_image(part))
+
+
+def _parse_form(form: Iterable[Part], query: Mapping[str, object]) -> ParsedBody:
     parts = list(form)
     image = _find_image(parts)
-    fields = _read_fields([part for part in parts if not part.is_image and not part.is_unused])
+    fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)])
     model = _check_model(fields.pop("model", None))
     parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
     check_places({}, parameters, options)
@@ -199,9 +176,9 @@ def _parse_form(form: Iterable[_Part], query: Mapping[str, object]) -> ParsedBod
     )
 
 
-def _find_image(parts: Sequence[_Part]) -> bytes:
-    images = [part.content for part in parts if part.is_image and not part.is_unused]
-    if not images and any(part.is_unused for part in parts):
+def _find_image(parts: Sequence[Part]) -> bytes:
+    images = [part.content for part in parts if _is_image(part) and not _is_unused(part)]
+    if not images and any(_is_unused(part) for part in parts):
         raise EmptyBody(f"No image was chosen in the form: choose one, in a field {_IMAGE_FIELD_NAMES}")
     strays = [part.name for part in parts if part.filename and part.name not in (*_IMAGE_FIELDS, *MEMBERS, *FIELDS)]
     if images and strays:
@@ -216,7 +193,7 @@ def _find_image(parts: Sequence[_Part]) -> bytes:
     return images[0]
 
 
-def _read_fields(parts: Sequence[_Part]) -> dict[str, object]:
+def _read_fields(parts: Sequence[Part]) -> dict[str, object]:
     """Return the fields of a form that are not its image, by name: JSON, a model, or parameters of the query's types.
 
     Raises:
@@ -237,103 +214,6 @@ def _read_field(name: str, content: bytes) -> object:
         return _parse_json_field(name, content)
     text = content.decode("utf-8", "replace")
     return text if name == "model" else _parse_text(text)
-
-
-def _form_parts(body: bytes, boundary: bytes) -> Iterator[_Part]:
-    """Yield each part, file or field: some clients send images without a file name.
-
-    Raises:
-        UnreadableBody: the form is malformed, or has too many parts or headers.
-    """
-    _check_parts(body, b"--" + boundary)
-    name, filename = "", None
-    content: list[bytes] = []
-    try:
-        for event in _decode_form(body, boundary):
-            if isinstance(event, Field | File):
-                name, filename, content = event.name or "", getattr(event, "filename", None), []
-            elif isinstance(event, Data):
-                content.append(event.data)
-                if not event.more_data:
-                    yield _Part(name, filename, b"".join(content))
-    except RequestEntityTooLarge as error:
-        raise _too_many_parts_error() from error
-    except ClientError:
-        raise
-    except Exception as error:  # hostile part headers raise various exceptions
-        raise UnreadableBody("The form is broken: it does not hold together as multipart/form-data") from error
-
-
-def _decode_form(body: bytes, boundary: bytes) -> Iterator[Event]:
-    """Yield the events of a form, which is decoded by pieces.
-
-    In one piece a regular expression is searched in all of it, which holds up every other thread meanwhile.
-    """
-    decoder = MultipartDecoder(boundary, max_parts=_MAX_FORM_PARTS)
-    for piece in chain(_split_form(body, b"--" + boundary), (None,)):
-        decoder.receive_data(piece)
-        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
-            yield event
-
-
-def _split_form(body: bytes, delimiter: bytes) -> Iterator[bytes]:
-    """Yield the pieces of a form; none ends in the line of a delimiter.
-
-    If one does, werkzeug 3.1 takes the line end before the delimiter for a byte of the content.
-    """
-    start = 0
-    while start < len(body):
-        end = start + _FORM_PIECE_BYTES
-        line_start = body.rfind(delimiter, max(start, end - len(delimiter) - _MAX_PADDING_BYTES), end)
-        if line_start >= 0:
-            line_end = line_start + len(delimiter) + _MAX_PADDING_BYTES
-            newline = body.find(b"\n", line_start, line_end)
-            end = max(end, line_end if newline < 0 else newline + 1)
-        yield body[start:end]
-        start = end
-
-
-def _check_parts(body: bytes, delimiter: bytes) -> None:
-    """Refuse forms whose parts are too many, or begin with headers that are too long, before they are parsed.
-
-    Raises:
-        UnreadableBody: the form is such a one.
-    """
-    position = 0
-    for _ in range(_MAX_FORM_PARTS + 2):  # the last delimiter, and none
-        position = body.find(delimiter, position)
-        if position < 0:
-            return
-        position += len(delimiter)
-        head = body[position : position + _MAX_PART_HEADER_BYTES]
-        is_last = head.startswith(b"--")
-        if not is_last and len(head) == _MAX_PART_HEADER_BYTES and not any(end in head for end in _BLANK_LINES):
-            raise UnreadableBody(f"A part of the form has more than {_MAX_PART_HEADER_BYTES} bytes of headers")
-    raise _too_many_parts_error()
-
-
-def _too_many_parts_error() -> UnreadableBody:
-    return UnreadableBody(f"The form has more than {_MAX_FORM_PARTS} parts")
-
-
-def _find_boundary(body: bytes, content_type: str) -> bytes:
-    """Return the boundary of a form; empty if the body is none.
-
-    One that does not occur means that the header is wrong, as with any other Content-Type; then, or if the client has
-    set the header without it, it is read from the first line.
-    """
-    boundary = _parse_boundary(content_type)
-    if boundary and b"--" + boundary in body:
-        return boundary
-    first = _FORM_START.match(body)
-    return first[1] if first else b""
-
-
-def _parse_boundary(content_type: str) -> bytes:
-    kind, options = parse_options_header(content_type)
-    if kind.lower() != "multipart/form-data":
-        return b""
-    return options.get("boundary", "").encode("ascii", "ignore")
 
 
 def _extract_image(body: bytes, where: str) -> bytes:

@@ -40,7 +40,7 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 )
 _FORM_FIELD = re.compile(rb"[A-Za-z_]{1,40}=[^=\s]")
 # Every repetition is bounded, so that no text takes longer than its length
-# (tests/unit/test_linear_patterns.py).
+# (tests/unit/shared/test_linear_patterns.py).
 _LOCATION = re.compile(
     rb"(blob:)?[a-zA-Z][a-zA-Z0-9+.-]{0,40}://|[./~\\@]|[a-zA-Z]:[\\/]|www\.|.{1,250}\.[a-zA-Z0-9]{2,5}$"
 )

@@ -264,6 +264,14 @@ def test_a_field_that_is_given_twice_is_refused_with_its_name(fields: list[tuple
 
 
 @pytest.mark.parametrize(
+    ("more", "query"), [("&threshold=0.5", {}), ("&parameters=%7B%22threshold%22:1%7D", {}), ("", {"threshold": "0.5"})]
+)
+def test_a_parameter_that_is_given_twice_in_an_urlencoded_form_is_refused(more: str, query: dict[str, str]) -> None:
+    with pytest.raises(BadParameter, match=r"^'threshold' is given twice"):
+        parse_body(f"inputs={BASE64}&threshold=0.5{more}".encode(), "application/x-www-form-urlencoded", query)
+
+
+@pytest.mark.parametrize(
     "field", [("threshold", b"0.5", None), ("parameters", b'{"threshold": 0.5}', None), ("formats", b"masks", None)]
 )
 def test_a_parameter_in_the_query_and_in_a_form_is_refused(field: tuple[str, bytes, str | None]) -> None:

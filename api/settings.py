@@ -1,36 +1,58 @@
 """Settings of the gateway: address, tokens, limits."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from api.server.peers import Network, parse_networks
 from shared.authority import parse_origins, wrap_ipv6
 from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.store import UNBOUNDED
-from shared.settings import Settings
+from shared.setting_types import (
+    MAX_BYTES,
+    MAX_SECONDS,
+    Bytes,
+    Count,
+    CountOrNone,
+    Host,
+    ListenAddress,
+    Seconds,
+    SecondsOrNone,
+    check_listen_address,
+)
+from shared.settings import Settings, check_share
+
+MAX_PROCESSES = 1024
+MAX_CONNECTIONS = 1_000_000
+# A million by a million, as sides may be long.
+MAX_PIXELS = 10**12
+# The end of the names of settings that bound a part of what another setting bounds.
+OF_ONE_TENANT = "_per_tenant"
+OFF = "off"  # a value of MASKMILL_METRICS_BIND
 
 
 class ApiSettings(Settings):
     """Read once by api/wsgi.py."""
 
-    bind: str = Field("127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`.")
-    published: str = Field(
+    bind: ListenAddress = Field(
+        "127.0.0.1:8000", description="Where the gateway listens: `host:port`, or `unix:/path`."
+    )
+    published: Host = Field(
         "",
         description="Address at which a container's port is published, if that differs from `MASKMILL_BIND`; `auto` of "
         "`MASKMILL_AUTH` goes by it.",
     )
-    processes: Annotated[int, Field(gt=0)] = Field(2, description="Gateway processes.")
-    threads: Annotated[int, Field(gt=0)] = Field(
+    processes: Annotated[int, Field(gt=0, le=MAX_PROCESSES)] = Field(2, description="Gateway processes.")
+    threads: Count = Field(
         640,
         description="Requests that one gateway process serves at a time; one that waits for a job holds one.",
     )
-    max_waiting: Annotated[int, Field(ge=0)] = Field(
+    max_waiting: CountOrNone = Field(
         0,
         description="Requests of one gateway process that may wait for a job: beyond, synchronous ones get 429, "
         "and `?wait=` is answered at once. 0 means four fifths of `MASKMILL_THREADS`.",
     )
-    max_waiting_per_tenant: Annotated[int, Field(ge=0)] = Field(
+    max_waiting_per_tenant: CountOrNone = Field(
         0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
     )
     auth: Literal["auto", "on", "off"] = Field(
@@ -59,10 +81,12 @@ class ApiSettings(Settings):
         "gateway, by commas: `name`, `name:port`, `*.name` or `*`; other names get 421. Not checked where tokens "
         "are asked for, unless names are listed.",
     )
-    max_upload_bytes: Annotated[int, Field(gt=0)] = Field(
+    max_upload_bytes: Bytes = Field(
         32 * 1024 * 1024, description="Largest request body; base64 adds a third to an image."
     )
-    max_image_pixels: Annotated[int, Field(gt=0)] = Field(64_000_000, description="Most pixels that an image may have.")
+    max_image_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
+        64_000_000, description="Most pixels that an image may have."
+    )
     default_formats: str = Field(
         "masks,overlay",
         description="Files of a job that was submitted without `formats=`, by commas; `labels` is always made.",
@@ -94,52 +118,50 @@ class ApiSettings(Settings):
         120.0,
         description="How long a synchronous caller is kept waiting before 504; some clients give up after 300 s.",
     )
-    max_sync_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+    max_sync_wait_seconds: SecondsOrNone = Field(
         0.0,
         description="A synchronous request is refused with 429 if the work before it takes longer than this, by what "
         "the workers have completed so far; 0 means a quarter of `MASKMILL_SYNC_DEADLINE_SECONDS`.",
     )
-    max_sync_wait_seconds_per_tenant: Annotated[float, Field(ge=0)] = Field(
+    max_sync_wait_seconds_per_tenant: SecondsOrNone = Field(
         0.0, description="Of this work, that of the tenant of the request; 0 means half with tokens, and all without."
     )
-    cold_start_seconds: Annotated[float, Field(ge=1)] = Field(
+    cold_start_seconds: Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)] = Field(
         10.0,
         description="How long a synchronous caller is held for a model without a ready worker before 503; "
         "`x-wait-for-model: true` asks to be held until the deadline.",
     )
-    ready_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="How long `/readyz` waits for Redis and the object store."
-    )
+    ready_timeout_seconds: Seconds = Field(1.0, description="How long `/readyz` waits for Redis and the object store.")
 
-    header_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+    header_timeout_seconds: Seconds = Field(
         10.0, description="How long a client may take to send the head of a request before 408."
     )
-    transfer_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+    transfer_timeout_seconds: Seconds = Field(
         20.0,
         description="How long an upload, or a response that the client reads, may stand still in all before it is "
         "dropped; it gains time with its bytes.",
     )
-    min_transfer_bytes_per_second: Annotated[float, Field(gt=0)] = Field(
+    min_transfer_bytes_per_second: Annotated[float, Field(gt=0, le=MAX_BYTES, allow_inf_nan=False)] = Field(
         16_384.0, description="A transfer that keeps this rate may take as long as it needs."
     )
-    keep_alive_seconds: Annotated[float, Field(gt=0)] = Field(
+    keep_alive_seconds: Seconds = Field(
         20.0,
         description="How long a connection may be idle between requests; a proxy in front must close its own earlier.",
     )
-    linger_seconds: Annotated[float, Field(gt=0)] = Field(
+    linger_seconds: Seconds = Field(
         2.0, description="How long an answered client may take to close, or to send more of a body that was refused."
     )
-    max_buffered_bytes: Annotated[int, Field(gt=0)] = Field(
+    max_buffered_bytes: Bytes = Field(
         128 * 1024 * 1024,
         description="Bytes of request bodies that one gateway process holds, and as many of responses that clients "
         "have not read; an upload over it gets 429. A part is kept for small bodies.",
     )
-    max_connections: Annotated[int, Field(gt=0)] = Field(
+    max_connections: Annotated[int, Field(gt=0, le=MAX_CONNECTIONS)] = Field(
         10_000,
         description="Connections of one gateway process, or fewer if its limit of open files is lower; over it one "
         "without a running request is dropped, the oldest of the address that has the most.",
     )
-    max_connections_per_peer: Annotated[int, Field(gt=0)] = Field(
+    max_connections_per_peer: Annotated[int, Field(gt=0, le=MAX_CONNECTIONS)] = Field(
         1000,
         description="Connections without a running request that one address, or one IPv6 /64, may have to a gateway "
         "process, and never more than half of all; over it its oldest is dropped.",
@@ -156,11 +178,23 @@ class ApiSettings(Settings):
         "`off`. The default is skipped if another process has it.",
     )
 
+    @field_validator("metrics_bind")
+    @classmethod
+    def _check_metrics_bind(cls, value: str) -> str:
+        return value if value == OFF else check_listen_address(value)
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_networks(cls, value: str) -> str:
         parse_networks(value)
         return value
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name in type(self).model_fields:
+            if name.endswith(OF_ONE_TENANT):
+                check_share(self, name, name.removesuffix(OF_ONE_TENANT))
+        return self
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:

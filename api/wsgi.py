@@ -1,4 +1,4 @@
-"""Composition root of the gateway:  python -m api.wsgi
+"""Composition root of the gateway:  python -m api.wsgi [--check-settings]
 
 Gunicorn's master builds nothing; every process it forks builds its own app, so that no thread and no connection crosses
 a fork.
@@ -10,7 +10,7 @@ import resource
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,14 @@ from api.server.options import HttpService, ServerLimits
 from api.server.peers import PeerPolicy
 from api.server.transfer import MinimumRate
 from api.server.worker import LoopWorker
-from api.settings import ApiSettings
+from api.settings import OFF, ApiSettings
 from shared.errors import LayoutMismatch, MaskmillError, Unauthorized, Unavailable
 from shared.layout import check_redis_layout
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from shared.redis_client import connect
-from shared.settings import read_settings
+from shared.settings import list_unknown, read_settings
+from shared.storage.bucket import check_credentials
 
 log = structlog.get_logger()
 
@@ -42,19 +43,26 @@ GRACEFUL_TIMEOUT_SECONDS = 10
 MAX_OPEN_FILES = 65_536
 RESERVED_FILES = 256
 BACKLOG = 2048
+CHECK = "--check-settings"
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-OFF = "off"  # a value of MASKMILL_METRICS_BIND
 
 
-def main() -> int:
-    """Serve until SIGTERM; exit with one line before serving if the configuration is invalid."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Serve until SIGTERM; exit with one line before serving if the configuration is invalid.
+
+    With the argument CHECK, only the settings are checked.
+    """
     settings = read_settings(ApiSettings)
     try:
-        requires_token = build_authenticator(settings).requires_token
-        build_host_policy(settings.allowed_hosts, bind=settings.reachable_at, requires_token=requires_token)
+        check_access(settings)
+        if CHECK in arguments:
+            return 0
+        check_credentials(settings)
         check_layout(settings)
         listener = listen(settings.bind, name="MASKMILL_BIND")
         configure_logging(settings, process="gateway")
+        if unknown := list_unknown():
+            log.warning("unknown_settings", names=unknown)
         internal_listener = listen_for_operators(settings)
     except (ValueError, OSError, LayoutMismatch) as error:
         raise SystemExit(f"The gateway cannot start: {error}") from None
@@ -175,6 +183,16 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def check_access(settings: ApiSettings) -> None:
+    """Check the settings that say who may call, and under which names.
+
+    Raises:
+        ValueError: one of them is wrong, or they contradict each other.
+    """
+    requires_token = build_authenticator(settings).requires_token
+    build_host_policy(settings.allowed_hosts, bind=settings.reachable_at, requires_token=requires_token)
+
+
 def check_layout(settings: ApiSettings) -> None:
     """Check the layout of the data in Redis, if it answers; the bucket's is checked by worker and steward.
 
@@ -191,7 +209,6 @@ def listen_for_operators(settings: ApiSettings) -> socket.socket | None:
     The default address may be in use by another gateway of this machine; one that was configured must be free.
 
     Raises:
-        ValueError: the setting is no address.
         OSError: the configured address is in use.
     """
     if settings.metrics_bind == OFF:
@@ -212,24 +229,27 @@ def listen(bind: str, *, name: str) -> socket.socket:
         name: of the setting, for the error.
 
     Raises:
-        ValueError: it is neither.
-        OSError: it is in use.
+        OSError: it is in use, or this machine has no such address.
     """
-    if bind.startswith("unix:"):
-        return _listen_at_path(Path(bind.removeprefix("unix:")))
-    host, _, port = bind.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"{name}: {bind} is neither host:port nor unix:/path")
-    host = host.strip("[]")
+    try:
+        if bind.startswith("unix:"):
+            return _listen_at_path(Path(bind.removeprefix("unix:")))
+        host, _, port = bind.rpartition(":")
+        return _listen_at_port(host.strip("[]"), int(port))
+    except OSError as error:
+        raise OSError(f"{name}: {bind} cannot be listened on: {error.strerror or error}") from error
+
+
+def _listen_at_port(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, int(port)))
+        listener.bind((host, port))
         # Two processes can bind the same address until one of them listens.
         listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError:
         listener.close()
-        raise OSError(f"{bind} cannot be listened on: {getattr(error, 'strerror', error)}") from error
+        raise
     return listener
 
 
@@ -237,8 +257,12 @@ def _listen_at_path(path: Path) -> socket.socket:
     if path.is_socket():
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(BACKLOG)
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -247,9 +271,7 @@ def metrics_folder(settings: ApiSettings) -> Iterator[None]:
     """Make a folder for the metrics of all processes, unless the operator named one or there is one process only."""
     configured = os.environ.get(METRICS_DIR)
     if configured:
-        Path(configured).mkdir(parents=True, exist_ok=True)
-        for old in Path(configured).glob("*.db"):
-            old.unlink()
+        _empty_metrics_folder(Path(configured))
     if configured or settings.processes == 1:
         yield
         return
@@ -263,6 +285,17 @@ def metrics_folder(settings: ApiSettings) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _empty_metrics_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.db"):
+            old.unlink()
+    except OSError as error:
+        raise SystemExit(
+            f"The gateway cannot start: {METRICS_DIR}: {folder} cannot be written: {error.strerror}"
+        ) from None
+
+
 def drop_gauges(_arbiter: Any, worker: Any) -> None:
     """Drop the gauges of a process that ended; its counters remain."""
     if METRICS_DIR in os.environ:
@@ -272,4 +305,4 @@ def drop_gauges(_arbiter: Any, worker: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

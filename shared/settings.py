@@ -1,15 +1,35 @@
 """Settings that gateway, worker and steward share; each adds its own."""
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+from shared.setting_names import NAMES
+from shared.setting_types import (
+    AccessKey,
+    BucketName,
+    Certificates,
+    Count,
+    Endpoint,
+    ModelName,
+    ProxyUrl,
+    ReadableFile,
+    RedisUrl,
+    Region,
+    Seconds,
+    check_key_pair,
+    check_secret_key,
+    clean_text,
+)
+
+PREFIX = "MASKMILL_"
+# A hundred years: sums with unix seconds stay exact in JSON and in Lua.
+MAX_TTL_SECONDS = 100 * 366 * 24 * 3600
 
 
 class Settings(BaseSettings):
@@ -18,37 +38,41 @@ class Settings(BaseSettings):
     A wrong value stops the process at start, naming the field.
     """
 
-    # Errors and representations must not show the passwords in values.
+    # Errors and representations must not show the passwords in values.  The default of a file is not one.
     model_config = SettingsConfigDict(
-        env_prefix="MASKMILL_", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, env_ignore_empty=True, hide_input_in_errors=True, validate_default=False
     )
 
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,
         description="Redis or Valkey: broker, job store and short-lived inputs. `redis://`, `unix:///path`, or "
         "`rediss://` for TLS, which always verifies the certificate and the host's name.",
     )
     redis_password: SecretStr = Field(SecretStr(""), description="Password for Redis, if the URL holds none.")
-    redis_ca_file: str = Field(
+    redis_ca_file: Certificates = Field(
         "", description="PEM file of authorities that `rediss://` trusts besides those of the system."
     )
-    redis_cert_file: str = Field("", description="PEM file of the certificate that `rediss://` shows, if Redis asks.")
-    redis_key_file: str = Field("", description="PEM file of its key.")
-    redis_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        2.0, description="How long to wait for Redis before the answer is 503."
+    redis_cert_file: Certificates = Field(
+        "", description="PEM file of the certificate that `rediss://` shows, if Redis asks."
     )
-    storage_endpoint: str = Field("", description="URL of an S3-compatible server; empty means Amazon's own.")
-    storage_bucket: Annotated[str, Field(min_length=3)] = Field(
-        "maskmill", description="Bucket for inputs and results."
-    )
-    storage_region: str = Field("us-east-1", description="Region of the bucket.")
-    storage_access_key: str = Field("", description="Access key; empty means the machine's own credentials.")
+    redis_key_file: ReadableFile = Field("", description="PEM file of its key.")
+    redis_timeout_seconds: Seconds = Field(2.0, description="How long to wait for Redis before the answer is 503.")
+    storage_endpoint: Endpoint = Field("", description="URL of an S3-compatible server; empty means Amazon's own.")
+    storage_bucket: BucketName = Field("maskmill", description="Bucket for inputs and results.")
+    storage_region: Region = Field("us-east-1", description="Region of the bucket.")
+    storage_access_key: AccessKey = Field("", description="Access key; empty means the machine's own credentials.")
     storage_secret_key: SecretStr = Field(SecretStr(""), description="Secret key that goes with it.")
-    storage_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+    storage_timeout_seconds: Seconds = Field(
         2.0, description="How long to wait for the object store to connect or to answer."
     )
-    model: str = Field(
+    storage_proxy: ProxyUrl = Field(
+        "",
+        repr=False,
+        description="HTTP proxy for the object store, as in `http://proxy.example:3128`. Empty means none: "
+        "`http_proxy`, `https_proxy` and `all_proxy` are for models of the Hub alone.",
+    )
+    model: ModelName = Field(
         "embedded",
         description="What the worker serves and the gateway defaults to: `embedded`, a Hub id, a folder, or "
         "`s3://bucket/prefix`. "
@@ -59,13 +83,11 @@ class Settings(BaseSettings):
         description="Most pixels that each side of an image may have, in the gateway and in the worker; "
         "no PNG of a result is longer than 1,000,000.",
     )
-    lease_seconds: Annotated[float, Field(gt=0)] = Field(
+    lease_seconds: Seconds = Field(
         10.0, description="How long a worker keeps a running job without renewing its lease."
     )
-    max_attempts: Annotated[int, Field(gt=0)] = Field(
-        3, description="How often a job may stall (its worker was lost) before it is failed."
-    )
-    result_ttl_seconds: Annotated[int, Field(gt=0)] = Field(
+    max_attempts: Count = Field(3, description="How often a job may stall (its worker was lost) before it is failed.")
+    result_ttl_seconds: Annotated[int, Field(gt=0, le=MAX_TTL_SECONDS)] = Field(
         7 * 24 * 3600, description="How long a job and its objects are kept once it is final."
     )
     log_format: Literal["auto", "json", "console"] = Field(
@@ -73,41 +95,71 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
-    @field_validator("redis_url")
+    @model_validator(mode="before")
     @classmethod
-    def _check_redis_url(cls, value: str) -> str:
-        # The clients of Redis and of Celery know different parameters, among them some that turn verification off.
-        scheme, separator, rest = value.partition("://")
-        # They compare the scheme as it is written, in lower case.
-        value = f"{scheme.lower()}{separator}{rest}"
-        allowed = {"db"} if scheme.lower() == "unix" else set()
-        names = {pair.partition("=")[0] for pair in urlsplit(value).query.split("&") if pair}
-        if not separator or scheme.lower() not in REDIS_SCHEMES:
-            raise ValueError(f"begins with none of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
-        if names - allowed:
-            raise ValueError(
-                f"has parameters that are not supported ({', '.join(sorted(names - allowed))}); for TLS use rediss:// "
-                "and MASKMILL_REDIS_CA_FILE, for timeouts MASKMILL_REDIS_TIMEOUT_SECONDS"
-            )
+    def _drop_empty(cls, values: Any) -> Any:
+        # Files of secrets and values of blanks are empty as variables are.
+        return {name: value for name, value in values.items() if not isinstance(value, str) or value.strip()}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _clean_text(cls, value: Any, info: ValidationInfo) -> Any:
+        # A password may have every character.
+        return clean_text(value) if isinstance(value, str) and info.field_name != "redis_password" else value
+
+    @field_validator("storage_secret_key")
+    @classmethod
+    def _check_secret_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            check_secret_key(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
     def _check_redis_files(self) -> Self:
         names = ("redis_ca_file", "redis_cert_file", "redis_key_file")
-        given = {f"MASKMILL_{name.upper()}": file for name in names if (file := getattr(self, name))}
+        given = [f"MASKMILL_{name.upper()}" for name in names if getattr(self, name)]
         if given and not self.redis_url.startswith("rediss:"):
-            raise ValueError(f"{', '.join(given)} need a MASKMILL_REDIS_URL with rediss://")
-        if bool(self.redis_cert_file) != bool(self.redis_key_file):
-            raise ValueError("MASKMILL_REDIS_CERT_FILE and MASKMILL_REDIS_KEY_FILE belong together")
-        missing = [f"{name}: there is no file {file}" for name, file in given.items() if not Path(file).is_file()]
-        if missing:
-            raise ValueError("; ".join(missing))
+            raise ValueError(f"{given[0]}: has no effect without TLS; write a MASKMILL_REDIS_URL with rediss://")
+        check_pair("redis_cert_file", self.redis_cert_file, "redis_key_file", self.redis_key_file)
+        if self.redis_cert_file:
+            check_key_pair(self.redis_cert_file, self.redis_key_file)
         return self
+
+    @model_validator(mode="after")
+    def _check_storage_keys(self) -> Self:
+        secret_key = self.storage_secret_key.get_secret_value()
+        check_pair("storage_access_key", self.storage_access_key, "storage_secret_key", secret_key)
+        return self
+
+
+def check_pair(name: str, value: str, other_name: str, other: str) -> None:
+    """Check that both of two settings are set, or none.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    if bool(value) != bool(other):
+        there, missing = (name, other_name) if value else (other_name, name)
+        raise ValueError(
+            f"{_format_name([there])}: has no effect without {_format_name([missing])}; set both, or none of the two"
+        )
+
+
+def check_share(settings: Settings, part: str, whole: str) -> None:
+    """Check that a bound for one tenant does not exceed that for all; 0 means another default.
+
+    Raises:
+        ValueError: it does.
+    """
+    if getattr(settings, part) > getattr(settings, whole) > 0:
+        raise ValueError(f"{_format_name([part])}: is more than {_format_name([whole])}; write at most as much")
 
 
 S = TypeVar("S", bound=Settings)
 
-SECRETS_DIR = "MASKMILL_SECRETS_DIR"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+# Of difflib, in [0, 1]: two letters exchanged in a name of nine are 0.89, one that is missing from six is 0.91.
+MIN_LIKENESS = 0.85
 
 # Former names of settings; a process does not start if one is set, because ignoring it would hide the mistake.
 RENAMED: Mapping[str, str] = {
@@ -127,27 +179,84 @@ def read_settings(kind: type[S], environ: Mapping[str, str] = os.environ) -> S:
     """Read the settings of a process.  For composition roots only.
 
     A setting can also be the content of a file of its name, as in `maskmill_redis_password`, in the folder that
-    MASKMILL_SECRETS_DIR names; the environment comes first.  A wrong value, a former name or a file that cannot be read
-    ends the process with one line that names every such setting, and never its value.
+    MASKMILL_SECRETS_DIR names; the environment comes first.  A wrong value, a former or misspelt name or a file that
+    cannot be read ends the process with one line that names every such setting, and never a secret.
     """
-    renamed = [f"{old} is now {new}" for old, new in RENAMED.items() if old in environ]
-    if renamed:
-        raise SystemExit(f"Wrong settings: {'; '.join(renamed)}")
     folder = environ.get(SECRETS_DIR) or None
     try:
-        if folder and not Path(folder).is_dir():
-            raise SystemExit(f"Wrong settings: {SECRETS_DIR}: there is no folder {folder}")
-        return kind(_secrets_dir=folder)
+        wrong = [*find_wrong_names([*environ, *_list_files(folder)])]
+        if wrong:
+            raise SystemExit(f"Wrong settings: {'; '.join(wrong)}")
+        return kind(_secrets_dir=folder, **_select_values(kind, environ))
     except ValidationError as error:
-        wrong = (": ".join(filter(None, [_format_name(found["loc"]), found["msg"]])) for found in error.errors())
-        raise SystemExit(f"Wrong settings: {'; '.join(wrong)}") from None
+        wrong = [_format_error(_format_name(one["loc"]), one["msg"]) for one in error.errors()]
+        # A value in it, such as a path, may have several lines.
+        raise SystemExit(f"Wrong settings: {' '.join('; '.join(wrong).split())}") from None
     except SettingsError as error:
         # The text of its cause may hold a part of the value.
         reason = getattr(error.__cause__, "strerror", None) or type(error.__cause__).__name__
         raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {error}: {reason}") from None
     except OSError as error:
-        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {folder} cannot be read: {error.strerror}") from None
+        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {folder!r} cannot be read: {error.strerror}") from None
 
 
-def _format_name(location: tuple[int | str, ...]) -> str:
-    return f"MASKMILL_{'_'.join(map(str, location)).upper()}" if location else ""
+def find_wrong_names(names: Iterable[str]) -> Iterable[str]:
+    """Yield a sentence for each name that was a setting's, or that looks like a slip in one.
+
+    A name of any process is right, so that all can read one file of variables.  One that is like none is not refused:
+    orchestrators set some for a service called maskmill, and a newer version knows more of them.
+    """
+    for name in sorted(name.upper() for name in names if name.upper().startswith(PREFIX)):
+        if name in RENAMED:
+            yield f"{name} is now {RENAMED[name]}"
+        elif likely := find_likely_name(name):
+            yield f"{name}: there is no such setting; write {likely}"
+
+
+def find_likely_name(name: str) -> str | None:
+    """Return the setting of which a name is a slip, or None if it is a setting's, or like none."""
+    if name.removeprefix(PREFIX) in NAMES or name == SECRETS_DIR:
+        return None
+    found = difflib.get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=MIN_LIKENESS)
+    return f"{PREFIX}{found[0]}" if found else None
+
+
+def list_unknown(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the variables that look like settings and are none of any process, for a line in the log."""
+    known = {SECRETS_DIR, *(f"{PREFIX}{name}" for name in NAMES)}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known and not _is_link(name))
+
+
+def _is_link(name: str) -> bool:
+    """Tell whether Kubernetes sets a variable for a service, or Docker for a linked container."""
+    return "_SERVICE_" in name or "_PORT_" in name or name.endswith("_PORT")
+
+
+def _list_files(folder: str | None) -> Collection[str]:
+    """Return the names of files in the folder of secrets.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not folder:
+        return ()
+    if not Path(folder).is_dir():
+        raise SystemExit(f"Wrong settings: {SECRETS_DIR}: there is no folder {folder!r}; write the path of one")
+    return [path.name for path in Path(folder).iterdir()]
+
+
+def _select_values(kind: type[Settings], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values by the names of fields; without those that are empty, so that files come next."""
+    values = {name.upper(): value for name, value in environ.items() if value.strip()}
+    names = kind.model_fields
+    return {name: values[found] for name in names if (found := f"{PREFIX}{name.upper()}") in values}
+
+
+def _format_name(location: Iterable[int | str]) -> str:
+    return f"{PREFIX}{'_'.join(map(str, location)).upper()}" if location else ""
+
+
+def _format_error(name: str, message: str) -> str:
+    """Return what pydantic, or a validator, says of a setting; a validator of several names the first itself."""
+    reason = message.removeprefix("Value error, ").replace("Input should", "should", 1)
+    return f"{name}: {reason}" if name else reason

@@ -26,8 +26,8 @@ from shared.layout import check_layouts
 from shared.logs import configure_logging
 from shared.memory import return_free_memory
 from shared.redis_client import connect
-from shared.settings import read_settings
-from shared.storage.bucket import NoSuchObject, open_bucket
+from shared.settings import list_unknown, read_settings
+from shared.storage.bucket import NoSuchObject, check_credentials, open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
 from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
@@ -65,6 +65,9 @@ def main() -> int:
     settings = read_settings(WorkerSettings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     configure_logging(settings, process="worker", worker=worker_id)
+    if unknown := list_unknown():
+        log.warning("unknown_settings", names=unknown)
+    check_credentials(settings)
     check_layout(settings)
     with ExitStack() as stack:
         return run(settings, worker_id, stack)
@@ -184,12 +187,15 @@ def start_heartbeat(settings: WorkerSettings, worker_id: str, stack: ExitStack) 
 def start_health_server(
     settings: WorkerSettings, registry: CollectorRegistry, heartbeat: Heartbeat, stack: ExitStack
 ) -> None:
-    server = HealthServer(
-        (settings.probe_host, settings.probe_port),
-        registry,
-        is_healthy=lambda: heartbeat.status.state is not WorkerState.SETUP_FAILED,
-        is_ready=lambda: heartbeat.status.state is WorkerState.READY,
-    )
+    try:
+        server = HealthServer(
+            (settings.probe_host, settings.probe_port),
+            registry,
+            is_healthy=lambda: heartbeat.status.state is not WorkerState.SETUP_FAILED,
+            is_ready=lambda: heartbeat.status.state is WorkerState.READY,
+        )
+    except OSError as error:
+        raise SystemExit(f"The worker cannot start: {error}") from None
     stack.callback(server.stop)
     server.start()
 

@@ -1,17 +1,34 @@
-"""Settings of the worker and of the steward."""
+"""Settings of the worker and of the steward.  `python -m worker.settings` checks them and starts nothing."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.settings import Settings
+from shared.setting_types import (
+    Count,
+    CountOrNone,
+    Device,
+    Host,
+    Milliseconds,
+    Port,
+    Seconds,
+    WritableFolder,
+)
+from shared.settings import Settings, read_settings
+
+MAX_PROCESSES = 1024
+MAX_MEGABYTES = 2**30
+# Of one image; a thousand times what any camera makes.
+MAX_MEGAPIXELS = 1_000_000
+MAX_RETRIES = 100
+Megapixels = Annotated[float, Field(gt=0, le=MAX_MEGAPIXELS, allow_inf_nan=False)]
 
 
 class WorkerSettings(Settings):
     """Read once by worker/main.py."""
 
-    device: str = Field("auto", description="`auto` takes CUDA if available; or `cpu`, `cuda:0`, ...")
-    model_cache: str = Field(
+    device: Device = Field("auto", description="`auto` takes CUDA if available; or `cpu`, `cuda:0`, ...")
+    model_cache: WritableFolder = Field(
         "",
         description="Folder for models fetched from `s3://`, empty means a temporary one; and for what `auto` of "
         "`MASKMILL_FORWARD` measured, empty means `~/.cache/maskmill`.",
@@ -29,86 +46,87 @@ class WorkerSettings(Settings):
     compile: Literal["off", "on"] = Field(
         "off", description="Compile the fast forward pass before the first job: minutes at start, then faster."
     )
-    band_megabytes: Annotated[int, Field(ge=0)] = Field(
+    band_megabytes: Annotated[int, Field(ge=0, le=MAX_MEGABYTES)] = Field(
         0, description="Memory for post-processing one image; 0 means 256 on a CPU and 2048 on a GPU."
     )
-    host_processes: Annotated[int, Field(ge=0)] = Field(
+    host_processes: Annotated[int, Field(ge=0, le=MAX_PROCESSES)] = Field(
         0,
         description="Processes of one worker that take jobs, render and store; 0 means 1 on a CPU, and on a GPU half "
         "of the cores, at most 8.",
     )
-    worker_threads: Annotated[int, Field(ge=0)] = Field(
+    worker_threads: CountOrNone = Field(
         0,
         description="Jobs that one worker runs at a time: decoding, waiting for the device, storing; 0 means 8 "
         "on a CPU, and on a GPU twice `MASKMILL_MAX_BATCH_IMAGES`. A quarter more, at least 2, for interactive jobs.",
     )
-    max_batch_images: Annotated[int, Field(gt=0)] = Field(16, description="Most images in one forward pass.")
-    max_batch_megapixels: Annotated[float, Field(gt=0)] = Field(
+    max_batch_images: Count = Field(16, description="Most images in one forward pass.")
+    max_batch_megapixels: Megapixels = Field(
         48.0, description="Most megapixels, counted at the images' own sizes, in one forward pass."
     )
-    max_batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
+    max_batch_wait_ms: Milliseconds = Field(
         10.0, description="How long an idle device waits for another image that is being decoded."
     )
-    max_interactive_wait_ms: Annotated[float, Field(gt=0)] = Field(
+    max_interactive_wait_ms: Annotated[Milliseconds, Field(gt=0)] = Field(
         250.0,
         description="How long a batch that holds jobs, and not synchronous calls only, may keep the device busy, by "
         "what batches have taken so far; an image that takes longer is alone in its batch.",
     )
-    max_decode_megapixels: Annotated[float, Field(gt=0)] = Field(
+    max_decode_megapixels: Megapixels = Field(
         128.0, description="The worker refuses larger images, whatever the gateway accepted."
     )
-    max_input_megapixels: Annotated[float, Field(gt=0)] = Field(
+    max_input_megapixels: Megapixels = Field(
         4.0,
         description="Most megapixels that a model gets of one image, if its processor keeps proportions or does not "
         "resize; an image that would have more is refused.",
     )
-    max_decode_megabytes: Annotated[float, Field(ge=64)] = Field(
+    max_decode_megabytes: Annotated[float, Field(ge=64, le=MAX_MEGABYTES, allow_inf_nan=False)] = Field(
         1600.0,
         description="Memory for all images that one host process decodes at a time. An image that takes more than 7/8 "
         "of it is refused; JPEG, PNG and TIFF take 4 to 10 bytes a pixel, WebP 12.",
     )
-    max_decode_seconds: Annotated[float, Field(gt=0)] = Field(
+    max_decode_seconds: Seconds = Field(
         5.0,
         description="CPU time for decoding one image, in addition to a quarter of a second a megapixel; an image that "
         "takes more is refused.",
     )
-    storage_retries: Annotated[int, Field(ge=0)] = Field(
+    storage_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = Field(
         2, description="How often a worker repeats a failed call to the object store before it releases the job."
     )
-    batch_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+    batch_timeout_seconds: Seconds = Field(
         300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."
     )
-    drain_seconds: Annotated[float, Field(gt=0)] = Field(
+    drain_seconds: Seconds = Field(
         25.0, description="How long running jobs may take to finish after SIGTERM; other workers run the rest."
     )
-    probe_host: str = Field("127.0.0.1", description="Address for a worker's health and metrics.")
-    probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        0, description="Port for a worker's `/healthz`, `/readyz` and `/metrics`; 0 means none."
-    )
+    probe_host: Host = Field("127.0.0.1", description="Address for a worker's health and metrics.")
+    probe_port: Port = Field(0, description="Port for a worker's `/healthz`, `/readyz` and `/metrics`; 0 means none.")
 
 
 class StewardSettings(Settings):
     """Read once by worker/steward/app.py."""
 
-    requeue_interval_seconds: Annotated[float, Field(gt=0)] = Field(
+    requeue_interval_seconds: Seconds = Field(
         1.0, description="How often the steward requeues stalled and released jobs and republishes orphaned ones."
     )
-    orphaned_after_seconds: Annotated[float, Field(gt=0)] = Field(
+    orphaned_after_seconds: Seconds = Field(
         5.0, description="A queued job whose message was lost is orphaned after this time, and gets a new message."
     )
-    recovery_interval_seconds: Annotated[float, Field(gt=0)] = Field(
+    recovery_interval_seconds: Seconds = Field(
         15.0, description="How often the steward compares the bucket's inbox with the job store."
     )
-    inbox_grace_seconds: Annotated[float, Field(gt=0)] = Field(
+    inbox_grace_seconds: Seconds = Field(
         15.0, description="An input without a job is older than this if Redis lost the job; the steward recovers it."
     )
-    retention_interval_seconds: Annotated[float, Field(gt=0)] = Field(
-        600.0, description="How often the steward deletes expired results."
-    )
-    purge_interval_seconds: Annotated[float, Field(gt=0)] = Field(
+    retention_interval_seconds: Seconds = Field(600.0, description="How often the steward deletes expired results.")
+    purge_interval_seconds: Seconds = Field(
         5.0, description="How often the steward looks for purged jobs, and deletes what their workers stored meanwhile."
     )
-    probe_host: str = Field("127.0.0.1", description="Address for the steward's health and metrics.")
-    probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+    probe_host: Host = Field("127.0.0.1", description="Address for the steward's health and metrics.")
+    probe_port: Port = Field(
         0, description="Port for the steward's `/healthz`, `/readyz` and `/metrics`; 0 means none."
     )
+
+
+if __name__ == "__main__":
+    for kind in (WorkerSettings, StewardSettings):
+        read_settings(kind)

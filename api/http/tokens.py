@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SETTINGS = "MASKMILL_TOKENS, MASKMILL_TOKENS_FILE"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -76,9 +77,13 @@ def build_table(tokens: Iterable[Token]) -> Sequence[Token]:
     for token in tokens:
         other = table.setdefault(token.digest, token)
         if other.tenant != token.tenant:
-            raise ValueError(f"the names {other.tenant} and {token.tenant} have the same token: make one for each")
+            raise ValueError(
+                f"{_SETTINGS}: the names {other.tenant} and {token.tenant} have the same token: make one for each"
+            )
         if other != token:
-            raise ValueError(f"a token of {token.tenant} is given twice, with different scopes or times of expiry")
+            raise ValueError(
+                f"{_SETTINGS}: a token of {token.tenant} is given twice, with different scopes or times of expiry"
+            )
     return tuple(table.values())
 
 

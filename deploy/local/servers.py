@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import boto3
 import redis
@@ -69,7 +70,7 @@ class ValkeyServer(Process):
     grace_seconds = 3.0
 
     def __init__(self, data_dir: Path, port: int, *, password: str | None = None, log: Path | None = None) -> None:
-        """`password` is of letters, digits, `-` and `_`; None makes one."""
+        """None as the password makes one."""
         self.data_dir = data_dir
         self.port = port
         self._password = secrets.token_urlsafe(30) if password is None else password
@@ -95,7 +96,7 @@ class ValkeyServer(Process):
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@{LOOPBACK}:{self.port}/0"
+        return f"redis://:{quote(self._password, safe='')}@{LOOPBACK}:{self.port}/0"
 
     def start(self) -> Self:
         make_private_folder(self.data_dir)
@@ -234,7 +235,8 @@ class ObjectServer(Process):
             region_name=REGION,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
-            config=Config(connect_timeout=1, read_timeout=10, retries={"total_max_attempts": 1}),
+            # Without `proxies` it would look for `http_proxy`, and the store is on loopback.
+            config=Config(connect_timeout=1, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}),
         )
         try:
             yield client

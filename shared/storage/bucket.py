@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import obstore
+from botocore.exceptions import BotoCoreError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import S3Store
@@ -18,11 +19,17 @@ from obstore.store import S3Store
 from shared.errors import MaskmillError, StorageUnavailable
 from shared.settings import Settings
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+
 # Larger objects are sent with a longer timeout.
 LARGE_BYTES = 4 * 2**20
 LARGE_TIMEOUT_FACTOR = 4
 MAX_TRANSFER_TIME = timedelta(seconds=60)
 _PAGE = 1000
+# The only way to tell the client of the store to use no proxy: one that all names and addresses are excepted from.
+UNUSED_PROXY = "http://unused.invalid"
+EVERY_HOST = "*,0.0.0.0/0,::/0"
 
 
 class NoSuchObject(MaskmillError):
@@ -179,6 +186,23 @@ def storage_errors() -> Iterator[None]:
         raise StorageUnavailable("The object store does not answer; try again in a few seconds.") from error
 
 
+def check_credentials(settings: Settings) -> None:
+    """End the process with one line if it has no credentials for the bucket.  For composition roots only."""
+    if settings.storage_access_key:
+        return
+    try:
+        found = boto3.session.Session().get_credentials()
+    except BotoCoreError as error:  # a profile that does not exist, a service that gives no credentials
+        reason = f"the credentials of this machine cannot be read ({' '.join(str(error).split())})"
+    else:
+        if found:
+            return
+        reason = "this machine has no credentials of its own"
+    raise SystemExit(
+        f"Wrong settings: MASKMILL_STORAGE_ACCESS_KEY: is not set, and {reason}; set it and MASKMILL_STORAGE_SECRET_KEY"
+    )
+
+
 def open_bucket(settings: Settings, *, retries: int = 0, name: str = "") -> Bucket:
     """Return the bucket of the settings, or another one on the same server; nothing is sent yet.
 
@@ -211,7 +235,13 @@ def _build_store(settings: Settings, retries: int, name: str, timeout: timedelta
             # Between two reads, not for the whole object.
             "read_timeout": timeout,
             "timeout": MAX_TRANSFER_TIME,
+            **_build_proxy_options(settings.storage_proxy),
         },
         retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=60)},
         **options,
     )
+
+
+def _build_proxy_options(proxy: str) -> "ClientConfig":
+    """Return the options for a proxy, or those for none: without options the client would look for `http_proxy`."""
+    return {"proxy_url": proxy} if proxy else {"proxy_url": UNUSED_PROXY, "proxy_excludes": EVERY_HOST}

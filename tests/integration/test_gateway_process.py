@@ -116,8 +116,9 @@ def test_an_image_becomes_a_queued_job(gateway: GatewayProcess) -> None:
         ({"MASKMILL_BIND": "here"}, "MASKMILL_BIND"),
         ({"MASKMILL_METRICS_BIND": "here"}, "MASKMILL_METRICS_BIND"),
         ({"MASKMILL_TRUSTED_PROXIES": "10.1/8"}, "MASKMILL_TRUSTED_PROXIES"),
-        ({"MASKMILL_BIND": "127.0.0.1:99999"}, "127.0.0.1:99999"),
+        ({"MASKMILL_BIND": "127.0.0.1:99999"}, "MASKMILL_BIND"),
         ({"MASKMILL_TOKENS_FILE": "/nowhere"}, "MASKMILL_TOKENS_FILE"),
+        ({"PROMETHEUS_MULTIPROC_DIR": "/dev/null/metrics"}, "PROMETHEUS_MULTIPROC_DIR"),
     ],
 )
 def test_invalid_settings_are_reported_in_one_line(env: dict[str, str], changes: dict[str, str], message: str) -> None:

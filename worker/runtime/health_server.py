@@ -1,5 +1,6 @@
 """The health server: /healthz, /readyz and /metrics over HTTP, for supervisors and Prometheus.  No Flask."""
 
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -28,6 +29,9 @@ class HealthServer:
         registry: the metrics that /metrics exports.
         is_healthy: decides between 200 and 503 for /healthz; False asks the supervisor for a restart.
         is_ready: the same for /readyz; False means that no work is accepted at present.
+
+    Raises:
+        OSError: the address is in use, or this machine has none such; its text names the settings.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class HealthServer:
             },
             is_local=Authority(address[0]).is_loopback,
         )
-        self._server = ThreadingHTTPServer(address, handler)
+        self._server = _listen(address, handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
 
     def start(self) -> None:
@@ -60,6 +64,18 @@ class HealthServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def _listen(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    try:
+        return (_Server6 if ":" in address[0] else ThreadingHTTPServer)(address, handler)
+    except OSError as error:
+        reason = f"{address[0]}:{address[1]} cannot be listened on: {error.strerror or error}"
+        raise OSError(f"MASKMILL_PROBE_HOST and MASKMILL_PROBE_PORT: {reason}") from error
 
 
 def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bool) -> type[BaseHTTPRequestHandler]:

@@ -16,8 +16,8 @@ from shared.jobs.store import JobStore, open_job_store
 from shared.layout import check_layouts
 from shared.logs import configure_logging
 from shared.redis_client import connect
-from shared.settings import read_settings
-from shared.storage.bucket import open_bucket
+from shared.settings import list_unknown, read_settings
+from shared.storage.bucket import check_credentials, open_bucket
 from worker.runtime.health_server import HealthServer
 from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
@@ -41,6 +41,9 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
     settings = read_settings(StewardSettings)
     configure_logging(settings, process="steward")
+    if unknown := list_unknown():
+        log.warning("unknown_settings", names=unknown)
+    check_credentials(settings)
     check_layout(settings)
     registry = CollectorRegistry()
     jobs = open_job_store(connect(settings), settings)
@@ -92,8 +95,11 @@ def start_health_server(settings: StewardSettings, registry: CollectorRegistry, 
             return False
         return True
 
-    server = HealthServer(
-        (settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis
-    )
+    try:
+        server = HealthServer(
+            (settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis
+        )
+    except OSError as error:
+        raise SystemExit(f"The steward cannot start: {error}") from None
     server.start()
     return server

@@ -77,7 +77,7 @@ def test_a_plain_token_in_the_file_stops_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["shop:s3cret-\u00fc", "s3cret-\u00fc", "shop:s3cret-\U0001f511", "s3cret\x7f"])
 def test_a_token_that_no_header_can_hold_stops_the_start_and_is_not_repeated(word: str) -> None:
-    with pytest.raises(ValueError, match=r"MASKMILL_TOKENS: a token has .* ASCII alone") as caught:
+    with pytest.raises(ValueError, match=r"MASKMILL_TOKENS: a token has .* ASCII alone|control character") as caught:
         build_authenticator(settings(tokens=word))
     assert "s3cret" not in str(caught.value)
 

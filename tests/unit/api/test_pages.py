@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "storage_endpoint": "http://127.0.0.1:1",
     "storage_timeout_seconds": 0.2,
     "storage_access_key": "none",
+    "storage_secret_key": "none",
     "cors_origins": f"{ALLOWED} http://localhost:5173",
     "allowed_hosts": "gateway.example",
 }

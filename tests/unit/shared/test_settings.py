@@ -73,12 +73,10 @@ def test_the_scheme_of_a_url_of_redis_may_be_in_capitals(url: str, expected: str
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"redis_ca_file": __file__}, "MASKMILL_REDIS_CA_FILE need a MASKMILL_REDIS_URL with rediss://"),
-        ({"redis_url": "rediss://host", "redis_cert_file": __file__}, "belong together"),
-        (
-            {"redis_url": "rediss://host", "redis_ca_file": "/absent"},
-            "MASKMILL_REDIS_CA_FILE: there is no file /absent",
-        ),
+        ({"redis_key_file": __file__}, "MASKMILL_REDIS_KEY_FILE: .* a MASKMILL_REDIS_URL with rediss://"),
+        ({"redis_url": "rediss://host", "redis_key_file": __file__}, "without MASKMILL_REDIS_CERT_FILE; set both"),
+        ({"redis_url": "rediss://host", "redis_ca_file": "/absent"}, "there is no file /absent"),
+        ({"redis_url": "rediss://host", "redis_ca_file": __file__}, "holds no certificate"),
     ],
 )
 def test_files_for_tls_that_would_have_no_effect_are_refused(values: dict[str, str], reason: str) -> None:
@@ -100,7 +98,9 @@ def test_the_password_is_part_of_the_url_unless_it_has_one(url: str, expected: s
 
 
 def test_passwords_are_in_no_representation_of_the_settings() -> None:
-    settings = Settings(redis_url="redis://:s3cret@host/0", redis_password="s3cret", storage_secret_key="s3cret")
+    settings = Settings(
+        redis_url="redis://:s3cret@host/0", redis_password="s3cret", storage_access_key="a", storage_secret_key="s3cret"
+    )
 
     assert "s3cret" not in f"{settings!r} {settings}"
     with pytest.raises(ValidationError) as raised:
@@ -141,7 +141,7 @@ def test_an_unreadable_folder_of_settings_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "closed" / "secrets"
     folder.mkdir(parents=True)
 
-    with deny_reading(folder.parent), pytest.raises(SystemExit, match=r"secrets cannot be read: Permission denied$"):
+    with deny_reading(folder.parent), pytest.raises(SystemExit, match=r"secrets' cannot be read: Permission denied$"):
         read_settings(Settings, {SECRETS_DIR: str(folder)})
 
 

@@ -1,0 +1,351 @@
+"""Types of settings: what a value must be, and the sentence for an operator who wrote another one.
+
+Sentences repeat no value that may hold a password.  Each says what is wrong, then what to write.
+"""
+
+import ipaddress
+import os
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, Field
+
+from shared.authority import parse_address, parse_authority, wrap_ipv6
+
+MAX_PORT: Final = 65_535
+# Above it, timeouts of sockets, locks and timers overflow one after the other.
+MAX_SECONDS: Final = 366 * 24 * 3600
+# Of a process, a batch or a queue; more threads or processes than this are a slip of the keyboard.
+MAX_COUNT: Final = 100_000
+MAX_BYTES: Final = 2**50
+
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+_REDIS_EXAMPLE: Final = "redis://:password@host:6379/0"
+# sun_path of unix(7), without its final zero.
+_MAX_SOCKET_PATH_BYTES: Final = 107
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REGION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# A signature separates the parts of a credential by slashes, and its own by commas and equals signs.
+_ACCESS_KEY: Final = re.compile(r"[!-+.0-<>-~-]{1,128}")
+_SECRET_KEY: Final = re.compile(r"[!-~]{1,1024}")
+_PLAIN_MODEL: Final = re.compile(r"[\w./@-]+", re.ASCII)
+_DEVICE: Final = re.compile(r"auto|cpu|mps|(?:cuda|xpu)(?::[0-9]{1,3})?")
+_QUOTES: Final = ('"', "'")
+
+
+def clean_text(value: str) -> str:
+    """Return a value without the blanks and line ends around it.
+
+    Raises:
+        ValueError: it has quotes around it, which `--env-file` keeps, or control characters in it.
+    """
+    value = value.strip()
+    if len(value) > 1 and value[0] in _QUOTES and value[0] == value[-1]:
+        raise ValueError("has quotes around it; write the value without them")
+    # Lists may be of several lines.
+    if any(not character.isprintable() and not character.isspace() for character in value):
+        raise ValueError("holds a control character; write it without")
+    return value
+
+
+def check_redis_url(value: str) -> str:
+    """Return the URL with its scheme in lower case, as the clients of Redis and of Celery compare it.
+
+    They know different parameters, among them some that turn verification off: only `db` of a Unix socket is allowed.
+
+    Raises:
+        ValueError: one of them would not understand it, or they would understand different things.
+    """
+    scheme, separator, rest = value.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in REDIS_SCHEMES:
+        allowed = ", ".join(f"{name}://" for name in REDIS_SCHEMES)
+        raise ValueError(f"begins with none of {allowed}; write it as in {_REDIS_EXAMPLE}")
+    value = f"{scheme}://{rest}"
+    parts = _split_url(value, _REDIS_EXAMPLE)
+    if scheme == "unix":
+        _check_socket_parts(parts)
+    else:
+        _check_host(parts, _REDIS_EXAMPLE)
+        if not re.fullmatch(r"/?|/[0-9]{1,6}", parts.path):
+            raise ValueError(f"has a path that is no number of a database; write it as in {_REDIS_EXAMPLE}")
+    _check_redis_parameters(parts)
+    return value
+
+
+def _check_socket_parts(parts: SplitResult) -> None:
+    if not parts.path.strip("/") or parts.netloc.rpartition("@")[2]:
+        raise ValueError("names no socket; write it as in unix:///run/redis.sock?db=0")
+    if not all(number.isdecimal() for number in re.findall(r"db=([^&]*)", parts.query)):
+        raise ValueError("has a db that is no number; write it as in unix:///run/redis.sock?db=0")
+
+
+def _check_redis_parameters(parts: SplitResult) -> None:
+    allowed = {"db"} if parts.scheme == "unix" else set()
+    names = {pair.partition("=")[0] for pair in parts.query.split("&") if pair}
+    if names - allowed:
+        raise ValueError(
+            f"has parameters that are not supported ({', '.join(sorted(names - allowed))}); for TLS use rediss:// "
+            "and MASKMILL_REDIS_CA_FILE, for timeouts MASKMILL_REDIS_TIMEOUT_SECONDS"
+        )
+
+
+def check_endpoint(value: str) -> str:
+    """Return the URL of an object store, without a slash at its end.
+
+    Raises:
+        ValueError: it is none, or has parts that a client would drop.
+    """
+    example = "https://s3.example:9000"
+    parts = _check_http_url(value, example)
+    if parts.username is not None:
+        raise ValueError(
+            "holds a user or a password; use MASKMILL_STORAGE_ACCESS_KEY and MASKMILL_STORAGE_SECRET_KEY for the keys"
+        )
+    return parts.geturl().rstrip("/")
+
+
+def check_proxy(value: str) -> str:
+    """Return the URL of an HTTP proxy.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = _check_http_url(value, "http://proxy.example:3128")
+    if parts.path not in ("", "/"):
+        raise ValueError("has a path, which a proxy cannot have; write it as in http://proxy.example:3128")
+    return parts.geturl()
+
+
+def _check_http_url(value: str, example: str) -> SplitResult:
+    scheme, separator, _ = value.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        raise ValueError(f"begins with neither http:// nor https://; write it as in {example}")
+    parts = _split_url(value, example)
+    _check_host(parts, example)
+    if parts.query:
+        raise ValueError(f"has parameters after a question mark; write it as in {example}")
+    return parts
+
+
+def _split_url(value: str, example: str) -> SplitResult:
+    """Split a URL whose password may have characters that end an earlier part of it."""
+    if any(character.isspace() for character in value):
+        raise ValueError(f"holds a blank; write it as in {example}, and a blank of a password as %20")
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError(f"has brackets that hold no IPv6 address; write it as in {example}") from None
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}" or "#" in value:
+        raise ValueError(
+            f"has characters that end a password in a URL; write it as in {example}, "
+            "with / ? # @ : of a password as %2F %3F %23 %40 %3A"
+        )
+    return parts
+
+
+def _check_host(parts: SplitResult, example: str) -> None:
+    # The error of `parts.port` would repeat what may be a part of a password.
+    authority = parse_authority(parts.netloc.rpartition("@")[2])
+    if authority is None or not is_port(authority.port, or_none=True):
+        raise ValueError(f"has no host, or a port that is not 1 to {MAX_PORT}; write it as in {example}")
+
+
+def is_port(port: int | None, *, or_none: bool = False) -> bool:
+    """Tell whether a client can connect to a port of this number."""
+    return or_none if port is None else 1 <= port <= MAX_PORT
+
+
+def check_bucket(value: str) -> str:
+    """Return a name that every S3-compatible store accepts for a bucket.
+
+    The rules are those of Amazon's documentation, "General purpose bucket naming rules".
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _BUCKET.fullmatch(value) or ".." in value or _is_ip(value):
+        raise ValueError(
+            "is no name of a bucket; write 3 to 63 lower-case letters, digits, hyphens and single dots, "
+            "a letter or digit first and last"
+        )
+    return value
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_region(value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise ValueError("is no name of a region; write letters, digits and hyphens, as in us-east-1")
+    return value
+
+
+def check_access_key(value: str) -> str:
+    if not _ACCESS_KEY.fullmatch(value):
+        raise ValueError("is no access key; write at most 128 characters of ASCII, without blanks and without / , =")
+    return value
+
+
+def check_secret_key(value: str) -> str:
+    if not _SECRET_KEY.fullmatch(value):
+        raise ValueError("is no secret key; write at most 1,024 characters of ASCII, without blanks")
+    return value
+
+
+def check_model(value: str) -> str:
+    """Return what MASKMILL_MODEL may be; whether there is such a model is known to the worker alone.
+
+    Raises:
+        ValueError: no worker could load it.
+    """
+    advice = "write embedded, org/name for the Hub, s3://bucket/prefix, or a folder that begins with / or ./"
+    scheme, separator, rest = value.partition("://")
+    if separator:
+        bucket, _, prefix = rest.partition("/")
+        if scheme != "s3" or not prefix.strip("/"):
+            raise ValueError(f"is no address of a model; {advice}")
+        check_bucket(bucket)
+    elif not value.startswith((".", "/", "~")) and not _PLAIN_MODEL.fullmatch(value):
+        raise ValueError(f"is no name of a model; {advice}")
+    return value
+
+
+def check_device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise ValueError("is no device; write auto, cpu, mps, cuda, cuda:0 or another number of a GPU")
+    return value
+
+
+def check_listen_address(value: str) -> str:
+    """Return an address to listen on; a host that this machine lacks is found by listening.
+
+    Raises:
+        ValueError: it is no `host:port`, or no path at which there can be a socket.
+    """
+    if value.startswith("unix:"):
+        _check_socket_path(Path(value.removeprefix("unix:")))
+        return value
+    address = parse_address(value)
+    if address is None or address.port is None or address.port > MAX_PORT:
+        raise ValueError("is neither host:port nor unix:/path; write it as in 127.0.0.1:8000, or 0.0.0.0:8000 for all")
+    return value
+
+
+def _check_socket_path(path: Path) -> None:
+    if not path.is_absolute() or len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
+        raise ValueError(
+            f"has a path that cannot be a socket's; write unix: and an absolute path of {_MAX_SOCKET_PATH_BYTES} "
+            "bytes at most"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(f"is in a folder that does not exist; make the folder {path.parent}")
+    if path.is_dir():
+        raise ValueError("is a folder; write the path of a socket in it")
+
+
+def check_host(value: str) -> str:
+    """Return a host name or an address without a port; an IPv6 address needs no brackets, and loses them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    authority = parse_authority(wrap_ipv6(value))
+    if authority is None or authority.port is not None:
+        raise ValueError("is no host; write a name or an address without a scheme and a port, as in 127.0.0.1")
+    return value.strip("[]")
+
+
+def check_certificates(value: str) -> str:
+    """Return the path of a PEM file of certificates.
+
+    Raises:
+        ValueError: it cannot be read, or holds none.
+    """
+    check_file(value)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+    except (ssl.SSLError, ValueError):
+        raise ValueError(f"{value} holds no certificate; write the path of a PEM file") from None
+    return value
+
+
+def check_key_pair(certificate: str, key: str) -> None:
+    """Check the PEM files of a client's certificate and its key.
+
+    Raises:
+        ValueError: they do not belong together, or the key asks for a passphrase.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, ValueError):
+        raise ValueError(
+            "MASKMILL_REDIS_KEY_FILE: is not the key of MASKMILL_REDIS_CERT_FILE, or has a passphrase; "
+            "write a PEM file of its key without one"
+        ) from None
+
+
+def check_file(value: str) -> str:
+    """Return the path of a file that can be read.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    path = Path(value)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a path that is too long
+        is_file = False
+    if not is_file:
+        raise ValueError(f"there is no file {value[:200]}; write the path of one")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{value} cannot be read; let this user read it")
+    return value
+
+
+def check_writable_folder(value: str) -> str:
+    """Return the path of a folder that can be written, or made.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    try:
+        found = next(folder for folder in (Path(value), *Path(value).absolute().parents) if folder.exists())
+    except OSError:
+        raise ValueError("is too long for a path; write the path of a folder") from None
+    if not found.is_dir():
+        raise ValueError(f"cannot be a folder, because {found} is a file; write the path of a folder")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot be written in {found}; write the path of a folder of this user")
+    return value
+
+
+# `inf` and `nan` are no durations.
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(ge=0, le=1000 * MAX_SECONDS, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
+CountOrNone = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Bytes = Annotated[int, Field(gt=0, le=MAX_BYTES)]
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+ProxyUrl = Annotated[str, AfterValidator(check_proxy)]
+BucketName = Annotated[str, AfterValidator(check_bucket)]
+Region = Annotated[str, AfterValidator(check_region)]
+AccessKey = Annotated[str, AfterValidator(check_access_key)]
+ModelName = Annotated[str, AfterValidator(check_model)]
+Device = Annotated[str, AfterValidator(check_device)]
+Certificates = Annotated[str, AfterValidator(check_certificates)]
+ReadableFile = Annotated[str, AfterValidator(check_file)]
+WritableFolder = Annotated[str, AfterValidator(check_writable_folder)]
+ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
+Host = Annotated[str, AfterValidator(check_host)]

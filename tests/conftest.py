@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Set a hypothesis profile without time limits, and let waiting OpenMP threads sleep instead of spin."""
+    """Set a hypothesis profile without time limits; let OpenMP threads sleep; keep clients of the tests off proxies."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    loopback = "127.0.0.1,localhost,::1"
+    os.environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), loopback)
     hypothesis.settings.register_profile(
         "maskmill", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )

@@ -6,20 +6,16 @@ from pathlib import Path
 from shared.environment import COMPUTATION, PYTHON, SYSTEM, select_variables
 from shared.settings import SECRETS_DIR
 
-_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
-_NETWORK = frozenset(
-    {
-        *(_PROXIES | {name.upper() for name in _PROXIES}),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    }
-)
+_PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_PROXIES = frozenset({*_PROXY_NAMES, *(name.upper() for name in _PROXY_NAMES)})
+_AUTHORITIES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})
 _SERVICE = "MASKMILL_"
 # The stack makes keys of its own for the stores; tokens are for the gateway alone.
 _CREDENTIALS = (
     *("MASKMILL_TOKENS", "MASKMILL_REDIS_URL", "MASKMILL_REDIS_PASSWORD"),
     *("MASKMILL_STORAGE_ACCESS_KEY", "MASKMILL_STORAGE_SECRET_KEY"),
 )
-# Models are downloaded and run by the worker alone.
+# Models are downloaded and run by the worker alone; all other requests stay on loopback.
 _HUB = ("HF_", "HUGGING_FACE_HUB_", "HUGGINGFACE_HUB_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_")
 _DEVICE = ("TORCH", "PYTORCH_", "TRITON_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_")
 _COMPILER = frozenset({"CC", "CXX", "CPATH", "LIBRARY_PATH", "C_INCLUDE_PATH", "XDG_CACHE_HOME"})
@@ -27,10 +23,10 @@ _COMPILER = frozenset({"CC", "CXX", "CPATH", "LIBRARY_PATH", "C_INCLUDE_PATH", "
 
 def select_service_variables(environ: Mapping[str, str], module: str) -> dict[str, str]:
     """Return the environment for one module of the service: the variables that it reads."""
-    names = SYSTEM | PYTHON | _NETWORK
+    names = SYSTEM | PYTHON | _AUTHORITIES
     prefixes: tuple[str, ...] = (_SERVICE, *COMPUTATION)
     if module == "worker.main":
-        names, prefixes = names | _COMPILER, (*prefixes, *_HUB, *_DEVICE)
+        names, prefixes = names | _COMPILER | _PROXIES, (*prefixes, *_HUB, *_DEVICE)
     selected = select_variables(environ, names, prefixes)
     withheld = tuple(name for name in _CREDENTIALS if module != "api.wsgi" or name != "MASKMILL_TOKENS")
     return {name: value for name, value in selected.items() if not name.startswith(withheld)}

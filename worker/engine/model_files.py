@@ -128,3 +128,9 @@ def _download_snapshot(model_id: str, revision: str | None, endpoint: str | None
         raise ModelUnusable(f"The Hub could not be reached to fetch {model_id}. {advice}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelUnusable(f"The Hub did not give {model_id}: {summarize_error(error)} {advice}") from error
+    except (ValueError, ImportError) as error:
+        # Of the client that is built for it: desktops set `all_proxy` to kinds of proxies that it does not speak to.
+        raise ModelUnusable(
+            f"The Hub cannot be asked for {model_id} through the proxy of the environment: {summarize_error(error)} "
+            "Set https_proxy to an address that begins with http://, and unset all_proxy."
+        ) from error

@@ -1,10 +1,16 @@
 """The Dockerfile copies the modules that each entry point imports, and .dockerignore excludes the training code."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import grimp
 import pytest
+
+from tests.support.proxy import EXCEPTIONS, NAMES, serve_proxy
 
 ROOT = Path(__file__).resolve().parents[3]
 ENTRY_POINTS = {"api": "api.wsgi", "worker": "worker.main", "steward": "worker.steward.__main__"}
@@ -62,3 +68,21 @@ def test_the_image_of_the_worker_has_fonts_and_the_library_that_joins_their_lett
     assert "libfribidi0" in worker
     assert any(fonts.is_relative_to(path) for path in copied_paths("worker"))
     assert (fonts / "OFL.txt").is_file()
+
+
+def test_no_health_check_asks_a_proxy() -> None:
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    commands = [json.loads(line) for line in re.findall(r"^ +CMD (\[.*urllib.*\])$", dockerfile, re.MULTILINE)]
+    assert len(commands) == 3
+
+    with serve_proxy() as proxy:
+        # Docker sets them in containers, if the configuration of its client names a proxy.
+        env = os.environ | dict.fromkeys(NAMES, proxy.url) | dict.fromkeys(EXCEPTIONS, "")
+        for code in {code for _python, _option, code in commands}:
+            # Nothing is ready at a closed port.
+            unready = subprocess.run(
+                [sys.executable, "-c", re.sub(r":\d{4}/", ":1/", code)], env=env, stderr=subprocess.PIPE
+            )
+            assert b"Connection refused" in unready.stderr
+
+        assert proxy.requests == []

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 from shared.errors import ModelUnusable
 from shared.worker_registry import public_id
 from tests.support.hub import Hub, serve_hub
+from tests.support.proxy import use_proxy
 from worker.embedded_model import FOLDER
 from worker.engine.model_files import ModelFiles, find_model_files
 
@@ -88,3 +89,15 @@ def test_clients_name_a_pinned_model_by_its_id_alone() -> None:
     assert public_id("us/roads@v1.0") == public_id("us/roads") == "us/roads"
     assert public_id("./models/roads@2") == "local/roads@2"
     assert public_id("s3://models/roads@2") == "s3/roads@2"
+
+
+@pytest.mark.parametrize("proxy", ["socks://127.0.0.1:1", "socks5://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(hub: Hub, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_proxy(monkeypatch, proxy)
+    # The client of an earlier request knows the environment of that time.
+    close_session()
+
+    with pytest.raises(ModelUnusable, match=r"through the proxy of the environment: .* Set https_proxy"):
+        fetch(hub, "us/roads")
+
+    close_session()

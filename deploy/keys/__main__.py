@@ -43,7 +43,8 @@ def make_keys(volumes: Volumes, environ: Mapping[str, str]) -> None:
     """Write the keys into the volumes.  A second call changes none, except those that the environment names."""
     kept = volumes.clients / "made.json"
     keys = _make() | _read(kept)
-    keys |= {name: environ[name.upper()] for name in keys if environ.get(name.upper())}
+    # The readers of a file of a key drop the blanks around it.
+    keys |= {name: chosen for name in keys if (chosen := environ.get(name.upper(), "").strip())}
     write_private(kept, json.dumps(keys))
     for name, value in keys.items():
         write_private(volumes.clients / name, value)

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,11 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        check_port(options.port)
+        port = parse_port(options.port)
+        check_port(port)
         model = resolve_model(options.model)
-        with lock_data_folder(options.data):
-            check_disk(options.data)
-            _serve(Stack(options.data, model=model, port=options.port, environ=os.environ))
+        data = resolve_data(options.data)
+        with lock_data_folder(data):
+            check_disk(data)
+            stack = Stack(data, model=model, port=port, environ=os.environ)
+            stack.check_settings()
+            _serve(stack)
     except (CannotStart, NotReady, GatewayRefused, RestartLimitReached) as problem:
         print(f"maskmill: {problem}", file=sys.stderr)
         return 1
@@ -57,14 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, default=8000, help="where the service answers (default: 8000)")
+    parser.add_argument("--port", default="8000", help="where the service answers (default: 8000)")
     parser.add_argument("--model", default="embedded", help="embedded, a Hub id, a folder, or s3://bucket/prefix")
-    parser.add_argument("--data", type=_folder, default=Path("data"), help="folder for data, logs and keys")
+    parser.add_argument("--data", default="data", help="folder for data, logs and keys")
     return parser.parse_args(arguments)
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _serve(stack: Stack) -> None:
@@ -123,14 +124,23 @@ def print_step(title: str) -> Iterator[Callable[[], None]]:
     print(f"{again}done in {time.monotonic() - started:.1f} s", flush=True)
 
 
+def parse_port(text: str) -> int:
+    """Return the number of a port.
+
+    Raises:
+        CannotStart: there is no such port.
+    """
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise CannotStart(f"there is no port {text!r}; choose one from 1 to 65535, as in: make serve PORT=8001")
+    return int(text)
+
+
 def check_port(port: int) -> None:
     """Check that the gateway can listen on this port of the loopback address.
 
     Raises:
-        CannotStart: the port does not exist, is in use, or must not be used.
+        CannotStart: the port is in use, or must not be used.
     """
-    if not 0 < port < 65536:
-        raise CannotStart(f"there is no port {port}; choose one below 65536, as in: make serve PORT=8001")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -146,12 +156,41 @@ def resolve_model(model: str) -> str:
     Raises:
         CannotStart: the folder does not exist or contains no model.
     """
+    if not model.strip():
+        raise CannotStart("no model is named; write it as in: make serve MODEL=embedded")
     if not model.startswith((".", "/", "~")):
         return model
-    folder = Path(model).expanduser().resolve()
-    if not (folder / "config.json").is_file():
-        raise CannotStart(f"there is no model in {folder} (it would have a config.json)")
+    folder = resolve_folder(model)
+    try:
+        has_config = (folder / "config.json").is_file()
+    except OSError as error:
+        raise CannotStart(f"the model {model!r} cannot be read: {error.strerror}") from error
+    if not has_config:
+        raise CannotStart(f"there is no model in {str(folder)!r} (it would have a config.json)")
     return str(folder)
+
+
+def resolve_data(text: str) -> Path:
+    """Return the data folder.
+
+    Raises:
+        CannotStart: none is named: the current folder would be made private.
+    """
+    if not text.strip():
+        raise CannotStart("no folder for data is named; write it as in: make serve DATA=./data")
+    return resolve_folder(text)
+
+
+def resolve_folder(text: str) -> Path:
+    """Return the absolute path of a folder, which may be missing.
+
+    Raises:
+        CannotStart: there can be no such folder: a user without home, a circle of links.
+    """
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, OSError):
+        raise CannotStart(f"there can be no folder {text!r}; choose another one") from None
 
 
 def check_disk(data: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -193,6 +194,26 @@ class Stack:
             self._wait(self._is_model_ready, None, "The model", tick)
         return self
 
+    def check_settings(self) -> None:
+        """Let the parts of the service check the settings that they would start with.
+
+        Raises:
+            NotReady: one of them is wrong; the text is the line that names it.
+        """
+        checks = [
+            subprocess.Popen(
+                [sys.executable, "-m", *command], env=process.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            for process, command in (
+                (self.gateway, ["api.wsgi", "--check-settings"]),
+                (self.worker, ["worker.settings"]),
+            )
+        ]
+        errors = [check.communicate()[1].decode().strip() for check in checks]
+        for check, error in zip(checks, errors, strict=True):
+            if check.returncode:
+                raise NotReady(error)
+
     def stop(self) -> None:
         """Stop all processes, the servers last, so that the others can return their jobs."""
         stop_all([self.gateway, self.worker, self.steward, *self._extra_workers], grace_seconds=DRAIN_SECONDS)
@@ -223,7 +244,7 @@ class Stack:
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         env = defaults | select_service_variables(self._environ, module) | self.env | dict(settings)
-        # Requests between these processes must not go through a configured proxy.
+        # A mirror of the Hub may be on loopback, too.
         env |= {name: ",".join(filter(None, [env.get(name), LOOPBACK])) for name in ("no_proxy", "NO_PROXY")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), env.get("PYTHONPATH")]))
         niceness = WORKER_NICENESS if module == "worker.main" else 0

@@ -71,13 +71,14 @@ def test_keys_of_the_operator_are_used_and_kept(volumes: Volumes) -> None:
     make_keys(volumes, {})
     made = read_clients(volumes)
 
-    make_keys(volumes, {"MASKMILL_STORAGE_SECRET_KEY": "chosen", "MASKMILL_REDIS_PASSWORD": "chosen too"})
+    make_keys(volumes, {"MASKMILL_STORAGE_SECRET_KEY": "chosen", "MASKMILL_REDIS_PASSWORD": " chosen too\n"})
     chosen = read_all(volumes)
     settings = read_clients(volumes)
     make_keys(volumes, {"MASKMILL_REDIS_PASSWORD": ""})
 
     assert settings.storage_secret_key.get_secret_value() == "chosen"
     assert settings.redis_password.get_secret_value() == "chosen too"
+    assert (volumes.valkey / "password").read_text() == "chosen too"
     assert settings.storage_access_key == made.storage_access_key
     assert read_all(volumes) == chosen
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.dev.install import CannotInstall, Progress, check_python
-from deploy.local.environment import find_setting
-from deploy.local.launcher import CannotStart, check_port, lock_data_folder, main, resolve_model
+from deploy.local.environment import find_setting, select_service_variables
+from deploy.local.launcher import CannotStart, lock_data_folder, main, parse_port, resolve_data, resolve_model
 from deploy.local.processes import NotReady, Process
 from deploy.local.sample_job import curl_commands, format_segments
 from deploy.local.servers import free_ports, is_free
@@ -53,15 +53,35 @@ def test_a_port_in_use_is_refused_in_one_line(
     ]
 
 
-@pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_port_that_does_not_exist_is_refused(port: int) -> None:
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "abc", "", " ", "80.5", "\u0661", "9" * 5000])
+def test_a_port_that_does_not_exist_is_refused(port: str) -> None:
     with pytest.raises(CannotStart, match="no port"):
-        check_port(port)
+        parse_port(port)
 
 
-def test_a_missing_model_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CannotStart, match="there is no model in"):
-        resolve_model(str(tmp_path / "nowhere"))
+@pytest.mark.parametrize("model", ["/no/such", "", "  ", "~nobody-here/model", f"/{'x' * 5000}"])
+def test_a_missing_model_folder_is_refused(model: str) -> None:
+    with pytest.raises(CannotStart, match=r"there is no model in|no model is named|can be no folder|cannot be read"):
+        resolve_model(model)
+
+
+@pytest.mark.parametrize("data", ["", " ", "~nobody-here/data"])
+def test_a_data_folder_that_cannot_be_is_refused(data: str) -> None:
+    with pytest.raises(CannotStart, match=r"no folder for data is named|can be no folder"):
+        resolve_data(data)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--port", "abc"), ("--model", "./no-such"), ("--data", "/proc/ro"), ("--data", __file__)]
+)
+def test_a_wrong_variable_of_make_is_one_line(
+    arguments: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["--port", str(*free_ports(1)), "--data", str(tmp_path / "data"), *arguments])
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert line.startswith("maskmill: ")
 
 
 def test_a_model_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,3 +436,11 @@ def test_the_installation_shows_its_current_package(capsys: pytest.CaptureFixtur
     # The second show() came too soon after the first for another line.
     assert capsys.readouterr().out.splitlines() == ["Installing: 1 of 3 packages (amqp) 0 s"]
     assert progress.problem == "No matching distribution found for amqp==5.4.2"
+
+
+def test_proxies_are_for_the_worker_alone() -> None:
+    environ = {"https_proxy": "http://proxy", "ALL_PROXY": "http://proxy", "NO_PROXY": "host", "SSL_CERT_FILE": "file"}
+
+    assert select_service_variables(environ, "worker.main") == environ
+    for module in ("api.wsgi", "worker.steward"):
+        assert select_service_variables(environ, module) == {"SSL_CERT_FILE": "file"}

@@ -32,6 +32,11 @@ def select_service_variables(environ: Mapping[str, str], module: str) -> dict[st
     return {name: value for name, value in selected.items() if not name.startswith(withheld)}
 
 
+def names_proxy(environ: Mapping[str, str]) -> bool:
+    """Tell whether an environment names a proxy for plain HTTP as curl reads it, which ignores HTTP_PROXY."""
+    return any(environ.get(name) for name in ("http_proxy", "all_proxy", "ALL_PROXY"))
+
+
 def find_setting(environ: Mapping[str, str], name: str) -> str:
     """Return a setting as a process with this environment reads it: a variable, or a file in the folder of secrets.
 

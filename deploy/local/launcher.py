@@ -22,6 +22,7 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from deploy.keys.private_files import make_private_folder
+from deploy.local.environment import names_proxy
 from deploy.local.gateway_client import GatewayRefused
 from deploy.local.processes import NotReady
 from deploy.local.sample_job import curl_commands, format_segments, run_sample
@@ -89,7 +90,10 @@ def _show_sample(stack: Stack) -> None:
     overlay.write_bytes(sample.overlay)
     print(f"\n{format_segments(sample.result)}\n\nThe photo with its masks: {overlay}\n")
     print("Try it, with a token of yours in the variable TOKEN:\n" if client.token else "Try it:\n")
-    for line in curl_commands(stack.url, sample.job_id, requires_token=bool(client.token)):
+    commands = curl_commands(
+        stack.url, sample.job_id, requires_token=bool(client.token), names_proxy=names_proxy(os.environ)
+    )
+    for line in commands:
         print(f"  {line}")
     print(f"\nMaskmill serves {sample.result['model']} at {stack.url}   (Ctrl-C stops it)", flush=True)
 

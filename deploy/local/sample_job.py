@@ -53,18 +53,22 @@ def format_segments(result: dict[str, Any]) -> str:
     return _align([_HEADINGS, *(_format_row(segment, pixels) for segment in largest_first)])
 
 
-def curl_commands(url: str, job_id: str, *, requires_token: bool = False) -> list[str]:
+def curl_commands(url: str, job_id: str, *, requires_token: bool = False, names_proxy: bool = False) -> list[str]:
     """Return three shell commands: submit, poll, and a synchronous request.  They run unchanged in any folder.
 
     A token is taken from the variable TOKEN, because terminals and their logs are read by others.
+
+    Args:
+        names_proxy: whether the environment names a proxy, which curl would ask for loopback, too.
     """
+    curl = "curl -s --noproxy '*'" if names_proxy else "curl -s"
     authorization = '-H "Authorization: Bearer $TOKEN" ' if requires_token else ""
     upload = f"-H 'Content-Type: image/jpeg' --data-binary {shlex.quote(f'@{SAMPLE_IMAGE}')}"
     return [
-        f"curl -s {authorization}{upload} '{url}{SUBMIT_PATH}'",
-        f"curl -s {authorization}'{url}/v1/jobs/{job_id}?wait=20'",
+        f"{curl} {authorization}{upload} '{url}{SUBMIT_PATH}'",
+        f"{curl} {authorization}'{url}/v1/jobs/{job_id}?wait=20'",
         # The response is one long line of base64 masks.
-        f"curl -s {authorization}{upload} {url}/ | cut -c 1-300",
+        f"{curl} {authorization}{upload} {url}/ | cut -c 1-300",
     ]
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.dev.install import CannotInstall, Progress, check_python
-from deploy.local.environment import find_setting, select_service_variables
+from deploy.local.environment import find_setting, names_proxy, select_service_variables
 from deploy.local.launcher import CannotStart, lock_data_folder, main, parse_port, resolve_data, resolve_model
 from deploy.local.processes import NotReady, Process
 from deploy.local.sample_job import curl_commands, format_segments
@@ -444,3 +444,9 @@ def test_proxies_are_for_the_worker_alone() -> None:
     assert select_service_variables(environ, "worker.main") == environ
     for module in ("api.wsgi", "worker.steward"):
         assert select_service_variables(environ, module) == {"SSL_CERT_FILE": "file"}
+
+
+def test_the_printed_commands_ask_no_proxy() -> None:
+    assert names_proxy({"ALL_PROXY": "http://proxy"})
+    assert not names_proxy({"http_proxy": "", "no_proxy": "*"})
+    assert all("curl -s --noproxy '*' " in line for line in curl_commands("http://127.0.0.1:1", "j1", names_proxy=True))

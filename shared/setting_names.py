@@ -40,6 +40,7 @@ NAMES: Final = frozenset(
         "MAX_DECODE_SECONDS",
         "MAX_IMAGE_PIXELS",
         "MAX_IMAGE_SIDE",
+        "MAX_INPUT_MEGAPIXELS",
         "MAX_INTERACTIVE_WAIT_MS",
         "MAX_PAYLOAD_BYTES",
         "MAX_PAYLOAD_BYTES_PER_TENANT",

@@ -58,6 +58,7 @@ _OWN: Final[Mapping[str, Values]] = {
     "COMPILE": ("yes", "true", "1"),
     "MAX_BATCH_MEGAPIXELS": ("0", "nan", "inf"),
     "MAX_DECODE_MEGAPIXELS": ("0", "nan", "inf"),
+    "MAX_INPUT_MEGAPIXELS": ("0", "nan", "inf"),
     "MAX_DECODE_MEGABYTES": ("63", "nan", "inf"),
     "MAX_BATCH_WAIT_MS": ("-1", "nan", "inf"),
     "MAX_INTERACTIVE_WAIT_MS": ("0", "nan", "inf"),

@@ -15,11 +15,11 @@ from shared.errors import LayoutMismatch, Unavailable
 from shared.redis_client import RedisClient, connect, redis_errors
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.keys import INBOX_PREFIX, LAYOUT_OBJECT, RESULTS_PREFIX
 
 log = structlog.get_logger()
 
 LAYOUT_VERSION = "3"
-LAYOUT_OBJECT = "layout"
 # Layout 1 did not name itself.  Only it has these keys in Redis, and this member in the request of a job.
 _KEYS_OF_LAYOUT_1 = ("mm:queues", "mm:claimed")
 _MEMBER_OF_LAYOUT_1 = "lane"
@@ -79,10 +79,10 @@ def check_bucket_layout(bucket: Bucket) -> None:
 
 def _read_requests(bucket: Bucket) -> Iterator[dict[str, object]]:
     """Yield the requests of some jobs in the bucket, as JSON objects of whichever layout."""
-    for found in islice(bucket.list_objects("inbox/"), MAX_EXAMINED_OBJECTS):
+    for found in islice(bucket.list_objects(INBOX_PREFIX), MAX_EXAMINED_OBJECTS):
         with suppress(NoSuchObject, KeyError, ValueError):
             yield json.loads(bucket.get_metadata(found.key)["request"])
-    for found in islice(bucket.list_objects("results/"), MAX_EXAMINED_OBJECTS):
+    for found in islice(bucket.list_objects(RESULTS_PREFIX), MAX_EXAMINED_OBJECTS):
         if found.key.endswith("/result.json"):
             with suppress(NoSuchObject, KeyError, ValueError):
                 yield json.loads(bucket.get(found.key))["request"]

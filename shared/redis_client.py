@@ -13,6 +13,8 @@ from redis.client import PubSub
 from redis.retry import Retry
 
 from shared.errors import StoreFull, StoreUnavailable
+from shared.prefixes import build_key_prefix
+from shared.redis_prefix import PrefixedRedis
 from shared.settings import Settings
 
 P = ParamSpec("P")
@@ -49,7 +51,11 @@ class RedisCommands(Protocol[Reply]):
     """The commands of redis.Redis that this service uses, for one type of reply.
 
     redis-py declares each reply as str or bytes; which one it is depends on `decode_responses`.
+
+    key_prefix: it begins every key and channel; the client adds it.
     """
+
+    key_prefix: str
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
@@ -89,8 +95,9 @@ def connect(settings: Settings, *, decode: bool = True) -> RedisClient | BinaryR
     Args:
         decode: return replies as str; False for keys that hold images.
     """
-    client = redis.Redis.from_url(
+    client = PrefixedRedis.open(
         build_redis_url(settings),
+        key_prefix=build_key_prefix(settings.redis_prefix),
         decode_responses=decode,
         socket_timeout=settings.redis_timeout_seconds,
         **build_socket_options(settings),

@@ -1,4 +1,7 @@
-"""Every Redis key of the service.  shared/README.md gives the content and the lifetime of each."""
+"""Every Redis key of the service.  shared/README.md gives the content and the lifetime of each.
+
+The client adds MASKMILL_REDIS_PREFIX (shared/redis_prefix.py).
+"""
 
 # Which layout of keys and objects this version reads and writes; see shared/layout.py.
 LAYOUT = "mm:layout"

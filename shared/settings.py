@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from shared.prefixes import check_redis_prefix, check_storage_prefix
 from shared.setting_names import NAMES
 from shared.setting_types import (
     AccessKey,
@@ -58,8 +59,18 @@ class Settings(BaseSettings):
     )
     redis_key_file: ReadableFile = Field("", description="PEM file of its key.")
     redis_timeout_seconds: Seconds = Field(2.0, description="How long to wait for Redis before the answer is 503.")
+    redis_prefix: Annotated[str, AfterValidator(check_redis_prefix)] = Field(
+        "",
+        description="Name that begins every key in Redis, as in `name:mm:layout`; stacks that share a database need "
+        "different ones.",
+    )
     storage_endpoint: Endpoint = Field("", description="URL of an S3-compatible server; empty means Amazon's own.")
     storage_bucket: BucketName = Field("maskmill", description="Bucket for inputs and results.")
+    storage_prefix: Annotated[str, AfterValidator(check_storage_prefix)] = Field(
+        "",
+        description="Folder of the bucket for inputs and results, such as `team/maskmill`; stacks that share a bucket "
+        "need different ones.",
+    )
     storage_region: Region = Field("us-east-1", description="Region of the bucket.")
     storage_access_key: AccessKey = Field("", description="Access key; empty means the machine's own credentials.")
     storage_secret_key: SecretStr = Field(SecretStr(""), description="Secret key that goes with it.")

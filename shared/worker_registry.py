@@ -122,7 +122,7 @@ class WorkerRegistry:
         """Return all workers and models, in one round trip: it is part of the latency of a synchronous request."""
         workers, models, load_seconds = self._take_snapshot(
             keys=[redis_keys.WORKERS, redis_keys.MODELS, redis_keys.LOAD_SECONDS],
-            args=[redis_keys.worker(""), MODEL_RETENTION_SECONDS],
+            args=[self._redis.key_prefix + redis_keys.worker(""), MODEL_RETENTION_SECONDS],
         )
         return RegistrySnapshot(
             workers=tuple(WorkerStatus.from_json(text) for text in workers),

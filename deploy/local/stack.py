@@ -21,14 +21,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
-import redis
-
 from deploy.keys.private_files import make_private_folder, write_private
 from deploy.local.environment import find_setting, select_service_variables
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import NotReady, Process, stop_all
 from deploy.local.servers import LOOPBACK, REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports, is_free
 from shared.errors import StoreUnavailable
+from shared.prefixes import build_key_prefix
+from shared.redis_prefix import PrefixedRedis
 from shared.worker_registry import WorkerRegistry, WorkerState, public_id
 
 BUCKET = "maskmill"
@@ -273,7 +273,8 @@ class Stack:
 
     @contextlib.contextmanager
     def _registry(self) -> Iterator[WorkerRegistry]:
-        with redis.Redis.from_url(self.valkey.url, decode_responses=True, socket_timeout=2) as client:
+        prefix = build_key_prefix(self._find("MASKMILL_REDIS_PREFIX"))
+        with PrefixedRedis.open(self.valkey.url, key_prefix=prefix, decode_responses=True, socket_timeout=2) as client:
             yield WorkerRegistry(client)
 
     def _remove_stale_workers(self) -> None:

@@ -15,6 +15,7 @@ from kombu.entity import Exchange, Queue
 
 from shared.broker.queue_order import SlotOrder, SlotSource
 from shared.jobs.model import Priority
+from shared.prefixes import build_key_prefix
 from shared.redis_client import build_redis_url, build_socket_options, build_tls_options
 from shared.settings import Settings
 
@@ -84,6 +85,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options={
             "socket_timeout": timeout,
             "health_check_interval": 30,
+            "global_keyprefix": build_key_prefix(settings.redis_prefix),
             **build_socket_options(settings),
         },
         # Without it, kombu accepts every certificate.

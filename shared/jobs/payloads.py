@@ -10,7 +10,7 @@ REPLY_SECONDS = 120
 # A caller waits for the reply of a running job, so it is stored also while Redis is out of memory.
 _PUT_REPLY = f"""#!lua flags=allow-oom
 redis.call('SET', KEYS[1], ARGV[1], 'EX', {REPLY_SECONDS})
-redis.call('PUBLISH', '{redis_keys.EVENTS}', ARGV[2])
+redis.call('PUBLISH', KEYS[2], ARGV[2])
 """
 
 
@@ -29,7 +29,7 @@ class PayloadStore:
     @translate_redis_errors
     def put_reply(self, job_id: str, body: bytes) -> None:
         """Store the reply and wake its waiters."""
-        self._put_reply(keys=[redis_keys.reply_payload(job_id)], args=[body, job_id])
+        self._put_reply(keys=[redis_keys.reply_payload(job_id), redis_keys.EVENTS], args=[body, job_id])
 
     @translate_redis_errors
     def get_reply(self, job_id: str) -> bytes | None:

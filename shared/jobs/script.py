@@ -22,19 +22,23 @@ local arg = cjson.decode(ARGV[1])
 local payload = ARGV[2]
 local key = {{}}
 for index, name in ipairs(arg.key_names) do key[name] = KEYS[index] end
-local function job_key(id) return '{redis_keys.JOB_PREFIX}' .. id end
-local function tenant_jobs_key(tenant) return '{redis_keys.TENANT_JOBS_PREFIX}' .. tenant end
-local function queued_key(queue) return '{redis_keys.QUEUED_PREFIX}' .. queue end
-local function delayed_key(queue) return '{redis_keys.DELAYED_PREFIX}' .. queue end
-local function publish_event(id) redis.call('PUBLISH', '{redis_keys.EVENTS}', id) end
+-- Keys and channels that a script builds itself begin with the prefix of the stack, as those that it is given do.
+local function stack_key(name) return arg.prefix .. name end
+local function job_key(id) return stack_key('{redis_keys.JOB_PREFIX}' .. id) end
+local function tenant_jobs_key(tenant) return stack_key('{redis_keys.TENANT_JOBS_PREFIX}' .. tenant) end
+local function queued_key(queue) return stack_key('{redis_keys.QUEUED_PREFIX}' .. queue) end
+local function delayed_key(queue) return stack_key('{redis_keys.DELAYED_PREFIX}' .. queue) end
+-- List: the messages of a queue.
+local function messages_key(queue) return stack_key(queue) end
+local function publish_event(id) redis.call('PUBLISH', stack_key('{redis_keys.EVENTS}'), id) end
 local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000
 end
 -- A message without a job wakes a worker for nothing, so a queue keeps no more messages than it has jobs.
 local function trim_messages(queue)
-  local excess = redis.call('LLEN', queue) - redis.call('ZCARD', queued_key(queue))
-  if excess > 0 then redis.call('RPOP', queue, excess) end
+  local excess = redis.call('LLEN', messages_key(queue)) - redis.call('ZCARD', queued_key(queue))
+  if excess > 0 then redis.call('RPOP', messages_key(queue), excess) end
 end
 -- Tell which bound of a queue is reached: `full`, `tenant_full` or nil.
 local function find_full_queue(queued, delayed, unfinished)
@@ -53,26 +57,26 @@ end
 local function add_payload_bytes(entry, sign)
   local bytes, tenant = string.match(entry, '^(%d+):([^:]*):')
   for _, name in ipairs({{tenant, '*'}}) do
-    if redis.call('HINCRBY', '{redis_keys.PAYLOAD_BYTES}', name, sign * bytes) <= 0 then
-      redis.call('HDEL', '{redis_keys.PAYLOAD_BYTES}', name)
+    if redis.call('HINCRBY', stack_key('{redis_keys.PAYLOAD_BYTES}'), name, sign * bytes) <= 0 then
+      redis.call('HDEL', stack_key('{redis_keys.PAYLOAD_BYTES}'), name)
     end
   end
 end
 local function keep_payload(entry, expires_at)
-  if redis.call('ZADD', '{redis_keys.PAYLOADS}', expires_at, entry) == 1 then add_payload_bytes(entry, 1) end
+  if redis.call('ZADD', stack_key('{redis_keys.PAYLOADS}'), expires_at, entry) == 1 then add_payload_bytes(entry, 1) end
 end
 local function release_payload(entry)
-  if redis.call('ZREM', '{redis_keys.PAYLOADS}', entry) == 1 then add_payload_bytes(entry, -1) end
+  if redis.call('ZREM', stack_key('{redis_keys.PAYLOADS}'), entry) == 1 then add_payload_bytes(entry, -1) end
 end
 -- Remove a job from the accounts of its tenant.  `request`: of its record, JSON.
 local function release_accounts(id, queue, request)
   local job = cjson.decode(request)
-  redis.call('ZREM', '{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant, id)
+  redis.call('ZREM', stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant), id)
   if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 local function count_payload_bytes(entry)
   local tenant = string.match(entry, '^%d+:([^:]*):')
-  local sums = redis.call('HMGET', '{redis_keys.PAYLOAD_BYTES}', '*', tenant)
+  local sums = redis.call('HMGET', stack_key('{redis_keys.PAYLOAD_BYTES}'), '*', tenant)
   return tonumber(sums[1] or 0), tonumber(sums[2] or 0)
 end
 """
@@ -86,6 +90,7 @@ class Script(Generic[Outcome]):
 
     def __init__(self, client: RedisClient, name: str, outcomes: type[Outcome]) -> None:
         self._outcomes = outcomes
+        self._prefix = client.key_prefix
         flags, _, text = (_FOLDER / f"{name}.lua").read_text().partition("\n")
         self._run = client.register_script(f"{flags}{_PRELUDE}{text}")
 
@@ -93,11 +98,11 @@ class Script(Generic[Outcome]):
         """Run the script; return its outcome and the values after it.
 
         Args:
-            keys: Redis keys by the names that the script uses.
+            keys: Redis keys by the names that the script uses, without the prefix of the stack.
             payload: bytes that JSON cannot hold.
             arguments: of JSON's types; None is left out.
         """
         given = {name: value for name, value in arguments.items() if value is not None}
-        packed = orjson.dumps({"key_names": list(keys), **given})
+        packed = orjson.dumps({"key_names": list(keys), "prefix": self._prefix, **given})
         outcome, *values = self._run(keys=list(keys.values()), args=[packed, *([payload] if payload else [])])
         return self._outcomes(outcome), values

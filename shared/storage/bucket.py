@@ -206,6 +206,9 @@ def check_credentials(settings: Settings) -> None:
 def open_bucket(settings: Settings, *, retries: int = 0, name: str = "") -> Bucket:
     """Return the bucket of the settings, or another one on the same server; nothing is sent yet.
 
+    Keys in the bucket of the settings begin with MASKMILL_STORAGE_PREFIX, which the client adds; in another one they do
+    not.
+
     Args:
         retries: how often a failed call is repeated.  0 for a gateway, so that its callers get a 503 without delay.
     """
@@ -228,6 +231,7 @@ def _build_store(settings: Settings, retries: int, name: str, timeout: timedelta
         options["credential_provider"] = Boto3CredentialProvider(boto3.session.Session())
     return S3Store(
         name or settings.storage_bucket,
+        prefix=None if name else settings.storage_prefix or None,
         region=settings.storage_region,
         client_options={
             "allow_http": True,

@@ -1,11 +1,16 @@
-"""Keys of a job's objects in the bucket."""
+"""Keys of a job's objects in the bucket, below MASKMILL_STORAGE_PREFIX."""
 
+INBOX_PREFIX = "inbox/"
 PURGED_PREFIX = "purged/"
+RESULTS_PREFIX = "results/"
+STORE_CHECK_PREFIX = "store-check/"
+LAYOUT_OBJECT = "layout"
+STACK_OBJECT = "stack"
 
 
 def inbox_key(job_id: str) -> str:
     """Return the key of the input; the request is in the object's metadata."""
-    return f"inbox/{job_id}"
+    return f"{INBOX_PREFIX}{job_id}"
 
 
 def purged_key(job_id: str) -> str:
@@ -15,13 +20,13 @@ def purged_key(job_id: str) -> str:
 
 def results_prefix(job_id: str) -> str:
     """Return the prefix of all objects that the attempts of a job wrote."""
-    return f"results/{job_id}/"
+    return f"{RESULTS_PREFIX}{job_id}/"
 
 
 def result_key(job_id: str) -> str:
-    return f"results/{job_id}/result.json"
+    return f"{RESULTS_PREFIX}{job_id}/result.json"
 
 
 def object_key(job_id: str, attempt: int, name: str) -> str:
     """Return the key of a file that one attempt wrote, such as labels.png."""
-    return f"results/{job_id}/{attempt}/{name}"
+    return f"{RESULTS_PREFIX}{job_id}/{attempt}/{name}"

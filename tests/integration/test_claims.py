@@ -27,6 +27,8 @@ from shared.jobs.messages import job_queue, queue_name
 from shared.jobs.model import MAX_PASSED_OVER, JobRequest, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome
 from shared.jobs.store import Claim, JobStore, TakenMessage
+from shared.redis_client import connect
+from shared.settings import Settings
 from tests.support.jobs import build_request
 
 PRIORITIES = st.sampled_from(Priority)
@@ -52,8 +54,9 @@ class Claims(RuleBasedStateMachine):
     def __init__(self, redis_url: str) -> None:
         super().__init__()
         self.client = redis.Redis.from_url(redis_url, decode_responses=True)
-        self.store = JobStore(self.client, lease_seconds=1e-9, max_attempts=10**6)
-        self.queue = JobQueue(self.client)
+        own = connect(Settings(redis_url=redis_url))
+        self.store = JobStore(own, lease_seconds=1e-9, max_attempts=10**6)
+        self.queue = JobQueue(own)
         self.model = f"acme/{uuid.uuid4().hex}"
         # In the order of their places.
         self.jobs: list[ExpectedJob] = []

@@ -10,11 +10,11 @@ import redis
 
 from shared.jobs.model import JobState
 from shared.jobs.result import JobResult
-from shared.layout import LAYOUT_OBJECT, check_bucket_layout, check_layouts, check_redis_layout
+from shared.layout import check_bucket_layout, check_layouts, check_redis_layout
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import inbox_key, result_key
+from shared.storage.keys import LAYOUT_OBJECT, inbox_key, result_key
 from tests.support.jobs import build_request, png
 
 

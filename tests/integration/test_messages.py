@@ -15,6 +15,7 @@ from shared.broker.queues import JobQueue
 from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
 from shared.jobs.outcomes import CreateOutcome
 from shared.jobs.store import Created, DedupKey, InputPayload, JobStore
+from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import build_sync_request
 
@@ -35,7 +36,7 @@ def test_the_message_equals_the_one_of_celery(clean_redis: str, client: redis.Re
         app.send_task(
             SEGMENT_TASK, args=[message.to_wire()], queue=QUEUE, argsrepr="", kwargsrepr="", ignore_result=True
         )
-    JobQueue(client).publish(QUEUE)
+    JobQueue(connect(Settings(redis_url=clean_redis))).publish(QUEUE)
 
     ours, theirs = (json.loads(entry) for entry in client.lrange(QUEUE, 0, 1))
 
@@ -49,8 +50,8 @@ def test_the_message_equals_the_one_of_celery(clean_redis: str, client: redis.Re
         assert not any(theirs[part][name] for name in theirs[part].keys() - ours[part].keys() - VOLATILE_FIELDS)
 
 
-def test_a_repeated_create_command_enqueues_one_message(client: redis.Redis) -> None:
-    jobs = JobStore(client, lease_seconds=1, max_attempts=1)
+def test_a_repeated_create_command_enqueues_one_message(clean_redis: str, client: redis.Redis) -> None:
+    jobs = JobStore(connect(Settings(redis_url=clean_redis)), lease_seconds=1, max_attempts=1)
     payload = InputPayload(b"the image", 30)
     message = encode_message(QUEUE)
 
@@ -79,7 +80,7 @@ def test_a_message_is_acknowledged_without_its_connection(clean_redis: str, clie
 
     app = make_celery(Settings(redis_url=clean_redis))
     task = app.task(name=SEGMENT_TASK)(segment)
-    JobQueue(client).publish(QUEUE)
+    JobQueue(connect(Settings(redis_url=clean_redis))).publish(QUEUE)
     with app.connection() as connection:
         message = connection.channel().basic_get(QUEUE, no_ack=True)
 

@@ -168,7 +168,7 @@ def test_a_job_whose_message_was_taken_by_a_killed_worker_runs_on_another(servic
 
     def is_republished() -> bool:
         steward.reconcile()
-        return not JobQueue(service.client).missing_count(job_queue(request))
+        return not JobQueue(connect(service.settings)).missing_count(job_queue(request))
 
     wait_until(is_republished)
     service.open_gate(request)

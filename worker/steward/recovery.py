@@ -14,6 +14,7 @@ from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import CreateOutcome
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.keys import INBOX_PREFIX
 from worker.steward.metrics import StewardMetrics
 
 log = structlog.get_logger()
@@ -37,8 +38,8 @@ class InboxRecovery:
             Unavailable: a store did not answer.
         """
         limit = time.time() - self.grace_seconds
-        for found in self.bucket.list_objects("inbox/"):
-            job_id = found.key.removeprefix("inbox/")
+        for found in self.bucket.list_objects(INBOX_PREFIX):
+            job_id = found.key.removeprefix(INBOX_PREFIX)
             if found.modified_at < limit and is_job_id(job_id):
                 self._reconcile_input(job_id, found.key)
 

@@ -8,6 +8,7 @@ import structlog
 from shared.jobs.ids import floor_id
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
+from shared.storage.keys import RESULTS_PREFIX
 from worker.steward.metrics import StewardMetrics
 
 log = structlog.get_logger()
@@ -32,7 +33,7 @@ class Retention:
         floor = floor_id(limit)
         self.jobs.prune_lists(floor)
         expired: list[str] = []
-        for found in self.bucket.list_objects("results/"):
+        for found in self.bucket.list_objects(RESULTS_PREFIX):
             job_id = found.key.split("/")[1]
             if job_id >= floor:
                 break

@@ -50,11 +50,11 @@ end
 -- another queue it is put back, and one of that queue is removed.
 local function settle_messages(taken)
   if arg.source and arg.source ~= taken
-    and redis.call('LLEN', arg.source) < redis.call('ZCARD', queued_key(arg.source)) then
-    redis.call('RPUSH', arg.source, arg.message)
+    and redis.call('LLEN', messages_key(arg.source)) < redis.call('ZCARD', queued_key(arg.source)) then
+    redis.call('RPUSH', messages_key(arg.source), arg.message)
   end
   if not taken then return end
-  if arg.source ~= taken then redis.call('RPOP', taken) end
+  if arg.source ~= taken then redis.call('RPOP', messages_key(taken)) end
   trim_messages(taken)
 end
 

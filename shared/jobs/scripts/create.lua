@@ -62,5 +62,5 @@ if payload then
   redis.call('SET', key.input, payload, 'PX', arg.input_ms)
   keep_payload(arg.payload_entry, time + arg.input_ms / 1000)
 end
-if arg.message then redis.call('LPUSH', arg.queue, arg.message) end
+if arg.message then redis.call('LPUSH', messages_key(arg.queue), arg.message) end
 return {'created', arg.id}

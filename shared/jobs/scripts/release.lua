@@ -12,6 +12,6 @@ if arg.delay_seconds then
   redis.call('ZADD', delayed_key(job[3]), now() + arg.delay_seconds, arg.id)
 else
   redis.call('ZADD', queued_key(job[3]), job[4], arg.id)
-  redis.call('LPUSH', job[3], arg.message)
+  redis.call('LPUSH', messages_key(job[3]), arg.message)
 end
 return {'queued'}

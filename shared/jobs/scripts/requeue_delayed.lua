@@ -11,5 +11,5 @@ redis.call('ZREM', key.delayed, arg.id)
 local job = redis.call('HMGET', key.job, 'queue', 'place')
 if not job[1] then return {'unknown'} end
 redis.call('ZADD', queued_key(job[1]), job[2], arg.id)
-redis.call('LPUSH', job[1], arg.message)
+redis.call('LPUSH', messages_key(job[1]), arg.message)
 return {'queued'}

@@ -18,5 +18,5 @@ redis.call('HINCRBY', key.job, 'stalls', 1)
 redis.call('HSET', key.job, 'state', 'queued')
 redis.call('ZREM', key.leases, arg.id)
 redis.call('ZADD', queued_key(job[2]), job[4], arg.id)
-redis.call('LPUSH', job[2], arg.message)
+redis.call('LPUSH', messages_key(job[2]), arg.message)
 return {'queued'}

@@ -27,6 +27,7 @@ from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
+from shared.store_check import StoreCheck, open_store_check
 from shared.worker_registry import WorkerRegistry
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
@@ -55,16 +56,18 @@ class Stores:
     events: JobEvents
     workers: WorkerRegistry
     bucket: Bucket
+    check: StoreCheck
 
 
 def connect_stores(settings: ApiSettings) -> Stores:
-    client = connect(settings)
+    client, bucket = connect(settings), open_bucket(settings)
     return Stores(
         jobs=open_job_store(client, settings),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
-        bucket=open_bucket(settings),
+        bucket=bucket,
+        check=open_store_check(settings, client, bucket),
     )
 
 
@@ -97,7 +100,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, limits),
         open_tenant=open_tenant,
         models=models,
-        health=HealthChecks(checks, settings.ready_timeout_seconds),
+        health=HealthChecks(checks, settings.ready_timeout_seconds, then={"stack": stores.check.run}),
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,

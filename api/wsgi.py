@@ -11,8 +11,10 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -28,13 +30,13 @@ from api.server.peers import PeerPolicy
 from api.server.transfer import MinimumRate
 from api.server.worker import LoopWorker
 from api.settings import OFF, ApiSettings
-from shared.errors import LayoutMismatch, MaskmillError, Unauthorized, Unavailable
-from shared.layout import check_redis_layout
+from shared.errors import MaskmillError, Unauthorized, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from shared.redis_client import connect
 from shared.settings import list_unknown, read_settings
-from shared.storage.bucket import check_credentials
+from shared.storage.bucket import check_credentials, open_bucket
+from shared.store_check import check_at_start, open_store_check
 
 log = structlog.get_logger()
 
@@ -58,13 +60,13 @@ def main(arguments: Sequence[str] = ()) -> int:
         if CHECK in arguments:
             return 0
         check_credentials(settings)
-        check_layout(settings)
-        listener = listen(settings.bind, name="MASKMILL_BIND")
         configure_logging(settings, process="gateway")
         if unknown := list_unknown():
             log.warning("unknown_settings", names=unknown)
+        check_stores(settings)
+        listener = listen(settings.bind, name="MASKMILL_BIND")
         internal_listener = listen_for_operators(settings)
-    except (ValueError, OSError, LayoutMismatch) as error:
+    except (ValueError, OSError, UnusableStores) as error:
         raise SystemExit(f"The gateway cannot start: {error}") from None
     raise_file_limit()
     limit_kept_memory(mapped_bytes=HOST_MAPPED_BYTES)
@@ -193,14 +195,21 @@ def check_access(settings: ApiSettings) -> None:
     build_host_policy(settings.allowed_hosts, bind=settings.reachable_at, requires_token=requires_token)
 
 
-def check_layout(settings: ApiSettings) -> None:
-    """Check the layout of the data in Redis, if it answers; the bucket's is checked by worker and steward.
+def check_stores(settings: ApiSettings) -> None:
+    """Check the stores that answer, in a child process: the client of the bucket has threads, which no fork may cross.
+
+    /readyz makes the checks of a store that does not answer yet.
 
     Raises:
-        LayoutMismatch: Redis holds data of another layout.
+        UnusableStores: the gateway must not use them.
     """
-    with connect(settings) as client, suppress(Unavailable):
-        check_redis_layout(client)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        pool.submit(_check_stores, settings).result()
+
+
+def _check_stores(settings: ApiSettings) -> None:
+    with connect(settings) as client:
+        check_at_start(open_store_check(settings, client, open_bucket(settings)))
 
 
 def listen_for_operators(settings: ApiSettings) -> socket.socket | None:

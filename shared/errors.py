@@ -39,6 +39,7 @@
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
+    - StackUnconfirmed     it is not known yet whether another stack uses the bucket
     - SharedJobEnded       the job that the request shared with an identical one has no result
     - SharedMemoryFull     the worker had no shared memory free for the image
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
@@ -51,7 +52,10 @@
     - InputMissing         a job names bytes that are not stored
     - AttemptsExhausted    every worker that claimed the job was lost
     - ModelUnusable        the model could not be loaded
-    - LayoutMismatch       a store holds data of another version's layout
+    x UnusableStores       this process must not use the stores that it is configured with
+      - LayoutMismatch     a store holds data of another version's layout
+      - FeatureMissing     the object store lacks a feature that the service relies on
+      - ForeignStack       a store is in use by another stack
 
 An error carries the response headers that belong to it.  Its HTTP status is in one table, in api/errors.py.
 """
@@ -296,6 +300,10 @@ class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
 
 
+class StackUnconfirmed(Unavailable):
+    code = "stack_unconfirmed"
+
+
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
 
@@ -352,8 +360,20 @@ class ModelUnusable(WorkerFault):
     code = "model_unusable"
 
 
-class LayoutMismatch(WorkerFault):
+class UnusableStores(WorkerFault):
+    """This process must not use the stores that it is configured with."""
+
+
+class LayoutMismatch(UnusableStores):
     code = "layout_mismatch"
+
+
+class FeatureMissing(UnusableStores):
+    code = "feature_missing"
+
+
+class ForeignStack(UnusableStores):
+    code = "foreign_stack"
 
 
 def build_error(code: str, message: str) -> MaskmillError:

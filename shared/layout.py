@@ -8,16 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
-import structlog
-
 from shared import redis_keys
-from shared.errors import LayoutMismatch, Unavailable
-from shared.redis_client import RedisClient, connect, redis_errors
-from shared.settings import Settings
+from shared.errors import LayoutMismatch
+from shared.redis_client import RedisClient, redis_errors
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import INBOX_PREFIX, LAYOUT_OBJECT, RESULTS_PREFIX
-
-log = structlog.get_logger()
 
 LAYOUT_VERSION = "3"
 # Layout 1 did not name itself.  Only it has these keys in Redis, and this member in the request of a job.
@@ -25,23 +20,6 @@ _KEYS_OF_LAYOUT_1 = ("mm:queues", "mm:claimed")
 _MEMBER_OF_LAYOUT_1 = "lane"
 # Of the objects without a layout mark so many are looked at.
 MAX_EXAMINED_OBJECTS = 100
-
-
-def check_layouts(settings: Settings, bucket: Bucket) -> None:
-    """Check both stores; one that does not answer is not checked, because a process may start before its stores.
-
-    Raises:
-        LayoutMismatch: one of them holds data of another layout.
-    """
-    try:
-        with connect(settings) as client:
-            check_redis_layout(client)
-    except Unavailable as error:
-        log.warning("layout_not_checked", store="redis", reason=str(error))
-    try:
-        check_bucket_layout(bucket)
-    except Unavailable as error:
-        log.warning("layout_not_checked", store="bucket", reason=str(error))
 
 
 def check_redis_layout(client: RedisClient) -> None:

@@ -5,6 +5,8 @@ The client adds MASKMILL_REDIS_PREFIX (shared/redis_prefix.py).
 
 # Which layout of keys and objects this version reads and writes; see shared/layout.py.
 LAYOUT = "mm:layout"
+# String: id of the stack that the data belong to, and the location of its bucket; see shared/stack.py.
+STACK = "mm:stack"
 
 # Channel: the id of a job is published when it is finished, discarded or purged, or its reply is stored.
 EVENTS = "mm:events"

@@ -77,6 +77,8 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         yield client
+        # A process of the next test does not start if Redis has the data of a stack with another bucket.
+        client.flushall()
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
-from shared.errors import LayoutMismatch, ModelUnusable, Unavailable
-from shared.layout import check_layouts
+from shared.errors import ModelUnusable, Unavailable, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import return_free_memory
 from shared.redis_client import connect
 from shared.settings import list_unknown, read_settings
 from shared.storage.bucket import NoSuchObject, check_credentials, open_bucket
+from shared.store_check import check_at_start, open_store_check
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
 from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
@@ -68,16 +68,18 @@ def main() -> int:
     if unknown := list_unknown():
         log.warning("unknown_settings", names=unknown)
     check_credentials(settings)
-    check_layout(settings)
+    check_stores(settings)
     with ExitStack() as stack:
         return run(settings, worker_id, stack)
 
 
-def check_layout(settings: WorkerSettings) -> None:
-    """End the process in one line if a store holds data of another layout; one that does not answer is not checked."""
+def check_stores(settings: WorkerSettings) -> None:
+    """End the process in one line if it must not use its stores; one that does not answer is not checked."""
     try:
-        check_layouts(settings, open_bucket(settings, retries=settings.storage_retries))
-    except LayoutMismatch as error:
+        with connect(settings) as client:
+            bucket = open_bucket(settings, retries=settings.storage_retries)
+            check_at_start(open_store_check(settings, client, bucket))
+    except UnusableStores as error:
         raise SystemExit(f"The worker cannot start: {error}") from None
 
 

@@ -1,8 +1,5 @@
 """A process exits with one line, before it writes anything, if a store holds data of another layout."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,12 +7,14 @@ import redis
 
 from shared.jobs.model import JobState
 from shared.jobs.result import JobResult
-from shared.layout import check_bucket_layout, check_layouts, check_redis_layout
+from shared.layout import check_bucket_layout, check_redis_layout
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import LAYOUT_OBJECT, inbox_key, result_key
+from shared.store_check import check_at_start, open_store_check
 from tests.support.jobs import build_request, png
+from tests.support.start import run_refused
 
 
 @pytest.fixture
@@ -49,9 +48,9 @@ def test_jobs_that_were_accepted_before_the_first_worker_started_do_not_lock_it_
 
 def test_a_store_that_does_not_answer_does_not_keep_the_other_from_being_checked(config: Settings) -> None:
     bucket = open_bucket(config)
-    unreachable = config.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
+    unreachable = connect(config.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}))
 
-    check_layouts(unreachable, bucket)
+    check_at_start(open_store_check(config, unreachable, bucket))
 
     assert bucket.get(LAYOUT_OBJECT) == b"3"
 
@@ -79,31 +78,14 @@ def test_another_layout_in_redis_stops_the_process(
 ) -> None:
     write(redis_client)
 
-    assert_refused(module, config, "Redis holds data of layout ")
+    assert "Redis holds data of layout " in run_refused(module, config.redis_url, config)
 
 
-@pytest.mark.parametrize("module", ["worker.main", "worker.steward"])
+@pytest.mark.parametrize("module", ["api.wsgi", "worker.main", "worker.steward"])
 @pytest.mark.parametrize("write", OLD_BUCKETS)
 def test_another_layout_in_the_bucket_stops_the_process(
     config: Settings, write: Callable[[Bucket], object], module: str
 ) -> None:
     write(open_bucket(config))
 
-    assert_refused(module, config, "The bucket holds data of layout ")
-
-
-def assert_refused(module: str, config: Settings, message: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
-    env = environment | {
-        "MASKMILL_REDIS_URL": config.redis_url,
-        "MASKMILL_STORAGE_ENDPOINT": config.storage_endpoint,
-        "MASKMILL_STORAGE_BUCKET": config.storage_bucket,
-        "MASKMILL_STORAGE_ACCESS_KEY": config.storage_access_key,
-        "MASKMILL_STORAGE_SECRET_KEY": config.storage_secret_key.get_secret_value(),
-        "MASKMILL_BIND": "127.0.0.1:1",
-    }
-    process = subprocess.run([sys.executable, "-m", module], env=env, capture_output=True, text=True, timeout=60)
-
-    assert process.returncode == 1
-    assert message in process.stderr
-    assert process.stderr.count("\n") == 1
+    assert "The bucket holds data of layout " in run_refused(module, config.redis_url, config)

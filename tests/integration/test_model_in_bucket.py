@@ -71,3 +71,16 @@ def test_a_link_in_the_folder_is_replaced_and_not_followed(
 
     assert outside.read_text() == "mine"
     assert (folder / "config.json").read_text() == f"{prefix}/config.json"
+
+
+def test_the_prefix_of_a_stack_does_not_begin_the_keys_of_models(
+    storage: Storage, storage_env: Mapping[str, str], bucket_name: str, tmp_path: Path
+) -> None:
+    names = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
+    bucket = open_bucket(Settings(**names, storage_prefix="second"), name=bucket_name)
+    prefix = f"models/{uuid.uuid4().hex}"
+    put(storage, bucket_name, f"{prefix}/config.json")
+
+    bucket.download(prefix, tmp_path, FILE_NAME)
+
+    assert (tmp_path / "config.json").is_file()

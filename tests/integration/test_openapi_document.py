@@ -10,19 +10,27 @@ from api.errors import http_status
 from api.http.openapi import EVERY_ROUTE, RESULT, SERVER_STATUSES, SUBMISSION, failures
 from shared.errors import (
     DecodersBusy,
+    FeatureMissing,
+    ForeignStack,
     LayoutMismatch,
     MaskmillError,
     ModelUnusable,
     QueueFull,
     SharedMemoryFull,
+    StackUnconfirmed,
     Unauthorized,
     UnknownRoute,
     WrongMethod,
 )
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
 
-# Errors that no documented operation answers with: those of other addresses and methods, and those of a worker alone.
-NOT_OF_AN_OPERATION = {UnknownRoute, WrongMethod, ModelUnusable, LayoutMismatch, SharedMemoryFull, DecodersBusy}
+# Errors that no documented operation answers with: those of other addresses and methods, of the start of a process, and
+# of a worker alone.
+NOT_OF_AN_OPERATION = {
+    *(UnknownRoute, WrongMethod),
+    *(LayoutMismatch, FeatureMissing, ForeignStack, StackUnconfirmed),
+    *(ModelUnusable, SharedMemoryFull, DecodersBusy),
+}
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 

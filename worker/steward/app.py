@@ -3,21 +3,23 @@
 python -m worker.steward
 """
 
+import os
 import signal
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from shared.broker.queues import JobQueue
-from shared.errors import LayoutMismatch, Unavailable
+from shared.errors import Unavailable, UnusableStores
 from shared.jobs.store import JobStore, open_job_store
-from shared.layout import check_layouts
 from shared.logs import configure_logging
 from shared.redis_client import connect
 from shared.settings import list_unknown, read_settings
-from shared.storage.bucket import check_credentials, open_bucket
+from shared.stack import RENEWAL_INTERVAL_SECONDS, StackIdentity, locate_bucket
+from shared.storage.bucket import Bucket, check_credentials, open_bucket
+from shared.store_check import StoreCheck, check_at_start, open_store_check
 from worker.runtime.health_server import HealthServer
 from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
@@ -27,6 +29,7 @@ from worker.steward.purges import PurgeCompletion
 from worker.steward.reconciler import Reconciler
 from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
+from worker.steward.stack_guard import StackGuard
 
 log = structlog.get_logger()
 
@@ -44,44 +47,59 @@ def main() -> int:
     if unknown := list_unknown():
         log.warning("unknown_settings", names=unknown)
     check_credentials(settings)
-    check_layout(settings)
+    client, bucket = connect(settings), open_bucket(settings, retries=1)
+    check = open_store_check(settings, client, bucket)
+    check_stores(check)
     registry = CollectorRegistry()
-    jobs = open_job_store(connect(settings), settings)
-    scheduler = DutyScheduler(build_duties(settings, jobs, StewardMetrics(registry)))
+    jobs = open_job_store(client, settings)
+    identity = StackIdentity(client, bucket, locate_bucket(settings))
+    guard = StackGuard(check, identity, end=end_process)
+    scheduler = DutyScheduler(build_duties(settings, jobs, bucket, guard, StewardMetrics(registry)))
     with ExitStack() as stack:
         if settings.probe_port:
             stack.callback(start_health_server(settings, registry, jobs).stop)
+        # Before the duties, which would otherwise be interrupted once.
+        with suppress(Unavailable):
+            guard.renew()
         scheduler.start()
         log.info("steward_ready")
         signal.sigwait(END_SIGNALS)
         scheduler.stop()
         scheduler.join(STOP_TIMEOUT_SECONDS)
-    return 0
+        guard.release()
+    return 1 if guard.has_failed else 0
 
 
-def check_layout(settings: StewardSettings) -> None:
-    """End the process in one line if a store holds data of another layout; one that does not answer is not checked."""
+def end_process() -> None:
+    """End this process as SIGTERM does, from any of its threads."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def check_stores(check: StoreCheck) -> None:
+    """End the process in one line if it must not use its stores; one that does not answer is not checked."""
     try:
-        check_layouts(settings, open_bucket(settings, retries=1))
-    except LayoutMismatch as error:
+        check_at_start(check)
+    except UnusableStores as error:
         raise SystemExit(f"The steward cannot start: {error}") from None
 
 
-def build_duties(settings: StewardSettings, jobs: JobStore, metrics: StewardMetrics) -> Sequence[Duty]:
-    """Return the table of periodic duties."""
-    bucket = open_bucket(settings, retries=1)
+def build_duties(
+    settings: StewardSettings, jobs: JobStore, bucket: Bucket, guard: StackGuard, metrics: StewardMetrics
+) -> Sequence[Duty]:
+    """Return the table of periodic duties; those that list the bucket wait until it is known to be of this stack."""
     queue = JobQueue(connect(settings))
     reconciler = Reconciler(jobs, bucket, queue, OrphanDetector(settings.orphaned_after_seconds), metrics)
     recovery = InboxRecovery(jobs, bucket, metrics, settings.inbox_grace_seconds)
     retention = Retention(jobs, bucket, metrics, settings.result_ttl_seconds)
     purges = PurgeCompletion(jobs, bucket, metrics)
     return (
+        Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew),
         Duty("requeue_stalled", settings.requeue_interval_seconds, reconciler.requeue_stalled),
         Duty("requeue_delayed", settings.requeue_interval_seconds, reconciler.requeue_delayed),
         Duty("republish_orphaned", settings.requeue_interval_seconds, reconciler.republish_orphaned),
-        Duty("recover_jobs", settings.recovery_interval_seconds, recovery.recover_jobs),
-        Duty("delete_expired", settings.retention_interval_seconds, retention.delete_expired),
-        Duty("complete_purges", settings.purge_interval_seconds, purges.complete_purges),
+        Duty("recover_jobs", settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
+        Duty("delete_expired", settings.retention_interval_seconds, guard.require(retention.delete_expired)),
+        Duty("complete_purges", settings.purge_interval_seconds, guard.require(purges.complete_purges)),
     )
 
 

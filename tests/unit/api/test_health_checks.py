@@ -46,3 +46,19 @@ def test_a_later_request_runs_the_checks_again() -> None:
     checks.run()
 
     wait_until(lambda: checks.run() and len(calls) == 2, seconds=20 * FRESH_SECONDS)
+
+
+def test_a_check_that_needs_every_store_waits_until_all_others_pass() -> None:
+    calls: list[str] = []
+    is_down = True
+
+    def check() -> None:
+        if is_down:
+            raise StoreUnavailable("away")
+
+    checks = HealthChecks({"a": check}, timeout_seconds=10, then={"both": lambda: calls.append("both")})
+
+    assert checks.run() == {"a": "away"}
+    is_down = False
+    wait_until(lambda: checks.run() == {"a": "ok", "both": "ok"})
+    assert calls[0] == "both"

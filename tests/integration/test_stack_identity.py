@@ -1,0 +1,200 @@
+"""A process finds out whether its Redis and its bucket belong together, and tells a lost Redis from another stack's."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from shared.errors import ForeignStack, StackUnconfirmed
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.stack import LEASE_SECONDS, StackIdentity, StackMark, locate_bucket
+from shared.storage.bucket import open_bucket
+from shared.storage.keys import STACK_OBJECT
+from shared.store_check import StoreCheck
+from tests.conftest import Storage
+from tests.support.start import run_refused
+from worker.steward.stack_guard import StackGuard
+
+Open = Callable[..., StackIdentity]
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def config(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
+    storage.server.wait_writable(new_bucket)
+    return Settings(
+        redis_url=clean_redis,
+        storage_endpoint=storage.endpoint,
+        storage_bucket=new_bucket,
+        storage_access_key=storage.access_key,
+        storage_secret_key=storage.secret_key,
+    )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def open_identity(config: Settings, clock: Clock) -> Open:
+    """Opens the stores as a process with some other settings does."""
+
+    def build(**settings: str) -> StackIdentity:
+        changed = config.model_copy(update=settings)
+        return StackIdentity(connect(changed), open_bucket(changed), locate_bucket(changed), now=clock)
+
+    return build
+
+
+@pytest.fixture
+def another_redis(config: Settings) -> dict[str, str]:
+    return {"redis_url": config.redis_url.removesuffix("/0") + "/1"}
+
+
+def read_mark(config: Settings) -> StackMark:
+    return StackMark.from_bytes(open_bucket(config).get(STACK_OBJECT))
+
+
+def test_processes_that_start_at_once_on_empty_stores_agree(config: Settings, open_identity: Open) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: open_identity().check(), range(8)))
+
+    location = f"{urlsplit(config.storage_endpoint).netloc}/{config.storage_bucket}"
+    assert connect(config).get("mm:stack") == f"{read_mark(config).id} {location}"
+    assert not read_mark(config).renewal
+
+
+def test_a_redis_with_another_bucket_is_refused(config: Settings, storage: Storage, open_identity: Open) -> None:
+    open_identity().check()
+    other = f"{config.storage_bucket}-other"
+    storage.server.create_bucket(other)
+
+    for _ in range(2):
+        with pytest.raises(
+            ForeignStack,
+            match=rf"is .*/{config.storage_bucket}\. .*MASKMILL_REDIS_PREFIX .* delete the key mm:stack in Redis",
+        ):
+            open_identity(storage_bucket=other).check()
+
+    open_identity(storage_bucket=other, redis_prefix="other").check()
+    with pytest.raises(ForeignStack, match="delete the key other:mm:stack in Redis"):
+        open_identity(redis_prefix="other").check()
+    connect(config).delete("mm:stack")
+    open_identity(storage_bucket=other).check()
+
+
+def test_a_bucket_that_lost_its_objects_gets_the_id_from_redis(config: Settings, open_identity: Open) -> None:
+    open_identity().check()
+    before = read_mark(config)
+    open_bucket(config).delete([STACK_OBJECT])
+
+    open_identity().check()
+
+    assert read_mark(config) == before
+
+
+def test_a_bucket_that_another_steward_renews_is_refused(another_redis: dict[str, str], open_identity: Open) -> None:
+    steward, newcomer = open_identity(), open_identity(**another_redis)
+    steward.renew()
+
+    with pytest.raises(StackUnconfirmed):
+        newcomer.check()
+    steward.renew()
+
+    with pytest.raises(ForeignStack, match=r"in use by a stack with another Redis.* MASKMILL_STORAGE_PREFIX"):
+        newcomer.check()
+    open_identity(**another_redis, storage_prefix="other").check()
+
+
+def test_an_orderly_end_of_the_steward_releases_the_bucket(another_redis: dict[str, str], open_identity: Open) -> None:
+    steward = open_identity()
+    steward.renew()
+    steward.release()
+
+    open_identity(**another_redis).check()
+
+
+def test_a_bucket_whose_steward_was_killed_is_released_after_the_lease(
+    another_redis: dict[str, str], open_identity: Open, clock: Clock
+) -> None:
+    open_identity().renew()
+    newcomer = open_identity(**another_redis)
+    for clock.seconds in (0, LEASE_SECONDS - 1):
+        with pytest.raises(StackUnconfirmed):
+            newcomer.check()
+
+    clock.seconds = LEASE_SECONDS
+    newcomer.check()
+
+
+def test_a_redis_that_lost_its_data_gets_the_id_from_a_running_steward(
+    config: Settings, redis_client: "redis.Redis", open_identity: Open
+) -> None:
+    stewards, newcomer = [open_identity(), open_identity()], open_identity()
+    for steward in stewards:
+        steward.renew()
+    redis_client.flushall()
+
+    with pytest.raises(StackUnconfirmed):
+        newcomer.check()
+    for steward in stewards:
+        steward.renew()
+
+    newcomer.check()
+    assert str(connect(config).get("mm:stack")).startswith(f"{read_mark(config).id} ")
+
+
+def test_a_process_starts_while_redis_is_out_of_memory(
+    config: Settings, redis_client: "redis.Redis", open_identity: Open
+) -> None:
+    redis_client.config_set("maxmemory", 1)
+    try:
+        open_identity().check()
+    finally:
+        redis_client.config_set("maxmemory", 0)
+
+    assert connect(config).get("mm:stack")
+
+
+def test_a_steward_that_started_before_its_stores_ends_if_they_are_of_another_stack(
+    config: Settings, another_redis: dict[str, str], open_identity: Open
+) -> None:
+    """Until then it does nothing in the bucket."""
+    open_identity().renew()
+    open_identity(**another_redis, storage_prefix="other").renew()
+    foreign = config.model_copy(update=another_redis)
+    client, bucket = connect(foreign), open_bucket(foreign)
+    calls: list[str] = []
+    identity = StackIdentity(client, bucket, locate_bucket(foreign))
+    guard = StackGuard(StoreCheck(client, bucket, identity), identity, end=lambda: calls.append("end"))
+    duty = guard.require(lambda: calls.append("duty"))
+
+    with pytest.raises(StackUnconfirmed):
+        duty()
+    guard.renew()
+
+    assert calls == ["end"]
+    assert guard.has_failed
+
+
+@pytest.mark.parametrize("module", ["api.wsgi", "worker.steward"])
+def test_a_second_stack_on_the_same_redis_is_refused_in_one_line(
+    config: Settings, storage: Storage, open_identity: Open, module: str
+) -> None:
+    open_identity().check()
+    other = config.model_copy(update={"storage_bucket": f"{config.storage_bucket}-other"})
+    storage.server.create_bucket(other.storage_bucket)
+
+    line = run_refused(module, config.redis_url, other)
+
+    assert "cannot start: Redis has the data of a stack whose bucket is " in line

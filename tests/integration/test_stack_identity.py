@@ -15,7 +15,8 @@ from shared.storage.bucket import open_bucket
 from shared.storage.keys import STACK_OBJECT
 from shared.store_check import StoreCheck
 from tests.conftest import Storage
-from tests.support.start import run_refused
+from tests.support.gateway import open_gateway
+from tests.support.start import build_storage_environment, run_refused
 from worker.steward.stack_guard import StackGuard
 
 Open = Callable[..., StackIdentity]
@@ -185,6 +186,21 @@ def test_a_steward_that_started_before_its_stores_ends_if_they_are_of_another_st
 
     assert calls == ["end"]
     assert guard.has_failed
+
+
+def test_a_gateway_that_started_before_its_stores_is_not_ready_and_names_no_host(
+    config: Settings, storage: Storage, open_identity: Open
+) -> None:
+    other = f"{config.storage_bucket}-other"
+    storage.server.create_bucket(other)
+    open_identity(storage_bucket=other).check()
+    gateway = open_gateway(config.redis_url, build_storage_environment(config))
+
+    response = gateway.client.get("/readyz")
+
+    assert response.status_code == 503
+    assert "in use by another stack" in response.json["checks"]["stack"]
+    assert other not in response.text
 
 
 @pytest.mark.parametrize("module", ["api.wsgi", "worker.steward"])

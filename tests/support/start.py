@@ -7,15 +7,22 @@ import sys
 from shared.settings import Settings
 
 
+def build_storage_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables of the bucket of some settings."""
+    return {
+        "MASKMILL_STORAGE_ENDPOINT": settings.storage_endpoint,
+        "MASKMILL_STORAGE_BUCKET": settings.storage_bucket,
+        "MASKMILL_STORAGE_ACCESS_KEY": settings.storage_access_key,
+        "MASKMILL_STORAGE_SECRET_KEY": settings.storage_secret_key.get_secret_value(),
+    }
+
+
 def run_refused(module: str, redis_url: str, settings: Settings, **further: str) -> str:
     """Start a module of the service with these stores; return the one line with which it refuses to start."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")},
         "MASKMILL_REDIS_URL": redis_url,
-        "MASKMILL_STORAGE_ENDPOINT": settings.storage_endpoint,
-        "MASKMILL_STORAGE_BUCKET": settings.storage_bucket,
-        "MASKMILL_STORAGE_ACCESS_KEY": settings.storage_access_key,
-        "MASKMILL_STORAGE_SECRET_KEY": settings.storage_secret_key.get_secret_value(),
+        **build_storage_environment(settings),
         "MASKMILL_BIND": "127.0.0.1:1",
         **further,
     }

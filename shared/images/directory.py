@@ -19,8 +19,10 @@ _MAX_VALUES = dict.fromkeys(
 # XMP and the colour profile: bytes, which Pillow does not divide; as numbers they are not valid.
 _BYTES = frozenset({700, 34675})
 _BYTE_KINDS = frozenset({1, 2, 6, 7})
-_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # by the type of a tag: SHORT, LONG, LONG8
-_VALUE_BYTES = {3: 2, 4: 4, 16: 8}
+# By the type of a tag: SHORT, LONG, IFD, LONG8, IFD8; then those with a sign, and floating point.
+_NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_REAL_NUMBERS = _NUMBERS | {1: "B", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 17: "q"}
+_VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _ENTRY_BYTES = 12  # of a TIFF that is no BigTIFF
 
 
@@ -40,10 +42,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The first directory of a file.  `order` is `<` or `>`, for struct."""
+    """A directory of a file.
+
+    order: `<` or `>`, for struct.
+    start, following: where it is, and where the next one of the chain is; 0 if there is none.
+    """
 
     order: str
     entries: Mapping[int, Entry]
+    start: int = 0
+    following: int = 0
 
     def read_numbers(self, data: bytes, tag: int, at_most: int) -> tuple[int, ...]:
         """Return the first values of a tag that are whole numbers; none if it is missing or of another type.
@@ -57,9 +65,25 @@ class Directory:
         values = f"{self.order}{min(entry.count, at_most)}{_NUMBERS[entry.kind]}"
         return struct.unpack_from(values, data, entry.position)
 
+    def read_number(self, data: bytes, tag: int, default: int = 0) -> int:
+        """Return the first value of a tag, as read_numbers() does."""
+        return next(iter(self.read_numbers(data, tag, 1)), default)
 
-def read_directory(data: bytes) -> Directory:
-    """Read the first directory, of a TIFF or a BigTIFF.
+    def read_real(self, data: bytes, tag: int) -> float | None:
+        """Return the first value of a tag that is a number of any type but a fraction; None if it is not one.
+
+        Raises:
+            struct.error: the file stops before its end.
+        """
+        entry = self.entries.get(tag)
+        if entry is None or not entry.count or entry.kind not in _REAL_NUMBERS:
+            return None
+        value: float = struct.unpack_from(self.order + _REAL_NUMBERS[entry.kind], data, entry.position)[0]
+        return value
+
+
+def read_directory(data: bytes, start: int | None = None) -> Directory:
+    """Read the first directory of a TIFF or a BigTIFF, or the one at `start`.
 
     Raises:
         struct.error: the bytes stop before its end.
@@ -67,7 +91,9 @@ def read_directory(data: bytes) -> Directory:
     """
     order = "<" if data[:2] == b"II" else ">"
     is_big = 43 in data[2:4]
-    (start,) = struct.unpack_from(f"{order}Q" if is_big else f"{order}I", data, 8 if is_big else 4)
+    pointer = order + ("Q" if is_big else "I")
+    if start is None:
+        (start,) = struct.unpack_from(pointer, data, 8 if is_big else 4)
     if start >= len(data):
         raise struct.error("no directory")
     head, entry = ("Q", "HHQQ") if is_big else ("H", "HHII")
@@ -75,7 +101,11 @@ def read_directory(data: bytes) -> Directory:
     if count > MAX_ENTRIES:
         raise excess_error("TIFF or Exif", MAX_ENTRIES, "tags")
     first = start + struct.calcsize(order + head)
-    return Directory(order, _read_entries(data, first, count, struct.Struct(order + entry)))
+    layout = struct.Struct(order + entry)
+    # The pointer to the next one may be missing at the end of Exif metadata.
+    end = first + count * layout.size
+    following = struct.unpack_from(pointer, data, end)[0] if end + struct.calcsize(pointer) <= len(data) else 0
+    return Directory(order, _read_entries(data, first, count, layout), start, following)
 
 
 def check_exif(exif: bytes) -> None:

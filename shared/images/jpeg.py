@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shared.errors import ImageTooCostly
+from shared.errors import ImageTooCostly, NotAnImage
 from shared.images.directory import check_exif
 from shared.images.structure import Size, Structure, excess_error, malformed_error, truncated_error
 
@@ -26,6 +26,7 @@ MAX_RESOURCES = 4_000
 MAX_EXIF_SEGMENTS = 100
 
 _START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP1, _APP13 = 0xDA, 0xD9, 0xDB, 0xE1, 0xED
+_FRAMES = frozenset({*range(0xC0, 0xD0)}) - {0xC4, 0xC8, 0xCC}  # start of frame, of each process
 _HAS_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\x00\x00"
 # A marker that ends the coded data of a scan: neither a stuffed 0xFF byte nor a restart marker.
@@ -37,7 +38,7 @@ def read_jpeg(data: bytes) -> Structure:
 
     Raises:
         TruncatedImage: the file has no scan, or no end.
-        NotAnImage: there is no segment where one must be.
+        NotAnImage: there is no segment where one must be, or samples have more than 8 bits.
         ImageTooCostly: there are too many segments, or too much in them.
     """
     metadata = _Metadata()
@@ -48,6 +49,8 @@ def read_jpeg(data: bytes) -> Structure:
                 break
             metadata.check()
             return Structure(scans=_bound_scans(data, start))
+        if marker in _FRAMES and data[start + 4] != 8:
+            raise NotAnImage(f"The JPEG image has {data[start + 4]} bits a sample, 8 can be decoded; save it with 8")
         metadata.add(marker, data[start + 4 : _find_end(data, start)])
     raise truncated_error("JPEG")
 

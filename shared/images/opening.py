@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from shared.errors import ImageTooCostly, ImageTooLarge, NotAnImage
+from shared.errors import ImageTooCostly, ImageTooLarge, MaskmillError, NotAnImage
 from shared.images.bmp import read_bmp
 from shared.images.directory import check_exif
 from shared.images.formats import FORMATS, MAX_SIDE, detect_image_format
@@ -27,6 +27,7 @@ from shared.images.jpeg import check_scans, read_jpeg
 from shared.images.png import read_png
 from shared.images.structure import Size, Structure, truncated_error
 from shared.images.tiff import read_tiff
+from shared.images.tiff_file import TiffFile
 from shared.images.webp import read_webp
 
 # A multi-image JPEG (MPO, as phones write it) is read as its first JPEG.
@@ -35,7 +36,7 @@ _OPENERS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
     "png": PngImageFile,
     "webp": WebPImageFile,
     "bmp": BmpImageFile,
-    "tiff": TiffImageFile,
+    "tiff": TiffFile,
     "gif": GifImageFile,
 }
 # Under these Pillow finds the orientation: as Exif, or as its digits in a text of a PNG.
@@ -113,6 +114,8 @@ def _parse_header(name: str, data: bytes, max_pixels: int) -> ImageFile:
         return _OPENERS[name](BytesIO(data))
     except (DecompressionBombError, DecompressionBombWarning) as error:
         raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are accepted") from error
+    except MaskmillError:
+        raise
     except Exception as error:  # malformed bytes make parsers raise almost any type, AssertionError included
         raise NotAnImage(f"The bytes begin like a {name.upper()} image, but the header cannot be read") from error
 

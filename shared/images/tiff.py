@@ -3,8 +3,10 @@
 from operator import add
 
 from shared.errors import ImageTooCostly
-from shared.images.directory import Directory, Entry, read_directory
+from shared.images.directory import Directory, Entry
 from shared.images.structure import Structure, excess_error, malformed_error, truncated_error
+from shared.images.tiff_layout import read_layout
+from shared.images.tiff_pages import choose_directory
 
 MAX_BLOCKS = 65_536  # strips or tiles: one for each row of a high image, or of 32 x 32 pixels
 # A tile may be larger than its image, as encoders make them, but not by much.
@@ -18,14 +20,15 @@ _MORE_SCANS = 16
 
 
 def read_tiff(data: bytes) -> Structure:
-    """Read the first directory, and check what it says of strips and tiles.
+    """Read the directory of the photo, and check what it says of pixels, strips and tiles.
 
     Raises:
         TruncatedImage, struct.error: the file stops before its end.
-        NotAnImage: the places of strips or tiles are no whole numbers.
+        NotAnImage: the pixels are stored in a way that is not decoded, or their places are no whole numbers.
         ImageTooCostly: there are too many strips or tiles, or they are too large.
     """
-    directory = read_directory(data)
+    directory = choose_directory(data)
+    read_layout(directory, data).check()
     _check_tile(directory, data)
     for offsets_tag, lengths_tag in _BLOCKS:
         for tag in (offsets_tag, lengths_tag):
@@ -36,7 +39,7 @@ def read_tiff(data: bytes) -> Structure:
         lengths = directory.read_numbers(data, lengths_tag, MAX_BLOCKS)
         if max(map(add, offsets, lengths), default=0) > len(data):
             raise truncated_error("TIFF")
-        if _get_number(directory, data, _COMPRESSION) in _JPEG_COMPRESSIONS:
+        if directory.read_number(data, _COMPRESSION) in _JPEG_COMPRESSIONS:
             _check_scans(data, offsets, lengths)
     return Structure()
 
@@ -50,7 +53,7 @@ def _check_blocks(entry: Entry) -> None:
 
 def _check_tile(directory: Directory, data: bytes) -> None:
     width, length, tile_width, tile_length = (
-        _get_number(directory, data, tag) for tag in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
+        directory.read_number(data, tag) for tag in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
     )
     if tile_width * tile_length > max(MAX_TILE_PIXELS, 4 * width * length):
         raise ImageTooCostly("The TIFF image has tiles that are much larger than itself; save it anew")
@@ -63,7 +66,3 @@ def _check_scans(data: bytes, offsets: tuple[int, ...], lengths: tuple[int, ...]
     scans = data.count(b"\xff\xda", min(starts, default=0), end)
     if len(set(starts)) < len(starts) or scans > _SCANS_PER_BLOCK * len(starts) + _MORE_SCANS:
         raise ImageTooCostly("The TIFF image has too many JPEG scans, which take too long to decode; save it anew")
-
-
-def _get_number(directory: Directory, data: bytes, tag: int) -> int:
-    return next(iter(directory.read_numbers(data, tag, 1)), 0)

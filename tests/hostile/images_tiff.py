@@ -64,6 +64,18 @@ def many_directories(count: int) -> bytes:
     return bytes(data)
 
 
+def preview(*entries: Entry, data: bytes = bytes(64)) -> bytes:
+    """Return a grey TIFF whose only image is marked as a preview."""
+    return header(8, 8, (254, 4, 1, 1), *entries, data=data)
+
+
+def preview_of_many(count: int) -> bytes:
+    """Return a preview whose sub-directories are the same thousand tags, at many places."""
+    directory = struct.pack("<H", 1000) + struct.pack("<HHII", 40_000, 3, 1, 0) * 1000 + bytes(4)
+    places = struct.pack(f"<{count}I", *(4096 + 4 * count + 2 * number for number in range(count)))
+    return preview((330, 4, count, 4096), data=places + directory + bytes(2 * count))
+
+
 INPUTS: Sequence[HostileInput] = (
     send_image("its signature alone", 400, lambda: b"II*\0"),
     send_image("the half of a file", 400, lambda: photo()[: len(photo()) // 2]),
@@ -107,6 +119,11 @@ INPUTS: Sequence[HostileInput] = (
     send_image("strips that are one progressive JPEG", 422, jpeg_strips),
     send_image("a hundred thousand directories", 200, lambda: many_directories(100_000)),
     send_image("a directory that is its own next", 200, lambda: many_directories(0), 400),
+    send_image("a preview of which there is no image", 200, preview),
+    send_image("a preview of 4 billion images", 200, lambda: preview((330, 4, 2**32 - 1, 4096), data=bytes(400))),
+    send_image("a preview of an image behind the end", 400, lambda: preview((330, 4, 1, 2**31))),
+    send_image("a preview of 60,000 directories of any bytes", 422, lambda: preview_of_many(60_000)),
+    send_image("sub-directories that are their own", 200, lambda: header(8, 8, (330, 4, 1, 8))),
     send_image("an orientation of 9", 200, lambda: header(8, 8, (274, 3, 1, 9))),
     send_image("an orientation of 65 values", 422, lambda: header(8, 8, (274, 3, 65, 4096))),
     send_image("old JPEG without tables", 400, lambda: header(64, 64, compression=6, data=bytes(500))),

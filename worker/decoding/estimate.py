@@ -5,12 +5,13 @@ The figures were measured (tests/unit/worker/test_decoding_estimate.py compares 
 
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.images.jpeg import has_separate_scans
 from shared.images.opening import upright_size, upright_transpose
+from shared.images.tiff_file import TiffFile
 from worker.decoding.request import Size
+from worker.decoding.samples import find_samples
 
 _FIXED_BYTES = 4_000_000  # of codecs, row buffers and Python
 _RGB_BYTES = 4  # Pillow pads pixels of several channels to 4 bytes
@@ -21,7 +22,7 @@ _WEBP_BYTES, _WEBP_ALPHA_BYTES = 12, 2
 _MAPPED_BYTES = 8_388_608  # malloc() keeps what is smaller (MALLOC_MMAP_THRESHOLD_ of the template)
 _MAX_FREED_BYTES = 4 * _MAPPED_BYTES  # of a codec, in that many parts
 _COEFFICIENT_BYTES = 2
-_ROWS_PER_STRIP, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE, _TILE_WIDTH, _TILE_LENGTH = 278, 277, 258, 322, 323
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
 
 
 def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[Size, ...]) -> int:
@@ -34,20 +35,42 @@ def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[
         outputs: (width, height) of each.
     """
     pixels, upright = image.width * image.height, upright_size(image)
-    kept = _PIXEL_BYTES.get(image.mode, 4)
+    kept_bytes = pixels * _PIXEL_BYTES.get(image.mode, 4)
     is_turned = upright_transpose(image) is not None
-    is_converted = image.mode != "RGB" or isinstance(image, WebPImageFile)
+    is_turned_by_codec = is_turned and isinstance(image, TiffFile) and image.use_load_libtiff
     codec_bytes = _codec_bytes(image, data, size)
-    # What has been freed, but in parts that malloc() keeps.
-    freed = min(codec_bytes, _MAX_FREED_BYTES) + (pixels * kept if is_turned and pixels * kept < _MAPPED_BYTES else 0)
+    # What has been freed, but in parts that malloc() keeps: a turned image takes the place of what a codec freed, and
+    # one of 8 bits the place of what was turned.
+    freed_codec = min(codec_bytes, _MAX_FREED_BYTES)
+    kept_by_malloc = kept_bytes if kept_bytes < _MAPPED_BYTES else 0
+    is_scaled = _is_scaled(image)
+    freed = max(freed_codec, kept_by_malloc * is_turned) + kept_by_malloc * is_scaled
+    if is_scaled and is_turned and kept_by_malloc:
+        freed -= pixels
     stages = (
-        pixels * kept + codec_bytes,
-        freed + pixels * kept * (2 if is_turned else 1),
-        freed + pixels * (kept + _RGB_BYTES if is_converted else _RGB_BYTES),
+        kept_bytes * (1 + is_turned_by_codec) + codec_bytes,
+        freed_codec + kept_bytes * (1 + is_turned),
+        freed + pixels * _RGB_BYTES + _converted_bytes(image, kept_bytes),
         freed + pixels * _RGB_BYTES + max(_resizing_bytes(upright, output) for output in outputs),
     )
-    copies_of_file = 4 if isinstance(image, WebPImageFile) else 1
+    copies_of_file = 4 if isinstance(image, WebPImageFile) else 2 if _is_copied(image) else 1
     return _FIXED_BYTES + copies_of_file * len(data) + max(stages)
+
+
+def _is_scaled(image: ImageFile) -> bool:
+    """Return whether samples are scaled to 8 bits, in another image."""
+    return (image.samples if isinstance(image, TiffFile) else find_samples(image)) is not None
+
+
+def _converted_bytes(image: ImageFile, kept_bytes: int) -> int:
+    """Return the length of the image that is converted to RGB; one whose samples were scaled has 8 bits."""
+    if _is_scaled(image):
+        return image.width * image.height
+    return kept_bytes if image.mode != "RGB" or isinstance(image, WebPImageFile) else 0
+
+
+def _is_copied(image: ImageFile) -> bool:
+    return isinstance(image, TiffFile) and image.is_copied
 
 
 def has_several_scans(image: JpegImageFile, data: bytes) -> bool:
@@ -63,9 +86,8 @@ def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
             return (_WEBP_BYTES - 4 + alpha_bytes) * image.width * image.height
         case JpegImageFile():
             return _coefficient_bytes(image, data, size)
-        case TiffImageFile() if image.use_load_libtiff:
-            turned = _PIXEL_BYTES.get(image.mode, 4) if upright_transpose(image) is not None else 0
-            return _strip_bytes(image) + turned * image.width * image.height  # Pillow transposes it while it loads
+        case TiffFile() if image.use_load_libtiff:
+            return _strip_bytes(image)
     return 0
 
 
@@ -80,17 +102,16 @@ def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:
     return int(_COEFFICIENT_BYTES * samples * padded)
 
 
-def _strip_bytes(image: TiffImageFile) -> int:
+def _strip_bytes(image: TiffFile) -> int:
     """Return the length of one decoded strip or tile, as libtiff holds it."""
-    tags = image.tag_v2
-    samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))
-    bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
-    # libtiff converts some kinds, such as YCbCr, to 4 bytes a pixel.
-    pixel_bytes = max(4.0, samples * bits / 8)
+    layout, tags = image.layout, image.tag_v2
+    pixel_bytes = layout.count * layout.bits / 8
+    if image.samples is None:  # libtiff converts some kinds, such as YCbCr, to 4 bytes a pixel
+        pixel_bytes = max(4.0, pixel_bytes)
     if _TILE_WIDTH in tags:
         return int(2 * int(tags[_TILE_WIDTH]) * int(tags.get(_TILE_LENGTH, 1)) * pixel_bytes)
-    rows = min(int(tags.get(_ROWS_PER_STRIP, image.height)), max(image.size))
-    return int(rows * max(image.size) * pixel_bytes)
+    width, height = layout.size
+    return int(min(int(tags.get(_ROWS_PER_STRIP, height)), height) * width * pixel_bytes)
 
 
 def _resizing_bytes(upright: Size, output: Size) -> int:

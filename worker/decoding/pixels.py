@@ -1,5 +1,7 @@
 """Decoding of an image file to upright RGB, pixel by pixel as the reference pipeline does.  Opens no file and no URL.
 
+Grey samples of more than 8 bits, or with a sign, are scaled instead; the reference cuts off what is above 255.
+
 Runs where no limit of time or memory holds, too: those are the business of the decoder process.
 """
 
@@ -10,7 +12,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.opening import open_image, upright_transpose
+from shared.images.tiff_file import TiffFile
 from worker.decoding.bmp_runs import replace_runs
+from worker.decoding.samples import find_samples, scale_to_8_bits
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image:
@@ -40,11 +44,14 @@ def load_upright_rgb(image: ImageFile) -> Image:
         ImageTooLarge: a part of the file is larger than its header says.
     """
     try:
+        samples = image.samples if isinstance(image, TiffFile) else find_samples(image)
         pixels, transposition = _load(image)
         if transposition is not None:
             turned = pixels.transpose(transposition)
             pixels.close()
             pixels = turned
+        if samples is not None:
+            pixels = scale_to_8_bits(pixels, samples)
         return _convert_to_rgb(pixels)
     except MemoryError:
         raise
@@ -82,6 +89,8 @@ def _convert_to_rgb(pixels: Image) -> Image:
         del pixels.info["transparency"]
     if pixels.mode == "RGB":
         return pixels
+    if pixels.mode == "La":  # grey premultiplied by alpha, which Pillow converts to nothing else
+        pixels = pixels.convert("LA")
     converted = pixels.convert("RGB")
     pixels.close()
     return converted

@@ -1,4 +1,7 @@
-"""decode() equals the reference on every supported format, and raises errors of this service on other input."""
+"""decode() equals the reference on every supported format, and raises errors of this service on other input.
+
+Where the reference is wrong, see test_sample_scaling.py.
+"""
 
 import io
 import random
@@ -23,8 +26,6 @@ def build_image(mode: str, *, width: int = 37, height: int = 23) -> Image.Image:
     y, x = np.mgrid[:height, :width]
     colours = np.stack([x * 255 / width, y * 255 / height, (x + y) * 2], axis=2) + rng.normal(0, 8, (height, width, 3))
     rgb = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
-    if mode == "I;16":
-        return Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 7)
     if mode in ("RGBA", "LA"):
         alpha = Image.fromarray((x * 255 // width).astype(np.uint8))
         image = rgb.convert(mode)
@@ -59,10 +60,10 @@ def assert_equals_reference(data: bytes) -> None:
     ("kind", "mode"),
     [
         *[("JPEG", mode) for mode in ("RGB", "L", "CMYK")],
-        *[("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")],
+        *[("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")],
         *[("WEBP", mode) for mode in ("RGB", "RGBA")],
         *[("BMP", mode) for mode in ("RGB", "L", "P", "1", "RGBA")],
-        *[("TIFF", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F", "LAB")],
+        *[("TIFF", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "LAB")],
         *[("GIF", mode) for mode in ("P", "L", "RGB")],
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.Image import Resampling
 
@@ -30,6 +31,7 @@ def build_images() -> dict[str, Image.Image]:
     rgb = Image.fromarray(np.stack(planes, axis=2).clip(0, 255).astype(np.uint8))
     images = {mode: rgb.convert(mode) for mode in ("RGB", "L", "P", "CMYK", "RGBA", "LA", "F")}
     images["RGBA"].putalpha(images["L"])
+    images["I"] = images["L"].convert("I")
     images["I;16"] = Image.fromarray(np.asarray(images["L"]).astype(np.uint16) * 200)
     return images
 
@@ -61,6 +63,10 @@ CASES = {
     "tiff-jpeg": ("TIFF", "RGB", {"compression": "jpeg"}),
     "tiff-deflate-float": ("TIFF", "F", {"compression": "tiff_adobe_deflate"}),
     "tiff-16-bit": ("TIFF", "I;16", {}),
+    "tiff-16-bit-rows": ("TIFF", "I;16", {"strip_size": 1 << 16}),
+    "tiff-16-bit-lzw": ("TIFF", "I;16", {"compression": "tiff_lzw"}),
+    "tiff-float": ("TIFF", "F", {}),
+    "tiff-32-bit": ("TIFF", "I", {}),
 }
 TINY = jpeg(Image.new("RGB", (64, 64)))
 HAVE_NO_METADATA = ("BMP", "GIF")
@@ -129,6 +135,19 @@ def test_the_estimate_is_above_the_peak_but_not_far(
         pytest.skip("the format has no orientation")
 
     estimate, peak = measure(*template, encode(case, orientation), REQUEST)
+
+    assert peak <= estimate <= MAX_RATIO * peak, f"peak {peak / 1e6:.1f} MB, estimate {estimate / 1e6:.1f}"
+
+
+def test_the_estimate_holds_for_the_full_image_behind_a_preview(
+    template: tuple[TemplateProcess, SlabAllocator],
+) -> None:
+    buffer = BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(np.asarray(IMAGES["RGB"].resize((60, 40))), subfiletype=1, subifds=1, photometric="rgb")
+        writer.write(np.asarray(IMAGES["RGB"]), photometric="rgb")
+
+    estimate, peak = measure(*template, buffer.getvalue(), REQUEST)
 
     assert peak <= estimate <= MAX_RATIO * peak, f"peak {peak / 1e6:.1f} MB, estimate {estimate / 1e6:.1f}"
 

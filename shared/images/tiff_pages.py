@@ -1,0 +1,90 @@
+"""Which image of a TIFF is the photo: the first one, or the larger one of which it is a preview.
+
+Cameras and archives store a small image first, marked as a reduced-resolution version, and the full image in a
+sub-directory (SubIFDs: TIFF Technical Note 1, DNG, NEF) or in a later directory of the chain.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from shared.errors import ImageTooCostly, NotAnImage
+from shared.images.directory import Directory, read_directory
+
+# Directories that are read to find the full image, whatever the file has more; DNG files have about five.
+MAX_DIRECTORIES = 32
+_SUBFILE, _OLD_SUBFILE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 255, 330, 50706
+_WIDTH, _LENGTH, _PHOTOMETRIC = 256, 257, 262
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_OLD_REDUCED = 2  # a value of SubfileType
+_SENSOR_DATA = frozenset({32803, 34892})  # photometric interpretations: CFA, LinearRaw
+_CR2 = b"CR\x02"
+
+
+def choose_directory(data: bytes) -> Directory:
+    """Return the directory of the photo.
+
+    It is the first one, unless this one is marked as a reduced version or as a mask, or has a sub-directory that is
+    larger and not so marked.  Then it is the largest of those that are no masks.
+
+    Raises:
+        struct.error: the file stops before the end of a directory.
+        NotAnImage: the photo is sensor data of a camera.
+        ImageTooCostly: a directory has too many entries.
+    """
+    first = read_directory(data)
+    directories = list(_iterate_directories(data, first))
+    if data[8:11] == _CR2 or any(_is_sensor_data(directory, data) for directory in directories):
+        name = "DNG" if _DNG_VERSION in first.entries else "CR2" if data[8:11] == _CR2 else "such as NEF or ARW"
+        raise NotAnImage(
+            f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
+        )
+    is_preview = _is_preview(first, data)
+    candidates = [
+        directory
+        for directory in directories
+        if not _is_mask(directory, data) and (directory is first or is_preview or not _is_preview(directory, data))
+    ]
+    # The first of several that are equal; a full image before a reduced one.
+    return max(candidates, key=lambda one: (_count_pixels(one, data), not _is_preview(one, data)), default=first)
+
+
+def _iterate_directories(data: bytes, first: Directory) -> Iterator[Directory]:
+    """Yield the first directory and its sub-directories; then those of the chain, if the first is not the photo."""
+    yield first
+    is_photo = not (_is_preview(first, data) or _is_mask(first, data))
+    starts = [first.start]
+    _add_starts(starts, first, data, is_chain_read=not is_photo)
+    position = 1
+    while position < min(len(starts), MAX_DIRECTORIES):
+        try:
+            directory = read_directory(data, starts[position])
+            _add_starts(starts, directory, data, is_chain_read=not is_photo)
+            yield directory
+        except (struct.error, ImageTooCostly):
+            if not is_photo:  # else the file is good enough without it
+                raise
+        position += 1
+
+
+def _add_starts(starts: list[int], directory: Directory, data: bytes, *, is_chain_read: bool) -> None:
+    """Add where the sub-directories of a directory are, and where the next one of the chain is, if not yet known."""
+    children = directory.read_numbers(data, _SUB_DIRECTORIES, MAX_DIRECTORIES)
+    following = (directory.following,) if is_chain_read else ()
+    starts += [start for start in dict.fromkeys((*children, *following)) if start and start not in starts]
+
+
+def _is_preview(directory: Directory, data: bytes) -> bool:
+    flags = directory.read_number(data, _SUBFILE)
+    return bool(flags & _REDUCED) or directory.read_number(data, _OLD_SUBFILE) == _OLD_REDUCED
+
+
+def _is_mask(directory: Directory, data: bytes) -> bool:
+    return bool(directory.read_number(data, _SUBFILE) & _MASK)
+
+
+def _is_sensor_data(directory: Directory, data: bytes) -> bool:
+    return directory.read_number(data, _PHOTOMETRIC) in _SENSOR_DATA
+
+
+def _count_pixels(directory: Directory, data: bytes) -> int:
+    return directory.read_number(data, _WIDTH) * directory.read_number(data, _LENGTH)

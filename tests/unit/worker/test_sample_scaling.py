@@ -1,0 +1,313 @@
+"""Grey images of any depth decode to the pixels of their 8-bit version, and layouts of a TIFF are not mixed up."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.Image import Transpose
+
+from api.jobs.inspection import inspect_image
+from shared.errors import NotAnImage
+from shared.images.samples import Samples
+from tests.support.images import EXIF_ORIENTATION, astronaut, grey
+from tests.support.tiffs import build_tiff, encode_tiff, pack_bits
+from worker.decoding.pixels import decode
+from worker.decoding.samples import scale_to_8_bits
+
+MAX_PIXELS = 1_000_000
+GREY = np.asarray(grey())[100:261, 60:257]  # (161, 197), with 0 and 255
+GREY = np.where(np.arange(GREY.size).reshape(GREY.shape) < 2, [[0, 255] * 98 + [0]], GREY).astype(np.uint8)
+RGB = np.asarray(astronaut())[100:261, 60:257]
+ALPHA = np.tile(np.arange(55, 252, dtype=np.uint8), (161, 1))
+
+# The 8 bits of GREY in other types.
+DEPTHS: dict[str, np.ndarray] = {
+    "16 bits": GREY.astype(np.uint16) * 257,
+    "16 bits, shifted": GREY.astype(np.uint16) << 8,
+    "32 bits": GREY.astype(np.uint32) * 0x01010101,
+    "8 bits in 32": GREY.astype(np.uint32),
+    "16 bits in 32": GREY.astype(np.uint32) * 257,
+    "8 signed bits": (GREY.astype(np.int16) - 128).astype(np.int8),
+    "16 signed bits": (GREY.astype(np.int32) * 257 - 32_768).astype(np.int16),
+    "15 bits in 16 signed bits": GREY.astype(np.int16) << 7,
+    "8 bits in 16 signed bits": GREY.astype(np.int16),
+    "32 signed bits": (GREY.astype(np.int64) * 0x01010101 - 2**31).astype(np.int32),
+    "16 bits in 32 signed bits": GREY.astype(np.int32) * 257,
+    "half floats": (GREY / 255).astype(np.float16),
+    "floats": (GREY / 255).astype(np.float32),
+    "doubles": GREY / 255,
+    "floats of another range": (GREY * 7.5 - 300).astype(np.float32),
+    "doubles of another range": GREY * 0.5 + 500,
+}
+
+
+def assert_decodes(data: bytes, expected: np.ndarray) -> None:
+    """Check the pixels, (H, W) or (H, W, 3), and that the gateway reads the same size."""
+    pixels = np.asarray(decode(data, max_pixels=MAX_PIXELS))
+    facts = inspect_image(data, max_pixels=MAX_PIXELS)
+
+    assert (facts.height, facts.width) == pixels.shape[:2]
+    assert np.array_equal(pixels, expected if expected.ndim == 3 else np.stack([expected] * 3, axis=2))
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "deflate"}, {"tile": (64, 80), "compression": "deflate"}])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_grey_tiff_of_any_depth_is_its_8_bit_version(depth: str, order: str, options: dict[str, Any]) -> None:
+    photometric = {"photometric": "minisblack"}
+
+    assert_decodes(encode_tiff(DEPTHS[depth], order=order, rowsperstrip=50, **photometric, **options), GREY)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_tiff_in_which_white_is_zero_is_inverted(depth: str, order: str) -> None:
+    assert_decodes(encode_tiff(DEPTHS[depth], order=order, photometric="miniswhite"), 255 - GREY)
+
+
+@pytest.mark.parametrize("depth", ["16 bits", "16 bits, shifted"])
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_a_png_of_16_bits_is_its_8_bit_version(depth: str, interlace: int) -> None:
+    assert_decodes(encode(Image.fromarray(DEPTHS[depth]), "PNG", interlace=interlace), GREY)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_image_of_16_bits_is_turned_upright(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    turn = {3: Transpose.ROTATE_180, 6: Transpose.ROTATE_270}[orientation]
+
+    data = encode(Image.fromarray(DEPTHS["16 bits"]), kind, exif=exif)
+
+    assert_decodes(data, np.asarray(Image.fromarray(GREY).transpose(turn)))
+
+
+@pytest.mark.parametrize(("predictor", "depth"), [(2, "16 bits"), (2, "32 signed bits"), (3, "floats")])
+def test_a_predictor_is_undone_before_samples_are_scaled(predictor: int, depth: str) -> None:
+    image = Image.fromarray(DEPTHS[depth])
+
+    assert_decodes(encode(image, "TIFF", compression="tiff_lzw", tiffinfo={317: predictor}), GREY)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_12_bits_of_a_packed_row_are_scaled(order: str) -> None:
+    samples = GREY.astype(np.uint16) << 4 | 7
+    data = build_tiff(pack_bits(samples, 12), size=(197, 161), bits=[12], photometric=1, order=order)
+
+    assert_decodes(data, GREY)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_alpha_of_grey_is_dropped(bits: int, planar: bool) -> None:
+    pixels = np.stack([GREY, ALPHA], axis=0 if planar else 2)
+    pixels = pixels if bits == 8 else pixels.astype(np.uint16) * 257
+
+    options = {"photometric": "minisblack", "planarconfig": "separate" if planar else "contig"}
+
+    assert_decodes(encode_tiff(pixels, extrasamples=["unassalpha"], **options), GREY)
+
+
+def test_grey_that_is_premultiplied_by_alpha_is_divided() -> None:
+    pixels = np.stack([np.full_like(GREY, 40), np.full_like(GREY, 128)], axis=2)
+
+    data = encode_tiff(pixels, photometric="minisblack", extrasamples=["assocalpha"])
+
+    assert_decodes(data, np.full_like(GREY, 40 * 255 // 128))
+
+
+DECLARED = [
+    (GREY.astype(np.uint16), {"tag_281": ("H", [255])}, GREY),
+    (GREY.astype(np.uint16) << 4, {"tag_281": ("H", [4095])}, GREY),
+    (GREY.astype(np.uint16) + 1000, {"tag_280": ("H", [1000]), "tag_281": ("H", [1255])}, GREY),
+    (GREY.astype(np.float32) * 4 - 100, {"tag_340": ("f", [-100]), "tag_341": ("f", [920])}, GREY),
+    (GREY.astype(np.float32) / 510, {"tag_340": ("d", [0.0]), "tag_341": ("d", [0.5])}, GREY),
+    # These cannot be: a sample is outside of them, or they are no range.
+    (GREY.astype(np.uint16) * 257, {"tag_281": ("H", [255])}, GREY),
+    (GREY.astype(np.uint16) * 257, {"tag_280": ("H", [9]), "tag_281": ("H", [9])}, GREY),
+    (GREY.astype(np.uint16) * 257, {"tag_341": ("d", [float("nan")])}, GREY),
+    (GREY.astype(np.float32) / 255, {"tag_341": ("f", [float("inf")])}, GREY),
+]
+
+
+@pytest.mark.parametrize(("samples", "tags", "expected"), DECLARED)
+def test_declared_limits_are_heeded_if_they_can_be_true(
+    samples: np.ndarray, tags: dict[str, Any], expected: np.ndarray
+) -> None:
+    kind = 3 if samples.dtype.kind == "f" else 1
+    tags = {**tags, "tag_339": ("H", [kind])}
+    bits = [8 * samples.itemsize]
+
+    assert_decodes(build_tiff(samples.tobytes(), size=(197, 161), bits=bits, photometric=1, **tags), expected)
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([0.0, np.nan, np.inf, -np.inf, 1.0], [0, 0, 255, 0, 255]),
+        ([-5.0, np.nan, np.inf, -np.inf, 5.0], [0, 0, 255, 0, 255]),
+        ([np.nan] * 5, [0] * 5),
+        ([np.inf] * 5, [255] * 5),
+        ([0.5] * 5, [128] * 5),
+        ([77.0] * 5, [0] * 5),
+        ([-3e38, 0.0, 3e38, 3e38, 3e38], [0, 128, 255, 255, 255]),
+    ],
+)
+def test_numbers_that_are_none_are_bounded(samples: list[float], expected: list[int]) -> None:
+    data = encode_tiff(np.array([samples], np.float32), photometric="minisblack")
+
+    assert_decodes(data, np.array([expected], np.uint8))
+
+
+@given(
+    kind=st.sampled_from("uif"),
+    values=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40),
+    limits=st.tuples(*[st.none() | st.floats(width=32) | st.integers(-(2**40), 2**40)] * 2),
+)
+def test_scaling_never_fails_and_keeps_the_order(
+    kind: str, values: list[int], limits: tuple[float | None, float | None]
+) -> None:
+    array = np.array([values], np.uint32).view({"u": "u4", "i": "i4", "f": "f4"}[kind])
+    pixels = Image.fromarray(array.view(np.float32 if kind == "f" else np.int32))
+
+    scaled = np.asarray(scale_to_8_bits(pixels, Samples(kind, 32, *limits)))[0]
+
+    order = np.argsort(array[0], kind="stable")[: len(values) - int(np.isnan(array[0].astype(float)).sum())]
+    assert (np.diff(scaled[order].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("options", [{}, {"tile": (64, 80)}, {"compression": "deflate"}])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("extra", [None, "unspecified", "unassalpha"])
+@pytest.mark.parametrize("planar", [False, True])
+def test_colours_of_any_layout_are_those_of_the_image(
+    planar: bool, extra: str | None, bits: int, options: dict[str, Any], order: str
+) -> None:
+    pixels = np.concatenate([RGB, ALPHA[..., None]], axis=2) if extra else RGB
+    pixels = np.moveaxis(pixels, 2, 0) if planar else pixels
+    pixels = pixels if bits == 8 else pixels.astype(np.uint16) * 257
+    layout = {"photometric": "rgb", "planarconfig": "separate" if planar else "contig", "rowsperstrip": 50}
+
+    data = encode_tiff(pixels, order=order, extrasamples=[extra] if extra else None, **layout, **options)
+
+    assert_decodes(data, RGB)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_colours_that_are_premultiplied_by_alpha_are_divided(bits: int, planar: bool) -> None:
+    alpha = np.full_like(ALPHA, 128)
+    pixels = np.concatenate([(RGB // 2), alpha[..., None]], axis=2)
+    pixels = np.moveaxis(pixels, 2, 0) if planar else pixels
+    pixels = pixels if bits == 8 else pixels.astype(np.uint16) * 257
+
+    data = encode_tiff(
+        pixels, photometric="rgb", extrasamples=["assocalpha"], planarconfig="separate" if planar else "contig"
+    )
+
+    assert_decodes(data, ((RGB // 2).astype(int) * 255 // 128).astype(np.uint8))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_cmyk_of_any_layout_is_converted_like_cmyk_of_8_bits(bits: int, planar: bool) -> None:
+    cmyk = np.asarray(Image.fromarray(RGB).convert("CMYK"))
+    pixels = np.moveaxis(cmyk, 2, 0) if planar else cmyk
+    pixels = pixels if bits == 8 else pixels.astype(np.uint16) * 257
+
+    data = encode_tiff(pixels, photometric="separated", planarconfig="separate" if planar else "contig")
+
+    assert_decodes(data, RGB)
+
+
+@pytest.mark.parametrize("fill_order", [1, 2])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("photometric", [0, 1, 3])
+def test_few_bits_are_scaled_or_looked_up(photometric: int, bits: int, fill_order: int) -> None:
+    levels = GREY >> (8 - bits)
+    scaled = (levels.astype(int) * 255 // (2**bits - 1)).astype(np.uint8)
+    tags: dict[str, Any] = {"tag_266": ("H", [fill_order])}
+    if photometric == 3:
+        tags["tag_320"] = ("H", [level * 65_535 // (2**bits - 1) for level in range(2**bits)] * 3)
+    packed = np.frombuffer(pack_bits(levels, bits), np.uint8)
+    if fill_order == 2:
+        packed = np.packbits(np.unpackbits(packed), bitorder="little")
+
+    data = build_tiff(packed.tobytes(), size=(197, 161), bits=[bits], photometric=photometric, **tags)
+
+    assert_decodes(data, 255 - scaled if photometric == 0 else scaled)
+
+
+def test_a_palette_of_8_bit_colours_is_not_black() -> None:
+    tags: dict[str, Any] = {"tag_320": ("H", [*range(256)] * 3)}
+
+    assert_decodes(build_tiff(GREY.tobytes(), size=(197, 161), bits=[8], photometric=3, **tags), GREY)
+
+
+def test_colours_of_ycbcr_that_are_stored_for_four_pixels_are_decoded() -> None:
+    ycbcr = np.asarray(Image.new("RGB", (32, 16), (200, 60, 30)).convert("YCbCr"))
+    blocks = np.concatenate([np.full((8, 16, 4), ycbcr[0, 0, 0]), np.full((8, 16, 2), ycbcr[0, 0, 1:])], axis=2)
+    tags: dict[str, Any] = {"tag_530": ("H", [2, 2])}
+
+    data = build_tiff(blocks.astype(np.uint8).tobytes(), size=(32, 16), bits=[8, 8, 8], photometric=6, **tags)
+
+    pixels = np.asarray(decode(data, max_pixels=MAX_PIXELS)).astype(int)
+    assert np.abs(pixels - [200, 60, 30]).max() <= 3
+
+
+def test_a_jpeg_of_ycck_is_converted_like_one_of_cmyk() -> None:
+    plain = Image.fromarray(RGB)
+    *inks, black = plain.convert("CMYK").split()
+    luma = Image.merge("RGB", inks).convert("YCbCr")
+    stored = Image.merge("CMYK", [*(band.point(lambda value: 255 - value) for band in luma.split()), black])
+    data = encode(stored, "JPEG", quality=98)
+    transform = data.index(b"Adobe") + 11
+    data = data[:transform] + b"\x02" + data[transform + 1 :]
+
+    pixels = np.asarray(decode(data, max_pixels=MAX_PIXELS)).astype(int)
+
+    assert np.abs(pixels - RGB).mean() < 3
+
+
+def test_a_jpeg_of_12_bits_is_refused_by_that() -> None:
+    data = bytearray(encode(Image.fromarray(GREY), "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+
+    for read in (inspect_image, decode):
+        with pytest.raises(NotAnImage, match="has 12 bits a sample, 8 can be decoded; save it with 8"):
+            read(bytes(data), max_pixels=MAX_PIXELS)
+
+
+FLOATS = (RGB / 255).astype(np.float32)
+REFUSED = [
+    (encode_tiff(FLOATS, photometric="rgb"), "3 floating point samples of 32 bits a pixel .RGB.*save it as"),
+    (encode_tiff(np.moveaxis(FLOATS, 2, 0), photometric="rgb", planarconfig="separate"), "in separate planes"),
+    (encode_tiff(np.moveaxis(RGB, 2, 0), photometric="cielab", planarconfig="separate"), "Lab, in separate planes"),
+    (encode_tiff(RGB.astype(np.uint16), photometric="cielab"), "3 samples of 16 bits a pixel .Lab"),
+    (encode_tiff(GREY.astype(np.uint64), photometric="minisblack"), "of 64 bits a pixel .grey"),
+    (encode_tiff(GREY.astype(np.complex64), photometric="minisblack"), "complex or mixed samples of 64 bits"),
+    (build_tiff(pack_bits(GREY, 14), size=(197, 161), bits=[14], photometric=1), "1 samples of 14 bits a pixel"),
+    (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [34712])), "supported .JPEG 2000"),
+    (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [50002])), "supported .JPEG XL"),
+    (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [12345])), "of the kind 12345"),
+]
+
+
+@pytest.mark.parametrize(("data", "sentence"), REFUSED)
+def test_a_layout_that_is_not_decoded_is_named_by_the_gateway(data: bytes, sentence: str) -> None:
+    with pytest.raises(NotAnImage, match=sentence):
+        inspect_image(data, max_pixels=MAX_PIXELS)
+    with pytest.raises(NotAnImage, match=sentence):
+        decode(data, max_pixels=MAX_PIXELS)

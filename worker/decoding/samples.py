@@ -70,7 +70,8 @@ def _find_limits(pixels: Image, samples: Samples) -> tuple[float, float]:
     black, white = (0.0, 1.0) if samples.kind == "f" else _find_depth(samples, int(lowest), int(highest))
     low = black if samples.low is None else samples.low
     high = white if samples.high is None else samples.high
-    if is_declared and -np.inf < low < high < np.inf and low <= lowest and highest <= high:
+    bound = np.finfo(np.float64).max if samples.kind == "f" else 2**samples.bits
+    if is_declared and -bound <= low < high <= bound and low <= lowest and highest <= high:
         return low, high  # else the declaration is wrong
     is_inside = black <= lowest and highest <= white
     return (black, white) if is_inside else (lowest, highest)

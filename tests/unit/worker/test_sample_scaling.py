@@ -1,5 +1,7 @@
 """Grey images of any depth decode to the pixels of their 8-bit version, and layouts of a TIFF are not mixed up."""
 
+import struct
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL.Image import Transpose
 from api.jobs.inspection import inspect_image
 from shared.errors import NotAnImage
 from shared.images.samples import Samples
+from tests.support.hostile_images import build_png
 from tests.support.images import EXIF_ORIENTATION, astronaut, grey
 from tests.support.tiffs import build_tiff, encode_tiff, pack_bits
 from worker.decoding.pixels import decode
@@ -79,6 +82,30 @@ def test_a_tiff_in_which_white_is_zero_is_inverted(depth: str, order: str) -> No
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_a_png_of_16_bits_is_its_8_bit_version(depth: str, interlace: int) -> None:
     assert_decodes(encode(Image.fromarray(DEPTHS[depth]), "PNG", interlace=interlace), GREY)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("kind", "channels"), [(0, [GREY]), (2, [RGB]), (4, [GREY, ALPHA]), (6, [RGB, ALPHA])])
+def test_a_png_of_any_channels_is_its_8_bit_version(kind: int, channels: list[np.ndarray], bits: int) -> None:
+    pixels = np.concatenate([channel.reshape(161, 197, -1) for channel in channels], axis=2)
+    rows = np.repeat(pixels, bits // 8, axis=2).reshape(161, -1)  # a sample times 257 is its byte twice
+    data = zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes())
+
+    assert_decodes(build_png(struct.pack(">IIBBBBB", 197, 161, bits, kind, 0, 0, 0), (b"IDAT", data)), channels[0])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF"])
+@pytest.mark.parametrize("alpha", [0, 1, 128])
+def test_the_colours_under_transparent_pixels_count(kind: str, alpha: int) -> None:
+    image = Image.fromarray(RGB).quantize(64) if kind == "GIF" else Image.fromarray(RGB)
+    if kind == "GIF":
+        assert_decodes(encode(image, kind, transparency=5), np.asarray(image.convert("RGB")))
+        return
+    image.putalpha(alpha)
+
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+
+    assert_decodes(encode(image, kind, **options), RGB)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

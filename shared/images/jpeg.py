@@ -26,7 +26,8 @@ MAX_RESOURCES = 4_000
 MAX_EXIF_SEGMENTS = 100
 
 _START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP1, _APP13 = 0xDA, 0xD9, 0xDB, 0xE1, 0xED
-_FRAMES = frozenset({*range(0xC0, 0xD0)}) - {0xC4, 0xC8, 0xCC}  # start of frame, of each process
+_JPEG_LS = 0xF7
+_FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}  # start of frame, of each process
 _HAS_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\x00\x00"
 # A marker that ends the coded data of a scan: neither a stuffed 0xFF byte nor a restart marker.
@@ -49,10 +50,22 @@ def read_jpeg(data: bytes) -> Structure:
                 break
             metadata.check()
             return Structure(scans=_bound_scans(data, start))
-        if marker in _FRAMES and data[start + 4] != 8:
-            raise NotAnImage(f"The JPEG image has {data[start + 4]} bits a sample, 8 can be decoded; save it with 8")
+        if marker in _FRAMES:
+            _check_frame(marker, data[start + 4])
         metadata.add(marker, data[start + 4 : _find_end(data, start)])
     raise truncated_error("JPEG")
+
+
+def _check_frame(marker: int, bits: int) -> None:
+    """Check by its marker, and by its bits a sample, that a frame can be decoded.
+
+    Raises:
+        NotAnImage: it cannot.
+    """
+    if marker == _JPEG_LS:
+        raise NotAnImage("The image is compressed by JPEG-LS, which is not supported; save it as PNG")
+    if bits != 8:
+        raise NotAnImage(f"The JPEG image has {bits} bits a sample, 8 can be decoded; save it with 8")
 
 
 @dataclass(slots=True)

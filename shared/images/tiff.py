@@ -2,7 +2,7 @@
 
 from operator import add
 
-from shared.errors import ImageTooCostly
+from shared.errors import ImageTooCostly, NotAnImage
 from shared.images.directory import Directory, Entry
 from shared.images.structure import Structure, excess_error, malformed_error, truncated_error
 from shared.images.tiff_layout import read_layout
@@ -11,6 +11,7 @@ from shared.images.tiff_pages import choose_directory
 MAX_BLOCKS = 65_536  # strips or tiles: one for each row of a high image, or of 32 x 32 pixels
 # A tile may be larger than its image, as encoders make them, but not by much.
 MAX_TILE_PIXELS = 4_194_304
+_BIG_ENDIAN_BIG_TIFF = b"MM\x00+"  # Pillow reads its header as that of a classic TIFF
 _WIDTH, _LENGTH, _COMPRESSION = 256, 257, 259
 _BLOCKS = ((273, 279), (324, 325))  # tags of offsets and lengths: of strips, of tiles
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -27,6 +28,8 @@ def read_tiff(data: bytes) -> Structure:
         NotAnImage: the pixels are stored in a way that is not decoded, or their places are no whole numbers.
         ImageTooCostly: there are too many strips or tiles, or they are too large.
     """
+    if data[:4] == _BIG_ENDIAN_BIG_TIFF:
+        raise NotAnImage("The TIFF image is a BigTIFF with the high byte first, which is not supported; save it anew")
     directory = choose_directory(data)
     read_layout(directory, data).check()
     _check_tile(directory, data)

@@ -2,6 +2,7 @@
 
 import struct
 from io import BytesIO
+from typing import BinaryIO
 
 from PIL import ImagePalette
 from PIL.ExifTags import Base
@@ -27,8 +28,8 @@ class TiffFile(TiffImageFile):
 
     samples: Samples | None
 
-    def __init__(self, file: BytesIO) -> None:
-        data = file.getvalue()
+    def __init__(self, file: BinaryIO) -> None:
+        data = file.read()
         directory = choose_directory(data)
         self.layout = read_layout(directory, data)
         self.samples = self.layout.grey

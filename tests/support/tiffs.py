@@ -15,8 +15,17 @@ PHOTOMETRIC, MIN_SAMPLE, MAX_SAMPLE, SMIN_SAMPLE, SMAX_SAMPLE, COLORMAP = 262, 2
 
 def encode_tiff(array: np.ndarray, *, order: str = "<", **options: Any) -> bytes:
     """Return a TIFF of one image as tifffile writes it; `array` is (H, W), (H, W, C), or (C, H, W) if planar."""
+    return _write(array, options, byteorder=order)
+
+
+def encode_big_tiff(array: np.ndarray, *, order: str = "<", **options: Any) -> bytes:
+    """Return a BigTIFF of one grey image."""
+    return _write(array, {"photometric": "minisblack", **options}, byteorder=order, bigtiff=True)
+
+
+def _write(array: np.ndarray, options: Mapping[str, Any], **file: Any) -> bytes:
     buffer = BytesIO()
-    with tifffile.TiffWriter(buffer, byteorder=order) as writer:
+    with tifffile.TiffWriter(buffer, **file) as writer:
         writer.write(array, **{"metadata": None, **options})
     return buffer.getvalue()
 

@@ -17,7 +17,7 @@ from shared.errors import NotAnImage
 from shared.images.samples import Samples
 from tests.support.hostile_images import build_png
 from tests.support.images import EXIF_ORIENTATION, astronaut, grey
-from tests.support.tiffs import build_tiff, encode_tiff, pack_bits
+from tests.support.tiffs import build_tiff, encode_big_tiff, encode_tiff, pack_bits
 from worker.decoding.pixels import decode
 from worker.decoding.samples import scale_to_8_bits
 
@@ -120,6 +120,10 @@ def test_an_image_of_16_bits_is_turned_upright(kind: str, orientation: int) -> N
     assert_decodes(data, np.asarray(Image.fromarray(GREY).transpose(turn)))
 
 
+def test_a_big_tiff_of_16_bits_is_read() -> None:
+    assert_decodes(encode_big_tiff(DEPTHS["16 bits"]), GREY)
+
+
 @pytest.mark.parametrize(("predictor", "depth"), [(2, "16 bits"), (2, "32 signed bits"), (3, "floats")])
 def test_a_predictor_is_undone_before_samples_are_scaled(predictor: int, depth: str) -> None:
     image = Image.fromarray(DEPTHS[depth])
@@ -210,7 +214,8 @@ def test_scaling_never_fails_and_keeps_the_order(
 
     scaled = np.asarray(scale_to_8_bits(pixels, Samples(kind, 32, *limits)))[0]
 
-    order = np.argsort(array[0], kind="stable")[: len(values) - int(np.isnan(array[0].astype(float)).sum())]
+    numbers = len(values) - (int(np.isnan(array).sum()) if kind == "f" else 0)  # NaN come last
+    order = np.argsort(array[0], kind="stable")[:numbers]
     assert (np.diff(scaled[order].astype(int)) >= 0).all()
 
 
@@ -317,6 +322,14 @@ def test_a_jpeg_of_12_bits_is_refused_by_that() -> None:
             read(bytes(data), max_pixels=MAX_PIXELS)
 
 
+def test_a_jpeg_ls_is_refused_by_name() -> None:
+    data = encode(Image.fromarray(GREY), "JPEG").replace(b"\xff\xc0", b"\xff\xf7")
+
+    for read in (inspect_image, decode):
+        with pytest.raises(NotAnImage, match=r"compressed by JPEG-LS.*save it as PNG"):
+            read(data, max_pixels=MAX_PIXELS)
+
+
 FLOATS = (RGB / 255).astype(np.float32)
 REFUSED = [
     (encode_tiff(FLOATS, photometric="rgb"), "3 floating point samples of 32 bits a pixel .RGB.*save it as"),
@@ -328,6 +341,7 @@ REFUSED = [
     (build_tiff(pack_bits(GREY, 14), size=(197, 161), bits=[14], photometric=1), "1 samples of 14 bits a pixel"),
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [34712])), "supported .JPEG 2000"),
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [50002])), "supported .JPEG XL"),
+    (encode_big_tiff(GREY, order=">"), "BigTIFF with the high byte first"),
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [12345])), "of the kind 12345"),
 ]
 

@@ -1,4 +1,7 @@
-"""The segments and scans of a JPEG, from its markers alone.
+"""The segments and scans of a JPEG, from its markers alone, and which of them a decoder is to see.
+
+Pillow refuses a file for a comment or a profile that is damaged, so it gets the segments that have an influence on the
+pixels, and no others.
 
 A progressive JPEG of a few kilobytes can have thousands of scans, each of which makes a decoder visit every block of
 the image.  Encoders make about ten.
@@ -9,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shared.errors import ImageTooCostly, NotAnImage
-from shared.images.directory import check_exif
+from shared.images.spliced_file import splice
 from shared.images.structure import Size, Structure, excess_error, malformed_error, truncated_error
 
 MAX_SCANS = 100
@@ -19,17 +22,18 @@ MAX_SCANNED_PIXELS = 100_000_000
 MAX_SEGMENTS = 4_000  # before the first scan, and from then on
 _MAX_JUNK_BYTES = 65_536  # between all segments, which parsers skip byte by byte
 
-# Pillow parses these one by one: an image has four tables, and Photoshop writes some dozens of resources.
-MAX_TABLE_BYTES = 65_536
-MAX_RESOURCES = 4_000
-# Pillow joins them one by one, each time with a copy; MAX_EXIF_BYTES need 62.
-MAX_EXIF_SEGMENTS = 100
+MAX_TABLE_BYTES = 65_536  # which Pillow parses one by one; an image has four tables
+MAX_EXIF_SEGMENTS = 100  # MAX_EXIF_BYTES need 62
 
-_START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP1, _APP13 = 0xDA, 0xD9, 0xDB, 0xE1, 0xED
+_START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP0, _APP1, _APP14, _COMMENT = 0xDA, 0xD9, 0xDB, 0xE0, 0xE1, 0xEE, 0xFE
 _JPEG_LS = 0xF7
 _FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}  # start of frame, of each process
+_ANCILLARY = frozenset({*range(0xE0, 0xF0), _COMMENT})
 _HAS_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\x00\x00"
+# By marker: what an ancillary segment with an influence begins with, and its least length.  The colours follow from
+# the first two; the last may tell the orientation.
+_NEEDED = {_APP0: (b"JFIF\x00", 14), _APP14: (b"Adobe", 12), _APP1: (b"http://ns.adobe.com/xap/1.0/\x00", 29)}
 # A marker that ends the coded data of a scan: neither a stuffed 0xFF byte nor a restart marker.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
@@ -42,17 +46,18 @@ def read_jpeg(data: bytes) -> Structure:
         NotAnImage: there is no segment where one must be, or samples have more than 8 bits.
         ImageTooCostly: there are too many segments, or too much in them.
     """
-    metadata = _Metadata()
+    header = _Header(memoryview(data))
     for start, marker in _iterate_segments(data):
         if marker == _START_OF_SCAN:
             # The search starts at the end of the file; a thumbnail's end marker lies before this point.
             if data.rfind(b"\xff\xd9", start) < 0:
                 break
-            metadata.check()
-            return Structure(scans=_bound_scans(data, start))
+            return Structure(
+                scans=_bound_scans(data, start), source=splice(header.select(start)), exif=header.join_exif()
+            )
         if marker in _FRAMES:
             _check_frame(marker, data[start + 4])
-        metadata.add(marker, data[start + 4 : _find_end(data, start)])
+        header.add(marker, start, _find_end(data, start))
     raise truncated_error("JPEG")
 
 
@@ -69,29 +74,47 @@ def _check_frame(marker: int, bits: int) -> None:
 
 
 @dataclass(slots=True)
-class _Metadata:
-    """What Pillow parses of the segments before the first scan."""
+class _Header:
+    """The segments before the first scan that have an influence on the pixels."""
 
+    data: memoryview
+    segments: list[memoryview] = field(default_factory=list)
     exif: list[bytes] = field(default_factory=list)
     table_bytes: int = 0
-    resources: int = 0
 
-    def add(self, marker: int, content: bytes) -> None:
+    def add(self, marker: int, start: int, end: int) -> None:
+        content = bytes(self.data[start + 4 : end]) if marker in _NEEDED else b""
         if marker == _APP1 and content.startswith(_EXIF):
             self.exif.append(content.removeprefix(_EXIF))
-        elif marker == _TABLES:
-            self.table_bytes += len(content)
-        elif marker == _APP13:
-            self.resources += content.count(b"8BIM")
+        if marker == 0xFF or (marker in _ANCILLARY and not _is_needed(marker, content)):
+            return
+        self.table_bytes += end - start if marker == _TABLES else 0
+        self.segments.append(self.data[start:end])
 
-    def check(self) -> None:
+    def select(self, scan: int) -> list[memoryview]:
+        """Return the parts of the file for the decoder, the first scan of which is at `scan`.
+
+        Raises:
+            ImageTooCostly: there are too many tables.
+        """
         if self.table_bytes > MAX_TABLE_BYTES:
             raise excess_error("JPEG", MAX_TABLE_BYTES, "bytes of quantization tables")
-        if self.resources > MAX_RESOURCES:
-            raise excess_error("JPEG", MAX_RESOURCES, "Photoshop resources")
+        return [self.data[:2], *self.segments, self.data[scan:]]
+
+    def join_exif(self) -> bytes | None:
+        """Return the Exif metadata of all segments, which Pillow would read if it had them.
+
+        Raises:
+            ImageTooCostly: there is too much of it.
+        """
         if len(self.exif) > MAX_EXIF_SEGMENTS:
             raise excess_error("JPEG", MAX_EXIF_SEGMENTS, "segments of Exif metadata")
-        check_exif(b"".join(self.exif))
+        return _EXIF + b"".join(self.exif) if self.exif else None
+
+
+def _is_needed(marker: int, content: bytes) -> bool:
+    prefix, least = _NEEDED.get(marker, (b"", 0))
+    return bool(prefix) and content.startswith(prefix) and len(content) >= least
 
 
 def check_scans(scans: int, size: Size) -> None:

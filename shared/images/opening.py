@@ -7,6 +7,7 @@ and no other format can be reached.  They see only files whose structure has bee
 import struct
 from collections.abc import Callable, Mapping
 from io import BytesIO
+from typing import BinaryIO
 
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base
@@ -31,7 +32,7 @@ from shared.images.tiff_file import TiffFile
 from shared.images.webp import read_webp
 
 # A multi-image JPEG (MPO, as phones write it) is read as its first JPEG.
-_OPENERS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
+_OPENERS: Mapping[str, Callable[[BinaryIO], ImageFile]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
     "webp": WebPImageFile,
@@ -81,9 +82,9 @@ def open_image(data: bytes, *, max_pixels: int, max_side: int = MAX_SIDE) -> Ima
         raise truncated_error(name.upper()) from error
     if structure.size is not None:
         check_size(structure.size, max_pixels=max_pixels, max_side=max_side)
-    image = _parse_header(name, data, max_pixels)
-    if structure.late_exif is not None:
-        image.info["exif"] = structure.late_exif
+    image = _parse_header(name, structure.source or BytesIO(data), max_pixels)
+    if structure.exif is not None:
+        image.info["exif"] = structure.exif
     _check_metadata(image)
     check_size(image.size, max_pixels=max_pixels, max_side=max_side)
     check_scans(structure.scans, image.size)
@@ -109,9 +110,9 @@ def check_size(size: Size, *, max_pixels: int, max_side: int) -> None:
         )
 
 
-def _parse_header(name: str, data: bytes, max_pixels: int) -> ImageFile:
+def _parse_header(name: str, source: BinaryIO, max_pixels: int) -> ImageFile:
     try:
-        return _OPENERS[name](BytesIO(data))
+        return _OPENERS[name](source)
     except (DecompressionBombError, DecompressionBombWarning) as error:
         raise ImageTooLarge(f"The image has more than the {max_pixels} pixels that are accepted") from error
     except MaskmillError:

@@ -5,6 +5,7 @@ format reads the structure within limits that real encoders stay far below, in m
 """
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from shared.errors import ImageTooCostly, NotAnImage, TruncatedImage
 
@@ -17,12 +18,14 @@ class Structure:
 
     size: as stored, not turned upright; None if only Pillow reads it.
     scans: how often a decoder visits all pixels, at most.
-    late_exif: metadata that Pillow finds only when it decodes the pixels.
+    source: what Pillow reads instead of the file; None means the file.
+    exif: metadata that is not in the source.
     """
 
     size: Size | None = None
     scans: int = 1
-    late_exif: bytes | None = None
+    source: BinaryIO | None = None
+    exif: bytes | None = None
 
 
 def truncated_error(name: str) -> TruncatedImage:

@@ -109,7 +109,7 @@ INPUTS: Sequence[HostileInput] = (
     send_image("metadata of 10 MB", 422, lambda: hostile.build_jpeg_of_segments(segments=160, nbytes=65_000)),
     send_image("3,980 segments of Exif", 422, lambda: hostile.build_jpeg_of_segments(segments=3980, nbytes=1000)),
     send_image("half a million tables in 480 segments", 422, lambda: insert(segment(0xDB, bytes(65_000)) * 480)),
-    send_image("2 million resources of Photoshop", 422, lambda: insert(segment(0xED, RESOURCES) * 480)),
+    send_image("2 million resources of Photoshop", 200, lambda: insert(segment(0xED, RESOURCES) * 480)),
     send_image("a profile in 500 parts", 200, lambda: insert(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(9)) * 500)),
     send_image("fill bytes before a segment", 422, lambda: insert(b"\xff" * 8_000_000)),
     send_image("junk between segments", 400, lambda: insert((bytes(1000) + segment(0xFE, b"")) * 3900)),

@@ -50,6 +50,7 @@ def inflating_pixels(megabytes: int) -> bytes:
 
 
 TEXT = b"Raw profile type exif\0\nexif\n   400000\n" + b"00" * 400_000
+DEFLATED_EXIF = b"Raw profile type exif\0\0" + hostile.deflate(bytes(1_000_000))
 
 INPUTS: Sequence[HostileInput] = (
     send_image("its signature alone", 400, lambda: photo()[:8]),
@@ -74,24 +75,23 @@ INPUTS: Sequence[HostileInput] = (
     send_image("an unknown compression", 400, lambda: header(8, 8, 8, 0, 9), 200),
     send_image("an unknown filter", 400, lambda: header(8, 8, 8, 0, 0, 9), 200),
     send_image("pixels that inflate to 200 MB", 200, lambda: inflating_pixels(200), 400),
-    send_image(
-        "a profile that inflates to 100 MB", 400, lambda: hostile.build_inflating_png(b"iCCP", megabytes=100), 200
-    ),
-    send_image("a text that inflates to 100 MB", 400, lambda: hostile.build_inflating_png(b"zTXt", megabytes=100)),
-    send_image("1,000 compressed texts", 422, lambda: chunks(b"zTXt", b"a\0\0" + deflate_zeros(), 1000)),
-    send_image("1,000 international texts", 422, lambda: chunks(b"iTXt", b"a\0\1\0\0\0" + deflate_zeros(), 1000)),
+    send_image("a profile that inflates to 100 MB", 200, lambda: hostile.build_inflating_png(b"iCCP", megabytes=100)),
+    send_image("a text that inflates to 100 MB", 200, lambda: hostile.build_inflating_png(b"zTXt", megabytes=100)),
+    send_image("1,000 compressed texts", 200, lambda: chunks(b"zTXt", b"a\0\0" + deflate_zeros(), 1000)),
+    send_image("1,000 international texts", 200, lambda: chunks(b"iTXt", b"a\0\1\0\0\0" + deflate_zeros(), 1000)),
     send_image("1,000 texts that are not compressed", 200, lambda: chunks(b"iTXt", b"a\0\0\0\0\0text", 1000)),
     send_image("60,000 tags of Exif behind its pixels", 422, lambda: hostile.build_png_of_late_exif(tags=60_000)),
+    send_image("an orientation in 1,000 texts of a megabyte", 200, lambda: chunks(b"zTXt", DEFLATED_EXIF, 1000)),
     send_image("32 compressed texts", 200, lambda: chunks(b"zTXt", b"a\0\0" + deflate_zeros(), 32)),
     send_image("a quarter of a million texts", 422, lambda: chunks(b"tEXt", b"a\0b", 250_000)),
     send_image("a quarter of a million private chunks", 422, lambda: chunks(b"prVt", b"", 250_000)),
     send_image("a million empty chunks of pixels", 422, lambda: chunks(b"IDAT", b"", 1_000_000)),
     send_image("300,000 frames", 422, lambda: chunks(b"fcTL", bytes(26), 300_000)),
-    send_image("4 billion frames in its header", 200, lambda: chunks(b"acTL", struct.pack(">II", 2**32 - 1, 0)), 400),
+    send_image("4 billion frames in its header", 200, lambda: chunks(b"acTL", struct.pack(">II", 2**32 - 1, 0))),
     send_image("an animation", 200, lambda: hostile.build_animation("PNG", side=300, frames=30)),
     send_image("two headers", 400, lambda: chunks(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 0, 0, 0, 0)), 413),
     send_image("a palette of 10 MB", 200, lambda: chunks(b"PLTE", bytes(9_999_999)), 400),
-    send_image("a transparency of 10 MB", 200, lambda: chunks(b"tRNS", bytes(10_000_000)), 400),
+    send_image("a transparency of 10 MB", 200, lambda: chunks(b"tRNS", bytes(10_000_000))),
     send_image("60,000 tags of Exif", 422, lambda: hostile.build_png_of_exif(tags=60_000)),
     send_image("an orientation of a million values", 422, lambda: hostile.build_png_of_exif(tags=1, values=1_000_000)),
     send_image("Exif as a text of 800 KB", 422, lambda: chunks(b"tEXt", TEXT)),

@@ -82,7 +82,7 @@ class WorkerSettings(Settings):
     max_decode_megabytes: Annotated[float, Field(ge=64, le=MAX_MEGABYTES, allow_inf_nan=False)] = Field(
         1600.0,
         description="Memory for all images that one host process decodes at a time. An image that takes more than 7/8 "
-        "of it is refused; JPEG, PNG and TIFF take 4 to 10 bytes a pixel, WebP 12.",
+        "of it is refused; JPEG, PNG and TIFF take 4 to 10 bytes a pixel, WebP 12, AVIF and HEIC up to 16, in tiles 5.",
     )
     max_decode_seconds: Seconds = Field(
         5.0,

@@ -24,6 +24,8 @@ from shared.images.bmp import read_bmp
 from shared.images.directory import check_exif
 from shared.images.formats import FORMATS, MAX_SIDE, detect_image_format
 from shared.images.gif import read_gif
+from shared.images.heif import read_heif
+from shared.images.heif_file import HeifImageFile
 from shared.images.jpeg import check_scans, read_jpeg
 from shared.images.png import read_png
 from shared.images.structure import Size, Structure, truncated_error
@@ -51,6 +53,7 @@ _READERS: Mapping[str, Callable[[bytes], Structure]] = {
     "tiff": read_tiff,
     "gif": read_gif,
 }
+_HEIF = frozenset({"avif", "heic"})
 # By the value of the EXIF tag Orientation; 1 is upright.
 _ORIENTATIONS: Mapping[object, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -76,6 +79,8 @@ def open_image(data: bytes, *, max_pixels: int, max_side: int = MAX_SIDE) -> Ima
     name = detect_image_format(data)
     if name is None:
         raise NotAnImage(f"The bytes are not a {FORMATS} image")
+    if name in _HEIF:
+        return _open_heif(data, max_pixels=max_pixels, max_side=max_side)
     try:
         structure = _READERS[name](data)
     except (IndexError, struct.error) as error:
@@ -108,6 +113,12 @@ def check_size(size: Size, *, max_pixels: int, max_side: int) -> None:
         raise ImageTooLarge(
             f"The image is {width} x {height} pixels large, at most {max_side} are accepted for each side"
         )
+
+
+def _open_heif(data: bytes, *, max_pixels: int, max_side: int) -> ImageFile:
+    header = read_heif(data)
+    check_size(header.canvas, max_pixels=max_pixels, max_side=max_side)
+    return HeifImageFile(data, header)
 
 
 def _parse_header(name: str, source: BinaryIO, max_pixels: int) -> ImageFile:

@@ -30,7 +30,7 @@ TYPES = [
 
 def seeds() -> list[bytes]:
     """Return small bodies of every form; all but the last two are valid."""
-    images = [encode_image(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")]
+    images = [encode_image(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF")]
     text = base64.b64encode(images[0]).decode()
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + images[1] + b"\r\n--b--\r\n"
     whole = document(text, parameters={"threshold": 0.5, "subtask": "semantic"}, options={"use_cache": False})

@@ -96,7 +96,7 @@ class Decoders:
         """Decode an image and return what was requested of it; the caller releases it.
 
         Args:
-            data: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
+            data: a file of one of the formats in shared/images/formats.py.
             on_slow: called at most once, from this thread: the image is large and may wait for others, or its decoding
                 has taken longer than a third of a second. What it raises ends the decoding, and is raised here.
 

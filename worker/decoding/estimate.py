@@ -7,6 +7,8 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from shared.images.heif import HeifImage
+from shared.images.heif_file import HeifImageFile
 from shared.images.jpeg import has_separate_scans
 from shared.images.opening import upright_size, upright_transpose
 from shared.images.tiff_file import TiffFile
@@ -53,7 +55,7 @@ def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[
         freed + pixels * _RGB_BYTES + _converted_bytes(image, kept_bytes),
         freed + pixels * _RGB_BYTES + max(_resizing_bytes(upright, output) for output in outputs),
     )
-    copies_of_file = 4 if isinstance(image, WebPImageFile) else 2 if _is_copied(image) else 1
+    copies_of_file = 4 if isinstance(image, WebPImageFile | HeifImageFile) else 2 if _is_copied(image) else 1
     return _FIXED_BYTES + copies_of_file * len(data) + max(stages)
 
 
@@ -84,11 +86,22 @@ def _codec_bytes(image: ImageFile, data: bytes, size: Size) -> int:
         case WebPImageFile():
             alpha_bytes = _WEBP_ALPHA_BYTES if image.mode == "RGBA" else 0
             return (_WEBP_BYTES - 4 + alpha_bytes) * image.width * image.height
+        case HeifImageFile():
+            return _heif_bytes(image.header)
         case JpegImageFile():
             return _coefficient_bytes(image, data, size)
         case TiffFile() if image.use_load_libtiff:
             return _strip_bytes(image)
     return 0
+
+
+def _heif_bytes(header: HeifImage) -> int:
+    """Return what decoding a tile takes: its planes twice, and its RGB twice; and the canvas, if that is cropped."""
+    is_grid = len(header.tiles) > 1
+    codec = max(2 * tile.decoded_bytes + 2 * tile.channels for tile in header.tiles) + (_RGB_BYTES if is_grid else 0)
+    (width, height), (canvas_width, canvas_height) = header.tiles[0].size, header.canvas
+    canvas = _RGB_BYTES * canvas_width * canvas_height if header.size != header.canvas else 0
+    return int(codec * width * height) + canvas
 
 
 def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:

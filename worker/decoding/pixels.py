@@ -11,9 +11,11 @@ from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageTooLarge, NotAnImage, TruncatedImage
+from shared.images.heif_file import HeifImageFile
 from shared.images.opening import open_image, upright_transpose
 from shared.images.tiff_file import TiffFile
 from worker.decoding.bmp_runs import replace_runs
+from worker.decoding.heif import load_heif
 from worker.decoding.samples import find_samples, scale_to_8_bits
 
 
@@ -23,7 +25,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
     An animation is reduced to its first frame; transparency is dropped, not blended.
 
     Args:
-        data: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
+        data: a file of one of the formats in shared/images/formats.py.
         max_pixels: checked before any pixel is decoded.
 
     Raises:
@@ -66,6 +68,8 @@ def _load(image: ImageFile) -> tuple[Image, Transpose | None]:
     if isinstance(image, WebPImageFile):
         transposition = upright_transpose(image)
         return _load_webp(image), transposition
+    if isinstance(image, HeifImageFile):
+        return load_heif(image), upright_transpose(image)
     if isinstance(image, BmpImageFile) and image.tile and image.tile[0].codec_name == "bmp_rle":
         replace_runs(image)
     image.load()

@@ -1,6 +1,7 @@
 """The estimate of the memory that a decode takes holds for real processes, and is not far above."""
 
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import tifffile
 from PIL import Image
 from PIL.Image import Resampling
 
+from tests.support.heif import KINDS, Item, build_heif, encode_item, grid_item, transformations
 from tests.support.hostile_images import build_interlaced_png
 from tests.support.images import EXIF_ORIENTATION, jpeg
 from worker.decoding.processes import DecoderProcess, TemplateProcess
@@ -150,6 +152,50 @@ def test_the_estimate_holds_for_the_full_image_behind_a_preview(
     estimate, peak = measure(*template, buffer.getvalue(), REQUEST)
 
     assert peak <= estimate <= MAX_RATIO * peak, f"peak {peak / 1e6:.1f} MB, estimate {estimate / 1e6:.1f}"
+
+
+FAST = {"enc_params": {"preset": "ultrafast"}}
+HEIF_CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "heic": ("HEIF", "RGB", FAST),
+    "heic-444": ("HEIF", "RGB", {**FAST, "subsampling": "4:4:4"}),
+    "heic-grey": ("HEIF", "L", FAST),
+    "avif": ("AVIF", "RGB", {}),
+    "avif-444": ("AVIF", "RGB", {"subsampling": "4:4:4"}),
+    "avif-grey": ("AVIF", "L", {}),
+    "avif-alpha": ("AVIF", "RGBA", {}),
+}
+
+
+@cache
+def encode_heif(case: str) -> Item:
+    kind, mode, options = HEIF_CASES[case]
+    return encode_item(IMAGES[mode], kind, **options)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("case", HEIF_CASES)
+def test_the_estimate_holds_for_heic_and_avif(
+    template: tuple[TemplateProcess, SlabAllocator], case: str, orientation: int
+) -> None:
+    data = build_heif([encode_heif(case).add(*transformations(orientation))])
+
+    estimate, peak = measure(*template, data, REQUEST)
+
+    assert peak <= estimate <= MAX_RATIO * peak, f"peak {peak / 1e6:.1f} MB, estimate {estimate / 1e6:.1f}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grid_takes_little_more_than_its_pixels(template: tuple[TemplateProcess, SlabAllocator], kind: str) -> None:
+    tile = encode_item(IMAGES["RGB"].crop((0, 0, 512, 512)), kind)
+    data = build_heif([*[tile] * 20, grid_item(5, 4, SIZE)])
+
+    estimate, peak = measure(*template, data, REQUEST)
+
+    assert peak <= estimate <= MAX_RATIO * peak, f"peak {peak / 1e6:.1f} MB, estimate {estimate / 1e6:.1f}"
+    assert (
+        estimate
+        < 0.6 * measure(*template, build_heif([encode_heif({"HEIF": "heic", "AVIF": "avif"}[kind])]), REQUEST)[0]
+    )
 
 
 def test_the_estimate_holds_for_an_interlaced_png(template: tuple[TemplateProcess, SlabAllocator]) -> None:

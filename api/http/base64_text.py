@@ -8,6 +8,7 @@ from api.http.not_images import explain_content, is_location
 from api.http.parameters import quote
 from shared.errors import EmptyBody, NotAnImage, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
+from shared.images.refused import explain_refusal
 
 BYTES_ONLY = "Send the image itself, as its bytes or as base64: no URL is fetched and no path is opened here."
 
@@ -144,6 +145,8 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
         UnreadableBody: the text is a path.
         NotAnImage: it is something else that is known.
     """
+    if explain_refusal(content) is not None:
+        return  # the inspection of the image names a format that is not supported
     if _is_hexadecimal(packed):
         raise NotAnImage(f"{where} is an image in hexadecimal digits; encode it in base64")
     explanation = explain_content(content)
@@ -155,7 +158,8 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
         raise NotAnImage(f"{where} has, in base64, {explanation}")
     if is_location(packed) or b"\\" in text[:_SHORT_BYTES]:
         raise _location_error(where)
-    if len(packed) < _SHORT_BYTES:
+    # Words that happen to consist of characters of base64 decode to other bytes than a text.
+    if len(packed) < _SHORT_BYTES and not content.isascii():
         words = text.strip(_SPACE)[:_SHORT_BYTES].decode("ascii", "replace")
         raise NotAnImage(f"{where} is the text {quote(words)}, no image. {BYTES_ONLY}")
 

@@ -20,6 +20,7 @@ from api.http.unicode_text import convert_to_utf8
 from api.http.urlencoded import is_urlencoded, split_fields
 from shared.errors import BadParameter, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
+from shared.images.refused import explain_refusal
 from shared.jobs.parameters import FIELDS
 
 _FORMATS = "formats"
@@ -227,8 +228,8 @@ def _extract_image(body: bytes, where: str) -> bytes:
             "The image was damaged on its way: its line ends and zero bytes are gone, which is what `curl -d` does; "
             "use `curl --data-binary @file`"
         )
-    if detect_image_format(body) is not None:
-        return body
+    if detect_image_format(body) is not None or explain_refusal(body) is not None:
+        return body  # the inspection of the image names a format that is not supported
     text = body.removeprefix(_BYTE_ORDER_MARK)
     if text.isascii():
         return decode_base64(text, where)

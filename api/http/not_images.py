@@ -11,14 +11,11 @@ _SPACE_AND_MARK = b" \t\r\n\f\v\xef\xbb\xbf"
 _MAX_LOCATION_BYTES = 4096
 
 _PAGE = "a page of HTML: what it was downloaded from answers with a page, perhaps to sign in; send the image itself"
-_SVG = "an SVG drawing; render it as PNG and send that"
 _PYTHON = "the text that Python prints for an object; send the bytes of the image file that it stands for"
 _FORM = "a URL-encoded form; send it with `Content-Type: application/x-www-form-urlencoded`, the image as `inputs`"
-_ARCHIVE = "an archive; send one image out of it"
 # By how the content begins, in small letters and without white space before it; the first that fits.
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     *((tag, _PAGE) for tag in (b"<!doctype html", b"<html", b"<head", b"<body")),
-    (b"<svg", _SVG),
     *(
         (tag, "an XML document, perhaps the error of an object store; read what it says")
         for tag in (b"<?xml", b"<error")
@@ -34,13 +31,10 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com/", "a pointer of Git LFS in place of the file; fetch it with `git lfs pull`"),
     (b"--", "a multipart form whose boundary the Content-Type header does not name; let the HTTP library write it"),
     (b"\x1f\x8b", "data in gzip; send the image itself, or say so with the header `Content-Encoding: gzip`"),
-    *((mark, _ARCHIVE) for mark in (b"pk\x03\x04", b"rar!", b"7z\xbc\xaf\x27\x1c")),
-    *((mark, "a document to print; render one page as PNG and send that") for mark in (b"%pdf-", b"%!ps")),
-    (b"\x93numpy", "an array of NumPy; encode it as PNG and send that"),
 )
 _FORM_FIELD = re.compile(rb"[A-Za-z_]{1,40}=[^=\s]")
 # Every repetition is bounded, so that no text takes longer than its length
-# (tests/unit/shared/test_linear_patterns.py).
+# (tests/unit/test_linear_patterns.py).
 _LOCATION = re.compile(
     rb"(blob:)?[a-zA-Z][a-zA-Z0-9+.-]{0,40}://|[./~\\@]|[a-zA-Z]:[\\/]|www\.|.{1,250}\.[a-zA-Z0-9]{2,5}$"
 )
@@ -55,8 +49,6 @@ def explain_content(content: bytes) -> str | None:
     """Return what the content is, if it is not an image but something that clients send for one; else None."""
     head = content[:_HEAD_BYTES].lstrip(_SPACE_AND_MARK)
     lowered = head.lower()
-    if lowered.startswith(b"<") and b"<svg" in lowered:
-        return _SVG
     found = next((sentence for beginning, sentence in _BEGINNINGS if lowered.startswith(beginning)), None)
     return found or (_FORM if _FORM_FIELD.match(head) else None)
 

@@ -2,9 +2,9 @@
 
 import hashlib
 
-from shared.errors import NotAnImage
-from shared.images.formats import FORMATS, MAX_SIDE, detect_image_format
+from shared.images.formats import MAX_SIDE
 from shared.images.opening import open_image, upright_size
+from shared.images.refused import require_image_format
 from shared.jobs.model import ImageFacts
 
 
@@ -17,8 +17,6 @@ def inspect_image(data: bytes, *, max_pixels: int, max_side: int = MAX_SIDE) -> 
         ImageTooLarge: it has more than `max_pixels` pixels, or a side of more than `max_side`.
         ImageTooCostly: it would take too long to read or to decode.
     """
-    name = detect_image_format(data)
-    if name is None:
-        raise NotAnImage(f"The bytes are not a {FORMATS} image")
+    name = require_image_format(data)
     width, height = upright_size(open_image(data, max_pixels=max_pixels, max_side=max_side))
     return ImageFacts(format=name, width=width, height=height, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

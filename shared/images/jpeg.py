@@ -26,8 +26,10 @@ MAX_TABLE_BYTES = 65_536  # which Pillow parses one by one; an image has four ta
 MAX_EXIF_SEGMENTS = 100  # MAX_EXIF_BYTES need 62
 
 _START_OF_SCAN, _END_OF_IMAGE, _TABLES, _APP0, _APP1, _APP14, _COMMENT = 0xDA, 0xD9, 0xDB, 0xE0, 0xE1, 0xEE, 0xFE
-_JPEG_LS = 0xF7
-_FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}  # start of frame, of each process
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+# Frames that no decoder here has, and the only precision that it has.
+_UNSUPPORTED_FRAMES = {0xF7: "JPEG-LS", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical")}
+_SAMPLE_BITS = 8
 _ANCILLARY = frozenset({*range(0xE0, 0xF0), _COMMENT})
 _HAS_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\x00\x00"
@@ -43,7 +45,7 @@ def read_jpeg(data: bytes) -> Structure:
 
     Raises:
         TruncatedImage: the file has no scan, or no end.
-        NotAnImage: there is no segment where one must be, or samples have more than 8 bits.
+        NotAnImage: there is no segment where one must be, or it is coded in a way that is not supported.
         ImageTooCostly: there are too many segments, or too much in them.
     """
     header = _Header(memoryview(data))
@@ -55,22 +57,8 @@ def read_jpeg(data: bytes) -> Structure:
             return Structure(
                 scans=_bound_scans(data, start), source=splice(header.select(start)), exif=header.join_exif()
             )
-        if marker in _FRAMES:
-            _check_frame(marker, data[start + 4])
         header.add(marker, start, _find_end(data, start))
     raise truncated_error("JPEG")
-
-
-def _check_frame(marker: int, bits: int) -> None:
-    """Check by its marker, and by its bits a sample, that a frame can be decoded.
-
-    Raises:
-        NotAnImage: it cannot.
-    """
-    if marker == _JPEG_LS:
-        raise NotAnImage("The image is compressed by JPEG-LS, which is not supported; save it as PNG")
-    if bits != 8:
-        raise NotAnImage(f"The JPEG image has {bits} bits a sample, 8 can be decoded; save it with 8")
 
 
 @dataclass(slots=True)
@@ -83,6 +71,7 @@ class _Header:
     table_bytes: int = 0
 
     def add(self, marker: int, start: int, end: int) -> None:
+        _check_frame(marker, self.data[start + 4 : end])
         content = bytes(self.data[start + 4 : end]) if marker in _NEEDED else b""
         if marker == _APP1 and content.startswith(_EXIF):
             self.exif.append(content.removeprefix(_EXIF))
@@ -110,6 +99,15 @@ class _Header:
         if len(self.exif) > MAX_EXIF_SEGMENTS:
             raise excess_error("JPEG", MAX_EXIF_SEGMENTS, "segments of Exif metadata")
         return _EXIF + b"".join(self.exif) if self.exif else None
+
+
+def _check_frame(marker: int, content: memoryview) -> None:
+    if marker in _UNSUPPORTED_FRAMES:
+        raise NotAnImage(
+            f"A JPEG of the kind {_UNSUPPORTED_FRAMES[marker]} is not supported: send it as an ordinary JPEG or as PNG"
+        )
+    if marker in _FRAMES and content and content[0] != _SAMPLE_BITS:
+        raise NotAnImage(f"A JPEG of {content[0]} bits a sample is not supported: send it with 8 bits, or as PNG")
 
 
 def _is_needed(marker: int, content: bytes) -> bool:

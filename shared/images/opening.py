@@ -22,12 +22,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 from shared.errors import ImageTooCostly, ImageTooLarge, MaskmillError, NotAnImage
 from shared.images.bmp import read_bmp
 from shared.images.directory import check_exif
-from shared.images.formats import FORMATS, MAX_SIDE, detect_image_format
+from shared.images.formats import MAX_SIDE
 from shared.images.gif import read_gif
 from shared.images.heif import read_heif
 from shared.images.heif_file import HeifImageFile
 from shared.images.jpeg import check_scans, read_jpeg
 from shared.images.png import read_png
+from shared.images.refused import require_image_format
 from shared.images.structure import Size, Structure, truncated_error
 from shared.images.tiff import read_tiff
 from shared.images.tiff_file import TiffFile
@@ -76,9 +77,7 @@ def open_image(data: bytes, *, max_pixels: int, max_side: int = MAX_SIDE) -> Ima
         ImageTooLarge: it has more than `max_pixels` pixels, or a side of more than `max_side`.
         ImageTooCostly: it has more blocks or scans than any encoder makes.
     """
-    name = detect_image_format(data)
-    if name is None:
-        raise NotAnImage(f"The bytes are not a {FORMATS} image")
+    name = require_image_format(data)
     if name in _HEIF:
         return _open_heif(data, max_pixels=max_pixels, max_side=max_side)
     try:

@@ -97,10 +97,10 @@ NOT_IMAGES: Mapping[str, tuple[bytes, str]] = {
     "a page behind a byte order mark": (b"\xef\xbb\xbf\n" + _PAGE, "a page of HTML"),
     "a pointer of Git LFS": (_POINTER, "`git lfs pull`"),
     "an XML document": (_XML, "an XML document"),
-    "a drawing": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    "a drawing": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "An SVG drawing"),
     "an error in JSON": (b'{"error": "not found"}', "JSON"),
-    "an archive": (b"PK\x03\x04\x14\x00\xff", "an archive"),
-    "a PDF": (b"%PDF-1.7\n%\xff\xff", "a document to print"),
+    "an archive": (b"PK\x03\x04\x14\x00\xff", "A ZIP archive"),
+    "a PDF": (b"%PDF-1.7\n%\xff\xff", "A PDF document"),
     "gzip": (gzip.compress(IMAGE), "`Content-Encoding: gzip`"),
 }
 REFUSED_TEXTS: Mapping[str, tuple[str, str]] = {

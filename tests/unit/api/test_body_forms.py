@@ -36,6 +36,10 @@ def test_the_rest_is_refused_by_name(body: bytes, content_type: str, message: st
     assert len(str(found.value)) < 250
 
 
+def test_a_text_in_base64_is_left_to_the_inspection_of_the_image() -> None:
+    assert decode_base64(base64.b64encode(b"hello"), "`inputs`") == b"hello"
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_lost_signs_are_found_in_every_format(kind: str) -> None:
     text = base64.b64encode(encode_noise(kind))

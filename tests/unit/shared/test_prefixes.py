@@ -66,7 +66,7 @@ def test_the_names_of_a_stacks_objects_are_complete() -> None:
     assert {key.partition("/")[0] for key in list_object_keys()} == OBJECT_NAMES
 
 
-@pytest.mark.parametrize("value", ["a:", "a b", "-a", "a/b", "a.b", "mm", "ä", "a\n", "x" * 65])
+@pytest.mark.parametrize("value", ["a:", "a b", "-a", "a/b", "a.b", "mm", "ä", "a\nb", "x" * 65])
 def test_a_wrong_prefix_in_redis_is_refused(value: str) -> None:
     with pytest.raises(ValidationError, match="redis_prefix"):
         Settings(redis_prefix=value)

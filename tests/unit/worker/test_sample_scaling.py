@@ -318,7 +318,7 @@ def test_a_jpeg_of_12_bits_is_refused_by_that() -> None:
     data[data.index(b"\xff\xc0") + 4] = 12
 
     for read in (inspect_image, decode):
-        with pytest.raises(NotAnImage, match="has 12 bits a sample, 8 can be decoded; save it with 8"):
+        with pytest.raises(NotAnImage, match="12 bits a sample is not supported: send it with 8 bits"):
             read(bytes(data), max_pixels=MAX_PIXELS)
 
 
@@ -326,7 +326,7 @@ def test_a_jpeg_ls_is_refused_by_name() -> None:
     data = encode(Image.fromarray(GREY), "JPEG").replace(b"\xff\xc0", b"\xff\xf7")
 
     for read in (inspect_image, decode):
-        with pytest.raises(NotAnImage, match=r"compressed by JPEG-LS.*save it as PNG"):
+        with pytest.raises(NotAnImage, match=r"JPEG-LS is not supported: send it as an ordinary JPEG or as PNG"):
             read(data, max_pixels=MAX_PIXELS)
 
 

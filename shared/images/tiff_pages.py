@@ -17,7 +17,6 @@ _WIDTH, _LENGTH, _PHOTOMETRIC = 256, 257, 262
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _OLD_REDUCED = 2  # a value of SubfileType
 _SENSOR_DATA = frozenset({32803, 34892})  # photometric interpretations: CFA, LinearRaw
-_CR2 = b"CR\x02"
 
 
 def choose_directory(data: bytes) -> Directory:
@@ -33,8 +32,8 @@ def choose_directory(data: bytes) -> Directory:
     """
     first = read_directory(data)
     directories = list(_iterate_directories(data, first))
-    if data[8:11] == _CR2 or any(_is_sensor_data(directory, data) for directory in directories):
-        name = "DNG" if _DNG_VERSION in first.entries else "CR2" if data[8:11] == _CR2 else "such as NEF or ARW"
+    if any(_is_sensor_data(directory, data) for directory in directories):
+        name = "DNG" if _DNG_VERSION in first.entries else "such as NEF or ARW"
         raise NotAnImage(
             f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
         )

@@ -15,7 +15,7 @@ from api.jobs.inspection import inspect_image
 from shared.errors import ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.tiff_pages import MAX_DIRECTORIES, choose_directory
 from tests.support.images import EXIF_ORIENTATION, coffee
-from tests.support.tiffs import build_tiff, encode_tiff
+from tests.support.tiffs import build_tiff
 from worker.decoding.pixels import decode
 
 MAX_PIXELS = 1_000_000
@@ -130,16 +130,6 @@ def with_camera(name: str) -> dict[str, Any]:
     return {"extratags": [(271, 2, len(name) + 1, name, True)]}
 
 
-def canon() -> bytes:
-    """Return a file that begins like a CR2: behind its header is another one."""
-    data = bytearray(encode_tiff(PREVIEW, photometric="rgb"))
-    start = struct.unpack_from("<I", data, 4)[0]
-    data += data[start:]  # its directory, copied behind its pixels
-    struct.pack_into("<I", data, 4, len(data) - (len(data) - start) // 2)
-    data[8:12] = b"CR\x02\x00"
-    return bytes(data)
-
-
 DNG = {"extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}
 SENSOR = Part(CFA, 0, options={"photometric": "cfa"})
 RAW = {
@@ -148,7 +138,6 @@ RAW = {
     "DNG, linear": build(Part(PREVIEW, REDUCED, [Part(PHOTO, options={"photometric": 34892})], options=DNG)),
     "such as NEF or ARW": build(Part(PREVIEW, REDUCED, [Part(PHOTO, REDUCED), SENSOR], options=with_camera("NIKON"))),
     "such as NEF or ARW, behind a preview": build(Part(PREVIEW, REDUCED), SENSOR),
-    "CR2": canon(),
 }
 
 

@@ -38,7 +38,8 @@ def _describe_query(name: str) -> dict[str, Any]:
         "in": "query",
         "required": False,
         "description": FIELDS[name].description,
-        "schema": {**get_value_schema(name), **_default(name)},
+        # Pages send an empty text for a field that was left alone; it is none.
+        "schema": {"anyOf": [get_value_schema(name), {"type": "string", "maxLength": 0}], **_default(name)},
     }
 
 

@@ -1,13 +1,22 @@
-"""Keys and channels of one prefix in a real Valkey: events reach the waiters of their own stack at once."""
+"""Keys and channels of one prefix in a real Valkey."""
 
 import threading
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from shared.broker.envelope import encode_message
 from shared.jobs.events import POLL_INTERVAL_SECONDS, JobEvents
+from shared.jobs.messages import job_queue
+from shared.jobs.model import JobState
+from shared.jobs.outcomes import RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import Claim, DedupKey, InputPayload, JobStore, TakenMessage
 from shared.redis_client import connect
 from shared.settings import Settings
+from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.support.jobs import build_sync_request
 from tests.support.polling import wait_until
 
 
@@ -49,3 +58,43 @@ def test_a_pipeline_adds_the_prefix(config: Settings, clean_redis: str) -> None:
 
     with connect(Settings(redis_url=clean_redis)) as client:
         assert client.exists("roads:mm:leases", "mm:leases") == 1
+
+
+def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, redis_client: redis.Redis) -> None:
+    redis_client.acl_setuser(
+        "roads",
+        enabled=True,
+        passwords=["+secret"],
+        categories=["+@all"],
+        keys=["roads:*"],
+        channels=["roads:*"],
+        reset=True,
+    )
+    parts = urlsplit(config.redis_url)
+    url = parts._replace(netloc=f"roads:secret@{parts.hostname}:{parts.port}").geturl()
+    client = connect(config.model_copy(update={"redis_url": url}))
+    jobs = JobStore(client, lease_seconds=0.001, max_attempts=3)
+    request = build_sync_request()
+    queue = job_queue(request)
+    message = encode_message(queue)
+
+    jobs.check_queue(queue, request.tenant, max_queued=1, max_queued_per_tenant=1)
+    jobs.create(request, message=message, payload=InputPayload(b"image", 30), dedup=DedupKey("same", 60))
+
+    def claim() -> int:
+        claimed = jobs.claim(request.model, worker="w", message=TakenMessage(queue, message))
+        assert isinstance(claimed, Claim)
+        return claimed.attempt
+
+    jobs.release(request.id, claim(), message=message)
+    jobs.postpone(request.id, claim(), seconds=0)
+    wait_until(lambda: jobs.requeue_delayed(request.id, queue, message=message) is RequeueDelayedOutcome.QUEUED)
+    claim()
+    wait_until(lambda: jobs.requeue_stalled(request.id, message=message) is RequeueStalledOutcome.QUEUED)
+    assert jobs.measure_load(request.model).queued[request.priority] == 1
+    jobs.finish(request, JobState.SUCCEEDED)
+    jobs.purge(request.id)
+    WorkerRegistry(client).report(WorkerStatus("w", request.model, WorkerState.READY))
+
+    assert len(WorkerRegistry(client).snapshot().workers) == 1
+    assert {key.partition(b":")[0] for key in redis_client.scan_iter()} == {b"roads"}

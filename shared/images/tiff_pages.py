@@ -1,7 +1,8 @@
 """Which image of a TIFF is the photo: the first one, or the larger one of which it is a preview.
 
 Cameras and archives store a small image first, marked as a reduced-resolution version, and the full image in a
-sub-directory (SubIFDs: TIFF Technical Note 1, DNG, NEF) or in a later directory of the chain.
+sub-directory (SubIFDs: TIFF Technical Note 1, DNG, NEF) or in a later directory of the chain.  Some programs do not
+mark it; then it is known by its size.
 """
 
 import struct
@@ -15,6 +16,10 @@ MAX_DIRECTORIES = 32
 _SUBFILE, _OLD_SUBFILE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 255, 330, 50706
 _WIDTH, _LENGTH, _PHOTOMETRIC = 256, 257, 262
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+# Without a mark, an image no longer than this is a preview of one that is so many times as long and wide, to within its
+# own rounding.  A page of a document is longer, also at 150 dots per inch.
+_MAX_PREVIEW_SIDE = 1024
+_MIN_REDUCTION = 2.0
 _OLD_REDUCED = 2  # a value of SubfileType
 _SENSOR_DATA = frozenset({32803, 34892})  # photometric interpretations: CFA, LinearRaw
 
@@ -22,8 +27,9 @@ _SENSOR_DATA = frozenset({32803, 34892})  # photometric interpretations: CFA, Li
 def choose_directory(data: bytes) -> Directory:
     """Return the directory of the photo.
 
-    It is the first one, unless this one is marked as a reduced version or as a mask, or has a sub-directory that is
-    larger and not so marked.  Then it is the largest of those that are no masks.
+    It is the first one, unless this one is marked as a reduced version or as a mask, or looks like a reduced version of
+    the next one, or has a sub-directory that is larger and not so marked.  Then it is the largest of those that are no
+    masks.
 
     Raises:
         struct.error: the file stops before the end of a directory.
@@ -37,7 +43,7 @@ def choose_directory(data: bytes) -> Directory:
         raise NotAnImage(
             f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
         )
-    is_preview = _is_preview(first, data)
+    is_preview = _is_preview(first, data) or _is_reduced_next(first, data)
     candidates = [
         directory
         for directory in directories
@@ -50,7 +56,7 @@ def choose_directory(data: bytes) -> Directory:
 def _iterate_directories(data: bytes, first: Directory) -> Iterator[Directory]:
     """Yield the first directory and its sub-directories; then those of the chain, if the first is not the photo."""
     yield first
-    is_photo = not (_is_preview(first, data) or _is_mask(first, data))
+    is_photo = not (_is_preview(first, data) or _is_mask(first, data) or _is_reduced_next(first, data))
     starts = [first.start]
     _add_starts(starts, first, data, is_chain_read=not is_photo)
     position = 1
@@ -77,6 +83,23 @@ def _is_preview(directory: Directory, data: bytes) -> bool:
     return bool(flags & _REDUCED) or directory.read_number(data, _OLD_SUBFILE) == _OLD_REDUCED
 
 
+def _is_reduced_next(directory: Directory, data: bytes) -> bool:
+    """Tell whether a directory without a mark is a small version of the next one of the chain, by their sizes."""
+    try:
+        following = read_directory(data, directory.following) if directory.following else None
+    except (struct.error, ImageTooCostly):
+        return False
+    if following is None or directory.read_number(data, _SUBFILE) or _is_mask(following, data):
+        return False
+    (width, height), (full_width, full_height) = _read_size(directory, data), _read_size(following, data)
+    if not 0 < max(width, height) <= _MAX_PREVIEW_SIDE or min(width, height) == 0:
+        return False
+    reduction = max(full_width, full_height) / max(width, height)
+    # Each side of a preview is rounded to a whole pixel.
+    is_similar = abs(full_width / reduction - width) <= 1 and abs(full_height / reduction - height) <= 1
+    return is_similar and reduction >= _MIN_REDUCTION
+
+
 def _is_mask(directory: Directory, data: bytes) -> bool:
     return bool(directory.read_number(data, _SUBFILE) & _MASK)
 
@@ -86,4 +109,9 @@ def _is_sensor_data(directory: Directory, data: bytes) -> bool:
 
 
 def _count_pixels(directory: Directory, data: bytes) -> int:
-    return directory.read_number(data, _WIDTH) * directory.read_number(data, _LENGTH)
+    width, height = _read_size(directory, data)
+    return width * height
+
+
+def _read_size(directory: Directory, data: bytes) -> tuple[int, int]:
+    return directory.read_number(data, _WIDTH), directory.read_number(data, _LENGTH)

@@ -31,6 +31,7 @@ from shared.errors import (
     Unavailable,
     UnknownJob,
 )
+from shared.images.formats import DECODING_VERSION
 from shared.jobs.completion import complete_in_store, complete_job
 from shared.jobs.events import JobEvents
 from shared.jobs.messages import job_queue
@@ -168,7 +169,8 @@ class SyncSegmenter:
         same time are coalesced.
         """
         request, revision = admitted.request, admitted.model.revision
-        asked = [request.tenant, request.model, revision, request.image.sha256, request.parameters, request.formats]
+        image = [request.image.sha256, DECODING_VERSION]
+        asked = [request.tenant, request.model, revision, image, request.parameters, request.formats]
         seconds = self.result_seconds if revision else int(self.deadline_seconds) + 1
         return DedupKey(hashlib.sha256(orjson.dumps(asked)).hexdigest(), seconds, reuse=options.use_cache)
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 # Libraries write no JPEG with a longer side, and no PNG, the format of results, with one above a million.
 MAX_SIDE = 65_500
+# Raised when a kind of file is decoded to other pixels than before, so that no result of before is reused.
+DECODING_VERSION = 2
 FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (

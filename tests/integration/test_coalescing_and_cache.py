@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from api.inference import synchronous
 from api.server.budget import ByteBudget
 from api.server.options import RESERVATION_KEY
 from shared import redis_keys
+from shared.images.formats import DECODING_VERSION
 from shared.jobs.model import JobState
 from shared.redis_client import connect
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
@@ -67,6 +69,17 @@ def test_a_cache_hit_is_read_from_the_bucket_if_the_reply_has_expired(gateway: G
 
     assert second.headers["x-maskmill-cache"] == "hit"
     assert json.loads(second.data) == json.loads(first.result().data)
+
+
+def test_a_result_of_other_pixels_is_not_reused(gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor() as pool:
+        pool.submit(post_image, gateway)
+        run_next_job(gateway)
+        monkeypatch.setattr(synchronous, "DECODING_VERSION", DECODING_VERSION + 1)
+        other = pool.submit(post_image, gateway)
+        run_next_job(gateway)
+
+    assert other.result().headers["x-maskmill-cache"] == "miss"
 
 
 def test_a_request_with_other_parameters_is_a_cache_miss(gateway: GatewayUnderTest) -> None:

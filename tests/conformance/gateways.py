@@ -71,6 +71,7 @@ def run_failing_gateway(folder: Path, stack: Stack) -> Iterator[Gateway]:
         settings = {
             **stack.env,
             "MASKMILL_REDIS_URL": valkey.url,
+            "MASKMILL_STORAGE_PREFIX": "failing",
             "MASKMILL_MODEL": ABSENT,
             "MASKMILL_TOKENS": TOKEN,
             "MASKMILL_MAX_UPLOAD_BYTES": str(MAX_BODY_BYTES),

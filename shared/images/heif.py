@@ -125,9 +125,9 @@ def _read_codec(meta: Meta, items: Sequence[int]) -> bytes:
     unsupported = next((kind for kind in sorted(kinds) if kind not in _CONFIGURATIONS), None)
     if unsupported is not None:
         name = _UNSUPPORTED.get(unsupported, f"`{unsupported.decode('ascii', 'replace')}`")
-        raise NotAnImage(f"The HEIF image is coded as {name}, which is not supported: send it as JPEG or PNG")
+        raise NotAnImage(f"The HEIC or AVIF image is coded as {name}, which is not supported: send it as JPEG or PNG")
     if len(kinds) != 1:
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     return kinds.pop()
 
 
@@ -140,7 +140,7 @@ def _read_grid(meta: Meta) -> tuple[Size, int, list[int]]:
     canvas = cursor.take(nbytes), cursor.take(nbytes)
     items = meta.list_parts(meta.primary)
     if len(items) != rows * columns or not all(canvas):
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     return canvas, columns, items
 
 
@@ -151,7 +151,7 @@ def _read_tile(meta: Meta, item: int, codec: bytes, matrix: Box | None) -> Tile:
     boxes = [one.box for one in properties]
     configuration = next((box for box in boxes if box.kind == _CONFIGURATIONS[codec]), None)
     if configuration is None or (_TRANSFORMATIONS & {box.kind for box in boxes} and item != meta.primary):
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     matrix = _find_matrix(meta, properties) or matrix
     needed = (*(box for box in boxes if box.kind in _DECODING), configuration, *([matrix] if matrix else []))
     samples, sample_bytes = _read_samples(configuration.read(meta.data), codec)
@@ -182,11 +182,11 @@ def _find_matrix(meta: Meta, properties: Sequence[Property]) -> Box | None:
 def _read_size(meta: Meta, properties: Sequence[Property]) -> Size:
     box = next((one.box for one in properties if one.box.kind == b"ispe"), None)
     if box is None:
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     _, _, cursor = box.read_full(meta.data)
     size = cursor.take(4), cursor.take(4)
     if not all(size):
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     return size
 
 
@@ -195,7 +195,9 @@ def _check_essential(properties: Sequence[Property]) -> None:
     unknown = next((one.box.kind for one in properties if one.is_essential and one.box.kind not in known), None)
     if unknown is not None:
         name = unknown.decode("ascii", "replace")
-        raise NotAnImage(f"The HEIF image needs the property `{name}`, which is not supported: send it as JPEG or PNG")
+        raise NotAnImage(
+            f"The HEIC or AVIF image needs the property `{name}`, which is not supported: send it as JPEG or PNG"
+        )
 
 
 def _check_tiles(canvas: Size, columns: int, tiles: Sequence[Tile], nbytes: int) -> None:
@@ -206,11 +208,11 @@ def _check_tiles(canvas: Size, columns: int, tiles: Sequence[Tile], nbytes: int)
         1
     ] <= rows * height
     if any(tile.size != tiles[0].size for tile in tiles) or not is_covered:
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     if width * height > max(MAX_TILE_PIXELS, 4 * canvas[0] * canvas[1]):
-        raise ImageTooCostly("The HEIF image has tiles that are much larger than itself; save it anew")
+        raise ImageTooCostly("The HEIC or AVIF image has tiles that are much larger than itself; save it anew")
     if sum(end - start for tile in tiles for start, end in tile.extents) > nbytes:
-        raise ImageTooCostly("The HEIF image has tiles that share their data; save it anew")
+        raise ImageTooCostly("The HEIC or AVIF image has tiles that share their data; save it anew")
 
 
 def _read_transformations(
@@ -222,7 +224,7 @@ def _read_transformations(
         cursor = one.box.read(meta.data)
         match one.box.kind:
             case b"clap" if is_turned:
-                raise malformed_error("HEIF")  # the order is fixed in MIAF (ISO/IEC 23000-22, 7.3.6.7)
+                raise malformed_error("HEIC or AVIF")  # the order is fixed in MIAF (ISO/IEC 23000-22, 7.3.6.7)
             case b"clap":
                 crop = _read_crop(cursor, canvas)
             case b"irot":
@@ -237,7 +239,7 @@ def _read_crop(cursor: Cursor, canvas: Size) -> tuple[int, int, int, int]:
     numbers = [cursor.take(4) for _ in range(8)]
     signed = [number - (1 << 32) if number >> 31 else number for number in numbers]
     if not all(signed[1::2]):
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     width, height, x, y = (Fraction(signed[at], signed[at + 1]) for at in (0, 2, 4, 6))
     left, right = _crop_side(width, x, canvas[0])
     top, bottom = _crop_side(height, y, canvas[1])
@@ -248,5 +250,5 @@ def _crop_side(length: Fraction, offset: Fraction, whole: int) -> tuple[int, int
     start = max(0, floor(offset + Fraction(whole - 1, 2) - (length - 1) / 2))
     end = min(whole, start + floor(length))
     if end <= start:
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     return start, end

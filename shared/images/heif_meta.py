@@ -74,7 +74,7 @@ class Meta:
         if found is None:
             return []
         if found.count > MAX_PROPERTIES:
-            raise excess_error("HEIF", MAX_PROPERTIES, "properties of an item")
+            raise excess_error("HEIC or AVIF", MAX_PROPERTIES, "properties of an item")
         cursor, nbytes = Cursor(self.data, found.position, found.end), 2 if found.is_wide else 1
         return [self._get_property(cursor.take(nbytes), 8 * nbytes - 1) for _ in range(found.count)]
 
@@ -88,9 +88,9 @@ class Meta:
         """
         location = self.locations.get(item)
         if location is None or location.method not in (_IN_FILE, _IN_META) or not location.extents:
-            raise malformed_error("HEIF")
+            raise malformed_error("HEIC or AVIF")
         if location.extents > MAX_EXTENTS:
-            raise excess_error("HEIF", MAX_EXTENTS, "parts of an item")
+            raise excess_error("HEIC or AVIF", MAX_EXTENTS, "parts of an item")
         cursor = Cursor(self.data, location.position, location.end)
         return tuple(self._read_extent(cursor, location) for _ in range(location.extents))
 
@@ -110,14 +110,14 @@ class Meta:
             if box.kind == b"dimg" and cursor.take(nbytes) == item:
                 count = cursor.take(2)
                 if count > MAX_ITEMS:
-                    raise excess_error("HEIF", MAX_ITEMS, "tiles")
+                    raise excess_error("HEIC or AVIF", MAX_ITEMS, "tiles")
                 return [cursor.take(nbytes) for _ in range(count)]
         return []
 
     def _get_property(self, association: int, bits: int) -> Property:
         is_essential, number = bool(association >> bits), association & (1 << bits) - 1
         if not 0 < number <= len(self.properties):
-            raise malformed_error("HEIF")
+            raise malformed_error("HEIC or AVIF")
         return Property(self.properties[number - 1], is_essential)
 
     def _read_extent(self, cursor: Cursor, location: Location) -> tuple[int, int]:
@@ -126,12 +126,12 @@ class Meta:
         end = start + cursor.take(location.length_bytes)
         if location.method == _IN_META:
             if self.own_data is None or end > self.own_data.end - self.own_data.content:
-                raise malformed_error("HEIF")
+                raise malformed_error("HEIC or AVIF")
             start, end = start + self.own_data.content, end + self.own_data.content
         if end > len(self.data):
-            raise truncated_error("HEIF")
+            raise truncated_error("HEIC or AVIF")
         if start == end:
-            raise malformed_error("HEIF")
+            raise malformed_error("HEIC or AVIF")
         return start, end
 
 
@@ -169,17 +169,17 @@ def _find_meta(data: bytes) -> Box | None:
     for box in iterate_boxes(data, 0, len(data)):
         kinds.add(box.kind)
         if box.end > len(data) and b"moov" not in kinds:
-            raise truncated_error("HEIF")
+            raise truncated_error("HEIC or AVIF")
         if box.kind == b"meta":
             return box
     if b"moov" in kinds:
         return None
-    raise truncated_error("HEIF") if kinds <= {b"ftyp", b"free", b"mdat"} else malformed_error("HEIF")
+    raise truncated_error("HEIC or AVIF") if kinds <= {b"ftyp", b"free", b"mdat"} else malformed_error("HEIC or AVIF")
 
 
 def _need(boxes: Mapping[bytes, Box], kind: bytes) -> Box:
     if kind not in boxes:
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     return boxes[kind]
 
 
@@ -230,5 +230,5 @@ def _iterate_associations(data: bytes, box: Box) -> Iterator[tuple[int, Associat
 def _count(cursor: Cursor, nbytes: int) -> int:
     count = cursor.take(nbytes)
     if count > MAX_ITEMS:
-        raise excess_error("HEIF", MAX_ITEMS, "items")
+        raise excess_error("HEIC or AVIF", MAX_ITEMS, "items")
     return count

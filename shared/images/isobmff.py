@@ -34,7 +34,7 @@ class Cursor:
             NotAnImage: there are not as many bytes.
         """
         if nbytes < 0 or self.position + nbytes > self.end:
-            raise malformed_error("HEIF")
+            raise malformed_error("HEIC or AVIF")
         self.position += nbytes
 
 
@@ -75,10 +75,10 @@ def iterate_boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
         if size == _SIZE_TO_END:
             size = end - start
         if size < header:
-            raise malformed_error("HEIF")
+            raise malformed_error("HEIC or AVIF")
         yield Box(kind, start, start + header, start + size)
         start += size
-    raise excess_error("HEIF", MAX_BOXES, "boxes")
+    raise excess_error("HEIC or AVIF", MAX_BOXES, "boxes")
 
 
 def list_children(data: bytes, parent: Box, *, skipped: int = 0) -> list[Box]:
@@ -90,5 +90,5 @@ def list_children(data: bytes, parent: Box, *, skipped: int = 0) -> list[Box]:
     """
     children = list(iterate_boxes(data, parent.content + skipped, parent.end))
     if children and children[-1].end > parent.end:
-        raise malformed_error("HEIF")
+        raise malformed_error("HEIC or AVIF")
     return children

@@ -32,6 +32,7 @@ _PHOTOMETRIC_NAMES = {
 }
 UNCOMPRESSED: Final = 1
 _JPEG = frozenset({6, 7})
+_PACKBITS = 32773
 _COMPRESSIONS = frozenset({UNCOMPRESSED, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34676, 34677, 34925, 50000})
 _COMPRESSION_NAMES = {
     **dict.fromkeys((33003, 33005, 34712), "JPEG 2000"),
@@ -70,6 +71,7 @@ class Layout:
     extras: what the extra samples are.
     is_planar: each sample has strips or tiles of its own.
     is_reversed: the first bit of a byte is its lowest (FillOrder 2).
+    has_predictor: differences of samples are stored; libtiff undoes them with some compressions only.
     subsampling: of the colours of YCbCr.
     low, high: of Samples.
     """
@@ -83,6 +85,7 @@ class Layout:
     extras: tuple[int, ...]
     is_planar: bool
     is_reversed: bool
+    has_predictor: bool
     subsampling: tuple[int, ...]
     low: float | None
     high: float | None
@@ -99,7 +102,8 @@ class Layout:
         per_pixel = 1 if self.is_planar else self.count
         if per_pixel > 1 and (per_pixel, self.bits) != (2, 16):
             return None
-        return Samples(self.kind, self.bits, self.low, self.high, self.photometric == _WHITE_IS_ZERO, per_pixel)
+        is_inverted = self.photometric in (_WHITE_IS_ZERO, None)  # Pillow reads 8 bits without the tag so, too
+        return Samples(self.kind, self.bits, self.low, self.high, is_inverted, per_pixel)
 
     @property
     def needs_libtiff(self) -> bool:
@@ -118,6 +122,8 @@ class Layout:
         if self.compression not in _COMPRESSIONS:
             name = _COMPRESSION_NAMES.get(self.compression, f"of the kind {self.compression}")
             raise NotAnImage(f"The TIFF image has a compression that is not supported ({name}); {_ADVICE}")
+        if self.has_predictor and self.compression == _PACKBITS:
+            raise NotAnImage(f"The TIFF image has a predictor, which PackBits compression does not heed; {_ADVICE}")
         if self.photometric == _LAB and self.is_planar:
             raise self.unsupported_error()
 
@@ -158,6 +164,7 @@ def read_layout(directory: Directory, data: bytes) -> Layout:
         extras=directory.read_numbers(data, 338, _MAX_SAMPLES),
         is_planar=number(284, 1) == 2,
         is_reversed=number(266, 1) == 2,
+        has_predictor=number(317, 1) > 1,
         subsampling=directory.read_numbers(data, 530, 2),
         low=limits[0] if limits[0] is not None else limits[1],
         high=limits[2] if limits[2] is not None else limits[3],

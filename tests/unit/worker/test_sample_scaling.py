@@ -78,6 +78,19 @@ def test_a_tiff_in_which_white_is_zero_is_inverted(depth: str, order: str) -> No
     assert_decodes(encode_tiff(DEPTHS[depth], order=order, photometric="miniswhite"), 255 - GREY)
 
 
+def test_grey_without_a_photometric_interpretation_is_the_same_at_any_depth() -> None:
+    def encode_without(samples: np.ndarray) -> bytes:
+        bits = 8 * samples.itemsize
+        data = build_tiff(samples.tobytes(), size=samples.shape[::-1], bits=[bits], photometric=1)
+        directory = struct.unpack_from("<I", data, 4)[0]
+        return data[:directory] + data[directory:].replace(
+            struct.pack("<HHI", 262, 3, 1), struct.pack("<HHI", 259, 3, 1)
+        )
+
+    assert_decodes(encode_without(GREY), 255 - GREY)  # as Pillow reads it
+    assert_decodes(encode_without(GREY.astype(np.uint16) * 257), 255 - GREY)
+
+
 @pytest.mark.parametrize("depth", ["16 bits", "16 bits, shifted"])
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_a_png_of_16_bits_is_its_8_bit_version(depth: str, interlace: int) -> None:
@@ -342,6 +355,10 @@ REFUSED = [
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [34712])), "supported .JPEG 2000"),
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [50002])), "supported .JPEG XL"),
     (encode_big_tiff(GREY, order=">"), "BigTIFF with the high byte first"),
+    (
+        build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [32773]), tag_317=("H", [2])),
+        "predictor",
+    ),
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [12345])), "of the kind 12345"),
 ]
 

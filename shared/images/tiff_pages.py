@@ -92,12 +92,13 @@ def _is_reduced_next(directory: Directory, data: bytes) -> bool:
     if following is None or directory.read_number(data, _SUBFILE) or _is_mask(following, data):
         return False
     (width, height), (full_width, full_height) = _read_size(directory, data), _read_size(following, data)
-    if not 0 < max(width, height) <= _MAX_PREVIEW_SIDE or min(width, height) == 0:
+    if not 0 < max(width, height) <= _MAX_PREVIEW_SIDE:
         return False
     reduction = max(full_width, full_height) / max(width, height)
+    if reduction < _MIN_REDUCTION:
+        return False
     # Each side of a preview is rounded to a whole pixel.
-    is_similar = abs(full_width / reduction - width) <= 1 and abs(full_height / reduction - height) <= 1
-    return is_similar and reduction >= _MIN_REDUCTION
+    return abs(full_width / reduction - width) <= 1 and abs(full_height / reduction - height) <= 1
 
 
 def _is_mask(directory: Directory, data: bytes) -> bool:

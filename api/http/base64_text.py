@@ -43,7 +43,7 @@ def decode_base64(text: bytes, where: str) -> bytes:
         UnreadableBody: it is not base64, or not with one meaning.
         NotAnImage: it is base64 of something else that is known.
     """
-    inner = _remove_prefix(_unquote(text.strip(_SPACE)), where)
+    inner = _remove_prefix(_unquote(text.strip()), where)
     packed = inner.translate(None, _SPACE).rstrip(b"=")
     if not packed:
         raise EmptyBody(f"{where} is empty. {BYTES_ONLY}")
@@ -110,7 +110,7 @@ def _has_lost_plus(text: bytes) -> bool:
 
     Blanks may also have taken the place of line ends.
     """
-    text = text.strip(_SPACE)
+    text = text.strip()
     if _has_any(text, b"+-_") or not _INNER_BLANK.search(text):
         return False
     return not _has_joined_lines(text) and _begins_image(
@@ -157,11 +157,16 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
     if explanation is not None:
         raise NotAnImage(f"{where} has, in base64, {explanation}")
     if is_location(packed) or b"\\" in text[:_SHORT_BYTES]:
-        raise _location_error(where)
+        raise location_error(where)
     # Words that happen to consist of characters of base64 decode to other bytes than a text.
     if len(packed) < _SHORT_BYTES and not content.isascii():
-        words = text.strip(_SPACE)[:_SHORT_BYTES].decode("ascii", "replace")
+        words = text.strip()[:_SHORT_BYTES].decode("ascii", "replace")
         raise NotAnImage(f"{where} is the text {quote(words)}, no image. {BYTES_ONLY}")
+
+
+def location_error(where: str) -> UnreadableBody:
+    """Return the error of a text that names an image in place of being one."""
+    return UnreadableBody(f"{where} looks like a URL or a path. {BYTES_ONLY}")
 
 
 def _is_hexadecimal(packed: bytes) -> bool:
@@ -180,7 +185,7 @@ def _explain_base64(packed: bytes, text: bytes, where: str) -> UnreadableBody:
     if detect_image_format(unquote_to_bytes(text[:_HEAD_CHARACTERS])) is not None:
         return UnreadableBody(f"{where} is an image whose bytes are URL-encoded; send the bytes themselves, or base64")
     if is_location(packed):
-        return _location_error(where)
+        return location_error(where)
     return UnreadableBody(f"{where} is neither a {FORMATS} image nor one in base64")
 
 
@@ -196,7 +201,3 @@ def _explain_rest(packed: bytes) -> str:
 
 def _only_base64(packed: bytes) -> bool:
     return packed.translate(None, b"-_+/").isalnum()
-
-
-def _location_error(where: str) -> UnreadableBody:
-    return UnreadableBody(f"{where} looks like a URL or a path. {BYTES_ONLY}")

@@ -5,12 +5,13 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
-from api.http.base64_text import BYTES_ONLY, decode_base64
+from api.http.base64_text import BYTES_ONLY, decode_base64, location_error
 from api.http.json_documents import parse_json
 from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
@@ -29,8 +30,6 @@ _IMAGE_FIELDS = ("inputs", "image", "file")
 _IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
 _MAX_FIELD_BYTES = 65_536  # of a form's field that is not the image
 
-_SPACE = b" \t\r\n\f\v"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Every repetition is bounded, so that no text takes longer than its length
 # (tests/unit/shared/test_linear_patterns.py).
 _NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?")
@@ -79,7 +78,7 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
     if boundary:
         return _parse_form(split_form(body, boundary), defaults)
     body = convert_to_utf8(body)
-    start = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
+    start = body.removeprefix(BOM_UTF8).lstrip()
     if not start:
         raise EmptyBody(f"The body is empty. {BYTES_ONLY}")
     if start.startswith(b"{"):
@@ -230,14 +229,14 @@ def _extract_image(body: bytes, where: str) -> bytes:
         )
     if detect_image_format(body) is not None or explain_refusal(body) is not None:
         return body  # the inspection of the image names a format that is not supported
-    text = body.removeprefix(_BYTE_ORDER_MARK)
+    text = body.removeprefix(BOM_UTF8)
     if text.isascii():
         return decode_base64(text, where)
     explanation = explain_content(body)
     if explanation is not None:
         raise UnreadableBody(f"{where} is {explanation}")
     if is_location(text):
-        raise UnreadableBody(f"{where} looks like a URL or a path. {BYTES_ONLY}")
+        raise location_error(where)
     raise UnreadableBody(
         f"{where} is neither a {FORMATS} image, nor JSON with `inputs`, nor base64, nor a multipart form"
     )

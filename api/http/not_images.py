@@ -5,6 +5,8 @@ Each sentence goes on after `The body is`, and says what to do.  No Flask here.
 
 import re
 
+from api.http.urlencoded import begins_with_field
+
 _HEAD_BYTES = 1024
 _SPACE_AND_MARK = b" \t\r\n\f\v\xef\xbb\xbf"
 # No path and no URL is longer here; a longer text that begins like one is something else.
@@ -32,9 +34,8 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"--", "a multipart form whose boundary the Content-Type header does not name; let the HTTP library write it"),
     (b"\x1f\x8b", "data in gzip; send the image itself, or say so with the header `Content-Encoding: gzip`"),
 )
-_FORM_FIELD = re.compile(rb"[A-Za-z_]{1,40}=[^=\s]")
 # Every repetition is bounded, so that no text takes longer than its length
-# (tests/unit/test_linear_patterns.py).
+# (tests/unit/shared/test_linear_patterns.py).
 _LOCATION = re.compile(
     rb"(blob:)?[a-zA-Z][a-zA-Z0-9+.-]{0,40}://|[./~\\@]|[a-zA-Z]:[\\/]|www\.|.{1,250}\.[a-zA-Z0-9]{2,5}$"
 )
@@ -50,7 +51,7 @@ def explain_content(content: bytes) -> str | None:
     head = content[:_HEAD_BYTES].lstrip(_SPACE_AND_MARK)
     lowered = head.lower()
     found = next((sentence for beginning, sentence in _BEGINNINGS if lowered.startswith(beginning)), None)
-    return found or (_FORM if _FORM_FIELD.match(head) else None)
+    return found or (_FORM if begins_with_field(head) else None)
 
 
 def explain_json(body: bytes) -> str | None:

@@ -12,14 +12,19 @@ from shared.images.formats import detect_image_format
 _MAX_NAME_BYTES = 1000
 _MIME_TYPE = "application/x-www-form-urlencoded"
 # Base64 has this sign at its end alone.
-_FIRST_FIELD = re.compile(rb"[A-Za-z_]{1,40}=[^=\s]")
+_FIELD = re.compile(rb"[A-Za-z_]{1,40}=[^=\s]")
 
 
 def is_urlencoded(body: bytes, content_type: str) -> bool:
     """Tell whether a body is such a form.  Many clients say so of any body, so it must look like one too."""
     if parse_options_header(content_type)[0].lower() != _MIME_TYPE:
         return False
-    return _FIRST_FIELD.match(body) is not None and detect_image_format(body) is None
+    return begins_with_field(body) and detect_image_format(body) is None
+
+
+def begins_with_field(text: bytes) -> bool:
+    """Tell whether a text begins like the first field of such a form."""
+    return _FIELD.match(text) is not None
 
 
 def split_fields(

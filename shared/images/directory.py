@@ -24,6 +24,7 @@ _NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _REAL_NUMBERS = _NUMBERS | {1: "B", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 17: "q"}
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _ENTRY_BYTES = 12  # of a TIFF that is no BigTIFF
+_BIG_VERSION = 43  # of a BigTIFF; 42 of a TIFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,13 @@ def read_directory(data: bytes, start: int | None = None) -> Directory:
         struct.error: the bytes stop before its end.
         ImageTooCostly: it has too many entries, or a tag that is one number has many.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    is_big = 43 in data[2:4]
-    pointer = order + ("Q" if is_big else "I")
+    position, pointer = locate_pointer(data)
     if start is None:
-        (start,) = struct.unpack_from(pointer, data, 8 if is_big else 4)
+        (start,) = pointer.unpack_from(data, position)
     if start >= len(data):
         raise struct.error("no directory")
-    head, entry = ("Q", "HHQQ") if is_big else ("H", "HHII")
+    order = pointer.format[0]
+    head, entry = ("Q", "HHQQ") if pointer.size == 8 else ("H", "HHII")
     (count,) = struct.unpack_from(order + head, data, start)
     if count > MAX_ENTRIES:
         raise excess_error("TIFF or Exif", MAX_ENTRIES, "tags")
@@ -104,8 +104,14 @@ def read_directory(data: bytes, start: int | None = None) -> Directory:
     layout = struct.Struct(order + entry)
     # The pointer to the next one may be missing at the end of Exif metadata.
     end = first + count * layout.size
-    following = struct.unpack_from(pointer, data, end)[0] if end + struct.calcsize(pointer) <= len(data) else 0
+    following = pointer.unpack_from(data, end)[0] if end + pointer.size <= len(data) else 0
     return Directory(order, _read_entries(data, first, count, layout), start, following)
+
+
+def locate_pointer(data: bytes) -> tuple[int, struct.Struct]:
+    """Return where the header of a TIFF or a BigTIFF says where its first directory is, and how pointers are packed."""
+    order = "<" if data[:2] == b"II" else ">"
+    return (8, struct.Struct(f"{order}Q")) if _BIG_VERSION in data[2:4] else (4, struct.Struct(f"{order}I"))
 
 
 def check_exif(exif: bytes) -> None:

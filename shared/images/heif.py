@@ -12,12 +12,10 @@ from math import floor
 from shared.errors import ImageTooCostly, NotAnImage
 from shared.images.heif_meta import Meta, Property, read_meta
 from shared.images.isobmff import Box, Cursor
-from shared.images.structure import Size, malformed_error
+from shared.images.structure import Size, check_tile, malformed_error
 
 HEVC, AV1 = b"hvc1", b"av01"
 _CONFIGURATIONS = {HEVC: b"hvcC", AV1: b"av1C"}
-# Of a tile that is larger than its image, as encoders make them, but not by much.
-MAX_TILE_PIXELS = 4_194_304
 _GRID = b"grid"
 _UNSUPPORTED = {
     b"vvc1": "VVC",
@@ -204,13 +202,11 @@ def _check_tiles(canvas: Size, columns: int, tiles: Sequence[Tile], nbytes: int)
     """Check that the tiles are of one size and cover the canvas with nothing to spare, and that they share no bytes."""
     width, height = tiles[0].size
     rows = len(tiles) // columns
-    is_covered = (columns - 1) * width < canvas[0] <= columns * width and (rows - 1) * height < canvas[
-        1
-    ] <= rows * height
-    if any(tile.size != tiles[0].size for tile in tiles) or not is_covered:
+    is_wide_enough = (columns - 1) * width < canvas[0] <= columns * width
+    is_high_enough = (rows - 1) * height < canvas[1] <= rows * height
+    if any(tile.size != tiles[0].size for tile in tiles) or not (is_wide_enough and is_high_enough):
         raise malformed_error("HEIC or AVIF")
-    if width * height > max(MAX_TILE_PIXELS, 4 * canvas[0] * canvas[1]):
-        raise ImageTooCostly("The HEIC or AVIF image has tiles that are much larger than itself; save it anew")
+    check_tile("HEIC or AVIF", tiles[0].size, canvas)
     if sum(end - start for tile in tiles for start, end in tile.extents) > nbytes:
         raise ImageTooCostly("The HEIC or AVIF image has tiles that share their data; save it anew")
 

@@ -10,6 +10,9 @@ from typing import BinaryIO
 from shared.errors import ImageTooCostly, NotAnImage, TruncatedImage
 
 Size = tuple[int, int]  # (width, height) in pixels
+# A tile may be larger than its image, as encoders make them, but not by much.
+MAX_TILE_PIXELS = 4_194_304
+_MAX_TILE_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class Structure:
     scans: int = 1
     source: BinaryIO | None = None
     exif: bytes | None = None
+
+
+def check_tile(name: str, tile: Size, image: Size) -> None:
+    """Check the size of a tile: a decoder holds a whole one, whatever the size of the image.
+
+    Raises:
+        ImageTooCostly: it is much larger than the image.
+    """
+    if tile[0] * tile[1] > max(MAX_TILE_PIXELS, _MAX_TILE_FACTOR * image[0] * image[1]):
+        raise ImageTooCostly(f"The {name} image has tiles that are much larger than itself; save it anew")
 
 
 def truncated_error(name: str) -> TruncatedImage:

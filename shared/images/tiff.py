@@ -2,20 +2,18 @@
 
 from operator import add
 
+from PIL.ExifTags import Base as Tag
+
 from shared.errors import ImageTooCostly, NotAnImage
-from shared.images.directory import Directory, Entry
-from shared.images.structure import Structure, excess_error, malformed_error, truncated_error
-from shared.images.tiff_layout import read_layout
+from shared.images.directory import Entry
+from shared.images.structure import Structure, check_tile, excess_error, malformed_error, truncated_error
+from shared.images.tiff_layout import JPEG_COMPRESSIONS, read_layout
 from shared.images.tiff_pages import choose_directory
 
 MAX_BLOCKS = 65_536  # strips or tiles: one for each row of a high image, or of 32 x 32 pixels
-# A tile may be larger than its image, as encoders make them, but not by much.
-MAX_TILE_PIXELS = 4_194_304
 _BIG_ENDIAN_BIG_TIFF = b"MM\x00+"  # Pillow reads its header as that of a classic TIFF
-_WIDTH, _LENGTH, _COMPRESSION = 256, 257, 259
-_BLOCKS = ((273, 279), (324, 325))  # tags of offsets and lengths: of strips, of tiles
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
-_JPEG_COMPRESSIONS = frozenset({6, 7})
+# Tags of offsets and lengths: of strips, of tiles.
+_BLOCKS = ((Tag.StripOffsets, Tag.StripByteCounts), (Tag.TileOffsets, Tag.TileByteCounts))
 _SCANS_PER_BLOCK = 4
 _MORE_SCANS = 16
 
@@ -31,8 +29,10 @@ def read_tiff(data: bytes) -> Structure:
     if data[:4] == _BIG_ENDIAN_BIG_TIFF:
         raise NotAnImage("The TIFF image is a BigTIFF with the high byte first, which is not supported; save it anew")
     directory = choose_directory(data)
-    read_layout(directory, data).check()
-    _check_tile(directory, data)
+    layout = read_layout(directory, data)
+    layout.check()
+    tile = directory.read_number(data, Tag.TileWidth), directory.read_number(data, Tag.TileLength)
+    check_tile("TIFF", tile, layout.size)
     for offsets_tag, lengths_tag in _BLOCKS:
         for tag in (offsets_tag, lengths_tag):
             entry = directory.entries.get(tag)
@@ -42,7 +42,7 @@ def read_tiff(data: bytes) -> Structure:
         lengths = directory.read_numbers(data, lengths_tag, MAX_BLOCKS)
         if max(map(add, offsets, lengths), default=0) > len(data):
             raise truncated_error("TIFF")
-        if directory.read_number(data, _COMPRESSION) in _JPEG_COMPRESSIONS:
+        if layout.compression in JPEG_COMPRESSIONS:
             _check_scans(data, offsets, lengths)
     return Structure()
 
@@ -52,14 +52,6 @@ def _check_blocks(entry: Entry) -> None:
         raise excess_error("TIFF", MAX_BLOCKS, "strips or tiles")
     if not entry.has_numbers:
         raise malformed_error("TIFF")
-
-
-def _check_tile(directory: Directory, data: bytes) -> None:
-    width, length, tile_width, tile_length = (
-        directory.read_number(data, tag) for tag in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
-    )
-    if tile_width * tile_length > max(MAX_TILE_PIXELS, 4 * width * length):
-        raise ImageTooCostly("The TIFF image has tiles that are much larger than itself; save it anew")
 
 
 def _check_scans(data: bytes, offsets: tuple[int, ...], lengths: tuple[int, ...]) -> None:

@@ -1,6 +1,5 @@
 """A TIFF file as Pillow reads it, with the right image of several, and samples that it knows not or reads wrongly."""
 
-import struct
 from io import BytesIO
 from typing import BinaryIO
 
@@ -9,6 +8,7 @@ from PIL.ExifTags import Base
 from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import COLORMAP, COMPRESSION, TiffImageFile
 
+from shared.images.directory import locate_pointer
 from shared.images.samples import Samples
 from shared.images.tiff_layout import GREY_MODES, TWO_SAMPLES_MODE, read_layout
 from shared.images.tiff_pages import choose_directory
@@ -74,8 +74,7 @@ class TiffFile(TiffImageFile):
 
 def point_to(data: bytes, start: int) -> bytes:
     """Return a file whose first directory is the one at `start`; the same object if it is."""
-    order = "<" if data[:2] == b"II" else ">"
-    position, pointer = (8, struct.Struct(f"{order}Q")) if 43 in data[2:4] else (4, struct.Struct(f"{order}I"))
+    position, pointer = locate_pointer(data)
     if pointer.unpack_from(data, position)[0] == start:
         return data
     return b"".join((data[:position], pointer.pack(start), data[position + pointer.size :]))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from PIL.ExifTags import Base as Tag
+
 from shared.errors import NotAnImage
 from shared.images.directory import Directory
 from shared.images.samples import SampleKind, Samples
@@ -31,7 +33,7 @@ _PHOTOMETRIC_NAMES = {
     32845: "LogLuv",
 }
 UNCOMPRESSED: Final = 1
-_JPEG = frozenset({6, 7})
+JPEG_COMPRESSIONS: Final = frozenset({6, 7})
 _PACKBITS = 32773
 _COMPRESSIONS = frozenset({UNCOMPRESSED, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34676, 34677, 34925, 50000})
 _COMPRESSION_NAMES = {
@@ -44,6 +46,8 @@ _COMPRESSION_NAMES = {
     52546: "JPEG XL",
 }
 _ASSOCIATED_ALPHA = 1
+_PHOTOMETRIC: Final = Tag.PhotometricInterpretation
+_ADVICE = "save it as PNG, or as TIFF with 8 or 16 bits a sample and LZW compression"
 # Grey samples that are decoded besides unsigned ones of at most 8 bits, by kind and bits: Pillow's mode, and its raw
 # mode of what libtiff gives, in the order of bytes of the machine.
 GREY_MODES: Final[Mapping[tuple[SampleKind, int], tuple[str, str]]] = {
@@ -96,7 +100,7 @@ class Layout:
         is_grey = self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or (self.photometric is None and self.count == 1)
         if self.kind is None or not is_grey:
             return None
-        is_packed = self.bits == 12 and (self.count > 1 or self.compression in _JPEG)
+        is_packed = self.bits == 12 and (self.count > 1 or self.compression in JPEG_COMPRESSIONS)
         if (self.kind, self.bits) not in GREY_MODES or is_packed or _ASSOCIATED_ALPHA in self.extras:
             return None
         per_pixel = 1 if self.is_planar else self.count
@@ -139,9 +143,6 @@ class Layout:
         )
 
 
-_ADVICE = "save it as PNG, or as TIFF with 8 or 16 bits a sample and LZW compression"
-
-
 def read_layout(directory: Directory, data: bytes) -> Layout:
     """Read how the pixels of a directory are stored.
 
@@ -152,20 +153,25 @@ def read_layout(directory: Directory, data: bytes) -> Layout:
     def number(tag: int, default: int = 0) -> int:
         return directory.read_number(data, tag, default)
 
-    formats = set(directory.read_numbers(data, 339, _MAX_SAMPLES)) or {1}
-    limits = [directory.read_real(data, tag) for tag in (340, 280, 341, 281)]
+    formats = set(directory.read_numbers(data, Tag.SampleFormat, _MAX_SAMPLES)) or {1}
     return Layout(
-        size=(number(256), number(257)),
-        compression=number(259, UNCOMPRESSED),
-        photometric=number(262) if 262 in directory.entries else None,
-        bits=number(258, 1),
+        size=(number(Tag.ImageWidth), number(Tag.ImageLength)),
+        compression=number(Tag.Compression, UNCOMPRESSED),
+        photometric=number(_PHOTOMETRIC) if _PHOTOMETRIC in directory.entries else None,
+        bits=number(Tag.BitsPerSample, 1),
         kind=_KINDS.get(min(formats)) if len(formats) == 1 else None,
-        count=number(277, 1),
-        extras=directory.read_numbers(data, 338, _MAX_SAMPLES),
-        is_planar=number(284, 1) == 2,
-        is_reversed=number(266, 1) == 2,
-        has_predictor=number(317, 1) > 1,
-        subsampling=directory.read_numbers(data, 530, 2),
-        low=limits[0] if limits[0] is not None else limits[1],
-        high=limits[2] if limits[2] is not None else limits[3],
+        count=number(Tag.SamplesPerPixel, 1),
+        extras=directory.read_numbers(data, Tag.ExtraSamples, _MAX_SAMPLES),
+        is_planar=number(Tag.PlanarConfiguration, 1) == 2,
+        is_reversed=number(Tag.FillOrder, 1) == 2,
+        has_predictor=number(Tag.Predictor, 1) > 1,
+        subsampling=directory.read_numbers(data, Tag.YCbCrSubSampling, 2),
+        low=_read_limit(directory, data, Tag.SMinSampleValue, Tag.MinSampleValue),
+        high=_read_limit(directory, data, Tag.SMaxSampleValue, Tag.MaxSampleValue),
     )
+
+
+def _read_limit(directory: Directory, data: bytes, tag: int, older: int) -> float | None:
+    """Return the sample that a file declares as black or as white; the older tag has no signed values."""
+    value = directory.read_real(data, tag)
+    return directory.read_real(data, older) if value is None else value

@@ -8,13 +8,13 @@ mark it; then it is known by its size.
 import struct
 from collections.abc import Iterator
 
+from PIL.ExifTags import Base as Tag
+
 from shared.errors import ImageTooCostly, NotAnImage
 from shared.images.directory import Directory, read_directory
 
-# Directories that are read to find the full image, whatever the file has more; DNG files have about five.
+# Directories that are read to find the full image; a file may have more, and DNG files have about five.
 MAX_DIRECTORIES = 32
-_SUBFILE, _OLD_SUBFILE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 255, 330, 50706
-_WIDTH, _LENGTH, _PHOTOMETRIC = 256, 257, 262
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 # Without a mark, an image no longer than this is a preview of one that is so many times as long and wide, to within its
 # own rounding.  A page of a document is longer, also at 150 dots per inch.
@@ -39,7 +39,7 @@ def choose_directory(data: bytes) -> Directory:
     first = read_directory(data)
     directories = list(_iterate_directories(data, first))
     if any(_is_sensor_data(directory, data) for directory in directories):
-        name = "DNG" if _DNG_VERSION in first.entries else "such as NEF or ARW"
+        name = "DNG" if Tag.DNGVersion in first.entries else "such as NEF or ARW"
         raise NotAnImage(
             f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
         )
@@ -73,14 +73,14 @@ def _iterate_directories(data: bytes, first: Directory) -> Iterator[Directory]:
 
 def _add_starts(starts: list[int], directory: Directory, data: bytes, *, is_chain_read: bool) -> None:
     """Add where the sub-directories of a directory are, and where the next one of the chain is, if not yet known."""
-    children = directory.read_numbers(data, _SUB_DIRECTORIES, MAX_DIRECTORIES)
+    children = directory.read_numbers(data, Tag.SubIFDs, MAX_DIRECTORIES)
     following = (directory.following,) if is_chain_read else ()
     starts += [start for start in dict.fromkeys((*children, *following)) if start and start not in starts]
 
 
 def _is_preview(directory: Directory, data: bytes) -> bool:
-    flags = directory.read_number(data, _SUBFILE)
-    return bool(flags & _REDUCED) or directory.read_number(data, _OLD_SUBFILE) == _OLD_REDUCED
+    flags = directory.read_number(data, Tag.NewSubfileType)
+    return bool(flags & _REDUCED) or directory.read_number(data, Tag.SubfileType) == _OLD_REDUCED
 
 
 def _is_reduced_next(directory: Directory, data: bytes) -> bool:
@@ -89,7 +89,7 @@ def _is_reduced_next(directory: Directory, data: bytes) -> bool:
         following = read_directory(data, directory.following) if directory.following else None
     except (struct.error, ImageTooCostly):
         return False
-    if following is None or directory.read_number(data, _SUBFILE) or _is_mask(following, data):
+    if following is None or directory.read_number(data, Tag.NewSubfileType) or _is_mask(following, data):
         return False
     (width, height), (full_width, full_height) = _read_size(directory, data), _read_size(following, data)
     if not 0 < max(width, height) <= _MAX_PREVIEW_SIDE:
@@ -102,11 +102,11 @@ def _is_reduced_next(directory: Directory, data: bytes) -> bool:
 
 
 def _is_mask(directory: Directory, data: bytes) -> bool:
-    return bool(directory.read_number(data, _SUBFILE) & _MASK)
+    return bool(directory.read_number(data, Tag.NewSubfileType) & _MASK)
 
 
 def _is_sensor_data(directory: Directory, data: bytes) -> bool:
-    return directory.read_number(data, _PHOTOMETRIC) in _SENSOR_DATA
+    return directory.read_number(data, Tag.PhotometricInterpretation) in _SENSOR_DATA
 
 
 def _count_pixels(directory: Directory, data: bytes) -> int:
@@ -115,4 +115,4 @@ def _count_pixels(directory: Directory, data: bytes) -> int:
 
 
 def _read_size(directory: Directory, data: bytes) -> tuple[int, int]:
-    return directory.read_number(data, _WIDTH), directory.read_number(data, _LENGTH)
+    return directory.read_number(data, Tag.ImageWidth), directory.read_number(data, Tag.ImageLength)

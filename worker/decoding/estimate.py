@@ -3,6 +3,7 @@
 The figures were measured (tests/unit/worker/test_decoding_estimate.py compares them with the memory of a process).
 """
 
+from PIL.ExifTags import Base as Tag
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -24,7 +25,6 @@ _WEBP_BYTES, _WEBP_ALPHA_BYTES = 12, 2
 _MAPPED_BYTES = 8_388_608  # malloc() keeps what is smaller (MALLOC_MMAP_THRESHOLD_ of the template)
 _MAX_FREED_BYTES = 4 * _MAPPED_BYTES  # of a codec, in that many parts
 _COEFFICIENT_BYTES = 2
-_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
 
 
 def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[Size, ...]) -> int:
@@ -61,7 +61,7 @@ def estimate_bytes(image: ImageFile, data: bytes, *, size: Size, outputs: tuple[
 
 def _is_scaled(image: ImageFile) -> bool:
     """Return whether samples are scaled to 8 bits, in another image."""
-    return (image.samples if isinstance(image, TiffFile) else find_samples(image)) is not None
+    return find_samples(image) is not None
 
 
 def _converted_bytes(image: ImageFile, kept_bytes: int) -> int:
@@ -121,10 +121,10 @@ def _strip_bytes(image: TiffFile) -> int:
     pixel_bytes = layout.count * layout.bits / 8
     if image.samples is None:  # libtiff converts some kinds, such as YCbCr, to 4 bytes a pixel
         pixel_bytes = max(4.0, pixel_bytes)
-    if _TILE_WIDTH in tags:
-        return int(2 * int(tags[_TILE_WIDTH]) * int(tags.get(_TILE_LENGTH, 1)) * pixel_bytes)
+    if Tag.TileWidth in tags:
+        return int(2 * int(tags[Tag.TileWidth]) * int(tags.get(Tag.TileLength, 1)) * pixel_bytes)
     width, height = layout.size
-    return int(min(int(tags.get(_ROWS_PER_STRIP, height)), height) * width * pixel_bytes)
+    return int(min(int(tags.get(Tag.RowsPerStrip, height)), height) * width * pixel_bytes)
 
 
 def _resizing_bytes(upright: Size, output: Size) -> int:

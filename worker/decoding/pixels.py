@@ -13,7 +13,6 @@ from PIL.WebPImagePlugin import WebPImageFile
 from shared.errors import ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.heif_file import HeifImageFile
 from shared.images.opening import open_image, upright_transpose
-from shared.images.tiff_file import TiffFile
 from worker.decoding.bmp_runs import replace_runs
 from worker.decoding.heif import load_heif
 from worker.decoding.samples import find_samples, scale_to_8_bits
@@ -46,7 +45,7 @@ def load_upright_rgb(image: ImageFile) -> Image:
         ImageTooLarge: a part of the file is larger than its header says.
     """
     try:
-        samples = image.samples if isinstance(image, TiffFile) else find_samples(image)
+        samples = find_samples(image)
         pixels, transposition = _load(image)
         if transposition is not None:
             turned = pixels.transpose(transposition)

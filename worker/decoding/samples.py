@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image, fromarray, new
+from PIL.ImageFile import ImageFile
 
 from shared.images.samples import Samples
+from shared.images.tiff_file import TiffFile
 
 _BAND_PIXELS = 1 << 16  # scaled at a time
 _LEVELS = 256
@@ -18,9 +20,9 @@ _LEVELS = 256
 _SAMPLES = {"I;16": Samples("u", 16), "I;16B": Samples("u", 16), "I": Samples("i", 32), "F": Samples("f", 32)}
 
 
-def find_samples(pixels: Image) -> Samples | None:
-    """Return how the samples of a mode are to be scaled; None if they have 8 bits."""
-    return _SAMPLES.get(pixels.mode)
+def find_samples(image: ImageFile) -> Samples | None:
+    """Return how the samples of an image that is not loaded yet are to be scaled; None if they have 8 bits."""
+    return image.samples if isinstance(image, TiffFile) else _SAMPLES.get(image.mode)
 
 
 def scale_to_8_bits(pixels: Image, samples: Samples) -> Image:

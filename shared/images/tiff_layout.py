@@ -76,6 +76,8 @@ class Layout:
     is_planar: each sample has strips or tiles of its own.
     is_reversed: the first bit of a byte is its lowest (FillOrder 2).
     has_predictor: differences of samples are stored; libtiff undoes them with some compressions only.
+    tile: size of one; None if the pixels are in strips.
+    strip_rows: of one strip.
     subsampling: of the colours of YCbCr.
     low, high: of Samples.
     """
@@ -90,6 +92,8 @@ class Layout:
     is_planar: bool
     is_reversed: bool
     has_predictor: bool
+    tile: Size | None
+    strip_rows: int
     subsampling: tuple[int, ...]
     low: float | None
     high: float | None
@@ -165,6 +169,8 @@ def read_layout(directory: Directory, data: bytes) -> Layout:
         is_planar=number(Tag.PlanarConfiguration, 1) == 2,
         is_reversed=number(Tag.FillOrder, 1) == 2,
         has_predictor=number(Tag.Predictor, 1) > 1,
+        tile=(number(Tag.TileWidth), number(Tag.TileLength)) if Tag.TileWidth in directory.entries else None,
+        strip_rows=number(Tag.RowsPerStrip) or number(Tag.ImageLength),
         subsampling=directory.read_numbers(data, Tag.YCbCrSubSampling, 2),
         low=_read_limit(directory, data, Tag.SMinSampleValue, Tag.MinSampleValue),
         high=_read_limit(directory, data, Tag.SMaxSampleValue, Tag.MaxSampleValue),

@@ -16,7 +16,7 @@ from PIL.Image import Image, Resampling
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from shared.errors import ImageTooLarge, MaskmillError
+from shared.errors import ImageTooLarge, MaskmillError, NotAnImage
 from shared.images.formats import detect_image_format
 from shared.images.opening import open_image, upright_size
 from worker.decoding.estimate import estimate_bytes
@@ -60,7 +60,7 @@ class Decoder:
         try:
             if "request" in message:
                 self._job = None
-                self._job = self._plan(data, ImageRequest.decode(message["request"]))
+                self._job = self._plan_any(data, ImageRequest.decode(message["request"]))
                 return self._job.plan.encode()
             self._decode([Slab(offset, nbytes) for offset, nbytes in message["slabs"]], message["max_bytes"])
             return {}
@@ -71,6 +71,19 @@ class Decoder:
         finally:
             unlimit_cpu()
             unlimit_memory()  # the next file comes into memory before its limits are known
+
+    def _plan_any(self, data: bytes, request: ImageRequest) -> _Job:
+        """Parse the header of a file, which may be damaged in any way.
+
+        Raises:
+            NotAnImage: it is.  An exception of another type would end this process, and the image be sent to others.
+        """
+        try:
+            return self._plan(data, request)
+        except (MaskmillError, MemoryError):
+            raise
+        except Exception as error:
+            raise NotAnImage("The image is damaged: its header cannot be read") from error
 
     def _plan(self, data: bytes, request: ImageRequest) -> _Job:
         """Parse the header of a file."""

@@ -3,7 +3,6 @@
 The figures were measured (tests/unit/worker/test_decoding_estimate.py compares them with the memory of a process).
 """
 
-from PIL.ExifTags import Base as Tag
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -117,14 +116,15 @@ def _coefficient_bytes(image: JpegImageFile, data: bytes, size: Size) -> int:
 
 def _strip_bytes(image: TiffFile) -> int:
     """Return the length of one decoded strip or tile, as libtiff holds it."""
-    layout, tags = image.layout, image.tag_v2
+    layout = image.layout
     pixel_bytes = layout.count * layout.bits / 8
     if image.samples is None:  # libtiff converts some kinds, such as YCbCr, to 4 bytes a pixel
         pixel_bytes = max(4.0, pixel_bytes)
-    if Tag.TileWidth in tags:
-        return int(2 * int(tags[Tag.TileWidth]) * int(tags.get(Tag.TileLength, 1)) * pixel_bytes)
+    if layout.tile is not None:
+        width, length = layout.tile
+        return int(2 * width * length * pixel_bytes)
     width, height = layout.size
-    return int(min(int(tags.get(Tag.RowsPerStrip, height)), height) * width * pixel_bytes)
+    return int(min(layout.strip_rows, height) * width * pixel_bytes)
 
 
 def _resizing_bytes(upright: Size, output: Size) -> int:

@@ -91,6 +91,15 @@ def test_the_photo_is_taken(name: str) -> None:
     assert_is(FILES[name], PHOTO)
 
 
+def test_a_next_directory_without_a_size_is_no_full_image() -> None:
+    data = build_tiff(PREVIEW.tobytes(), size=(30, 20), bits=[8, 8, 8], photometric=2)
+    start = struct.unpack_from("<I", data, 4)[0]
+    pointer = start + 2 + 12 * struct.unpack_from("<H", data, start)[0]
+    tagless = struct.pack("<H", 1) + bytes(12) + bytes(4)
+
+    assert_is(data[:pointer] + struct.pack("<I", len(data)) + data[pointer + 4 :] + tagless, PREVIEW)
+
+
 def test_an_old_mark_of_a_preview_is_heeded() -> None:
     data = build(Part(PREVIEW, 0, options={"extratags": [(255, 3, 1, 2, True)]}), Part(PHOTO))
 

@@ -39,6 +39,7 @@ from tests.support.credentials import CREDENTIALS
 from tests.support.hostile_images import build_slow_jpeg
 from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_images
 from tests.support.polling import wait_until
+from tests.support.tiffs import build_tiff
 from worker.decoding.admission import MemoryBudget
 from worker.decoding.decoded_image import DecodedImage
 from worker.decoding.decoders import DecodeLimits, Decoders
@@ -195,9 +196,23 @@ def test_many_threads_decode_at_a_time(decoders: Decoders) -> None:
         list(threads.map(check, names))
 
 
+def set_sampling(data: bytes, factors: int) -> bytes:
+    """Return a progressive JPEG with other sampling factors of its first channel."""
+    frame = data.index(b"\xff\xc2")
+    return data[: frame + 11] + bytes([factors]) + data[frame + 12 :]
+
+
+def test_a_tiff_whose_rows_are_counted_in_bytes_is_decoded(decoders: Decoders) -> None:
+    data = build_tiff(bytes(range(120)), size=(6, 10), bits=[16], photometric=1, tag_278=("B", [10]))
+
+    with decoders.decode(data, REQUEST) as image:
+        assert_equals(image, data, REQUEST)
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
+        (set_sampling(encode(Image.new("L", (64, 64)), "JPEG", progressive=True), 0), NotAnImage),
         (b"", NotAnImage),
         (b"hello", NotAnImage),
         (b"\xff\xd8\xff", TruncatedImage),

@@ -20,7 +20,7 @@ from api.http.hosts import build_host_policy, check_host, check_prefix
 from api.http.openapi_document import Document, complete_document
 from api.http.pages import check_page
 from api.http.parameters import check_query
-from api.http.paths import merge_slashes
+from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
 from api.routes import health, jobs, models, results
@@ -62,7 +62,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     # Clients repeat the POST after some redirects and not after others, so the app never redirects.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.wsgi_app = merge_slashes(app.wsgi_app)  # type: ignore[assignment, method-assign]
+    app.wsgi_app = serve_merged_paths(app.wsgi_app)  # type: ignore[assignment, method-assign]
     app.extensions[EXTENSION] = gateway
     app.before_request(begin_request)
     app.before_request(build_check(settings, requires_token=gateway.authenticator.requires_token))

@@ -166,8 +166,9 @@ def _parse_form(form: Iterable[Part], query: Mapping[str, object]) -> ParsedBody
     model = _check_model(fields.pop("model", None))
     parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
     check_places({}, parameters, options)
-    check_given_once([*fields, *parameters], "in the form")
-    given = {**fields, **parameters}
+    for name in list_common(fields, parameters):
+        raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
+    given = merge(fields, parameters)
     for name in list_common(query, given):
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))

@@ -23,9 +23,11 @@ def check_places(document: Members, parameters: Members, options: Members) -> No
     for name in (*document, *options):
         if name in FIELDS:
             raise BadParameter(f'`{name}` belongs in `parameters`: send {{"parameters": {{"{name}": ...}}}}.')
-    for name in parameters:
-        if name in MEMBERS:
-            raise BadParameter(f"`{name}` does not belong in `parameters`; send it beside them.")
+    for place, names in (("parameters", parameters), ("options", options)):
+        for name in names:
+            if name in MEMBERS:
+                raise BadParameter(f"`{name}` does not belong in `{place}`; send it beside them.")
+    for name in (*document, *parameters):
         if name in OPTIONS:
             raise BadParameter(f'`{name}` belongs in `options`: send {{"options": {{"{name}": ...}}}}.')
 

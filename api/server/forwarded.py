@@ -11,6 +11,7 @@ from typing import Any
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.server.options import REFUSED_PREFIX_KEY, WsgiApp
+from api.server.paths import remove_prefix
 
 MAX_PREFIX_CHARACTERS = 200
 _PROTO, _PREFIX = "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_PREFIX"
@@ -61,9 +62,3 @@ def parse_prefix(text: str) -> str | None:
     if not prefix and text in ("", "/"):
         return ""
     return prefix if len(prefix) <= MAX_PREFIX_CHARACTERS and _PREFIX_FORM.fullmatch(prefix) else None
-
-
-def remove_prefix(path: str, prefix: str) -> str:
-    """Return the path below a prefix; some proxies have removed it, and then the path is returned as it is."""
-    is_below = path == prefix or path.startswith(f"{prefix}/")
-    return (path.removeprefix(prefix) or "/") if is_below else path

@@ -17,9 +17,10 @@ from api.server import head
 from api.server.connection import Connection, Listener
 from api.server.error_pages import translate_page
 from api.server.exchange import Exchange, Outcome, run_exchange
-from api.server.forwarded import ForwardedRequests, parse_prefix, read_last_value, remove_prefix
+from api.server.forwarded import ForwardedRequests, parse_prefix, read_last_value
 from api.server.loop import ConnectionLoop
 from api.server.options import LIVENESS_PATH, READINESS_PATHS, HttpService, ServerLimits, WsgiApp
+from api.server.paths import merge_slashes, remove_prefix
 from api.server.peers import PeerPolicy
 from api.server.protocol import RequestHooks
 from shared.errors import MaskmillError
@@ -137,7 +138,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         """Return the path as the app will see it."""
         path: str = connection.request.path
         if connection.peer is not None or connection.listener.is_internal:
-            return path
+            return merge_slashes(path)
         prefix = read_last_value(head.get_last_value(connection.request, "X-FORWARDED-PREFIX"))
         return remove_prefix(path, parse_prefix(prefix) or "")
 

@@ -134,6 +134,8 @@ def read_prefix(gateway: RawGateway, path: str, *headers: str) -> tuple[int, str
         ("/openapi.json", "/", "/"),
         ("/openapi.json", "", "/"),
         ("/masks/openapi.json", "/masks", "/masks"),
+        ("//masks//openapi.json", "/masks", "/masks"),
+        ("/team//masks/openapi.json", "/team/masks", "/team/masks"),
         ("/m%61sks/openapi.json", "/masks", "/masks"),
     ],
 )

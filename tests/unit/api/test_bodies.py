@@ -147,6 +147,19 @@ def test_what_is_no_segmentation_parameter_is_refused_in_parameters_with_its_pla
             parse_body(body, content_type, {})
 
 
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"use_cache": False}, "`use_cache` belongs in `options`"),
+        ({"options": {"model": "x"}}, "`model` does not belong in `options`; send it beside"),
+        ({"options": {"formats": "masks"}}, "`formats` does not belong in `options`; send it beside"),
+    ],
+)
+def test_an_option_and_a_member_that_have_changed_places_are_refused(members: dict[str, object], sentence: str) -> None:
+    with pytest.raises(BadParameter, match=sentence):
+        parse_body(encode_json(**members), "", {})
+
+
 DUPLICATES = {
     "an unknown member": b'{"inputs": "aaaa", "a": 1, "a": 1}',
     "inputs": b'{"inputs": "aaaa", "inputs": "aaaa"}',
@@ -277,6 +290,14 @@ def test_a_parameter_that_is_given_twice_in_an_urlencoded_form_is_refused(more: 
 def test_a_parameter_in_the_query_and_in_a_form_is_refused(field: tuple[str, bytes, str | None]) -> None:
     with pytest.raises(BadParameter, match=r"^'(threshold|formats)' is given twice, in the query and in the form"):
         parse_body(encode_form(("file", IMAGE, "a.jpg"), field), FORM, {"threshold": "0.5", "formats": "masks"})
+
+
+def test_a_field_that_was_left_empty_leaves_the_one_in_parameters() -> None:
+    fields = [("threshold", b"", None), ("parameters", b'{"threshold": 0.95, "subtask": null}', None)]
+
+    parsed = parse_body(encode_form(("file", IMAGE, "a.jpg"), *fields, ("subtask", b"semantic", None)), FORM, {})
+
+    assert parsed.parameters == {"threshold": 0.95, "subtask": "semantic"}
 
 
 def test_a_field_that_was_left_empty_leaves_the_parameter_of_the_query() -> None:

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.server.forwarded import MAX_PREFIX_CHARACTERS, parse_prefix, read_last_value, remove_prefix
+from api.server.forwarded import MAX_PREFIX_CHARACTERS, parse_prefix, read_last_value
+from api.server.paths import remove_prefix
 
 PREFIXES = st.from_regex(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,9}){1,4}", fullmatch=True)
 

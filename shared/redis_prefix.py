@@ -32,6 +32,8 @@ def add_prefix(prefix: str, command: Sequence[Any]) -> Sequence[Any]:
         ValueError: it is not known which of the command's arguments are keys.
     """
     first, last = _find_keys(command)
+    if not prefix:
+        return command
     return (*command[:first], *(f"{prefix}{key}" for key in command[first:last]), *command[last:])
 
 

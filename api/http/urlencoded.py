@@ -12,7 +12,7 @@ from shared.images.formats import detect_image_format
 _MAX_NAME_BYTES = 1000
 _MIME_TYPE = "application/x-www-form-urlencoded"
 # Base64 has this sign at its end alone.
-_FIELD = re.compile(rb"[A-Za-z_]{1,40}=[^=\s]")
+_FIELD = re.compile(rb"[A-Za-z_][A-Za-z0-9_.%\[\]-]{0,39}=[^=\s]")
 
 
 def is_urlencoded(body: bytes, content_type: str) -> bool:
@@ -39,7 +39,7 @@ def split_fields(
     """
     if body.count(b"&") >= max_fields:
         raise UnreadableBody(f"The form has more than {max_fields} fields")
-    for pair in body.split(b"&"):
+    for pair in filter(None, body.split(b"&")):
         name, _, content = pair.partition(b"=")
         text = _decode(name[:_MAX_NAME_BYTES])
         # An encoded byte takes three.

@@ -1,13 +1,17 @@
-"""Parts of a file, read as one file without a copy of them."""
+"""Parts of a file, read as one file; large ones without a copy of them."""
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+# A copy of so many bytes takes less time than the calls that read the parts of a file.
+_MAX_COPIED_BYTES = 131_072
 
 
 class _Splice(io.RawIOBase):
@@ -44,6 +48,8 @@ class _Splice(io.RawIOBase):
         return len(found)
 
 
-def splice(parts: Iterable[memoryview]) -> io.BufferedReader:
+def splice(parts: Sequence[memoryview]) -> BinaryIO:
     """Return a file that reads the parts of one or several files in this order."""
+    if sum(map(len, parts)) <= _MAX_COPIED_BYTES:
+        return io.BytesIO(b"".join(parts))
     return io.BufferedReader(_Splice(parts), 65_536)

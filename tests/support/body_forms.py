@@ -76,6 +76,7 @@ READ: Forms = {
     "a URL-encoded form": (f"inputs={quote(BASE64, safe='')}&threshold=0.5".encode(), URLENCODED),
     "a URL-encoded form with signs": (f"threshold=0.5&image={BASE64}".encode(), f"{URLENCODED}; charset=utf-8"),
     "a URL-encoded form of a data URL": (f"file={quote(f'data:image/jpeg;base64,{BASE64}')}".encode(), URLENCODED),
+    "a URL-encoded form with ends of no field": (f"inputs={quote(BASE64)}&&threshold=0.5&".encode(), URLENCODED),
     "a URL-encoded form with parameters": (
         f"inputs={quote(BASE64)}&parameters={quote(_PARAMETERS)}&model=".encode(),
         URLENCODED,

@@ -4,6 +4,7 @@ import base64
 import time
 import tracemalloc
 from functools import partial
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
@@ -59,6 +60,15 @@ def test_no_image_is_decoded_to_another_one(noise: bytes, alphabet: bytes) -> No
     if b" " in text.replace(b"+", b" ").strip():
         with pytest.raises(UnreadableBody):
             decode_base64(text.replace(b"+", b" "), "`inputs`")
+
+
+@pytest.mark.parametrize("name", ["x-1", "parameters[threshold]", "parameters%5Bthreshold%5D"])
+def test_a_urlencoded_form_may_begin_with_a_field_of_any_name(name: str) -> None:
+    body = f"{name}=0.5&inputs={base64.b64encode(IMAGE).decode()}".encode()
+
+    parsed = parse_body(body, URLENCODED, {})
+
+    assert (parsed.image, parsed.parameters) == (IMAGE, {unquote(name): 0.5})
 
 
 def test_fields_of_a_urlencoded_form_are_bounded() -> None:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from api.jobs.inspection import inspect_image
 from shared.errors import ImageTooCostly, NotAnImage
+from shared.images import spliced_file
 from shared.images.spliced_file import splice
 from tests.support.images import EXIF_ORIENTATION, ROTATED_LEFT, coffee
 from worker.decoding.pixels import decode
@@ -271,10 +273,13 @@ def test_metadata_that_is_read_is_still_bounded() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.binary(max_size=20), max_size=8), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 90)), max_size=9)
+    st.lists(st.binary(max_size=20), max_size=8),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 90)), max_size=9),
+    st.sampled_from([0, 1000]),
 )
-def test_a_spliced_file_reads_like_its_parts(parts: list[bytes], steps: list[tuple[int, int]]) -> None:
-    spliced, whole = splice(map(memoryview, parts)), BytesIO(b"".join(parts))
+def test_a_spliced_file_reads_like_its_parts(parts: list[bytes], steps: list[tuple[int, int]], max_copied: int) -> None:
+    with mock.patch.object(spliced_file, "_MAX_COPIED_BYTES", max_copied):
+        spliced, whole = splice([memoryview(part) for part in parts]), BytesIO(b"".join(parts))
 
     for kind, number in steps:
         if kind:

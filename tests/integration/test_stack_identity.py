@@ -38,6 +38,8 @@ def config(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
         storage_bucket=new_bucket,
         storage_access_key=storage.access_key,
         storage_secret_key=storage.secret_key,
+        # The object store lets conditional puts of one key wait for each other, in steps of a second.
+        storage_timeout_seconds=30,
     )
 
 

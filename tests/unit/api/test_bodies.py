@@ -17,6 +17,7 @@ from PIL import Image
 
 from api.http.bodies import ParsedBody, parse_body
 from api.http.json_documents import parse_json
+from api.http.multipart import split_form
 from api.http.parameters import parse_formats, parse_parameters
 from api.jobs.inspection import inspect_image
 from shared.errors import BadParameter, ClientError, EmptyBody, MaskmillError, UnknownParameter, UnreadableBody
@@ -249,6 +250,20 @@ def test_a_form_with_one_image_is_accepted(name: str, filename: str | None) -> N
     )
 
     assert parse_body(body, FORM, {}) == ParsedBody(IMAGE, {"threshold": 0.5}, "org/name")
+
+
+@pytest.mark.parametrize("boundary", [b"bb", b"x" * 60])
+def test_a_delimiter_at_the_end_of_a_piece_adds_nothing_to_a_field(boundary: bytes) -> None:
+    delimiter = b"--" + boundary
+    head = b'\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+    fields = [(b"threshold", b"0.5"), (b"model", b"m")]
+    for length in range(65_200, 65_560):
+        content = IMAGE[:4] + b"x" * length
+        parts = [delimiter + head % name + value + b"\r\n" for name, value in ((b"image", content), *fields)]
+
+        split = split_form(b"".join(parts) + delimiter + b"--\r\n", boundary)
+
+        assert [part.content for part in split] == [content, b"0.5", b"m"]
 
 
 def test_a_form_may_have_one_field_per_parameter() -> None:

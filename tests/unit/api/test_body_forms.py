@@ -62,6 +62,17 @@ def test_no_image_is_decoded_to_another_one(noise: bytes, alphabet: bytes) -> No
             decode_base64(text.replace(b"+", b" "), "`inputs`")
 
 
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_blanks_beside_a_sign_were_no_signs(sign: str) -> None:
+    text = base64.b64encode(IMAGE[:60] + b"\xfb\xef\xbe" + IMAGE[63:]).decode().replace("+", sign)
+    if sign == "-":
+        text = text.replace("/", "_")
+
+    spaced = f"{text[:22]} {text[22:70]} {text[70:]}".encode()
+
+    assert decode_base64(spaced, "it") == decode_base64(text.encode(), "it")
+
+
 @pytest.mark.parametrize("name", ["x-1", "parameters[threshold]", "parameters%5Bthreshold%5D"])
 def test_a_urlencoded_form_may_begin_with_a_field_of_any_name(name: str) -> None:
     body = f"{name}=0.5&inputs={base64.b64encode(IMAGE).decode()}".encode()

@@ -65,6 +65,12 @@ def test_content_that_ends_with_a_chunk_is_whole(nbytes: int) -> None:
     assert unpack(gzip.compress(bytes(nbytes))) == bytes(nbytes)
 
 
+def test_what_zlib_holds_back_at_the_end_of_the_input_is_read() -> None:
+    # Nothing follows the last block of a bare stream, so its last match can be read before there is room for it.
+    for nbytes in range(CHUNK_BYTES + 20, CHUNK_BYTES + 60):
+        assert unpack(deflate_bare(bytes(nbytes)), DEFLATE) == bytes(nbytes)
+
+
 @given(body=st.binary(max_size=200), coding=st.sampled_from([GZIP, DEFLATE]), has_signature=st.booleans())
 def test_any_bytes_are_read_or_refused_with_a_sentence(body: bytes, coding: str, has_signature: bool) -> None:
     try:

@@ -34,7 +34,8 @@ from shared.errors import MaskmillError, Unauthorized, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
 from shared.redis_client import connect
-from shared.settings import list_unknown, read_settings
+from shared.setting_names import log_unknown
+from shared.settings import read_settings
 from shared.storage.bucket import check_credentials, open_bucket
 from shared.store_check import check_at_start, open_store_check
 
@@ -61,8 +62,7 @@ def main(arguments: Sequence[str] = ()) -> int:
             return 0
         check_credentials(settings)
         configure_logging(settings, process="gateway")
-        if unknown := list_unknown():
-            log.warning("unknown_settings", names=unknown)
+        log_unknown()
         check_stores(settings)
         listener = listen(settings.bind, name="MASKMILL_BIND")
         internal_listener = listen_for_operators(settings)

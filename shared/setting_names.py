@@ -1,10 +1,35 @@
-"""The names of the settings of all processes, without MASKMILL_; no process knows the classes of all the others.
+"""The names of the settings of all processes; no process knows the classes of all the others.
 
 A test compares them with the classes.
 """
 
+import difflib
+import os
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+import structlog
+
+log = structlog.get_logger()
+
+PREFIX: Final = "MASKMILL_"
+SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
+# Of difflib, in [0, 1]: two letters exchanged in a name of nine are 0.89, one that is missing from six is 0.91.
+MIN_LIKENESS: Final = 0.85
+
+# Former names of settings; a process does not start if one is set, because ignoring it would hide the mistake.
+RENAMED: Final[Mapping[str, str]] = {
+    "MASKMILL_BATCH_IMAGES": "MASKMILL_MAX_BATCH_IMAGES",
+    "MASKMILL_BATCH_MEGAPIXELS": "MASKMILL_MAX_BATCH_MEGAPIXELS",
+    "MASKMILL_BATCH_WAIT_MS": "MASKMILL_MAX_BATCH_WAIT_MS",
+    "MASKMILL_DECODE_MEGAPIXELS": "MASKMILL_MAX_DECODE_MEGAPIXELS",
+    "MASKMILL_STUCK_AFTER_SECONDS": "MASKMILL_BATCH_TIMEOUT_SECONDS",
+    "MASKMILL_SWEEP_SECONDS": "MASKMILL_REQUEUE_INTERVAL_SECONDS",
+    "MASKMILL_FORGOTTEN_AFTER_SECONDS": "MASKMILL_ORPHANED_AFTER_SECONDS",
+    "MASKMILL_RECOVER_SECONDS": "MASKMILL_RECOVERY_INTERVAL_SECONDS",
+    "MASKMILL_EXPIRE_SECONDS": "MASKMILL_RETENTION_INTERVAL_SECONDS",
+}
+# Without the prefix.
 NAMES: Final = frozenset(
     {
         "ALLOWED_HOSTS",
@@ -93,3 +118,37 @@ NAMES: Final = frozenset(
         "WORKER_THREADS",
     }
 )
+
+
+def find_wrong_names(names: Iterable[str]) -> Iterable[str]:
+    """Yield a sentence for each name that was a setting's, or that looks like a slip in one.
+
+    A name of any process is right, so that all can read one file of variables.  One that is like none is not refused:
+    orchestrators set some for a service called maskmill, and a newer version knows more of them.
+    """
+    for name in sorted(name.upper() for name in names if name.upper().startswith(PREFIX)):
+        if name in RENAMED:
+            yield f"{name} is now {RENAMED[name]}"
+        elif likely := find_likely_name(name):
+            yield f"{name}: there is no such setting; write {likely}"
+
+
+def find_likely_name(name: str) -> str | None:
+    """Return the setting of which a name is a slip, or None if it is a setting's, or like none."""
+    if name.removeprefix(PREFIX) in NAMES or name == SECRETS_DIR:
+        return None
+    found = difflib.get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=MIN_LIKENESS)
+    return f"{PREFIX}{found[0]}" if found else None
+
+
+def log_unknown(environ: Mapping[str, str] = os.environ) -> None:
+    """Log the variables that look like settings and are none of any process.  For composition roots only."""
+    known = {SECRETS_DIR, *(f"{PREFIX}{name}" for name in NAMES)}
+    unknown = [name for name in environ if name.startswith(PREFIX) and name not in known and not _is_link(name)]
+    if unknown:
+        log.warning("unknown_settings", names=sorted(unknown))
+
+
+def _is_link(name: str) -> bool:
+    """Tell whether Kubernetes sets a variable for a service, or Docker for a linked container."""
+    return "_SERVICE_" in name or "_PORT_" in name or name.endswith("_PORT")

@@ -1,6 +1,5 @@
 """Settings that gateway, worker and steward share; each adds its own."""
 
-import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.prefixes import check_redis_prefix, check_storage_prefix
-from shared.setting_names import NAMES
+from shared.setting_names import PREFIX, SECRETS_DIR, find_wrong_names
 from shared.setting_types import (
     AccessKey,
     BucketName,
@@ -28,7 +27,6 @@ from shared.setting_types import (
     clean_text,
 )
 
-PREFIX = "MASKMILL_"
 # A hundred years: sums with unix seconds stay exact in JSON and in Lua.
 MAX_TTL_SECONDS = 100 * 366 * 24 * 3600
 
@@ -168,23 +166,6 @@ def check_share(settings: Settings, part: str, whole: str) -> None:
 
 S = TypeVar("S", bound=Settings)
 
-SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
-# Of difflib, in [0, 1]: two letters exchanged in a name of nine are 0.89, one that is missing from six is 0.91.
-MIN_LIKENESS = 0.85
-
-# Former names of settings; a process does not start if one is set, because ignoring it would hide the mistake.
-RENAMED: Mapping[str, str] = {
-    "MASKMILL_BATCH_IMAGES": "MASKMILL_MAX_BATCH_IMAGES",
-    "MASKMILL_BATCH_MEGAPIXELS": "MASKMILL_MAX_BATCH_MEGAPIXELS",
-    "MASKMILL_BATCH_WAIT_MS": "MASKMILL_MAX_BATCH_WAIT_MS",
-    "MASKMILL_DECODE_MEGAPIXELS": "MASKMILL_MAX_DECODE_MEGAPIXELS",
-    "MASKMILL_STUCK_AFTER_SECONDS": "MASKMILL_BATCH_TIMEOUT_SECONDS",
-    "MASKMILL_SWEEP_SECONDS": "MASKMILL_REQUEUE_INTERVAL_SECONDS",
-    "MASKMILL_FORGOTTEN_AFTER_SECONDS": "MASKMILL_ORPHANED_AFTER_SECONDS",
-    "MASKMILL_RECOVER_SECONDS": "MASKMILL_RECOVERY_INTERVAL_SECONDS",
-    "MASKMILL_EXPIRE_SECONDS": "MASKMILL_RETENTION_INTERVAL_SECONDS",
-}
-
 
 def read_settings(kind: type[S], environ: Mapping[str, str] = os.environ) -> S:
     """Read the settings of a process.  For composition roots only.
@@ -209,38 +190,6 @@ def read_settings(kind: type[S], environ: Mapping[str, str] = os.environ) -> S:
         raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {error}: {reason}") from None
     except OSError as error:
         raise SystemExit(f"Wrong settings: {SECRETS_DIR}: {folder!r} cannot be read: {error.strerror}") from None
-
-
-def find_wrong_names(names: Iterable[str]) -> Iterable[str]:
-    """Yield a sentence for each name that was a setting's, or that looks like a slip in one.
-
-    A name of any process is right, so that all can read one file of variables.  One that is like none is not refused:
-    orchestrators set some for a service called maskmill, and a newer version knows more of them.
-    """
-    for name in sorted(name.upper() for name in names if name.upper().startswith(PREFIX)):
-        if name in RENAMED:
-            yield f"{name} is now {RENAMED[name]}"
-        elif likely := find_likely_name(name):
-            yield f"{name}: there is no such setting; write {likely}"
-
-
-def find_likely_name(name: str) -> str | None:
-    """Return the setting of which a name is a slip, or None if it is a setting's, or like none."""
-    if name.removeprefix(PREFIX) in NAMES or name == SECRETS_DIR:
-        return None
-    found = difflib.get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=MIN_LIKENESS)
-    return f"{PREFIX}{found[0]}" if found else None
-
-
-def list_unknown(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the variables that look like settings and are none of any process, for a line in the log."""
-    known = {SECRETS_DIR, *(f"{PREFIX}{name}" for name in NAMES)}
-    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known and not _is_link(name))
-
-
-def _is_link(name: str) -> bool:
-    """Tell whether Kubernetes sets a variable for a service, or Docker for a linked container."""
-    return "_SERVICE_" in name or "_PORT_" in name or name.endswith("_PORT")
 
 
 def _list_files(folder: str | None) -> Collection[str]:

@@ -25,7 +25,8 @@ from shared.errors import ModelUnusable, Unavailable, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import return_free_memory
 from shared.redis_client import connect
-from shared.settings import list_unknown, read_settings
+from shared.setting_names import log_unknown
+from shared.settings import read_settings
 from shared.storage.bucket import NoSuchObject, check_credentials, open_bucket
 from shared.store_check import check_at_start, open_store_check
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
@@ -65,8 +66,7 @@ def main() -> int:
     settings = read_settings(WorkerSettings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     configure_logging(settings, process="worker", worker=worker_id)
-    if unknown := list_unknown():
-        log.warning("unknown_settings", names=unknown)
+    log_unknown()
     check_credentials(settings)
     check_stores(settings)
     with ExitStack() as stack:

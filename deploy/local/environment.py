@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.environment import COMPUTATION, PYTHON, SYSTEM, select_variables
-from shared.settings import SECRETS_DIR
+from shared.setting_names import SECRETS_DIR
 
 _PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _PROXIES = frozenset({*_PROXY_NAMES, *(name.upper() for name in _PROXY_NAMES)})

@@ -16,7 +16,8 @@ from shared.errors import Unavailable, UnusableStores
 from shared.jobs.store import JobStore, open_job_store
 from shared.logs import configure_logging
 from shared.redis_client import connect
-from shared.settings import list_unknown, read_settings
+from shared.setting_names import log_unknown
+from shared.settings import read_settings
 from shared.stack import RENEWAL_INTERVAL_SECONDS, StackIdentity, locate_bucket
 from shared.storage.bucket import Bucket, check_credentials, open_bucket
 from shared.store_check import StoreCheck, check_at_start, open_store_check
@@ -44,8 +45,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
     settings = read_settings(StewardSettings)
     configure_logging(settings, process="steward")
-    if unknown := list_unknown():
-        log.warning("unknown_settings", names=unknown)
+    log_unknown()
     check_credentials(settings)
     client, bucket = connect(settings), open_bucket(settings, retries=1)
     check = open_store_check(settings, client, bucket)

@@ -17,7 +17,8 @@ from deploy.keys.private_files import write_private
 from deploy.keys.valkey import format_password
 from deploy.local.processes import Process
 from deploy.local.servers import free_ports
-from shared.settings import SECRETS_DIR, Settings, read_settings
+from shared.setting_names import SECRETS_DIR
+from shared.settings import Settings, read_settings
 from tests.support.polling import wait_until
 
 SERVER_FILES = {"password", "valkey.conf", "s3.json", "internal.crt", "internal.key", "security.toml"}

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from shared.redis_client import build_redis_url, build_tls_options, connect
-from shared.settings import RENAMED, SECRETS_DIR, Settings, read_settings
+from shared.setting_names import RENAMED, SECRETS_DIR
+from shared.settings import Settings, read_settings
 from tests.support.permissions import deny_reading
 from worker.settings import StewardSettings, WorkerSettings
 

@@ -3,36 +3,21 @@
 import base64
 import gzip
 import json
-import random
 import textwrap
 from collections.abc import Mapping
-from io import BytesIO
 from urllib.parse import quote
 
-from PIL import Image
+from tests.support.bodies import BASE64, IMAGE, encode_json, encode_noise
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 
 
-def encode_noise(kind: str = "JPEG") -> bytes:
-    """Return a photo whose base64 has every character."""
-    buffer = BytesIO()
-    Image.frombytes("RGB", (40, 30), random.Random(5).randbytes(40 * 30 * 3)).save(buffer, kind)
-    return buffer.getvalue()
-
-
-IMAGE = encode_noise()
-BASE64 = base64.b64encode(IMAGE).decode()
 URLSAFE = base64.urlsafe_b64encode(IMAGE).decode()
 LINES = textwrap.wrap(BASE64, 76)
 
 
-def encode_json(text: str) -> bytes:
-    return json.dumps({"inputs": text}).encode()
-
-
-def encode_form(content: bytes, *, boundary: str = "XX", head: str = "") -> bytes:
+def encode_file(content: bytes, *, boundary: str = "XX", head: str = "") -> bytes:
     """Return a form with one file."""
     disposition = 'Content-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
     return f"--{boundary}\r\n{head}{disposition}".encode() + content + f"\r\n--{boundary}--\r\n".encode()
@@ -67,12 +52,12 @@ TEXTS: Mapping[str, str] = {
 READ: Forms = {
     **{f"JSON, {name}": (encode_json(text), "application/json") for name, text in TEXTS.items()},
     **{f"text, {name}": (text.encode(), "text/plain") for name, text in TEXTS.items()},
-    **{f"a file of a form, {name}": (encode_form(text.encode()), MULTIPART) for name, text in TEXTS.items()},
-    "a form without a boundary": (encode_form(IMAGE), MULTIPART),
-    "a form with another boundary": (encode_form(IMAGE), f"{MULTIPART}; boundary=YY"),
-    "a form called JSON": (encode_form(IMAGE), "application/json"),
-    "a form without a type": (encode_form(IMAGE, boundary="-" * 24 + "0a'()+_,./:=?"), ""),
-    "a form behind a line end": (b"\r\n" + encode_form(IMAGE), MULTIPART),
+    **{f"a file of a form, {name}": (encode_file(text.encode()), MULTIPART) for name, text in TEXTS.items()},
+    "a form without a boundary": (encode_file(IMAGE), MULTIPART),
+    "a form with another boundary": (encode_file(IMAGE), f"{MULTIPART}; boundary=YY"),
+    "a form called JSON": (encode_file(IMAGE), "application/json"),
+    "a form without a type": (encode_file(IMAGE, boundary="-" * 24 + "0a'()+_,./:=?"), ""),
+    "a form behind a line end": (b"\r\n" + encode_file(IMAGE), MULTIPART),
     "a URL-encoded form": (f"inputs={quote(BASE64, safe='')}&threshold=0.5".encode(), URLENCODED),
     "a URL-encoded form with signs": (f"threshold=0.5&image={BASE64}".encode(), f"{URLENCODED}; charset=utf-8"),
     "a URL-encoded form of a data URL": (f"file={quote(f'data:image/jpeg;base64,{BASE64}')}".encode(), URLENCODED),
@@ -134,7 +119,7 @@ REFUSED: Mapping[str, tuple[bytes, str, str]] = {
     **{f"the image in JSON {name}": (encode_json(text), "", found) for name, (text, found) in REFUSED_TEXTS.items()},
     **{f"the image as text {name}": (text.encode(), "", found) for name, (text, found) in REFUSED_TEXTS.items()},
     **{f"in base64: {name}": (base64.b64encode(body), "", found) for name, (body, found) in NOT_IMAGES.items()},
-    **{f"in a form: {name}": (encode_form(body), MULTIPART, found) for name, (body, found) in NOT_IMAGES.items()},
+    **{f"in a form: {name}": (encode_file(body), MULTIPART, found) for name, (body, found) in NOT_IMAGES.items()},
     **{name: (body, "image/jpeg", found) for name, (body, found) in NOT_IMAGES.items() if not body.startswith(b"{")},
     "an error in JSON": (b'{"error": "not found"}', "", "has no `inputs`"),
     "an empty form": (b"--XX--\r\n", f"{MULTIPART}; boundary=XX", "0 images"),

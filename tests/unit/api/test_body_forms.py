@@ -15,7 +15,8 @@ from api.http.bodies import parse_body
 from api.http.urlencoded import split_fields
 from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, UnreadableBody
-from tests.support.body_forms import IMAGE, READ, REFUSED, URLENCODED, encode_noise
+from tests.support.bodies import IMAGE, encode_noise
+from tests.support.body_forms import READ, REFUSED, URLENCODED
 
 MEGABYTES = 4 << 20
 MAX_PIXELS = 10_000

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from tests.support.environment import copy_environment
+
 if TYPE_CHECKING:
     import redis
 
@@ -140,7 +142,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole service as processes, ready at `.url`.  Shared by tests, which must not change its state."""
     from deploy.local.stack import Stack
 
-    with Stack(tmp_path_factory.mktemp("stack"), environ=_environment_without_settings()) as running:
+    with Stack(tmp_path_factory.mktemp("stack"), environ=copy_environment()) as running:
         yield running.start()
 
 
@@ -149,10 +151,5 @@ def own_stack(tmp_path: Path) -> Iterator[Stack]:
     """The whole service for one test, which may damage it.  Takes some seconds."""
     from deploy.local.stack import Stack
 
-    with Stack(tmp_path / "data", environ=_environment_without_settings()) as running:
+    with Stack(tmp_path / "data", environ=copy_environment()) as running:
         yield running.start()
-
-
-def _environment_without_settings() -> dict[str, str]:
-    """Return the environment without MASKMILL_*, which may configure another service on this machine."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}

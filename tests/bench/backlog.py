@@ -24,6 +24,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from tests.bench.measurement import Measurement, Workload, latency_summary, print_progress, time_call_ms
 from tests.bench.service import Client
+from tests.support.environment import copy_environment
 from tests.support.images import astronaut, jpeg
 from tests.support.jobs import MODEL
 
@@ -37,7 +38,7 @@ PATH = "/v1/jobs?formats=labels"
 
 def run(workload: Workload) -> Iterator[Measurement]:
     """Start a stack with default settings, and measure it idle and behind a backlog."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     forward = {"MASKMILL_FORWARD": os.environ["BENCH_FORWARD"]} if "BENCH_FORWARD" in os.environ else {}
     with (
         tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder,

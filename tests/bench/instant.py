@@ -23,6 +23,7 @@ from shared.settings import Settings
 from tests.bench.cpu_time import read_cpu_seconds
 from tests.bench.measurement import Measurement, Workload, print_progress
 from tests.bench.service import Client
+from tests.support.environment import copy_environment
 from tests.support.images import astronaut, jpeg
 from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
@@ -37,7 +38,7 @@ CORES = len(os.sched_getaffinity(0))
 
 def run(workload: Workload) -> Iterator[Measurement]:
     """Measure bursts of jobs with each selection of formats."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     with tempfile.TemporaryDirectory(prefix="maskmill-bench-", ignore_cleanup_errors=True) as folder:
         stack = Stack(Path(folder), environ=environ)
         stack.worker.command[-1:] = WORKER

@@ -5,7 +5,6 @@ at twice that rate.  Afterwards single calls show how soon the latency is what i
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from shared.jobs.model import Priority
 from tests.bench.measurement import ROOT, Measurement, Workload, print_progress, time_call_ms
 from tests.bench.open_loop import Answer, Kind, LoadReport, LoadTask
 from tests.bench.service import Client
+from tests.support.environment import copy_environment
 from tests.support.images import astronaut, jpeg
 from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
@@ -91,7 +91,7 @@ def run(workload: Workload) -> Iterator[Measurement]:
 
 def open_stack(folder: Path, service: Service) -> Stack:
     """Return a stack whose callers are held for SYNC_WAIT_SECONDS."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     environ |= {
         "MASKMILL_MAX_SYNC_WAIT_SECONDS": str(SYNC_WAIT_SECONDS),
         "MASKMILL_MAX_QUEUED": str(service.max_queued),

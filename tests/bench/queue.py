@@ -41,6 +41,7 @@ from tests.bench.measurement import (
     stage_medians,
     time_sequential,
 )
+from tests.support.environment import copy_environment
 from tests.support.images import coffee, jpeg
 from tests.support.jobs import build_request, build_sync_request, png
 
@@ -248,7 +249,7 @@ def servers() -> Iterator[Settings]:
 @contextmanager
 def _worker(module: str, settings: Settings) -> Iterator[Process]:
     """Run one worker process.  It may not be ready yet; the first job waits for it."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     env = environ | {
         "MASKMILL_REDIS_URL": settings.redis_url,
         "MASKMILL_STORAGE_ENDPOINT": settings.storage_endpoint,

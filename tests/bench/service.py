@@ -6,7 +6,6 @@ under the load of concurrent clients.
 
 import http.client
 import json
-import os
 import statistics
 import tempfile
 from collections import defaultdict
@@ -33,6 +32,7 @@ from tests.bench.measurement import (
 )
 from tests.bench.reference import THRESHOLD, load_embedded_segmenter, load_reference_pipeline
 from tests.bench.segmentation import segment_images
+from tests.support.environment import copy_environment
 from tests.support.images import coffee, jpeg
 from worker.decoding.pixels import decode
 from worker.engine.execution_plan import ExecutionOptions
@@ -104,7 +104,7 @@ MODES: Mapping[str, Callable[[Client, bytes], str]] = {
 
 def run(workload: Workload) -> Iterator[Measurement]:
     """Start a stack with default settings; measure synchronous requests and jobs."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     image = jpeg(coffee())
     print_progress("service: starting the stack")
     with (

@@ -1,6 +1,5 @@
 """Gateways that fail in every documented way, with the Redis and the workers that make them fail."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from shared.jobs.store import open_job_store
 from shared.redis_client import connect
 from shared.storage.bucket import open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
+from tests.support.environment import copy_environment
 from tests.support.jobs import build_sync_request
 from tests.support.periodic import run_periodically
 
@@ -48,7 +48,7 @@ class Gateway(Process):
         self.url = f"http://{LOOPBACK}:{port}"
         self._client = GatewayClient(port)
         required = {"MASKMILL_BIND": f"{LOOPBACK}:{port}", "MASKMILL_PROCESSES": "1", "MASKMILL_THREADS": "32"}
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+        plain = copy_environment()
         env = {**plain, "PYTHONPATH": str(_ROOT), **settings, **required}
         super().__init__("The gateway", _COMMAND, log=folder / "gateway.log", env=env)
 

@@ -17,6 +17,7 @@ from api.settings import ApiSettings
 from deploy.local.servers import LOOPBACK
 from deploy.local.stack import Stack
 from tests.integration.test_http_server import EchoServer
+from tests.support.environment import copy_environment
 from tests.support.images import cat, jpeg
 from tests.support.nginx import CONFIGURATION, PREFIX, PROGRAM, Nginx
 from tests.support.polling import wait_until
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None and "CI" not in os.environ, reas
 @pytest.fixture(scope="module")
 def gateway(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawGateway]:
     """One more gateway of the shared stack, which trusts the proxy on loopback."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MASKMILL_", "PROMETHEUS_"))}
+    plain = copy_environment()
     settings = {
         "MASKMILL_TRUSTED_PROXIES": LOOPBACK,
         "MASKMILL_PROCESSES": "1",

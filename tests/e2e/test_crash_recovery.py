@@ -16,6 +16,7 @@ from PIL import Image
 
 from deploy.local.processes import Process
 from deploy.local.stack import Stack
+from tests.support.environment import copy_environment
 from tests.support.polling import wait_until
 
 SHORT_INTERVALS = {"MASKMILL_RECOVERY_INTERVAL_SECONDS": "2", "MASKMILL_INBOX_GRACE_SECONDS": "2"}
@@ -24,7 +25,7 @@ SHORT_INTERVALS = {"MASKMILL_RECOVERY_INTERVAL_SECONDS": "2", "MASKMILL_INBOX_GR
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A whole service of its own, because these tests kill its processes."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     with Stack(tmp_path_factory.mktemp("losses"), environ=environ | SHORT_INTERVALS) as stack:
         yield stack.start()
 

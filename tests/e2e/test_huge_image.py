@@ -1,6 +1,5 @@
 """An image of 100 megapixels, where the settings allow it, is segmented within a bound of memory."""
 
-import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ from PIL import Image
 
 from deploy.local.processes import Process
 from deploy.local.stack import Stack
+from tests.support.environment import copy_environment
 from tests.support.images import astronaut
 from tests.support.polling import wait_until
 
@@ -22,7 +22,7 @@ MAX_BYTES = 1_500_000_000
 @pytest.fixture
 def stack_for_huge_images(tmp_path: Path) -> Iterator[Stack]:
     """A service whose settings allow such images."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    plain = copy_environment()
     raised = {"MASKMILL_MAX_IMAGE_PIXELS": str(PIXELS), "MASKMILL_MAX_DECODE_MEGAPIXELS": str(PIXELS / 1e6)}
     with Stack(tmp_path / "data", environ=plain | raised) as running:
         yield running.start()

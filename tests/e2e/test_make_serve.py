@@ -17,6 +17,7 @@ import pytest
 from deploy.local.gateway_client import GatewayClient
 from deploy.local.servers import free_ports
 from tests.support.doors import OPEN_QUESTIONS, ask, find_listeners
+from tests.support.environment import copy_environment
 from tests.support.polling import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ class Launcher:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.local", "--port", str(port), "--data", str(data), *options],
                 cwd=ROOT,
-                env={name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")} | settings,
+                env=copy_environment() | settings,
                 stdout=out,
                 stderr=err,
             )

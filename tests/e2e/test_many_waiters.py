@@ -1,7 +1,6 @@
 """Many synchronous requests at once: the memory that they take while they wait, and one forward pass for all."""
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import redis
 
 from api.model_registry import CACHE_SECONDS
 from deploy.local.stack import Stack
+from tests.support.environment import copy_environment
 from tests.support.jobs import png
 from tests.support.polling import wait_until
 
@@ -22,7 +22,7 @@ MAX_MEGABYTES = 600
 @pytest.fixture
 def stack_without_worker(tmp_path: Path) -> Iterator[Stack]:
     """A whole service whose worker was killed and is reported as offline by every gateway process."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     with Stack(tmp_path, environ=environ) as running:
         running.start()
         running.worker.kill()

@@ -6,7 +6,6 @@ Each test prints its figures (pytest -s).
 import base64
 import http.client
 import json
-import os
 import resource
 import select
 import socket
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 import pytest
 
 from deploy.local.stack import Stack
+from tests.support.environment import copy_environment
 from tests.support.images import coffee, jpeg
 from tests.support.jobs import png
 from tests.support.polling import wait_until
@@ -65,7 +65,7 @@ FLOODS = [
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A whole service; it inherits this process's limit of open files."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environ = copy_environment()
     with Stack(tmp_path_factory.mktemp("stack"), environ=environ) as running:
         yield running.start()
 

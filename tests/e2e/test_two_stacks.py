@@ -1,6 +1,5 @@
 """Two whole stacks on one Redis and one bucket, of which the second has prefixes: each does its own jobs only."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from deploy.local.servers import LOOPBACK, free_ports
 from deploy.local.stack import BUCKET, Stack
 from shared.prefixes import OBJECT_NAMES
 from shared.settings import Settings
+from tests.support.environment import copy_environment
 from tests.support.jobs import png
 from tests.support.polling import wait_until
 from tests.support.start import run_refused
@@ -66,7 +66,7 @@ class SecondStack:
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    return copy_environment()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A real Celery worker with one thread takes its next message as soon as the thread is free."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from shared.jobs.messages import job_queue
 from shared.jobs.store import open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
+from tests.support.environment import copy_environment
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
 
@@ -22,7 +22,7 @@ MAX_SECONDS = JOBS / 4
 def test_the_next_message_is_taken_when_a_task_ends(clean_redis: str, tmp_path: Path) -> None:
     settings = Settings(redis_url=clean_redis)
     jobs = open_job_store(connect(settings), settings)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environment = copy_environment()
     env = environment | {"MASKMILL_REDIS_URL": clean_redis, "MASKMILL_WORKER_THREADS": "1"}
     command = [sys.executable, "-m", "tests.bench.transport_worker"]
 

@@ -20,6 +20,7 @@ import pytest
 
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
+from tests.support.environment import copy_environment
 from tests.support.polling import wait_until
 
 TOKEN = "s3cret"
@@ -58,7 +59,7 @@ class EchoServer(Process):
             "max_connections_per_peer": MAX_PER_PEER,
             "trusted_proxies": f"{PROXY}/32",
         }
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("MASKMILL_", "PROMETHEUS_"))}
+        plain = copy_environment()
         env = {f"MASKMILL_{name.upper()}": str(value) for name, value in (defaults | settings).items()}
         command = [sys.executable, "-m", "tests.support.echo_server"]
         super().__init__("The server", command, log=folder / "server.log", env={**plain, **env})

@@ -25,6 +25,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
+from tests.support.environment import copy_environment
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from worker.steward.metrics import StewardMetrics
@@ -90,7 +91,7 @@ def start_worker(settings: Settings, storage_env: Mapping[str, str], tmp_path: P
 
     @contextmanager
     def start(batch_seconds: float) -> Iterator[WorkerUnderTest]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+        environment = copy_environment()
         env = {
             **environment,
             **storage_env,

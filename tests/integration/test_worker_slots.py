@@ -22,6 +22,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
 from tests.integration.test_pipeline import build_steward
+from tests.support.environment import copy_environment
 from tests.support.gated_worker import DEATH_EXIT_CODE, GATE, LENDING, STARTED
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
@@ -73,7 +74,7 @@ class Service:
 def service(clean_redis: str, storage_env: dict[str, str], tmp_path: Path) -> Service:
     found = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
     settings = Settings(redis_url=clean_redis, **found)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+    environment = copy_environment()
     env = environment | storage_env | {"MASKMILL_REDIS_URL": clean_redis, "MASKMILL_WORKER_THREADS": "1"}
     client = redis.Redis.from_url(clean_redis, decode_responses=True)
     return Service(settings, client, open_job_store(connect(settings), settings), env, tmp_path)

@@ -1,7 +1,6 @@
 """A gateway process that gets its requests as bytes, so that they are exactly those of a browser or an attacker."""
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
 from tests.conftest import Storage
+from tests.support.environment import copy_environment
 
 
 class RawGateway(Process):
@@ -49,7 +49,7 @@ class RawGateway(Process):
 
 def build_environment(redis_url: str, storage: Storage, bucket_name: str) -> dict[str, str]:
     """Return the environment of a gateway over the tests' servers, without other settings of this machine."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MASKMILL_", "PROMETHEUS_"))}
+    plain = copy_environment()
     return {
         **plain,
         "MASKMILL_REDIS_URL": redis_url,

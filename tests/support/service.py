@@ -1,6 +1,5 @@
 """Gateway, worker and steward as processes over servers of the tests."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import Process
 from deploy.local.servers import free_ports
+from tests.support.environment import copy_environment
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def start_service(
     folder: Path, env: Mapping[str, str], *, worker: str = "tests.bench.instant_worker"
 ) -> Iterator[dict[str, Process]]:
     """Start gateway, worker and steward as processes, without waiting for them."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MASKMILL_", "PROMETHEUS_"))}
+    plain = copy_environment()
     gateway_port, steward_port = free_ports(2)
     programs = {
         "gateway": ("api.wsgi", {"MASKMILL_BIND": f"127.0.0.1:{gateway_port}", "MASKMILL_PROCESSES": "1"}),

@@ -1,10 +1,10 @@
 """The start of a process that ends at once, with one line."""
 
-import os
 import subprocess
 import sys
 
 from shared.settings import Settings
+from tests.support.environment import copy_environment
 
 
 def build_storage_environment(settings: Settings) -> dict[str, str]:
@@ -20,7 +20,7 @@ def build_storage_environment(settings: Settings) -> dict[str, str]:
 def run_refused(module: str, redis_url: str, settings: Settings, **further: str) -> str:
     """Start a module of the service with these stores; return the one line with which it refuses to start."""
     env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")},
+        **copy_environment(),
         "MASKMILL_REDIS_URL": redis_url,
         **build_storage_environment(settings),
         "MASKMILL_BIND": "127.0.0.1:1",

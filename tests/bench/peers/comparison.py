@@ -3,7 +3,6 @@
 import base64
 import http.client
 import json
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from tests.bench.measurement import ROOT, Measurement, Workload, latency_summary
 from tests.bench.peers import environment
 from tests.bench.peers.pipeline import THRESHOLD
 from tests.bench.reference import sample_images
+from tests.support.environment import copy_environment
 from tests.support.images import jpeg
 from tests.support.polling import wait_until
 
@@ -31,7 +31,7 @@ SIZE = (640, 480)
 VARIANTS = 8
 ROUNDS = 2
 TIMEOUT_SECONDS = 300
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
+ENVIRON = copy_environment()
 
 
 @dataclass(frozen=True, slots=True)

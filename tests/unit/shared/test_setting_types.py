@@ -11,15 +11,13 @@ from shared.setting_types import (
     check_access_key,
     check_bucket,
     check_device,
-    check_endpoint,
     check_host,
     check_listen_address,
     check_model,
-    check_proxy,
-    check_redis_url,
     check_region,
     clean_text,
 )
+from shared.setting_urls import check_endpoint, check_proxy, check_redis_url
 
 Check = Callable[[str], str]
 

@@ -303,6 +303,11 @@ class StorageUnavailable(Unavailable):
 class StackUnconfirmed(Unavailable):
     code = "stack_unconfirmed"
 
+    def __init__(
+        self, message: str = "It is not known yet whether another stack uses the bucket; try again in some seconds."
+    ) -> None:
+        super().__init__(message)
+
 
 class ModelNotReady(Unavailable):
     code = "model_not_ready"

@@ -138,9 +138,7 @@ class StackIdentity:
         if mark.renewal != self._renewal.word:
             raise ForeignStack(_OTHER_REDIS)
         if self._now() - self._renewal.seen_at < LEASE_SECONDS:
-            raise StackUnconfirmed(
-                "It is not known yet whether another stack uses the bucket; try again in some seconds."
-            )
+            raise StackUnconfirmed()
 
     def _build_mismatch(self, known: _KnownStack) -> ForeignStack:
         key = f"{self._redis.key_prefix}{redis_keys.STACK}"

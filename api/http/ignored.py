@@ -1,6 +1,6 @@
 """The response header that names what a request has given without effect.
 
-Clients of the Hugging Face task pass members on to whatever server they talk to, so they are not refused.  Pure.
+Clients of the Hugging Face task send members that other servers know, so they are not refused.  Pure.
 """
 
 from collections.abc import Iterable

@@ -7,7 +7,18 @@ from functools import cache
 
 from tests.hostile.inputs import HostileInput, send_image
 from tests.support import heif
-from tests.support.heif import KINDS, Item, box, build_heif, encode_item, full_box, grid, grid_item, save
+from tests.support.heif import (
+    KINDS,
+    Item,
+    box,
+    build_heif,
+    encode_item,
+    full_box,
+    grid,
+    grid_item,
+    save,
+    set_size,
+)
 from tests.support.images import coffee
 
 
@@ -21,11 +32,6 @@ def tile(kind: str = "HEIF") -> Item:
     return encode_item(coffee().resize((64, 64)), kind)
 
 
-def set_size(item: Item, width: int, height: int) -> Item:
-    kept = tuple(one for one in item.properties if one[0][4:8] != b"ispe")
-    return replace(item, properties=kept).add(heif.size_box(width, height))
-
-
 @cache
 def whole() -> bytes:
     return build_heif(grid(coffee().resize((150, 100)), "HEIF"))
@@ -36,7 +42,7 @@ def cut_at(kind: bytes) -> Callable[[], bytes]:
     return lambda: whole()[: whole().index(kind) + 6]
 
 
-def sized(kind: bytes, size: int) -> Callable[[], bytes]:
+def replace_size(kind: bytes, size: int) -> Callable[[], bytes]:
     """Return a file whose box has another length."""
 
     def build() -> bytes:
@@ -78,8 +84,8 @@ BOXES = (
 
 INPUTS: Sequence[HostileInput] = (
     *(send_image(f"stopped in the box {kind.decode()}", 400, cut_at(kind)) for kind in BOXES),
-    *(send_image(f"a box {kind.decode()} of 2 GB", 400, sized(kind, 2**31)) for kind in BOXES[1:-1]),
-    *(send_image(f"a box {kind.decode()} of 3 bytes", 400, sized(kind, 3)) for kind in BOXES[1:-1]),
+    *(send_image(f"a box {kind.decode()} of 2 GB", 400, replace_size(kind, 2**31)) for kind in BOXES[1:-1]),
+    *(send_image(f"a box {kind.decode()} of 3 bytes", 400, replace_size(kind, 3)) for kind in BOXES[1:-1]),
     *(send_image(f"the half of a file, {kind}", 400, lambda kind=kind: half(kind)) for kind in KINDS),
     *(send_image(f"damaged pixels, {kind}", 400, lambda kind=kind: damage(kind), 200) for kind in KINDS),
     *(

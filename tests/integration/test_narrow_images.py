@@ -88,7 +88,7 @@ class LoadedPair:
 
 
 @pytest.fixture(scope="module", params=MODELS.values(), ids=list(MODELS))
-def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedPair:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedPair:
     folder = tmp_path_factory.mktemp("model")
     save, members = request.param
     register()
@@ -125,9 +125,9 @@ def segment_all(segmenter: Segmenter, sizes: tuple[tuple[int, int], ...]) -> Ite
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_narrow_image_has_the_result_of_the_pipeline_or_an_error_that_says_why_not(
-    loaded: LoadedPair, size: tuple[int, int]
+    pair: LoadedPair, size: tuple[int, int]
 ) -> None:
-    [result] = segment(loaded.segmenter, size)
+    [result] = segment(pair.segmenter, size)
 
     if isinstance(result, MaskmillError):
         assert isinstance(result, ImageTooNarrow)
@@ -136,17 +136,17 @@ def test_a_narrow_image_has_the_result_of_the_pipeline_or_an_error_that_says_why
         is_enlarged = "at most" in str(result)
         if not is_enlarged:
             with pytest.raises((ValueError, RuntimeError)):
-                loaded.pipeline(draw(size), threshold=0.0)
+                pair.pipeline(draw(size), threshold=0.0)
     else:
         assert result.label_map.shape == size[::-1]
-        assert_same(result, loaded.pipeline(draw(size), threshold=0.0))
+        assert_same(result, pair.pipeline(draw(size), threshold=0.0))
 
 
 @pytest.mark.parametrize("size", HUGE)
-def test_the_narrowest_images_are_answered_at_once(loaded: LoadedPair, size: tuple[int, int]) -> None:
+def test_the_narrowest_images_are_answered_at_once(pair: LoadedPair, size: tuple[int, int]) -> None:
     start = time.thread_time()
 
-    [result] = segment(loaded.segmenter, size)
+    [result] = segment(pair.segmenter, size)
 
     assert time.thread_time() - start < 10
     if isinstance(result, MaskmillError):
@@ -155,10 +155,10 @@ def test_the_narrowest_images_are_answered_at_once(loaded: LoadedPair, size: tup
         assert result.label_map.shape == size[::-1]
 
 
-def test_a_narrow_image_does_not_affect_the_others_of_its_batch(loaded: LoadedPair) -> None:
-    [alone] = segment(loaded.segmenter, (300, 200))
+def test_a_narrow_image_does_not_affect_the_others_of_its_batch(pair: LoadedPair) -> None:
+    [alone] = segment(pair.segmenter, (300, 200))
 
-    results = segment(loaded.segmenter, (5000, 1), (300, 200), (1, 90), (1, 1))
+    results = segment(pair.segmenter, (5000, 1), (300, 200), (1, 90), (1, 1))
 
     assert isinstance(results[1], Segmentation) and isinstance(alone, Segmentation)
     assert results[1].segments == alone.segments

@@ -12,7 +12,6 @@ from tests.support.bodies import BASE64, IMAGE, encode_json, encode_noise
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 
-
 URLSAFE = base64.urlsafe_b64encode(IMAGE).decode()
 LINES = textwrap.wrap(BASE64, 76)
 

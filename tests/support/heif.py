@@ -82,6 +82,15 @@ def extract_item(data: bytes) -> Item:
     return Item(header.codec, b"".join(data[start:end] for start, end in tile.extents), properties)
 
 
+def set_property(item: Item, kind: bytes, *boxes: bytes) -> Item:
+    kept = tuple(one for one in item.properties if one[0][4:8] != kind)
+    return replace(item, properties=kept).add(*boxes)
+
+
+def set_size(item: Item, width: int, height: int) -> Item:
+    return set_property(item, b"ispe", size_box(width, height))
+
+
 def grid(image: Image.Image, kind: str, *, side: int = 64, output: tuple[int, int] | None = None) -> list[Item]:
     """Return an image as tiles, and their grid as the last item."""
     columns, rows = -(-image.width // side), -(-image.height // side)

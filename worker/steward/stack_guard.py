@@ -45,7 +45,7 @@ class StackGuard:
 
         def run() -> None:
             if not self._is_confirmed.is_set():
-                raise StackUnconfirmed("It is not known yet whether another stack uses the bucket.")
+                raise StackUnconfirmed()
             duty()
 
         return run

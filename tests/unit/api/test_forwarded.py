@@ -1,4 +1,4 @@
-"""What a trusted proxy says of a request, whatever its client has put before it."""
+"""What a trusted proxy says of a request: the last value counts, and none that its client has put before it."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The response header that names what had no effect: whatever a client sends, one short line."""
+"""The response header that names what had no effect: for any names, one short line."""
 
 import re
 

@@ -16,7 +16,19 @@ from PIL import Image, ImageOps
 from shared.errors import ClientError, ImageTooCostly, ImageTooLarge, NotAnImage
 from shared.images.heif import read_heif
 from tests.support import heif
-from tests.support.heif import KINDS, Item, box, build_heif, encode_item, full_box, grid, grid_item, save
+from tests.support.heif import (
+    KINDS,
+    Item,
+    box,
+    build_heif,
+    encode_item,
+    full_box,
+    grid,
+    grid_item,
+    save,
+    set_property,
+    set_size,
+)
 from tests.support.images import EXIF_ORIENTATION, coffee
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.decoding.heif import build_file
@@ -174,11 +186,6 @@ def test_a_grid_is_its_tiles_side_by_side(kind: str, orientation: int) -> None:
     assert measure_difference(load(data), load_reference(data, kind)) < 0.5
 
 
-def set_property(item: Item, kind: bytes, *boxes: bytes) -> Item:
-    kept = tuple(one for one in item.properties if one[0][4:8] != kind)
-    return replace(item, properties=kept).add(*boxes)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_tiles_without_a_matrix_have_that_of_their_grid(kind: str) -> None:
     *tiles, whole = grid(PHOTO, kind)
@@ -222,10 +229,6 @@ def test_a_sequence_is_its_first_image() -> None:
     data = save(PHOTO, "AVIF", save_all=True, append_images=[Image.new("RGB", PHOTO.size)] * 3)
 
     assert np.array_equal(load(data), load_reference(data, "AVIF"))
-
-
-def set_size(item: Item, width: int, height: int) -> Item:
-    return set_property(item, b"ispe", heif.size_box(width, height))
 
 
 @pytest.mark.parametrize("size", [(151, 100), (75, 50), (16, 16), (3000, 3000)])

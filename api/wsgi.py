@@ -25,6 +25,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from api.http.authentication import Authenticator, build_authenticator
 from api.http.hosts import build_host_policy
+from api.server.listening import listen
 from api.server.options import HttpService, ServerLimits
 from api.server.peers import PeerPolicy
 from api.server.transfer import MinimumRate
@@ -45,7 +46,6 @@ GRACEFUL_TIMEOUT_SECONDS = 10
 # More connections than this need more processes.
 MAX_OPEN_FILES = 65_536
 RESERVED_FILES = 256
-BACKLOG = 2048
 CHECK = "--check-settings"
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -229,50 +229,6 @@ def listen_for_operators(settings: ApiSettings) -> socket.socket | None:
             raise
         log.warning("metrics_unavailable", reason=str(error), setting="MASKMILL_METRICS_BIND")
         return None
-
-
-def listen(bind: str, *, name: str) -> socket.socket:
-    """Return a socket that listens on `host:port` or `unix:/path`; a fork inherits it.
-
-    Args:
-        name: of the setting, for the error.
-
-    Raises:
-        OSError: it is in use, or this machine has no such address.
-    """
-    try:
-        if bind.startswith("unix:"):
-            return _listen_at_path(Path(bind.removeprefix("unix:")))
-        host, _, port = bind.rpartition(":")
-        return _listen_at_port(host.strip("[]"), int(port))
-    except OSError as error:
-        raise OSError(f"{name}: {bind} cannot be listened on: {error.strerror or error}") from error
-
-
-def _listen_at_port(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # Two processes can bind the same address until one of them listens.
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _listen_at_path(path: Path) -> socket.socket:
-    if path.is_socket():
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(str(path))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 @contextmanager

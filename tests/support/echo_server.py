@@ -14,9 +14,10 @@ from api import errors
 from api.http.authentication import build_authenticator
 from api.http.connection import wait_for_disconnect
 from api.http.request_body import read_request_body
+from api.server.listening import listen
 from api.server.options import DropReason, HttpService
 from api.settings import ApiSettings
-from api.wsgi import GatewayApplication, listen, listen_for_operators, raise_file_limit, refuse_unauthorized
+from api.wsgi import GatewayApplication, listen_for_operators, raise_file_limit, refuse_unauthorized
 from shared.logs import configure_logging
 
 

@@ -72,11 +72,16 @@ def _find_limits(pixels: Image, samples: Samples) -> tuple[float, float]:
     black, white = (0.0, 1.0) if samples.kind == "f" else _find_depth(samples, int(lowest), int(highest))
     low = black if samples.low is None else samples.low
     high = white if samples.high is None else samples.high
-    bound = np.finfo(np.float64).max if samples.kind == "f" else 2**samples.bits
-    if is_declared and -bound <= low < high <= bound and low <= lowest and highest <= high:
+    if _can_be_limits(samples, low, high) and low <= lowest and highest <= high:
         return low, high  # else the declaration is wrong
     is_inside = black <= lowest and highest <= white
     return (black, white) if is_inside else (lowest, highest)
+
+
+def _can_be_limits(samples: Samples, low: float, high: float) -> bool:
+    """Return whether two declared samples are numbers of the type, in order; NaN is none."""
+    bound = np.finfo(np.float64).max if samples.kind == "f" else 2**samples.bits
+    return bool(-bound <= low < high <= bound)
 
 
 def _find_extremes(pixels: Image, samples: Samples) -> tuple[float, float]:

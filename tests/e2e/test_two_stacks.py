@@ -40,7 +40,7 @@ class SecondStack:
         port, probe = free_ports(2, exclude=[*first.ports.all, first.port])
         self.client = GatewayClient(port)
         url = f"redis://{USER}:{PASSWORD}@{LOOPBACK}:{first.ports.valkey}/0"
-        self._env = clean_environment() | first.env | SHORT_INTERVALS
+        self._env = copy_environment() | first.env | SHORT_INTERVALS
         self._env |= {
             "MASKMILL_REDIS_URL": url,
             "MASKMILL_REDIS_PREFIX": PREFIX,
@@ -65,13 +65,9 @@ class SecondStack:
         return "".join(path.read_text() for path in self._folder.glob("*.log"))
 
 
-def clean_environment() -> dict[str, str]:
-    return copy_environment()
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("first"), environ=clean_environment() | SHORT_INTERVALS) as running:
+    with Stack(tmp_path_factory.mktemp("first"), environ=copy_environment() | SHORT_INTERVALS) as running:
         yield running.start()
 
 

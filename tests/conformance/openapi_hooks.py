@@ -1,7 +1,6 @@
 """How an image looks, for schemathesis, which imports this module by the variable SCHEMATHESIS_HOOKS."""
 
 import base64
-from io import BytesIO
 
 import schemathesis
 from hypothesis import strategies as st
@@ -9,17 +8,10 @@ from PIL import Image
 
 from tests.support import images
 
-
-def encode(image: Image.Image, kind: str) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
-
-
 NOISE = Image.effect_noise((16, 12), 60).convert("RGB")
 # The photo has segments, so that there are masks to fetch.
 PHOTO = images.jpeg(images.astronaut().resize((256, 256)))
-IMAGES = [PHOTO, *(encode(NOISE, kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"))]
+IMAGES = [PHOTO, *(images.encode(NOISE, kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"))]
 # Two of three are images, so that most jobs succeed.
 FILES = st.one_of(st.just(PHOTO), st.sampled_from(IMAGES), st.binary(max_size=200))
 TEXTS = st.one_of(st.sampled_from([base64.b64encode(image).decode() for image in IMAGES]), st.text(min_size=1))

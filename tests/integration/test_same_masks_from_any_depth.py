@@ -1,7 +1,6 @@
 """Versions of one image in other depths and colour spaces have the label map of the plain one, by the real model."""
 
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image, ImageCms
 
 from shared.jobs.parameters import SegmentParameters
 from tests.integration.test_same_as_transformers import load
-from tests.support.images import coffee, grey
+from tests.support.images import coffee, encode, grey
 from tests.support.tiffs import encode_tiff
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.decoding.request import ImageRequest
@@ -37,12 +36,6 @@ def decoders() -> Iterator[Decoders]:
     yield decoders
     decoders.stop()
     pool.close()
-
-
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def tiff(array: np.ndarray, **options: Any) -> bytes:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 from PIL import Image
+
+from tests.support.images import encode
 
 EXACT = 0.999  # of the pixels of a label map: a batch of another size changes the last bits of a score
 CLOSE = 0.985  # where two right decoders differ by one in a value; wrong pixels agree on less than 0.95
@@ -58,11 +59,4 @@ def variants(*files: RealFile) -> Sequence[RealFile]:
 
 def encode_plainly(image: Image.Image) -> bytes:
     """Return an RGB image as a PNG of 8 bits, without metadata."""
-    return save(image, "PNG")
-
-
-def save(image: Image.Image, kind: str, **options: object) -> bytes:
-    """Return an image as Pillow writes it."""
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encode(image, "PNG")

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.real_files.files import RealFile, refuse, same, save, variants
+from tests.real_files.files import RealFile, refuse, same, variants
 from tests.real_files.photos import indexed_twin, palette_image, portrait, preview
+from tests.support.images import encode
 
 _END = b";"
 _CLEAR_EVERY = 120  # codes, so that none is ever longer than nine bits
@@ -130,7 +131,7 @@ FILES: Sequence[RealFile] = (
         same("a palette that is not used", build_with_own_palette, indexed_twin),
         same("comments", build_with_comments, indexed_twin),
         same("data behind the end", lambda: photo() + bytes(1000), indexed_twin),
-        same("as Pillow writes it", lambda: save(palette_image(16), "GIF"), lambda: indexed_twin(16)),
+        same("as Pillow writes it", lambda: encode(palette_image(16), "GIF"), lambda: indexed_twin(16)),
     ),
     refuse("its first half", "stops before its end", lambda: photo()[: len(photo()) // 2]),
 )

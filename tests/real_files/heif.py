@@ -10,11 +10,10 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms
 
-from tests.real_files.files import CLOSE, EXACT, RealFile, refuse, same, save, variants
+from tests.real_files.files import CLOSE, EXACT, RealFile, refuse, same, variants
 from tests.real_files.heif_writer import (
     Item,
     alpha_box,
-    box,
     build_heif,
     crop_box,
     exif_item,
@@ -33,6 +32,8 @@ from tests.real_files.photos import (
     scattered_alpha,
     transparent_portrait,
 )
+from tests.support.heif import box
+from tests.support.images import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ FILES: Sequence[RealFile] = (
         avif_content("colours with alpha", lambda: avif(np.asarray(transparent_portrait()), 90)),
         same(
             "AVIF: a sequence",
-            lambda: save(
+            lambda: encode(
                 portrait(),
                 "AVIF",
                 save_all=True,

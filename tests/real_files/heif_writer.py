@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tests.support.heif import box, full_box, size_box
+
 _CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # boxes of boxes, and the bytes before the first
 _HIDDEN = 1
 _ESSENTIAL = 0x80
@@ -49,19 +51,6 @@ class Item:
 
     def refer(self, kind: bytes, *ids: int) -> "Item":
         return replace(self, references=[*self.references, (kind, ids)])
-
-
-def box(kind: bytes, *content: bytes) -> bytes:
-    body = b"".join(content)
-    return struct.pack(">I4s", 8 + len(body), kind) + body
-
-
-def full_box(kind: bytes, *content: bytes, version: int = 0, flags: int = 0) -> bytes:
-    return box(kind, struct.pack(">I", version << 24 | flags), *content)
-
-
-def size_box(width: int, height: int) -> bytes:
-    return full_box(b"ispe", struct.pack(">II", width, height))
 
 
 def turn_boxes(orientation: int) -> list[bytes]:

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from tests.real_files.arithmetic_jpeg import encode_blocks
-from tests.real_files.files import CLOSE, EXACT, RealFile, refuse, same, save, variants
+from tests.real_files.files import CLOSE, EXACT, RealFile, refuse, same, variants
 from tests.real_files.orientation import build_exif, build_xmp, store_turned, turn_upright
 from tests.real_files.photos import grey_twin, lawn, lawn_samples, portrait, portrait_samples, preview
+from tests.support.images import encode
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXIF = b"Exif\0\0"
@@ -20,10 +21,10 @@ _END = b"\xff\xd9"
 
 
 def photo(**options: object) -> bytes:
-    return save(portrait(), "JPEG", **{"quality": 90} | options)
+    return encode(portrait(), "JPEG", **{"quality": 90} | options)
 
 
-def encode(**options: object) -> bytes:
+def encode_samples(**options: object) -> bytes:
     """Return the portrait as imagecodecs encodes it."""
     return bytes(imagecodecs.jpeg8_encode(portrait_samples(), 90, **options))
 
@@ -57,7 +58,7 @@ def turned_file(orientation: int, order: str) -> RealFile:
     """Return a photo as a phone stores it, in either byte order."""
 
     def build() -> bytes:
-        stored = save(store_turned(portrait(), orientation), "JPEG", quality=90)
+        stored = encode(store_turned(portrait(), orientation), "JPEG", quality=90)
         return insert(stored, segment(_APP1, _EXIF + build_exif(orientation, order=order)))
 
     ending = "little" if order == "<" else "big"
@@ -97,8 +98,8 @@ def build_with_jfif_thumbnail() -> bytes:
 
 
 def build_with_exif_thumbnail() -> bytes:
-    exif = build_exif(6, order=">", thumbnail=save(preview(), "JPEG"))
-    return insert(save(store_turned(portrait(), 6), "JPEG", quality=90), segment(_APP1, _EXIF + exif))
+    exif = build_exif(6, order=">", thumbnail=encode(preview(), "JPEG"))
+    return insert(encode(store_turned(portrait(), 6), "JPEG", quality=90), segment(_APP1, _EXIF + exif))
 
 
 def build_with_large_profile() -> bytes:
@@ -112,24 +113,24 @@ def build_with_large_profile() -> bytes:
 
 
 def build_turned_by_xmp() -> bytes:
-    return insert(save(store_turned(portrait(), 8), "JPEG", quality=90), segment(_APP1, _XMP + build_xmp(8)))
+    return insert(encode(store_turned(portrait(), 8), "JPEG", quality=90), segment(_APP1, _XMP + build_xmp(8)))
 
 
 def build_with_xmp_before_exif() -> bytes:
-    stored = save(store_turned(portrait(), 6), "JPEG", quality=90)
+    stored = encode(store_turned(portrait(), 6), "JPEG", quality=90)
     xmp = build_xmp(6).replace(b"tiff:Orientation", b"tiff:ImageWidth")
     return insert(stored, segment(_APP1, _XMP + xmp), segment(_APP1, _EXIF + build_exif(6)))
 
 
 def build_with_two_exif() -> bytes:
     """Return a JPEG of two segments of Exif: a program has put its own before the camera's."""
-    stored = save(store_turned(portrait(), 6), "JPEG", quality=90)
+    stored = encode(store_turned(portrait(), 6), "JPEG", quality=90)
     return insert(stored, *(segment(_APP1, _EXIF + build_exif(number)) for number in (6, 3)))
 
 
 def build_with_second_image() -> bytes:
     """Return a JPEG of two images (MPO), as stereo cameras write them, and phones for HDR."""
-    return save(portrait(), "MPO", quality=90, save_all=True, append_images=[lawn().convert("RGB").resize((80, 60))])
+    return encode(portrait(), "MPO", quality=90, save_all=True, append_images=[lawn().convert("RGB").resize((80, 60))])
 
 
 def build_with_fill_bytes() -> bytes:
@@ -146,9 +147,9 @@ def build_deep() -> bytes:
 FILES: Sequence[RealFile] = (
     same_content("baseline", photo),
     same_content("progressive", lambda: photo(progressive=True)),
-    same_content("grey", lambda: save(lawn(), "JPEG", quality=90)),
-    same_content("chroma of 4:1:1", lambda: encode(subsampling="411")),
-    same_content("RGB with Adobe's marker", lambda: encode(colorspace="RGB", outcolorspace="RGB")),
+    same_content("grey", lambda: encode(lawn(), "JPEG", quality=90)),
+    same_content("chroma of 4:1:1", lambda: encode_samples(subsampling="411")),
+    same_content("RGB with Adobe's marker", lambda: encode_samples(colorspace="RGB", outcolorspace="RGB")),
     same("CMYK", lambda: build_cmyk("CMYK"), lambda: decode_cmyk(build_cmyk("CMYK")), CLOSE),
     same("YCCK", lambda: build_cmyk("YCCK"), lambda: decode_cmyk(build_cmyk("YCCK")), CLOSE),
     same("arithmetic coding", lambda: encode_blocks(np.asarray(mosaic())), mosaic_twin),
@@ -156,8 +157,10 @@ FILES: Sequence[RealFile] = (
     same_content("orientation in XMP alone", build_turned_by_xmp, orientation=8),
     same_content("a thumbnail in Exif", build_with_exif_thumbnail, orientation=6),
     same_content("two images, as of a stereo camera", build_with_second_image),
-    same_content("a size for a fraction of it", lambda: save(portrait().resize((1280, 1280)), "JPEG"), min_share=0.97),
-    same("lossless, RGB", lambda: encode(lossless=True, predictor=1), portrait),
+    same_content(
+        "a size for a fraction of it", lambda: encode(portrait().resize((1280, 1280)), "JPEG"), min_share=0.97
+    ),
+    same("lossless, RGB", lambda: encode_samples(lossless=True, predictor=1), portrait),
     *variants(
         same_content("XMP before Exif", build_with_xmp_before_exif, orientation=6),
         same_content("a colour profile of three segments", build_with_large_profile),
@@ -169,9 +172,9 @@ FILES: Sequence[RealFile] = (
         same_content("a video behind the image", lambda: photo() + b"\0\0\0\x18ftypmp42" + bytes(100_000)),
         same("lossless, grey", lambda: bytes(imagecodecs.ljpeg_encode(lawn_samples())), grey_twin),
         same_content("optimised tables", lambda: photo(optimize=True)),
-        same_content("grey progressive", lambda: save(lawn(), "JPEG", quality=90, progressive=True)),
+        same_content("grey progressive", lambda: encode(lawn(), "JPEG", quality=90, progressive=True)),
         same_content("chroma of 4:2:2", lambda: photo(subsampling="4:2:2")),
-        same_content("chroma of 4:4:0", lambda: encode(subsampling="440")),
+        same_content("chroma of 4:4:0", lambda: encode_samples(subsampling="440")),
         same_content("restart markers in each block", lambda: photo(restart_marker_blocks=1)),
         same_content("extended tables", lambda: photo(quality=1), min_share=CLOSE),
         *(turned_file(number, order) for number, order in ((1, "<"), (2, ">"), (4, "<"), (6, "<"), (7, ">"))),

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import imagecodecs
 import numpy as np
 
-from tests.real_files.files import RealFile, encode_plainly, refuse, save
-from tests.real_files.heif_writer import box
+from tests.real_files.files import RealFile, encode_plainly, refuse
 from tests.real_files.photos import lawn, portrait, portrait_samples
+from tests.support.heif import box
+from tests.support.images import encode
 
 _JPEG_XL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
 
@@ -92,12 +93,12 @@ FILES: Sequence[RealFile] = (
     refuse("JPEG 2000", "JPEG 2000", lambda: jpeg_2000("jp2")),
     refuse("JPEG 2000 without boxes", "JPEG 2000", lambda: jpeg_2000("j2k")),
     refuse("JPEG XR", "JPEG XR", lambda: bytes(imagecodecs.jpegxr_encode(portrait_samples()))),
-    refuse("icon", "ICO", lambda: save(portrait().resize((64, 64)), "ICO")),
-    refuse("cursor", "CUR", lambda: b"\0\0\2\0" + save(portrait().resize((64, 64)), "ICO")[4:]),
-    refuse("icon of macOS", "ICNS", lambda: save(portrait().resize((64, 64)), "ICNS")),
-    refuse("PBM", "PBM", lambda: save(lawn().convert("1"), "PPM")),
-    refuse("PGM", "PGM", lambda: save(lawn(), "PPM")),
-    refuse("PPM", "PPM", lambda: save(portrait(), "PPM")),
+    refuse("icon", "ICO", lambda: encode(portrait().resize((64, 64)), "ICO")),
+    refuse("cursor", "CUR", lambda: b"\0\0\2\0" + encode(portrait().resize((64, 64)), "ICO")[4:]),
+    refuse("icon of macOS", "ICNS", lambda: encode(portrait().resize((64, 64)), "ICNS")),
+    refuse("PBM", "PBM", lambda: encode(lawn().convert("1"), "PPM")),
+    refuse("PGM", "PGM", lambda: encode(lawn(), "PPM")),
+    refuse("PPM", "PPM", lambda: encode(portrait(), "PPM")),
     refuse("PBM of digits", "PBM", lambda: plain(b"P1")),
     refuse("PGM of digits", "PGM", lambda: plain(b"P2")),
     refuse("PPM of digits", "PPM", lambda: plain(b"P3")),
@@ -109,11 +110,11 @@ FILES: Sequence[RealFile] = (
     refuse("SVG behind an XML declaration", "SVG", lambda: drawing(b'<?xml version="1.0"?>\n<!-- a comment -->\n')),
     refuse("PDF", "PDF", document),
     refuse("PostScript", "PostScript", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-    refuse("Targa, which has no signature", "image", lambda: save(portrait(), "TGA")),
+    refuse("Targa, which has no signature", "image", lambda: encode(portrait(), "TGA")),
     refuse("OpenEXR", "EXR", open_exr),
     refuse("Radiance", "HDR", radiance),
     refuse("QOI", "QOI", lambda: bytes(imagecodecs.qoi_encode(portrait_samples()))),
-    refuse("DDS", "DDS", lambda: save(portrait(), "DDS")),
+    refuse("DDS", "DDS", lambda: encode(portrait(), "DDS")),
     refuse("DICOM", "DICOM", lambda: bytes(128) + b"DICM\2\0\0\0UL\4\0" + bytes(500)),
     refuse("FITS", "FITS", lambda: b"SIMPLE  =                    T".ljust(2880)),
     refuse("array of NumPy", "NumPy", array),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from tests.real_files.files import RealFile, refuse, same, save, variants
+from tests.real_files.files import RealFile, refuse, same, variants
 from tests.real_files.orientation import build_exif, build_xmp, store_turned
 from tests.real_files.photos import (
     add_alpha,
@@ -25,6 +25,7 @@ from tests.real_files.photos import (
     reduced_lawn,
     reduced_twin,
 )
+from tests.support.images import encode
 
 Chunk = tuple[bytes, bytes]
 GREY, RGB, INDEXED, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -270,7 +271,7 @@ CONTAINERS = (
         same("Exif as a text", lambda: build_turned_by(build_exif_text(6)), portrait),
         same(
             "an animation as Pillow writes it",
-            lambda: save(portrait(), "PNG", save_all=True, append_images=[preview()]),
+            lambda: encode(portrait(), "PNG", save_all=True, append_images=[preview()]),
             portrait,
         ),
         same("text of 2 MB behind the pixels", lambda: photo(behind=[text(2 * _MEGABYTE)]), portrait),

@@ -8,7 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from tests.real_files.files import CLOSE, RealFile, refuse, same, save, variants
+from tests.real_files.files import CLOSE, RealFile, refuse, same, variants
 from tests.real_files.orientation import store_turned
 from tests.real_files.photos import (
     Samples,
@@ -36,8 +36,9 @@ from tests.real_files.tiff_writer import (
     Page,
     build_tiff,
     describe,
-    pack_bits,
 )
+from tests.support.images import encode
+from tests.support.tiffs import pack_bits
 
 
 def write(samples: NDArray[np.generic], **options: object) -> bytes:
@@ -135,7 +136,7 @@ def few_colours(bits: int, factor: int = 257) -> bytes:
 
 
 def fax(kind: str) -> bytes:
-    return save(Image.fromarray(reduced_lawn(1) * 255).convert("1"), "TIFF", compression=kind)
+    return encode(Image.fromarray(reduced_lawn(1) * 255).convert("1"), "TIFF", compression=kind)
 
 
 def compress_as_jpeg(**options: object) -> bytes:
@@ -166,8 +167,10 @@ FILES: Sequence[RealFile] = (
         grey_twin,
     ),
     same("CMYK", lambda: write(cmyk_samples(), photometric="separated"), portrait),
-    same("L*a*b*", lambda: save(lab(), "TIFF"), lab_twin, CLOSE),
-    same("LZW with differences", lambda: save(portrait(), "TIFF", compression="tiff_lzw", tiffinfo={317: 2}), portrait),
+    same("L*a*b*", lambda: encode(lab(), "TIFF"), lab_twin, CLOSE),
+    same(
+        "LZW with differences", lambda: encode(portrait(), "TIFF", compression="tiff_lzw", tiffinfo={317: 2}), portrait
+    ),
     same(
         "grey of 16 bits with differences, big endian",
         lambda: write(deepen(_LAWN()), compression="lzw", predictor=True, byteorder=">"),
@@ -246,7 +249,7 @@ FILES: Sequence[RealFile] = (
         same("CMYK of 16 bits", lambda: write(deepen(cmyk_samples()), photometric="separated"), portrait),
         same(
             "YCbCr",
-            lambda: save(portrait().convert("YCbCr"), "TIFF"),
+            lambda: encode(portrait().convert("YCbCr"), "TIFF"),
             lambda: portrait().convert("YCbCr").convert("RGB"),
             CLOSE,
         ),

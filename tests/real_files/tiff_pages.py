@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.real_files.files import RealFile, refuse, same, save, variants
+from tests.real_files.files import RealFile, refuse, same, variants
 from tests.real_files.photos import deepen, grey_twin, lawn, lawn_samples, portrait, preview
 from tests.real_files.tiff_writer import (
     BLACK_IS_ZERO,
@@ -21,6 +21,7 @@ from tests.real_files.tiff_writer import (
     build_tiff,
     describe,
 )
+from tests.support.images import encode
 
 PREVIEW = {SUBFILE: (LONG, [1])}  # NewSubfileType: a reduced version of another image of the file
 PAGE = {SUBFILE: (LONG, [2])}
@@ -45,7 +46,7 @@ def grey_page(samples: NDArray[np.generic], tags: dict[int, Tag] | None = None) 
 def jpeg_page(image: Image.Image, tags: dict[int, Tag]) -> Page:
     """Return a page whose strip is a JPEG."""
     samples = np.asarray(image)
-    return Page(describe(samples, 8, 6) | {259: (SHORT, [_JPEG])} | tags, [save(image, "JPEG")])
+    return Page(describe(samples, 8, 6) | {259: (SHORT, [_JPEG])} | tags, [encode(image, "JPEG")])
 
 
 def sensor(photometric: int = _COLOUR_FILTERS) -> Page:
@@ -104,7 +105,7 @@ FILES: Sequence[RealFile] = (
         same("a mask behind the photo", lambda: build_tiff(page(portrait()), page(lawn(), MASK)), portrait),
         same(
             "a document as Pillow writes it",
-            lambda: save(portrait(), "TIFF", save_all=True, append_images=[portrait().rotate(180)]),
+            lambda: encode(portrait(), "TIFF", save_all=True, append_images=[portrait().rotate(180)]),
             portrait,
         ),
     ),

@@ -21,8 +21,8 @@ from tests.real_files.tiff_writer import (
     Tag,
     build_tiff,
     describe,
-    pack_bits,
 )
+from tests.support.tiffs import pack_bits
 
 _CAMERA_BITS = 12  # of the sensor; its values are often stored in 16 bits as they are
 

@@ -85,10 +85,3 @@ def describe(samples: NDArray[np.generic], bits: int, photometric: int) -> dict[
         SAMPLES: (SHORT, [channels]),
         ROWS_PER_STRIP: (LONG, [height]),
     }
-
-
-def pack_bits(samples: NDArray[np.generic], bits: int) -> bytes:
-    """Return (H, W) samples of fewer than 16 bits in rows of whole bytes, the most significant bit first."""
-    wide = samples.astype(">u2")[..., None].view(np.uint8)  # (H, W, 2)
-    each = np.unpackbits(wide, axis=2)[..., 16 - bits :]  # (H, W, bits)
-    return np.packbits(each.reshape(len(samples), -1), axis=1).tobytes()

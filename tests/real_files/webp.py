@@ -8,16 +8,17 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms
 
-from tests.real_files.files import EXACT, RealFile, refuse, same, save, variants
+from tests.real_files.files import EXACT, RealFile, refuse, same, variants
 from tests.real_files.orientation import build_exif, build_xmp, store_turned, turn_upright
 from tests.real_files.photos import portrait, preview, scattered_alpha, transparent_portrait
+from tests.support.images import encode
 
 Chunk = tuple[bytes, bytes]
 _PROFILE, _ALPHA, _EXIF, _XMP = 0x20, 0x10, 0x08, 0x04  # flags of an extended file
 
 
 def photo(**options: object) -> bytes:
-    return save(portrait(), "WEBP", **{"quality": 90} | options)
+    return encode(portrait(), "WEBP", **{"quality": 90} | options)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -59,18 +60,18 @@ def extend(data: bytes, flags: int, *, before: Sequence[Chunk] = (), behind: Seq
 
 
 def build_turned(orientation: int, order: str) -> bytes:
-    stored = save(store_turned(portrait(), orientation), "WEBP", quality=90)
+    stored = encode(store_turned(portrait(), orientation), "WEBP", quality=90)
     return extend(stored, _EXIF, behind=[(b"EXIF", build_exif(orientation, order=order))])
 
 
 def build_with_prefix() -> bytes:
     """Return a turned photo whose Exif begins as in a JPEG, as many programs copy it."""
-    stored = save(store_turned(portrait(), 8), "WEBP", quality=90)
+    stored = encode(store_turned(portrait(), 8), "WEBP", quality=90)
     return extend(stored, _EXIF, behind=[(b"EXIF", b"Exif\0\0" + build_exif(8))])
 
 
 def build_turned_by_xmp() -> bytes:
-    stored = save(store_turned(portrait(), 6), "WEBP", quality=90)
+    stored = encode(store_turned(portrait(), 6), "WEBP", quality=90)
     return extend(stored, _XMP, behind=[(b"XMP ", build_xmp(6))])
 
 
@@ -102,13 +103,13 @@ def smaller_twin() -> Image.Image:
 
 def animate(**options: object) -> bytes:
     second = preview().resize(portrait().size)
-    return save(portrait(), "WEBP", save_all=True, append_images=[second], duration=50, lossless=True, **options)
+    return encode(portrait(), "WEBP", save_all=True, append_images=[second], duration=50, lossless=True, **options)
 
 
 FILES: Sequence[RealFile] = (
     same_content("lossy", photo),
     same("lossless", lambda: encode_lossless(portrait()), portrait),
-    same_content("lossy with alpha", lambda: save(transparent_portrait(), "WEBP", quality=90, exact=True)),
+    same_content("lossy with alpha", lambda: encode(transparent_portrait(), "WEBP", quality=90, exact=True)),
     same("lossless with alpha", lambda: encode_lossless(transparent_portrait()), portrait),
     same("an animation", animate, portrait),
     same_content("orientation 6, little endian", lambda: build_turned(6, "<"), orientation=6),
@@ -118,7 +119,7 @@ FILES: Sequence[RealFile] = (
         same_content("unknown chunks", lambda: extend(photo(), 0, behind=[(b"ABCD", bytes(999)), (b"efgh", b"x")])),
         same("lossless of 16 colours", lambda: encode_lossless(_few_colours()), lambda: _few_colours()),
         same_content(
-            "alpha of few values", lambda: save(_half_seen(), "WEBP", quality=90, alpha_quality=10, exact=True)
+            "alpha of few values", lambda: encode(_half_seen(), "WEBP", quality=90, alpha_quality=10, exact=True)
         ),
         same_content("orientation 7, big endian", lambda: build_turned(7, ">"), orientation=7),
         same_content("orientation in XMP alone", build_turned_by_xmp, orientation=6),

@@ -2,6 +2,7 @@
 
 from importlib import resources
 from io import BytesIO
+from typing import Any
 
 from PIL import Image
 from skimage import data
@@ -51,14 +52,19 @@ def sample_images() -> dict[str, Image.Image]:
     }
 
 
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return an image as Pillow writes it in a format."""
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
 def jpeg(image: Image.Image, *, orientation: int | None = None) -> bytes:
     """Encode an image as JPEG, with an EXIF orientation if given."""
     exif = Image.Exif()
     if orientation is not None:
         exif[EXIF_ORIENTATION] = orientation
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=92, exif=exif)
-    return buffer.getvalue()
+    return encode(image, "JPEG", quality=92, exif=exif)
 
 
 def sideways_cat() -> bytes:

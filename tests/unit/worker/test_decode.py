@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 from transformers.image_utils import load_image
 
 from shared.errors import ClientError, ImageTooLarge, NotAnImage, TruncatedImage
+from tests.support.images import encode
 from worker.decoding.pixels import decode
 
 MAX_PIXELS = 10_000_000
@@ -32,12 +33,6 @@ def build_image(mode: str, *, width: int = 37, height: int = 23) -> Image.Image:
         image.putalpha(alpha)
         return image
     return rgb.convert(mode)
-
-
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def build_exif(orientation: object) -> Image.Exif:

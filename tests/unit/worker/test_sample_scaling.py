@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from api.jobs.inspection import inspect_image
 from shared.errors import NotAnImage
 from shared.images.samples import Samples
 from tests.support.hostile_images import build_png
-from tests.support.images import EXIF_ORIENTATION, astronaut, grey
+from tests.support.images import EXIF_ORIENTATION, astronaut, encode, grey
 from tests.support.tiffs import build_tiff, encode_big_tiff, encode_tiff, pack_bits
 from worker.decoding.pixels import decode
 from worker.decoding.samples import scale_to_8_bits
@@ -55,12 +54,6 @@ def assert_decodes(data: bytes, expected: np.ndarray) -> None:
 
     assert (facts.height, facts.width) == pixels.shape[:2]
     assert np.array_equal(pixels, expected if expected.ndim == 3 else np.stack([expected] * 3, axis=2))
-
-
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "deflate"}, {"tile": (64, 80), "compression": "deflate"}])

@@ -53,7 +53,7 @@ _TABLE = (
     _Refused("A JPEG 2000 image", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
     _Refused("A JPEG XR image", _starts(b"II\xbc\x01")),
     _Refused("A Canon RAW image (CR3)", _has_brand(b"crx "), _DEVELOP),
-    _Refused("A Canon RAW image (CR2)", re.compile(rb"II\*\0.{4}CR", re.DOTALL).match, _DEVELOP),
+    _Refused("A Canon RAW image (CR2)", _starts(b"II*\0\x10\0\0\0CR\x02"), _DEVELOP),
     _Refused("A Canon RAW image (CRW)", _holds(6, b"HEAPCCDR"), _DEVELOP),
     _Refused("A Fujifilm RAW image (RAF)", _starts(b"FUJIFILMCCD-RAW"), _DEVELOP),
     _Refused("An Olympus RAW image (ORF)", _starts(b"IIRO", b"IIRS", b"MMOR"), _DEVELOP),

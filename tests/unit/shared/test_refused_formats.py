@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from api.http.bodies import parse_body
 from api.jobs.inspection import inspect_image
@@ -151,3 +152,11 @@ def test_a_lossless_jpeg_is_supported() -> None:
     pixels = np.asarray(coffee().resize((32, 32)))
 
     assert inspect_image(imagecodecs.jpeg8_encode(pixels, lossless=True), max_pixels=10_000).format == "jpeg"
+
+
+def test_pixels_that_look_like_the_mark_of_a_raw_image_are_no_raw_image() -> None:
+    image = np.full((4, 4, 3), (67, 82, 99), np.uint8)  # "CR", at byte 8 of the file
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "TIFF")
+    directory, pixels = buffer.getvalue(), image.tobytes()
+    assert explain_refusal(b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory) is None

@@ -139,6 +139,7 @@ def _read_grid(meta: Meta) -> tuple[Size, int, list[int]]:
     items = meta.list_parts(meta.primary)
     if len(items) != rows * columns or not all(canvas):
         raise malformed_error("HEIC or AVIF")
+    meta.check_tiles(items)
     return canvas, columns, items
 
 

@@ -3,15 +3,20 @@
 Each table of the file is visited once, and only what is said of an item that is asked for is read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.errors import ImageTooCostly
 from shared.images.isobmff import Box, Cursor, iterate_boxes, list_children
 from shared.images.structure import excess_error, malformed_error, truncated_error
 
 MAX_ITEMS = 4_000
 MAX_EXTENTS = 1_000  # of an item
 MAX_PROPERTIES = 64  # of an item; encoders give it about five
+# Of all tiles together: encoders write one part for each, and about five properties.
+MAX_TILE_EXTENTS = 16_000
+MAX_TILE_PROPERTIES = 8 * MAX_ITEMS
+MAX_ASSOCIATION_TABLES = 4  # one for each combination of version and flags (ISO/IEC 14496-12, 8.11.14)
 _IN_FILE, _IN_META = 0, 1  # where the data of an item is: its construction method
 
 
@@ -94,6 +99,19 @@ class Meta:
         cursor = Cursor(self.data, location.position, location.end)
         return tuple(self._read_extent(cursor, location) for _ in range(location.extents))
 
+    def check_tiles(self, items: Sequence[int]) -> None:
+        """Check that what is said of the tiles of a grid can be read in milliseconds, before any of it is read.
+
+        Raises:
+            ImageTooCostly: a tile is named twice, or all together have too many parts or properties.
+        """
+        if len(set(items)) < len(items):
+            raise ImageTooCostly("The HEIC or AVIF image has a tile in several places; save it anew")
+        if sum(self.locations[item].extents for item in items if item in self.locations) > MAX_TILE_EXTENTS:
+            raise excess_error("HEIC or AVIF", MAX_TILE_EXTENTS, "parts of tiles")
+        if sum(self.associations[item].count for item in items if item in self.associations) > MAX_TILE_PROPERTIES:
+            raise excess_error("HEIC or AVIF", MAX_TILE_PROPERTIES, "properties of tiles")
+
     def list_parts(self, item: int) -> list[int]:
         """Return the items of which a derived one is made, in order.
 
@@ -151,13 +169,16 @@ def read_meta(data: bytes) -> Meta | None:
     properties: dict[bytes, list[Box]] = {}
     for box in list_children(data, _need(boxes, b"iprp")):
         properties.setdefault(box.kind, []).append(box)
+    tables = properties.get(b"ipma", [])
+    if len(tables) > MAX_ASSOCIATION_TABLES:
+        raise excess_error("HEIC or AVIF", MAX_ASSOCIATION_TABLES, "tables of properties")
     return Meta(
         data,
         _read_primary(data, _need(boxes, b"pitm")),
         dict(_iterate_kinds(data, _need(boxes, b"iinf"))),
         dict(_iterate_locations(data, _need(boxes, b"iloc"))),
         tuple(box for parent in properties.get(b"ipco", [])[:1] for box in list_children(data, parent)),
-        {item: one for box in properties.get(b"ipma", []) for item, one in _iterate_associations(data, box)},
+        {item: one for box in tables for item, one in _iterate_associations(data, box)},
         boxes.get(b"iref"),
         boxes.get(b"idat"),
     )

@@ -14,6 +14,7 @@ CROP, ROTATION, MIRROR = b"clap", b"irot", b"imir"
 # By EXIF orientation: the quarter turns to the left, and then whether left and right are exchanged.
 TRANSFORMATIONS = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}
 KINDS = ("HEIF", "AVIF")
+_GRID = b"grid"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,36 @@ def grid_item(columns: int, rows: int, output: tuple[int, int]) -> Item:
     )
     parts = tuple(range(1, columns * rows + 1))
     size = size_box(*output)
-    return Item(b"grid", content, ((size, False),), ((b"dimg", parts),))
+    return Item(_GRID, content, ((size, False),), ((b"dimg", parts),))
+
+
+def crowded_grid(tile: Item, *, side: int = 60, is_shared: bool = False, parts: int = 1, properties: int = 5) -> bytes:
+    """Return a grid of `side` x `side` tiles of 64 x 64 pixels, each of so many parts, of a byte, and properties.
+
+    is_shared: all tiles are one item.
+    """
+    count = side * side
+    numbers = [1] * count if is_shared else range(1, count + 1)
+    primary = len({*numbers}) + 1
+    listed = [*(one for one, _ in tile.properties), size_box(64 * side, 64 * side)]
+    associated = bytes(range(1, len(listed))).ljust(properties, b"\1")
+    canvas = struct.pack(">BBBBHH", 0, 0, side - 1, side - 1, 64 * side, 64 * side)
+    # Offsets of no bytes and lengths of one, so that a part takes a byte.
+    locations = [struct.pack(">HHHIH", one, 0, 0, 8, parts) + b"\1" * parts for one in {*numbers}]
+    locations.append(struct.pack(">HHHIHB", primary, 1, 0, 0, 1, len(canvas)))
+    entries = [struct.pack(">HH", one, 0) + tile.kind for one in {*numbers}] + [struct.pack(">HH4s", primary, 0, _GRID)]
+    associations = [struct.pack(">HB", one, len(associated)) + associated for one in {*numbers}]
+    associations.append(struct.pack(">HBB", primary, 1, len(listed)))
+    meta = full_box(
+        b"meta",
+        full_box(b"pitm", struct.pack(">H", primary)),
+        full_box(b"iloc", b"\1\x40", struct.pack(">H", primary), *locations, version=1),
+        full_box(b"iinf", struct.pack(">H", primary), *(full_box(b"infe", one, b"\0", version=2) for one in entries)),
+        box(b"iprp", box(b"ipco", *listed), full_box(b"ipma", struct.pack(">I", primary), *associations)),
+        full_box(b"iref", box(b"dimg", struct.pack(f">HH{count}H", primary, count, *numbers))),
+        box(b"idat", canvas),
+    )
+    return box(b"ftyp", b"heic", bytes(4), b"heic", b"mif1") + meta + box(b"mdat", bytes(count))
 
 
 def build_heif(

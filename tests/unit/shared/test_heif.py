@@ -15,11 +15,23 @@ from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.heif import HeifImage, read_heif
 from tests.support import heif
-from tests.support.heif import KINDS, Item, box, build_heif, encode_item, full_box, grid, grid_item, save
+from tests.support.heif import (
+    KINDS,
+    Item,
+    box,
+    build_heif,
+    crowded_grid,
+    encode_item,
+    full_box,
+    grid,
+    grid_item,
+    save,
+)
 from tests.support.images import coffee
 
 MAX_PIXELS = 10_000_000
 MAX_MS = 200.0  # of CPU time for 4 MB
+MAX_GRID_MS = 400.0  # more, for the largest grid
 PHOTO = coffee().resize((150, 100))
 CODED = {kind: encode_item(PHOTO, kind) for kind in KINDS}
 TILE = encode_item(PHOTO.resize((64, 64)), "HEIF")
@@ -184,6 +196,12 @@ def with_properties(count: int) -> bytes:
     return with_tables(*tables, box(b"iprp", box(b"ipco", box(b"free") * count)))
 
 
+def with_associations(count: int) -> bytes:
+    table = full_box(b"ipma", struct.pack(">I", 1400), b"\0\1\0" * 1400)
+    tables = (full_box(b"pitm", b"\0\1"), full_box(b"iinf", b"\0\0"), full_box(b"iloc", b"\x44\0\0\0"))
+    return with_tables(*tables, box(b"iprp", box(b"ipco"), table * count))
+
+
 def with_wrong_property() -> bytes:
     data = bytearray(build_heif([TILE]))
     end = data.index(b"mdat") - 4  # the table of properties is the last one
@@ -234,6 +252,14 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
     "a million properties": (ImageTooCostly, lambda: with_properties(MEGABYTES // 8)),
     "an item of 200 properties": (ImageTooCostly, lambda: build_heif([TILE.add(*[box(b"pasp", bytes(8))] * 200)])),
     "300 tiles that share their data": (ImageTooCostly, lambda: shared_tiles(200)),
+    "3,600 tiles that are one": (ImageTooCostly, lambda: crowded_grid(TILE, is_shared=True)),
+    "3,600 tiles that are one, of 1,000 parts and 64 properties": (
+        ImageTooCostly,
+        lambda: crowded_grid(TILE, is_shared=True, parts=1000, properties=64),
+    ),
+    "3,600 tiles of 1,000 parts": (ImageTooCostly, lambda: crowded_grid(TILE, parts=1000)),
+    "3,600 tiles of 64 properties": (ImageTooCostly, lambda: crowded_grid(TILE, properties=64)),
+    "1,000 tables of properties": (ImageTooCostly, lambda: with_associations(1000)),
     "a size of 4 billion": (
         ImageTooLarge,
         lambda: build_heif([replace_property(TILE, b"ispe", heif.size_box(2**32 - 1, 2**32 - 1))]),
@@ -285,6 +311,16 @@ def test_a_hostile_file_is_refused_in_milliseconds(name: str) -> None:
         inspect_image(data, max_pixels=MAX_PIXELS)
 
     assert 1000 * (time.thread_time() - start) < MAX_MS * max(1, len(data) / MEGABYTES)
+
+
+def test_a_grid_of_thousands_of_tiles_is_read_in_milliseconds() -> None:
+    data = crowded_grid(TILE, parts=4, properties=8)
+
+    start = time.thread_time()
+    facts = inspect_image(data, max_pixels=100_000_000)
+
+    assert (facts.width, facts.height) == (3840, 3840)
+    assert 1000 * (time.thread_time() - start) < MAX_MS + MAX_GRID_MS
 
 
 @settings(max_examples=400, deadline=None)

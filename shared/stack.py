@@ -98,7 +98,8 @@ class StackIdentity:
 
         Raises:
             ForeignStack: a store belongs to another stack.
-            StackUnconfirmed: Redis has no id, and it takes up to LEASE_SECONDS to see whether the mark is renewed.
+            StackUnconfirmed: Redis has no id, and it is not known yet whether the mark is renewed; it is known
+                after LEASE_SECONDS.
         """
         mark, known = self._read_mark(), self._read_known()
         if mark is None and known:

@@ -32,7 +32,7 @@ class Structure:
 
 
 def check_tile(name: str, tile: Size, image: Size) -> None:
-    """Check the size of a tile: a decoder holds a whole one, whatever the size of the image.
+    """Check the size of a tile: a decoder holds a whole one, also of a small image.
 
     Raises:
         ImageTooCostly: it is much larger than the image.

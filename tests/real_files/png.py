@@ -25,7 +25,7 @@ from tests.real_files.photos import (
     reduced_lawn,
     reduced_twin,
 )
-from tests.support.images import encode
+from tests.support.images import encode, png_chunk
 
 Chunk = tuple[bytes, bytes]
 GREY, RGB, INDEXED, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -38,11 +38,8 @@ _MEGABYTE = 1 << 20
 
 def join(*chunks: Chunk, wrong: bytes = b"") -> bytes:
     """Return the file of these chunks and an end; the checksums of the kind `wrong` are wrong."""
-    parts = [_SIGNATURE]
-    for kind, content in (*chunks, (b"IEND", b"")):
-        checksum = zlib.crc32(kind + content) ^ (kind == wrong)
-        parts.append(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum))
-    return b"".join(parts)
+    parts = (png_chunk(kind, content, is_intact=kind != wrong) for kind, content in (*chunks, (b"IEND", b"")))
+    return _SIGNATURE + b"".join(parts)
 
 
 def head(samples: NDArray[np.generic], depth: int, kind: int, *, interlaced: bool = False) -> Chunk:

@@ -6,7 +6,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from tests.support.images import EXIF_ORIENTATION, ROTATED_LEFT
+from tests.support.images import EXIF_ORIENTATION, ROTATED_LEFT, png_chunk
 
 _START_OF_SCAN = b"\xff\xda"
 
@@ -34,10 +34,7 @@ def build_large_webp(*, side: int) -> bytes:
 def build_png(header: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """Return a PNG of an IHDR's bytes and of chunks."""
     all_chunks = ((b"IHDR", header), *chunks, (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in all_chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(name, data) for name, data in all_chunks)
 
 
 def build_interlaced_png(*, side: int) -> bytes:

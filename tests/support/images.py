@@ -1,5 +1,7 @@
 """Real images for tests, public domain or CC0, from the wheels of scikit-image and matplotlib: no downloads."""
 
+import struct
+import zlib
 from importlib import resources
 from io import BytesIO
 from typing import Any
@@ -57,6 +59,12 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, content: bytes, *, is_intact: bool = True) -> bytes:
+    """Return a chunk of a PNG, with its checksum or a wrong one."""
+    checksum = zlib.crc32(kind + content) ^ (not is_intact)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def jpeg(image: Image.Image, *, orientation: int | None = None) -> bytes:

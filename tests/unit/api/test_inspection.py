@@ -6,7 +6,6 @@ import io
 import random
 import struct
 import time
-import zlib
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 
 from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooLarge, NotAnImage, TruncatedImage
+from tests.support.images import png_chunk
 from worker.decoding.pixels import decode
 
 MAX_PIXELS = 10_000_000
@@ -33,10 +33,6 @@ def encode_image(
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def inspection_ms(data: bytes) -> float:

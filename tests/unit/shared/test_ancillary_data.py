@@ -18,7 +18,7 @@ from api.jobs.inspection import inspect_image
 from shared.errors import ImageTooCostly, NotAnImage
 from shared.images import spliced_file
 from shared.images.spliced_file import splice
-from tests.support.images import EXIF_ORIENTATION, ROTATED_LEFT, coffee
+from tests.support.images import EXIF_ORIENTATION, ROTATED_LEFT, coffee, png_chunk
 from worker.decoding.pixels import decode
 
 MAX_PIXELS = 1_000_000
@@ -31,11 +31,6 @@ def encode(kind: str, mode: str = "RGB", **options: Any) -> bytes:
     buffer = BytesIO()
     coffee().resize(SIZE).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def chunk(kind: bytes, content: bytes, *, is_intact: bool = True) -> bytes:
-    crc = zlib.crc32(kind + content) ^ (0 if is_intact else 1)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
 
 
 def add_chunks(data: bytes, *chunks: bytes, before: bytes = b"IDAT") -> bytes:
@@ -62,21 +57,23 @@ EXIF_TEXT = f"\nexif\n{len(TIFF_OF_EXIF):8}\n{TIFF_OF_EXIF.hex()}\n".encode()
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 SHORT = (b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tRNS", b"iCCP", b"acTL", b"fcTL", b"bKGD", b"tIME", b"zTXt", b"iTXt")
 PNG_CHUNKS: dict[str, list[bytes]] = {
-    "a text of 2 MB": [chunk(b"tEXt", b"key\0" + b"a" * 2_000_000)],
-    "a compressed text of 2 MB": [chunk(b"zTXt", COMPRESSED)],
-    "an international text of 2 MB": [chunk(b"iTXt", b"key\0\1\0\0\0" + zlib.compress(TWO_MEGABYTES))],
-    "an international text of 2 MB that is not compressed": [chunk(b"iTXt", b"key\0\0\0\0\0" + b"a" * 2_000_000)],
-    "texts of 80 MB": [chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000)))] * 80,
-    "a profile of 2 MB": [chunk(b"iCCP", COMPRESSED)],
-    "a profile that is no zlib stream": [chunk(b"iCCP", b"key\0\0" + b"abc")],
-    "a profile of an unknown compression": [chunk(b"iCCP", b"key\0\7" + b"abc")],
-    "an Exif text of 2 MB": [chunk(b"tEXt", b"Raw profile type exif\0" + b"a" * 2_000_000)],
-    "a compressed Exif text of 2 MB": [chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(TWO_MEGABYTES))],
-    "XMP of 2 MB": [chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(TWO_MEGABYTES))],
-    **{f"an empty {kind.decode()}": [chunk(kind, b"")] for kind in SHORT},
-    **{f"a wrong checksum of {kind.decode()}": [chunk(kind, b"abc", is_intact=False)] for kind in (*SHORT, b"prVt")},
-    "a wrong checksum of its orientation": [chunk(b"eXIf", TIFF_OF_EXIF, is_intact=False)],
-    "frames out of order": [chunk(b"acTL", struct.pack(">II", 3, 0)), chunk(b"fcTL", b"\0\0\0\7" + bytes(22))],
+    "a text of 2 MB": [png_chunk(b"tEXt", b"key\0" + b"a" * 2_000_000)],
+    "a compressed text of 2 MB": [png_chunk(b"zTXt", COMPRESSED)],
+    "an international text of 2 MB": [png_chunk(b"iTXt", b"key\0\1\0\0\0" + zlib.compress(TWO_MEGABYTES))],
+    "an international text of 2 MB that is not compressed": [png_chunk(b"iTXt", b"key\0\0\0\0\0" + b"a" * 2_000_000)],
+    "texts of 80 MB": [png_chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000)))] * 80,
+    "a profile of 2 MB": [png_chunk(b"iCCP", COMPRESSED)],
+    "a profile that is no zlib stream": [png_chunk(b"iCCP", b"key\0\0" + b"abc")],
+    "a profile of an unknown compression": [png_chunk(b"iCCP", b"key\0\7" + b"abc")],
+    "an Exif text of 2 MB": [png_chunk(b"tEXt", b"Raw profile type exif\0" + b"a" * 2_000_000)],
+    "a compressed Exif text of 2 MB": [png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(TWO_MEGABYTES))],
+    "XMP of 2 MB": [png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(TWO_MEGABYTES))],
+    **{f"an empty {kind.decode()}": [png_chunk(kind, b"")] for kind in SHORT},
+    **{
+        f"a wrong checksum of {kind.decode()}": [png_chunk(kind, b"abc", is_intact=False)] for kind in (*SHORT, b"prVt")
+    },
+    "a wrong checksum of its orientation": [png_chunk(b"eXIf", TIFF_OF_EXIF, is_intact=False)],
+    "frames out of order": [png_chunk(b"acTL", struct.pack(">II", 3, 0)), png_chunk(b"fcTL", b"\0\0\0\7" + bytes(22))],
 }
 
 
@@ -90,12 +87,12 @@ def test_ancillary_chunks_of_a_png_are_ignored(name: str, before: bytes) -> None
 @pytest.mark.parametrize(
     "metadata",
     [
-        chunk(b"eXIf", TIFF_OF_EXIF),
-        chunk(b"tEXt", b"Raw profile type exif\0" + EXIF_TEXT),
-        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(EXIF_TEXT)),
-        chunk(b"iTXt", b"Raw profile type exif\0\0\0\0\0" + EXIF_TEXT),
-        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
-        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
+        png_chunk(b"eXIf", TIFF_OF_EXIF),
+        png_chunk(b"tEXt", b"Raw profile type exif\0" + EXIF_TEXT),
+        png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(EXIF_TEXT)),
+        png_chunk(b"iTXt", b"Raw profile type exif\0\0\0\0\0" + EXIF_TEXT),
+        png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
     ],
     ids=["eXIf", "tEXt", "zTXt", "iTXt", "XMP", "compressed XMP"],
 )
@@ -103,7 +100,7 @@ def test_the_orientation_of_a_png_is_heeded_wherever_it_is(metadata: bytes, befo
     turned = encode("PNG", exif=EXIF)
 
     assert inspect_image(turned, max_pixels=MAX_PIXELS).width == SIZE[1]
-    check_pixels(add_chunks(PLAIN, chunk(b"iCCP", COMPRESSED), metadata, before=before), turned)
+    check_pixels(add_chunks(PLAIN, png_chunk(b"iCCP", COMPRESSED), metadata, before=before), turned)
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
@@ -142,20 +139,21 @@ def test_an_animation_is_the_image_that_it_stores_as_a_png(*, is_default_apart: 
     ids=["larger than its image", "out of order"],
 )
 def test_frames_of_an_animation_do_not_count(frame: bytes) -> None:
-    start = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(b"fcTL", frame)
-    end = chunk(b"fcTL", frame) + chunk(b"fdAT", b"\0\0\0\7" + NOISE, is_intact=False)
+    start = png_chunk(b"acTL", struct.pack(">II", 2, 0)) + png_chunk(b"fcTL", frame)
+    end = png_chunk(b"fcTL", frame) + png_chunk(b"fdAT", b"\0\0\0\7" + NOISE, is_intact=False)
 
     check_pixels(add_chunks(add_chunks(PLAIN, start), end, before=b"IEND"), PLAIN)
 
 
 def test_an_animation_of_thousands_of_frames_is_accepted() -> None:
     check_pixels(
-        add_chunks(PLAIN, *[chunk(b"fcTL", bytes(26)), chunk(b"fdAT", bytes(50))] * 20_000, before=b"IEND"), PLAIN
+        add_chunks(PLAIN, *[png_chunk(b"fcTL", bytes(26)), png_chunk(b"fdAT", bytes(50))] * 20_000, before=b"IEND"),
+        PLAIN,
     )
 
 
 def test_the_form_of_apple_is_named() -> None:
-    data = add_chunks(PLAIN, chunk(b"CgBI", bytes(4)), before=b"IHDR")
+    data = add_chunks(PLAIN, png_chunk(b"CgBI", bytes(4)), before=b"IHDR")
 
     with pytest.raises(NotAnImage, match=r"CgBI.* save it as an ordinary PNG"):
         inspect_image(data, max_pixels=MAX_PIXELS)
@@ -268,7 +266,7 @@ def test_metadata_that_is_read_is_still_bounded() -> None:
     tags = b"II*\0" + struct.pack("<IH", 8, 60_000) + bytes(12 * 60_000)
 
     with pytest.raises(ImageTooCostly):
-        inspect_image(add_chunks(PLAIN, chunk(b"eXIf", tags), before=b"IEND"), max_pixels=MAX_PIXELS)
+        inspect_image(add_chunks(PLAIN, png_chunk(b"eXIf", tags), before=b"IEND"), max_pixels=MAX_PIXELS)
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,11 +4,9 @@ import os
 import random
 import re
 import signal
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,7 +35,7 @@ from shared.errors import (
 from shared.images.opening import upright_size
 from tests.support.credentials import CREDENTIALS
 from tests.support.hostile_images import build_slow_jpeg
-from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, sample_images
+from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, png_chunk, sample_images
 from tests.support.polling import wait_until
 from tests.support.tiffs import build_tiff
 from worker.decoding.admission import MemoryBudget
@@ -470,8 +468,7 @@ def exif_behind_pixels() -> bytes:
     exif[EXIF_ORIENTATION] = 6
     content = exif.tobytes()[6:]
     plain = encode(astronaut().crop((0, 0, 40, 30)), "PNG")
-    chunk = struct.pack(">I", len(content)) + b"eXIf" + content + struct.pack(">I", zlib.crc32(b"eXIf" + content))
-    return plain[:-12] + chunk + plain[-12:]
+    return plain[:-12] + png_chunk(b"eXIf", content) + plain[-12:]
 
 
 @pytest.mark.parametrize("name", [*FILES, "PNG-late-orientation"])

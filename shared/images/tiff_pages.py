@@ -2,7 +2,7 @@
 
 Cameras and archives store a small image first, marked as a reduced-resolution version, and the full image in a
 sub-directory (SubIFDs: TIFF Technical Note 1, DNG, NEF) or in a later directory of the chain.  Some programs do not
-mark it; then it is known by its size.
+mark it; then it is known by its size, and only images of its proportions can be the full one.
 """
 
 import struct
@@ -17,8 +17,8 @@ from shared.images.directory import Directory, read_directory
 MAX_DIRECTORIES = 32
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 # Without a mark, an image no longer than this is a preview of one that is so many times as long and wide, to within its
-# own rounding.  A page of a document is longer, also at 150 dots per inch.
-_MAX_PREVIEW_SIDE = 1024
+# own rounding.  Pages of a document are longer, and so are photos that a program saves as a list, often of one format.
+_MAX_PREVIEW_SIDE = 256
 _MIN_REDUCTION = 2.0
 _OLD_REDUCED = 2  # a value of SubfileType
 _SENSOR_DATA = frozenset({32803, 34892})  # photometric interpretations: CFA, LinearRaw
@@ -27,9 +27,11 @@ _SENSOR_DATA = frozenset({32803, 34892})  # photometric interpretations: CFA, Li
 def choose_directory(data: bytes) -> Directory:
     """Return the directory of the photo.
 
-    It is the first one, unless this one is marked as a reduced version or as a mask, or looks like a reduced version of
-    the next one, or has a sub-directory that is larger and not so marked.  Then it is the largest of those that are no
-    masks.
+    It is the first one, unless
+
+    * it is marked as a reduced version or as a mask: then the largest of all that are no masks;
+    * it has no mark, but the size of a preview of the next one: then the largest of those of which it can be a preview;
+    * it has a sub-directory that is larger and not marked as a reduced version or a mask: then the largest of these.
 
     Raises:
         struct.error: the file stops before the end of a directory.
@@ -37,36 +39,41 @@ def choose_directory(data: bytes) -> Directory:
         ImageTooCostly: a directory has too many entries.
     """
     first = read_directory(data)
-    directories = list(_iterate_directories(data, first))
+    is_marked = _is_preview(first, data) or _is_mask(first, data)
+    is_guessed = not is_marked and _is_reduced_next(first, data)
+    directories = list(_iterate_directories(data, first, is_chain_read=is_marked or is_guessed, is_needed=is_marked))
     if any(_is_sensor_data(directory, data) for directory in directories):
         name = "DNG" if Tag.DNGVersion in first.entries else "such as NEF or ARW"
         raise NotAnImage(
             f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
         )
-    is_preview = _is_preview(first, data) or _is_reduced_next(first, data)
-    candidates = [
-        directory
-        for directory in directories
-        if not _is_mask(directory, data) and (directory is first or is_preview or not _is_preview(directory, data))
-    ]
+
+    def is_candidate(directory: Directory) -> bool:
+        if directory is first or is_marked:
+            return True
+        return _is_reduced(first, directory, data) if is_guessed else not _is_preview(directory, data)
+
+    candidates = [one for one in directories if not _is_mask(one, data) and is_candidate(one)]
     # The first of several that are equal; a full image before a reduced one.
     return max(candidates, key=lambda one: (_count_pixels(one, data), not _is_preview(one, data)), default=first)
 
 
-def _iterate_directories(data: bytes, first: Directory) -> Iterator[Directory]:
-    """Yield the first directory and its sub-directories; then those of the chain, if the first is not the photo."""
+def _iterate_directories(data: bytes, first: Directory, *, is_chain_read: bool, is_needed: bool) -> Iterator[Directory]:
+    """Yield the first directory and its sub-directories, and those of the chain if it is read.
+
+    is_needed: the first is not the photo, so that the others must be readable.
+    """
     yield first
-    is_photo = not (_is_preview(first, data) or _is_mask(first, data) or _is_reduced_next(first, data))
     starts = [first.start]
-    _add_starts(starts, first, data, is_chain_read=not is_photo)
+    _add_starts(starts, first, data, is_chain_read=is_chain_read)
     position = 1
     while position < min(len(starts), MAX_DIRECTORIES):
         try:
             directory = read_directory(data, starts[position])
-            _add_starts(starts, directory, data, is_chain_read=not is_photo)
+            _add_starts(starts, directory, data, is_chain_read=is_chain_read)
             yield directory
         except (struct.error, ImageTooCostly):
-            if not is_photo:  # else the file is good enough without it
+            if is_needed:
                 raise
         position += 1
 
@@ -84,17 +91,20 @@ def _is_preview(directory: Directory, data: bytes) -> bool:
 
 
 def _is_reduced_next(directory: Directory, data: bytes) -> bool:
-    """Tell whether a directory without a mark is a small version of the next one of the chain, by their sizes."""
+    """Tell whether a directory without a mark looks like a preview of the next one of the chain."""
     try:
         following = read_directory(data, directory.following) if directory.following else None
     except (struct.error, ImageTooCostly):
         return False
     if following is None or directory.read_number(data, Tag.NewSubfileType) or _is_mask(following, data):
         return False
-    (width, height), (full_width, full_height) = _read_size(directory, data), _read_size(following, data)
-    if not 0 < max(width, height) <= _MAX_PREVIEW_SIDE:
-        return False
-    reduction = max(full_width, full_height) / max(width, height)
+    return 0 < max(_read_size(directory, data)) <= _MAX_PREVIEW_SIDE and _is_reduced(directory, following, data)
+
+
+def _is_reduced(directory: Directory, full: Directory, data: bytes) -> bool:
+    """Tell whether an image has the proportions of another one that is much larger."""
+    (width, height), (full_width, full_height) = _read_size(directory, data), _read_size(full, data)
+    reduction = max(full_width, full_height) / max(width, height, 1)
     if reduction < _MIN_REDUCTION:
         return False
     # Each side of a preview is rounded to a whole pixel.

@@ -67,6 +67,9 @@ FILES = {
     "a preview that is not marked": build(Part(PREVIEW, 0, [Part(PHOTO)])),
     "a photo behind a preview without a mark": build(Part(PREVIEW), Part(PHOTO)),
     "a photo behind a preview that was rounded": build(Part(PREVIEW[:, :29]), Part(PHOTO)),
+    "a photo behind a preview without a mark, and others": build(
+        Part(PREVIEW), Part(OTHER), Part(PHOTO), Part(np.tile(PHOTO, (3, 2, 1))), Part(np.ones((800, 1200), bool), MASK)
+    ),
     "a photo behind a mask": build(Part(np.ones((80, 120), bool), MASK), Part(PHOTO)),
     "a preview and a larger mask": build(Part(PREVIEW, REDUCED, [Part(PHOTO), Part(np.zeros((800, 600), bool), MASK)])),
     "a big TIFF": build(Part(PREVIEW, REDUCED, [Part(PHOTO)]), big=True),
@@ -77,6 +80,7 @@ FILES = {
     # These are the first.
     "pages of a document": build(Part(PHOTO, PAGE), Part(np.tile(PHOTO, (2, 2, 1)), PAGE)),
     "images without marks": build(Part(PHOTO), Part(np.tile(PHOTO, (2, 1, 1)))),
+    "photos of any size": build(Part(PHOTO), Part(np.tile(PHOTO, (3, 2, 1))), Part(np.tile(PHOTO, (2, 2, 1)))),
     "two sizes of paper": build(Part(PHOTO), Part(np.repeat(np.repeat(PHOTO, 2, 0), 2, 1)[:113, :170])),
     "a photo and a larger mask": build(Part(PHOTO), Part(np.ones((160, 240), bool), MASK)),
     "a pyramid": build(Part(PHOTO, 0, [Part(OTHER, REDUCED), Part(PREVIEW, REDUCED)])),
@@ -89,6 +93,32 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_the_photo_is_taken(name: str) -> None:
     assert_is(FILES[name], PHOTO)
+
+
+def test_photos_of_one_format_are_no_previews() -> None:
+    sides = [(257, 171), (514, 342), (1028, 684)]
+    photos = [np.asarray(coffee().resize(side)) for side in sides]
+
+    assert_is(build(*map(Part, photos)), photos[0])
+    assert_is(build(*map(Part, (photos[0][:170, :256], *photos[1:]))), photos[2])
+
+
+def test_a_full_image_that_is_not_accepted_is_named() -> None:
+    floats = build(Part(PREVIEW), Part((PHOTO / 255).astype(np.float32)))
+
+    for read in (inspect_image, decode):
+        with pytest.raises(NotAnImage, match="floating point samples of 32 bits"):
+            read(floats, max_pixels=MAX_PIXELS)
+        with pytest.raises(ImageTooLarge, match=r"9600 pixels \(120 x 80\), at most 9599"):
+            read(FILES["a photo behind a preview without a mark"], max_pixels=9599)
+
+
+def test_a_damaged_chain_is_no_fault_of_a_preview_without_a_mark() -> None:
+    data = FILES["a photo behind a preview without a mark"]
+    second = tifffile.TiffFile(BytesIO(data)).pages[1].offset
+    pointer = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
+
+    assert_is(data[:pointer] + struct.pack("<I", len(data) - 1) + data[pointer + 4 :], PHOTO)
 
 
 def test_a_next_directory_without_a_size_is_no_full_image() -> None:

@@ -31,8 +31,8 @@ def scale_to_8_bits(pixels: Image, samples: Samples) -> Image:
     Which samples are black and white: those that the file declares, if none is outside of them; else of integers the
     first and the last of their bits, and of floating point 0 and 1, or the lowest and the highest sample if one is
     outside of 0 to 1.  Of 8 bits are also taken samples of more than 16 bits, and signed ones, if none needs more, and
-    of 16 those of more than 16, because no camera has so many: they are numbers of fewer bits in a wide type.  Signed
-    integers are taken without sign if none is negative.
+    those of more than 16 of 16 or else of the least bits that hold all, because no camera has so many: they are numbers
+    of fewer bits in a wide type, such as sums and counts.  Signed integers are taken without sign if none is negative.
 
     Rounding: integers are divided into 256 ranges of equal length, so that of n bits the first 8 are kept, and an image
     of 8 bits that was multiplied by 257, or shifted by 8, gives the same pixels; floating point is rounded to the
@@ -95,10 +95,10 @@ def _find_extremes(pixels: Image, samples: Samples) -> tuple[float, float]:
 
 
 def _find_depth(samples: Samples, lowest: int, highest: int) -> tuple[int, int]:
-    """Return the first and the last number of the least bits that hold an image's samples: 8, 16 or all."""
+    """Return the first and the last number of the least bits that hold an image's samples: 8, 16 or more."""
     if samples.kind == "u" and samples.bits <= 16:
         return 0, 2**samples.bits - 1
-    depths = sorted({min(8, samples.bits), min(16, samples.bits), samples.bits})
+    depths = [bits for bits in (8, *range(16, samples.bits + 1)) if bits <= samples.bits]
     if lowest < 0:
         ranges = [(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in depths]
     else:

@@ -207,6 +207,21 @@ def test_numbers_that_are_none_are_bounded(samples: list[float], expected: list[
     assert_decodes(data, np.array([expected], np.uint8))
 
 
+@given(kind=st.sampled_from("ui"), highest=st.integers(1 << 16, (1 << 32) - 1), is_negative=st.booleans())
+def test_wide_integers_are_scaled_by_the_bits_that_they_need(kind: str, highest: int, is_negative: bool) -> None:
+    highest >>= kind == "i"
+    lowest = -highest - 1 if kind == "i" and is_negative else 0
+    array = np.array([[lowest, highest // 2, highest]], np.int64).astype(f"{kind}4")
+    # As signed numbers they need a bit more, and black is at the lowest number of the bits.
+    bits = max(16, highest.bit_length()) + (lowest < 0)
+    black = 128 if lowest < 0 else 0
+
+    scaled = np.asarray(scale_to_8_bits(Image.fromarray(array.view(np.int32)), Samples(kind, 32)))[0]
+
+    assert [int(one) - black for one in scaled] == [one >> bits - 8 for one in (lowest, highest // 2, highest)]
+    assert scaled[2] >= 128
+
+
 @given(
     kind=st.sampled_from("uif"),
     values=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40),

@@ -29,11 +29,12 @@ _BIG_VERSION = 43  # of a BigTIFF; 42 of a TIFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tag: its type, the number of its values, and where they are in the file."""
+    """A tag: its type, the number of its values, where they are in the file, and where the entry itself starts."""
 
     kind: int
     count: int
     position: int
+    start: int
 
     @property
     def has_numbers(self) -> bool:
@@ -138,6 +139,7 @@ def _read_entries(data: bytes, start: int, count: int, layout: struct.Struct) ->
         if values > limit:
             raise excess_error("TIFF or Exif", limit, f"values of the tag {tag}")
         is_inline = values * _VALUE_BYTES.get(kind, 1) <= value_bytes
+        values_at = position + layout.size - value_bytes if is_inline else offset
         # The first of several entries with one tag counts.
-        entries.setdefault(tag, Entry(kind, values, position + layout.size - value_bytes if is_inline else offset))
+        entries.setdefault(tag, Entry(kind, values, values_at, position))
     return entries

@@ -26,6 +26,16 @@ GREY = np.where(np.arange(GREY.size).reshape(GREY.shape) < 2, [[0, 255] * 98 + [
 RGB = np.asarray(astronaut())[100:261, 60:257]
 ALPHA = np.tile(np.arange(55, 252, dtype=np.uint8), (161, 1))
 
+# Tags that pixels do not need, of types and lengths that libtiff does not read: number, type, values.
+UNREADABLE: list[tuple[int, Any, int, Any]] = [
+    *((tag, 2, 5, "4095") for tag in (280, 281, 340, 341)),
+    *((tag, 7, 3, b"abc") for tag in (280, 281, 340, 341)),
+    *((tag, "I", 1, 2**32 - 1) for tag in (280, 281)),
+    *((tag, "h", 1, -1) for tag in (280, 281)),
+    *((tag, "d", 1, 9.5) for tag in (280, 281)),
+    *((tag, "d", 3, (0.0, 1.0, 2.0)) for tag in (340, 341)),
+    (700, 2, 6, "<xmp>"),
+]
 # The 8 bits of GREY in other types.
 DEPTHS: dict[str, np.ndarray] = {
     "16 bits": GREY.astype(np.uint16) * 257,
@@ -187,6 +197,16 @@ def test_declared_limits_are_heeded_if_they_can_be_true(
     bits = [8 * samples.itemsize]
 
     assert_decodes(build_tiff(samples.tobytes(), size=(197, 161), bits=bits, photometric=1, **tags), expected)
+
+
+@pytest.mark.parametrize("tag", UNREADABLE)
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw"}])
+def test_a_damaged_tag_that_pixels_do_not_need_is_no_fault(tag: tuple[int, Any, int, Any], options: Any) -> None:
+    options = {**options, "extratags": [(*tag, True)], "photometric": "minisblack"}
+
+    assert_decodes(encode_tiff(GREY, **options), GREY)
+    assert_decodes(encode_tiff(DEPTHS["16 bits"], order=">", **options), GREY)
+    assert_decodes(encode_big_tiff(DEPTHS["16 bits"], **options), GREY)
 
 
 @pytest.mark.parametrize(

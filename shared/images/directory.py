@@ -23,6 +23,7 @@ _BYTE_KINDS = frozenset({1, 2, 6, 7})
 _NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _REAL_NUMBERS = _NUMBERS | {1: "B", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 17: "q"}
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_ASCII = 2
 _ENTRY_BYTES = 12  # of a TIFF that is no BigTIFF
 _BIG_VERSION = 43  # of a BigTIFF; 42 of a TIFF
 
@@ -82,6 +83,17 @@ class Directory:
             return None
         value: float = struct.unpack_from(self.order + _REAL_NUMBERS[entry.kind], data, entry.position)[0]
         return value
+
+    def read_text(self, data: bytes, tag: int, at_most: int) -> str:
+        """Return the first characters of a tag that is text, up to its end; none if it is missing or of another type.
+
+        Bytes that are no ASCII become replacement characters.
+        """
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind != _ASCII:
+            return ""
+        text = data[entry.position : entry.position + min(entry.count, at_most)]
+        return text.partition(b"\0")[0].decode("ascii", "replace")
 
 
 def read_directory(data: bytes, start: int | None = None) -> Directory:

@@ -13,6 +13,7 @@ class Samples:
     bits: of one sample.
     low, high: values that the file declares as those of black and white; None if it does not.
     is_inverted: the lowest value is white.
+    no_data: the sample of pixels of which nothing is known; None if the file declares none.
     per_pixel: how many a pixel has in memory; the first is the brightness.
     """
 
@@ -21,4 +22,5 @@ class Samples:
     low: float | None = None
     high: float | None = None
     is_inverted: bool = False
+    no_data: float | None = None
     per_pixel: int = 1

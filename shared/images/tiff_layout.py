@@ -6,6 +6,7 @@ more than 8 bits it knows a few.  Here is what it must be told.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Final
 
 from PIL.ExifTags import Base as Tag
@@ -16,6 +17,7 @@ from shared.images.samples import SampleKind, Samples
 from shared.images.structure import Size
 
 _MAX_SAMPLES = 64
+_GDAL_NODATA, _MAX_NUMBER_CHARACTERS = 42113, 64  # a number as text, as GDAL and others write it
 _KINDS: Final[dict[int, SampleKind]] = {1: "u", 2: "i", 3: "f", 4: "u"}  # 4 is "undefined", to be read as integers
 _KIND_NAMES: Final[dict[SampleKind, str]] = {"u": "", "i": "signed ", "f": "floating point "}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED, _YCBCR, _LAB = 0, 1, 2, 5, 6, 8
@@ -79,7 +81,7 @@ class Layout:
     tile: size of one; None if the pixels are in strips.
     strip_rows: of one strip.
     subsampling: of the colours of YCbCr.
-    low, high: of Samples.
+    low, high, no_data: of Samples.
     """
 
     size: Size
@@ -97,6 +99,7 @@ class Layout:
     subsampling: tuple[int, ...]
     low: float | None
     high: float | None
+    no_data: float | None
 
     @property
     def grey(self) -> Samples | None:
@@ -111,7 +114,7 @@ class Layout:
         if per_pixel > 1 and (per_pixel, self.bits) != (2, 16):
             return None
         is_inverted = self.photometric in (_WHITE_IS_ZERO, None)  # Pillow reads 8 bits without the tag so, too
-        return Samples(self.kind, self.bits, self.low, self.high, is_inverted, per_pixel)
+        return Samples(self.kind, self.bits, self.low, self.high, is_inverted, self.no_data, per_pixel)
 
     @property
     def needs_libtiff(self) -> bool:
@@ -174,6 +177,7 @@ def read_layout(directory: Directory, data: bytes) -> Layout:
         subsampling=directory.read_numbers(data, Tag.YCbCrSubSampling, 2),
         low=_read_limit(directory, data, Tag.SMinSampleValue, Tag.MinSampleValue),
         high=_read_limit(directory, data, Tag.SMaxSampleValue, Tag.MaxSampleValue),
+        no_data=_read_no_data(directory, data),
     )
 
 
@@ -181,3 +185,12 @@ def _read_limit(directory: Directory, data: bytes, tag: int, older: int) -> floa
     """Return the sample that a file declares as black or as white; the older tag has no signed values."""
     value = directory.read_real(data, tag)
     return directory.read_real(data, older) if value is None else value
+
+
+def _read_no_data(directory: Directory, data: bytes) -> float | None:
+    """Return the sample of pixels without data; None if the file declares none, or only NaN, which is none anyway."""
+    try:
+        value = float(directory.read_text(data, _GDAL_NODATA, _MAX_NUMBER_CHARACTERS))
+    except ValueError:
+        return None
+    return None if isnan(value) else value

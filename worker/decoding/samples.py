@@ -16,6 +16,7 @@ from shared.images.tiff_file import TiffFile
 
 _BAND_PIXELS = 1 << 16  # scaled at a time
 _LEVELS = 256
+_FLOAT_MAX = np.finfo(np.float32).max
 # What Pillow's modes hold, unless a file says more.
 _SAMPLES = {"I;16": Samples("u", 16), "I;16B": Samples("u", 16), "I": Samples("i", 32), "F": Samples("f", 32)}
 
@@ -37,11 +38,17 @@ def scale_to_8_bits(pixels: Image, samples: Samples) -> Image:
     Rounding: integers are divided into 256 ranges of equal length, so that of n bits the first 8 are kept, and an image
     of 8 bits that was multiplied by 257, or shifted by 8, gives the same pixels; floating point is rounded to the
     nearest of 256 levels.  NaN and negative infinity are black, positive infinity is white.
+
+    Samples without data are as NaN: those that the file declares to be so, and of floating point the lowest and the
+    highest number of single precision, which programs write for it.
     """
     low, high = _find_limits(pixels, samples)
     scaled = new("L", pixels.size)
     for top, band in _iterate_bands(pixels, samples):
         levels = _scale_floats(band, low, high) if samples.kind == "f" else _scale_integers(band, int(low), int(high))
+        missing = _find_missing(band, samples)
+        if missing is not None:
+            levels[missing] = 0
         if samples.is_inverted:
             np.subtract(255, levels, out=levels)
         scaled.paste(fromarray(levels), (0, top))
@@ -88,10 +95,24 @@ def _find_extremes(pixels: Image, samples: Samples) -> tuple[float, float]:
     """Return the lowest and the highest sample that is a number; (0, 0) if none is."""
     lowest, highest = np.inf, -np.inf
     for _, band in _iterate_bands(pixels, samples):
-        finite = band[np.isfinite(band)] if samples.kind == "f" else band
-        if finite.size:
-            lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
+        missing = _find_missing(band, samples)
+        known = band if missing is None else band[~(missing | np.isinf(band))]
+        if known.size:
+            lowest, highest = min(lowest, float(known.min())), max(highest, float(known.max()))
     return (lowest, highest) if lowest <= highest else (0, 0)
+
+
+def _find_missing(band: NDArray[Any], samples: Samples) -> NDArray[np.bool_] | None:
+    """Return which samples of a band have no data, or are NaN; None if none can be so."""
+    if samples.kind != "f":
+        return None if samples.no_data is None else np.equal(band, samples.no_data)
+    missing: NDArray[np.bool_] = np.isnan(band)
+    if band.dtype != np.float16:
+        missing |= np.abs(band) == _FLOAT_MAX
+    if samples.no_data is not None:
+        with np.errstate(over="ignore"):  # a double that no sample can be is infinite
+            missing |= band == band.dtype.type(samples.no_data)
+    return missing
 
 
 def _find_depth(samples: Samples, lowest: int, highest: int) -> tuple[int, int]:

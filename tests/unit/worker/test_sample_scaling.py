@@ -24,6 +24,7 @@ MAX_PIXELS = 1_000_000
 GREY = np.asarray(grey())[100:261, 60:257]  # (161, 197), with 0 and 255
 GREY = np.where(np.arange(GREY.size).reshape(GREY.shape) < 2, [[0, 255] * 98 + [0]], GREY).astype(np.uint8)
 RGB = np.asarray(astronaut())[100:261, 60:257]
+FLOAT_MAX = float(np.finfo(np.float32).max)
 ALPHA = np.tile(np.arange(55, 252, dtype=np.uint8), (161, 1))
 
 # Tags that pixels do not need, of types and lengths that libtiff does not read: number, type, values.
@@ -219,12 +220,49 @@ def test_a_damaged_tag_that_pixels_do_not_need_is_no_fault(tag: tuple[int, Any, 
         ([0.5] * 5, [128] * 5),
         ([77.0] * 5, [0] * 5),
         ([-3e38, 0.0, 3e38, 3e38, 3e38], [0, 128, 255, 255, 255]),
+        ([-FLOAT_MAX, 300.0, 555.0, FLOAT_MAX, 428.0], [0, 0, 255, 0, 128]),
+        ([-FLOAT_MAX] * 5, [0] * 5),
     ],
 )
 def test_numbers_that_are_none_are_bounded(samples: list[float], expected: list[int]) -> None:
     data = encode_tiff(np.array([samples], np.float32), photometric="minisblack")
 
     assert_decodes(data, np.array([expected], np.uint8))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    ("no_data", "text", "kind"),
+    [
+        (-9999, "-9999", np.float32),
+        (-9999, "-9999.0", np.float64),
+        (-9999, " -9999 ", np.float16),
+        (-3.5, "-3.5", np.float32),
+        (-1e300, "-1e300", np.float64),
+        (-0.1, "-0.1", np.float32),
+        (-32768, "-32768", np.int16),
+        (-(2**31), "-2147483648", np.int32),
+        (2**32 - 1, "4294967295", np.uint32),
+        (65_535, "65535", np.uint32),
+    ],
+)
+def test_samples_without_data_are_black_and_no_limit(no_data: float, text: str, kind: Any, order: str) -> None:
+    samples = GREY.astype(kind)
+    samples[50:70] = no_data
+    expected = GREY.copy()
+    expected[50:70] = 0
+    tag = (42113, 2, len(text) + 1, text, True)
+
+    assert_decodes(encode_tiff(samples, order=order, photometric="minisblack", extratags=[tag]), expected)
+
+
+@pytest.mark.parametrize("text", ["nan", "", "none", "1e999", "-inf", "9" * 60_000, "7e9\0", "\u00e9", "1_0"])
+def test_a_declaration_of_no_data_may_be_anything(text: str) -> None:
+    encoded = text.encode("latin-1")
+    tag = (42113, 2, len(encoded) + 1, encoded, True)
+
+    for depth in ("floats", "16 bits", "32 signed bits"):
+        assert_decodes(encode_tiff(DEPTHS[depth], photometric="minisblack", extratags=[tag]), GREY)
 
 
 @given(kind=st.sampled_from("ui"), highest=st.integers(1 << 16, (1 << 32) - 1), is_negative=st.booleans())
@@ -255,6 +293,8 @@ def test_scaling_never_fails_and_keeps_the_order(
 
     scaled = np.asarray(scale_to_8_bits(pixels, Samples(kind, 32, *limits)))[0]
 
+    if kind == "f":
+        array[np.abs(array) == FLOAT_MAX] = np.nan
     numbers = len(values) - (int(np.isnan(array).sum()) if kind == "f" else 0)  # NaN come last
     order = np.argsort(array[0], kind="stable")[:numbers]
     assert (np.diff(scaled[order].astype(int)) >= 0).all()

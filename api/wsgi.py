@@ -11,10 +11,8 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -31,14 +29,13 @@ from api.server.peers import PeerPolicy
 from api.server.transfer import MinimumRate
 from api.server.worker import LoopWorker
 from api.settings import OFF, ApiSettings
+from api.start_check import check_stores
 from shared.errors import MaskmillError, Unauthorized, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
-from shared.redis_client import connect
 from shared.setting_names import log_unknown
 from shared.settings import read_settings
-from shared.storage.bucket import check_credentials, open_bucket
-from shared.store_check import check_at_start, open_store_check
+from shared.storage.bucket import check_credentials
 
 log = structlog.get_logger()
 
@@ -193,23 +190,6 @@ def check_access(settings: ApiSettings) -> None:
     """
     requires_token = build_authenticator(settings).requires_token
     build_host_policy(settings.allowed_hosts, bind=settings.reachable_at, requires_token=requires_token)
-
-
-def check_stores(settings: ApiSettings) -> None:
-    """Check the stores that answer, in a child process: the client of the bucket has threads, which no fork may cross.
-
-    /readyz makes the checks of a store that does not answer yet.
-
-    Raises:
-        UnusableStores: the gateway must not use them.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
-        pool.submit(_check_stores, settings).result()
-
-
-def _check_stores(settings: ApiSettings) -> None:
-    with connect(settings) as client:
-        check_at_start(open_store_check(settings, client, open_bucket(settings)))
 
 
 def listen_for_operators(settings: ApiSettings) -> socket.socket | None:

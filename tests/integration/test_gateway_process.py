@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,10 +22,14 @@ from api.settings import ApiSettings
 from api.wsgi import listen_for_operators
 from deploy.local.processes import Process
 from deploy.local.servers import LOOPBACK, free_ports
-from shared.settings import read_settings
+from shared.settings import Settings, read_settings
+from shared.stack import StackMark
+from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.keys import STACK_OBJECT
 from tests.conftest import Storage
 from tests.support.jobs import png
 from tests.support.polling import wait_until
+from tests.support.process_memory import list_descendants
 from tests.support.raw_gateway import build_environment
 
 TOKEN = "s3cret-t0ken"
@@ -277,3 +283,28 @@ def test_metrics_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKMILL_METRICS_BIND", "off")
 
     assert listen_for_operators(read_settings(ApiSettings)) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_gateway_ended_while_it_checks_its_stores_leaves_no_process(
+    clean_redis: str, storage: Storage, new_bucket: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    env = build_environment(clean_redis, storage, new_bucket)
+    storage.server.wait_writable(new_bucket)
+    # The gateway waits whether it is renewed, because Redis is empty.
+    open_storage(env).put(STACK_OBJECT, StackMark("stack", "renewal").to_bytes(), content_type="text/plain")
+    with GatewayProcess(tmp_path, {**env, "MASKMILL_PROCESSES": "1"}) as gateway:
+        wait_until(lambda: len(list_descendants(gateway.pid)) == 2, "the check", seconds=20)
+        _, child = list_descendants(gateway.pid)
+
+        os.kill(gateway.pid, number)
+
+        wait_until(lambda: gateway.exit_code is not None, "the end of the gateway", seconds=3)
+        wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of the check", seconds=3)
+    assert gateway.exit_code == (-number if number == signal.SIGKILL else 0)
+    assert gateway.log.read_text() == ""
+
+
+def open_storage(env: Mapping[str, str]) -> Bucket:
+    settings = {name.removeprefix("MASKMILL_").lower(): env[name] for name in env if name.startswith("MASKMILL_")}
+    return open_bucket(Settings(**settings))

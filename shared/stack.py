@@ -105,7 +105,7 @@ class StackIdentity:
         if mark is None and known:
             # Another process may have written both meanwhile.
             mark = self._read_mark()
-            if mark is None and known.location != self._location:
+            if mark is None and not self._is_ours(known):
                 raise self._build_mismatch(known)
         mark = mark or self._create_mark(known.id if known else uuid4().hex)
         if not known:
@@ -129,6 +129,10 @@ class StackIdentity:
         """Show that the steward has ended, so that a new Redis is accepted at once."""
         if self._confirmed_id:
             self._write_mark(StackMark(self._confirmed_id))
+
+    def _is_ours(self, known: _KnownStack) -> bool:
+        # A process that has seen the id in this bucket may reach it by another name than the first one.
+        return known.id == self._confirmed_id or known.location == self._location
 
     def _check_not_renewed(self, mark: StackMark) -> None:
         # A process that knows the stack has seen Redis lose its data.

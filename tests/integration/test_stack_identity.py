@@ -106,6 +106,25 @@ def test_a_bucket_that_lost_its_objects_gets_the_id_from_redis(config: Settings,
     assert read_mark(config) == before
 
 
+def test_a_bucket_emptied_under_a_steward_with_another_name_for_it_gets_the_id_again(
+    config: Settings, open_identity: Open
+) -> None:
+    open_identity().check()
+    alias = {"storage_endpoint": config.storage_endpoint.replace("127.0.0.1", "localhost")}
+    assert alias["storage_endpoint"] != config.storage_endpoint
+    steward = open_identity(**alias)
+    steward.renew()
+    before = read_mark(config)
+    open_bucket(config).delete([STACK_OBJECT])
+
+    with pytest.raises(ForeignStack):
+        open_identity(**alias).check()
+    steward.renew()
+
+    assert read_mark(config).id == before.id
+    open_identity(**alias).check()
+
+
 def test_a_bucket_that_another_steward_renews_is_refused(another_redis: dict[str, str], open_identity: Open) -> None:
     steward, newcomer = open_identity(), open_identity(**another_redis)
     steward.renew()

@@ -100,5 +100,10 @@ def parse_origins(text: str) -> frozenset[Origin]:
     found = {entry: parse_origin(entry.removesuffix("/")) for entry in text.replace(",", " ").split()}
     for entry, origin in found.items():
         if origin is None:
-            raise ValueError(f"{entry[:_MAX_SHOWN]} is not an origin such as https://app.example, without a path")
+            raise ValueError(f"{quote_entry(entry, text)} is not an origin such as https://app.example, without a path")
     return frozenset(origin for origin in found.values() if origin)
+
+
+def quote_entry(entry: str, text: str) -> str:
+    """Return an entry of a list for a sentence; not if the list may hold a password, a part of which it can be."""
+    return "one of them" if "@" in text else entry[:_MAX_SHOWN]

@@ -23,6 +23,7 @@ MAX_BYTES: Final = 2**50
 
 # sun_path of unix(7), without its final zero.
 _MAX_SOCKET_PATH_BYTES: Final = 107
+_MAX_SHOWN_PATH: Final = 200
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # A signature separates the parts of a credential by slashes, and its own by commas and equals signs.
@@ -163,7 +164,7 @@ def check_certificates(value: str) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
     except (ssl.SSLError, ValueError):
-        raise ValueError(f"{value} holds no certificate; write the path of a PEM file") from None
+        raise ValueError(f"the file {quote_path(value)} holds no certificate; write the path of a PEM file") from None
     return value
 
 
@@ -194,10 +195,16 @@ def check_file(value: str) -> str:
     except OSError:  # a path that is too long
         is_file = False
     if not is_file:
-        raise ValueError(f"there is no file {value[:200]}; write the path of one")
+        raise ValueError(f"there is no file {quote_path(value)}; write the path of one")
     if not os.access(path, os.R_OK):
-        raise ValueError(f"{value} cannot be read; let this user read it")
+        raise ValueError(f"the file {quote_path(value)} cannot be read; let this user read it")
     return value
+
+
+def quote_path(value: str) -> str:
+    """Return a path for a sentence; not a value that is likely no path, but the content of a file, such as a key."""
+    is_path = value.startswith(("/", "./", "../", "~/")) and "\n" not in value
+    return value[:_MAX_SHOWN_PATH] if is_path else "of that name"
 
 
 def check_writable_folder(value: str) -> str:

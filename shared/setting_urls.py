@@ -12,6 +12,14 @@ from shared.authority import parse_authority
 MAX_PORT: Final = 65_535
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 _REDIS_EXAMPLE: Final = "redis://:password@host:6379/0"
+# Of the clients of Redis and of Celery; a sentence may name them, because they are no part of a password.
+_REDIS_PARAMETERS: Final = {
+    "client_name", "db", "health_check_interval", "max_connections", "password", "protocol", "retry_on_error",
+    "retry_on_timeout", "socket_connect_timeout", "socket_keepalive", "socket_timeout", "ssl_ca_certs",
+    "ssl_ca_data", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_ciphers",
+    "ssl_keyfile", "ssl_min_version", "ssl_password", "timeout", "username", "virtual_host",
+    "visibility_timeout",
+}  # fmt: skip
 
 
 def check_redis_url(value: str) -> str:
@@ -48,10 +56,12 @@ def _check_socket_parts(parts: SplitResult) -> None:
 
 def _check_redis_parameters(parts: SplitResult) -> None:
     allowed = {"db"} if parts.scheme == "unix" else set()
-    names = {pair.partition("=")[0] for pair in parts.query.split("&") if pair}
-    if names - allowed:
+    wrong = {pair.partition("=")[0] for pair in parts.query.split("&") if pair} - allowed
+    if wrong:
+        # Any other name may be a part of a password with a question mark in it.
+        known = ", ".join(sorted(wrong & _REDIS_PARAMETERS))
         raise ValueError(
-            f"has parameters that are not supported ({', '.join(sorted(names - allowed))}); for TLS use rediss:// "
+            f"has parameters that are not supported{f' ({known})' if known else ''}; for TLS use rediss:// "
             "and MASKMILL_REDIS_CA_FILE, for timeouts MASKMILL_REDIS_TIMEOUT_SECONDS"
         )
 

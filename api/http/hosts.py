@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from flask import Request
 
 from api.server.options import REFUSED_PREFIX_KEY
-from shared.authority import Authority, parse_address, parse_authority
+from shared.authority import Authority, parse_address, parse_authority, quote_entry
 from shared.errors import BadPrefix, UnknownHost
 
 ANY_HOST = "*"
@@ -36,7 +36,7 @@ def build_host_policy(allowed_hosts: str, *, bind: str, requires_token: bool) ->
         ValueError: an entry is none of these.
     """
     entries = allowed_hosts.replace(",", " ").split()
-    rules = [_build_rule(entry) for entry in entries]
+    rules = [_build_rule(entry, allowed_hosts) for entry in entries]
     if requires_token and not entries:
         return lambda _authority: True
     own = parse_address(bind)
@@ -95,12 +95,12 @@ def _split_netloc(target: str) -> str:
         return ""
 
 
-def _build_rule(entry: str) -> HostPolicy:
+def _build_rule(entry: str, text: str) -> HostPolicy:
     if entry == ANY_HOST:
         return lambda _authority: True
     suffix = parse_authority(entry.removeprefix("*."))
     if suffix is None:
-        raise ValueError(f"MASKMILL_ALLOWED_HOSTS: {entry[:_MAX_SHOWN]} is not a host, host:port, *.host or *")
+        raise ValueError(f"MASKMILL_ALLOWED_HOSTS: {quote_entry(entry, text)} is not a host, host:port, *.host or *")
     if not entry.startswith("*."):
         return _allow_host(suffix)
     return lambda found: found.host.endswith(f".{suffix.host}") and suffix.port in (None, found.port)

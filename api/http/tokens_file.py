@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from api.http.tokens import Token, build_table, parse_file
+from shared.setting_types import quote_path
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class TokenTable:
         """
         self._fixed = fixed
         self._path = path
+        self._shown = f"MASKMILL_TOKENS_FILE: the file {quote_path(path)}"
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._version: _Version | None = None
@@ -64,9 +66,13 @@ class TokenTable:
         try:
             text = Path(self._path).read_text()
         except OSError as error:
-            raise ValueError(f"MASKMILL_TOKENS_FILE: {self._path} cannot be read: {error.strerror}") from error
+            raise ValueError(
+                f"MASKMILL_TOKENS_FILE: the file {quote_path(self._path)} cannot be read: {error.strerror}"
+            ) from error
         except UnicodeDecodeError as error:
-            raise ValueError(f"MASKMILL_TOKENS_FILE: {self._path} is not a text in UTF-8") from error
+            raise ValueError(
+                f"MASKMILL_TOKENS_FILE: the file {quote_path(self._path)} is not a text in UTF-8"
+            ) from error
         return build_table([*self._fixed, *parse_file(text, self._path)])
 
     def _read_version(self) -> _Version | None:

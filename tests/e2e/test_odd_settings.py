@@ -172,7 +172,7 @@ REFUSALS = (
     Refusal("api.wsgi", (), {"REDIS_URL": "localhost:6379"}, "REDIS_URL: begins with none of redis://"),
     Refusal("api.wsgi", (), {"STORAGE_ENDPOINT": "s3.example:9000"}, "STORAGE_ENDPOINT: begins with neither"),
     Refusal("api.wsgi", (), {"THREADS": "abc"}, "THREADS: should be a valid integer"),
-    Refusal("api.wsgi", (), {"TOKENS_FILE": "/absent"}, "TOKENS_FILE: /absent cannot be read"),
+    Refusal("api.wsgi", (), {"TOKENS_FILE": "/absent"}, "TOKENS_FILE: the file /absent cannot be read"),
     Refusal("api.wsgi", (), {"BIND": "192.0.2.1:8000", "AUTH": "off"}, "BIND: 192.0.2.1:8000 cannot be listened on"),
     Refusal("worker.steward", (), {"LEASE_SECONDS": "nan"}, "LEASE_SECONDS: should be"),
     Refusal("worker.steward", (), {"PROBE_HOST": "192.0.2.1", "PROBE_PORT": "8001"}, "PROBE_HOST and MASKMILL_PROBE"),

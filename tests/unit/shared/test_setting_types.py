@@ -7,14 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.http.hosts import build_host_policy
+from api.http.tokens_file import TokenTable
+from shared.authority import parse_origins
 from shared.setting_types import (
     check_access_key,
     check_bucket,
+    check_certificates,
     check_device,
+    check_file,
     check_host,
     check_listen_address,
     check_model,
     check_region,
+    check_secret_key,
     clean_text,
 )
 from shared.setting_urls import check_endpoint, check_proxy, check_redis_url
@@ -82,18 +88,46 @@ def test_names_that_a_store_refuses_are_refused(bucket: str) -> None:
         check_bucket(bucket)
 
 
-@given(secret=st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=6), template=st.integers(0, 3))
-def test_a_sentence_never_repeats_a_password(secret: str, template: int) -> None:
-    check, url = (
-        (check_redis_url, f"redis://:{secret}@host:6379/0"),
-        (check_redis_url, f"unix://:{secret}@/run/redis.sock"),
-        (check_endpoint, f"http://me:{secret}@host"),
-        (check_proxy, f"http://me:{secret}@proxy:3128"),
-    )[template]
+# In none of the sentences.
+PASSWORD = "Zq7Xw"
+MARKS = st.text(st.sampled_from("?&#/@:;=%[], a9"), max_size=4)
+TEMPLATES: list[tuple[Check, str]] = [
+    (check_redis_url, "redis://:{}@host:6379/0"),
+    (check_redis_url, "redis://host:6379/0?password={}"),
+    (check_redis_url, "redis://host/0?{}"),
+    (check_redis_url, "redis:{}"),
+    (check_redis_url, "unix://:{}@/run/redis.sock"),
+    (check_redis_url, "unix:///run/redis.sock?password={}"),
+    (check_endpoint, "http://me:{}@host"),
+    (check_endpoint, "http://host/?{}"),
+    (check_proxy, "http://me:{}@proxy:3128"),
+    (check_access_key, "{}"),
+    (check_secret_key, "{}"),
+    (check_certificates, "-----BEGIN CERTIFICATE-----\n{}"),
+    (check_file, "shop:{}"),
+    (lambda value: str(parse_origins(value)), "https://me:{}@app.example"),
+    (lambda value: str(build_host_policy(value, bind="127.0.0.1:1", requires_token=True)), "me:{}@app.example"),
+]
+
+
+@given(before=MARKS, between=MARKS, after=MARKS, template=st.sampled_from(TEMPLATES))
+def test_a_sentence_repeats_no_part_of_a_password(
+    before: str, between: str, after: str, template: tuple[Check, str]
+) -> None:
+    """Whichever character ends a part of the value, on either side of which is a part of the password."""
+    check, form = template
     try:
-        check(url)
+        check(form.format(f"{before}{PASSWORD}{between}{PASSWORD}{after}"))
     except ValueError as error:
-        assert secret not in str(error)
+        assert PASSWORD not in str(error)
+
+
+@pytest.mark.parametrize("content", ["-----BEGIN PRIVATE KEY-----\nabc\n", "MIIEvQIBADAN", "shop:s3cret", "/w==\n/w=="])
+def test_the_content_of_a_file_in_place_of_its_path_is_not_repeated(content: str) -> None:
+    with pytest.raises(ValueError, match=r"^there is no file of that name; write the path of one$"):
+        check_file(content)
+    with pytest.raises(ValueError, match=r"the file of that name cannot be read"):
+        TokenTable((), content)
 
 
 @given(secret=st.text(st.characters(exclude_categories=("Cs",)), min_size=1))

@@ -1,5 +1,6 @@
 """TIFFs of several images: documents, previews of all kinds, and the raw files of cameras, which are TIFFs too."""
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,9 +65,15 @@ def camera(maker: bytes, more: dict[int, Tag] | None = None) -> bytes:
 
 
 def canon() -> bytes:
-    """Return the form of a CR2: the fourth directory has the samples, and there is a mark behind the header."""
+    """Return the form of a CR2: a mark behind the header, then the first of four directories; the last has the samples.
+
+    The directory replaces the first pixels.
+    """
     data = build_tiff(page(portrait(), {271: (TEXT, b"Canon\0")}), page(preview()), page(preview()), sensor())
-    return data[:8] + b"CR\2\0" + data[12:]
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    directory = data[start : start + 2 + 12 * count + 4]
+    return b"II*\0" + struct.pack("<I", 16) + b"CR\2\0" + bytes(4) + directory + data[16 + len(directory) :]
 
 
 FILES: Sequence[RealFile] = (

@@ -30,7 +30,8 @@ def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
 
 
 def _holds(at: int, signature: bytes) -> Callable[[bytes], bool]:
-    return lambda start: start.startswith(signature, at)
+    # At such a place the pixels of a TIFF may be; and a DICOM file may be one at the same time (DICOM PS3.10, 7.1).
+    return lambda start: start.startswith(signature, at) and detect_image_format(start) is None
 
 
 def _has_brand(*brands: bytes) -> Callable[[bytes], bool]:

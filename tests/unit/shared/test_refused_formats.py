@@ -17,6 +17,7 @@ from shared.images.formats import detect_image_format
 from shared.images.refused import explain_refusal
 from tests.support.heif import KINDS, box, save
 from tests.support.images import coffee, jpeg
+from tests.support.tiffs import build_tiff
 
 
 def encode(kind: str, **options: object) -> bytes:
@@ -160,3 +161,9 @@ def test_pixels_that_look_like_the_mark_of_a_raw_image_are_no_raw_image() -> Non
     Image.fromarray(image).save(buffer, "TIFF")
     directory, pixels = buffer.getvalue(), image.tobytes()
     assert explain_refusal(b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory) is None
+
+
+def test_a_tiff_that_has_the_mark_of_dicom_is_a_tiff() -> None:
+    pixels = bytes(120) + b"DICM" + bytes(132)  # from byte 8 of the file on
+
+    assert inspect_image(build_tiff(pixels, size=(16, 16), bits=[8], photometric=1), max_pixels=256).format == "tiff"

@@ -144,8 +144,10 @@ class Layout:
         colours = _PHOTOMETRIC_NAMES.get(self.photometric or 0, f"photometric interpretation {self.photometric}")
         alpha = ", premultiplied by alpha" if _ASSOCIATED_ALPHA in self.extras else ""
         planes = ", in separate planes" if self.is_planar and self.count > 1 else ""
+        order = ", with the lowest bit of a byte first" if self.is_reversed else ""
         return NotAnImage(
-            f"The TIFF image has {self.count} {kind}samples of {self.bits} bits a pixel ({colours}{alpha}{planes}), "
+            f"The TIFF image has {self.count} {kind}samples of {self.bits} bits a pixel "
+            f"({colours}{alpha}{planes}{order}), "
             f"which cannot be decoded; {_ADVICE}"
         )
 

@@ -428,6 +428,10 @@ REFUSED = [
         "predictor",
     ),
     (build_tiff(bytes(9), size=(3, 3), bits=[8], photometric=1, tag_259=("H", [12345])), "of the kind 12345"),
+    (
+        build_tiff(bytes(54), size=(3, 3), bits=[16] * 3, photometric=2, tag_266=("H", [2])),
+        "3 samples of 16 bits a pixel .RGB, with the lowest bit of a byte first",
+    ),
 ]
 
 

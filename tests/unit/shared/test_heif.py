@@ -196,6 +196,15 @@ def with_properties(count: int) -> bytes:
     return with_tables(*tables, box(b"iprp", box(b"ipco", box(b"free") * count)))
 
 
+def with_location(**changes: int) -> bytes:
+    """Return a file of one item whose location says something else."""
+    data = build_heif([TILE])
+    start = data.index(b"mdat") + 4
+    given = {"item": 1, "reference": 0, "extents": 1, "offset": start, "length": len(TILE.data)}
+    before, after = (struct.pack(">HHHII", *fields.values()) for fields in (given, given | changes))
+    return data.replace(before, after)
+
+
 def with_associations(count: int) -> bytes:
     table = full_box(b"ipma", struct.pack(">I", 1400), b"\0\1\0" * 1400)
     tables = (full_box(b"pitm", b"\0\1"), full_box(b"iinf", b"\0\0"), full_box(b"iloc", b"\x44\0\0\0"))
@@ -286,6 +295,9 @@ COSTLY: dict[str, tuple[type[ClientError], Callable[[], bytes]]] = {
         ImageTooCostly,
         lambda: build_heif([replace_property(TILE, b"ispe", heif.size_box(9000, 9000)), grid_item(1, 1, (64, 64))]),
     ),
+    "an item in another file": (NotAnImage, lambda: with_location(reference=1)),
+    "an item of no bytes": (NotAnImage, lambda: with_location(length=0)),
+    "5,000 locations that are read": (ImageTooCostly, lambda: with_locations(5_000, 1)),
     "an item that is not there": (NotAnImage, lambda: build_heif([TILE], primary=9)),
     "a property that is not there": (NotAnImage, lambda: with_wrong_property()),
     "a crop of nothing": (NotAnImage, lambda: build_heif([TILE.add(heif.crop_box(0, 0))])),

@@ -140,6 +140,10 @@ def test_a_long_label_is_cut(label: str) -> None:
     assert len(clean_text(label, 28)) <= 28
 
 
+def test_only_the_beginning_of_a_long_label_is_looked_at() -> None:
+    assert clean_text(" " * 100_000 + "x", 28) == ""
+
+
 @given(st.text(max_size=60))
 def test_any_label_is_drawn_without_a_box(label: str) -> None:
     text = clean_text(label, 28)

@@ -265,6 +265,22 @@ def test_a_declaration_of_no_data_may_be_anything(text: str) -> None:
         assert_decodes(encode_tiff(DEPTHS[depth], photometric="minisblack", extratags=[tag]), GREY)
 
 
+@given(
+    kind=st.sampled_from("uif"),
+    values=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40),
+    other=st.none() | st.floats(allow_nan=False),
+)
+def test_any_sample_may_be_without_data(kind: str, values: list[int], other: float | None) -> None:
+    array = np.array([values], np.uint32).view({"u": "u4", "i": "i4", "f": "f4"}[kind])
+    no_data = float(array[0, 0]) if other is None else other
+    pixels = Image.fromarray(array.view(np.float32 if kind == "f" else np.int32))
+
+    scaled = np.asarray(scale_to_8_bits(pixels, Samples(kind, 32, no_data=no_data)))
+
+    with np.errstate(all="ignore"):
+        assert not scaled[array.astype(np.float64) == no_data].any()
+
+
 @given(kind=st.sampled_from("ui"), highest=st.integers(1 << 16, (1 << 32) - 1), is_negative=st.booleans())
 def test_wide_integers_are_scaled_by_the_bits_that_they_need(kind: str, highest: int, is_negative: bool) -> None:
     highest >>= kind == "i"

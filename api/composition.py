@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
 from api.gateway import Gateway
 from api.health_checks import HealthChecks
 from api.http.authentication import build_authenticator
@@ -21,7 +19,7 @@ from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
-from shared.errors import ForeignStack
+from api.store_guard import StoreGuard
 from shared.formats.registry import select_formats
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
@@ -30,10 +28,8 @@ from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
-from shared.store_check import StoreCheck, open_store_check
+from shared.store_check import open_store_check
 from shared.worker_registry import WorkerRegistry
-
-log = structlog.get_logger()
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
 SYNC_RECORD_SECONDS = 3600
@@ -61,7 +57,7 @@ class Stores:
     events: JobEvents
     workers: WorkerRegistry
     bucket: Bucket
-    check: StoreCheck
+    guard: StoreGuard
 
 
 def connect_stores(settings: ApiSettings) -> Stores:
@@ -72,7 +68,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         events=JobEvents(client),
         workers=WorkerRegistry(client),
         bucket=bucket,
-        check=open_store_check(settings, client, bucket),
+        guard=StoreGuard(open_store_check(settings, client, bucket)),
     )
 
 
@@ -105,20 +101,11 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, limits),
         open_tenant=open_tenant,
         models=models,
-        health=HealthChecks(checks, settings.ready_timeout_seconds, then={"stack": partial(check_stack, stores.check)}),
+        health=HealthChecks(checks, settings.ready_timeout_seconds, then={"stack": stores.guard.check}),
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
     )
-
-
-def check_stack(check: StoreCheck) -> None:
-    """Check that the stores can be used; clients see the verdict, so it names no host, which is in the log."""
-    try:
-        check.run()
-    except ForeignStack as error:
-        log.error("stores_unusable", reason=str(error))
-        raise ForeignStack("A store is in use by another stack; the gateway's log names the setting.") from error
 
 
 def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
@@ -149,6 +136,7 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
         max_image_side=settings.max_image_side,
         new_id=new_job_id,
         now=time.time,
+        check_stores=stores.guard.require,
     )
 
 

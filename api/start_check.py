@@ -17,10 +17,10 @@ from shared.store_check import check_at_start, open_store_check
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def check_stores(settings: ApiSettings) -> None:
-    """Check the stores that answer, in a child process: the client of the bucket has threads, which no fork may cross.
+def check_stores(settings: ApiSettings) -> bool:
+    """Check the stores in a child process, because the client of the bucket has threads, which no fork may cross.
 
-    The checks of a store that does not answer yet are made later, by the processes that serve.  From now on SIGTERM and
+    Returns whether both answered; if not, the processes that serve make the checks later.  From now on SIGTERM and
     SIGINT end this process by SystemExit, until the server has handlers of its own.
 
     Raises:
@@ -35,7 +35,7 @@ def check_stores(settings: ApiSettings) -> None:
         try:
             child.start()
             sender.close()
-            reason = receiver.recv()
+            are_checked, reason = receiver.recv()
         except EOFError:
             raise UnusableStores("The check of the stores ended early; see the log.") from None
         finally:
@@ -44,6 +44,7 @@ def check_stores(settings: ApiSettings) -> None:
                 child.join()
     if reason:
         raise UnusableStores(reason)
+    return bool(are_checked)
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
@@ -51,17 +52,17 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _report_check(settings: ApiSettings, sender: Connection) -> None:
-    """Send why the stores must not be used; an empty sentence if they may."""
+    """Send whether the stores could be checked, and why they must not be used; an empty sentence if they may."""
     for number in _END_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with connect(settings) as client:
-            check_at_start(open_store_check(settings, client, open_bucket(settings)))
+            are_checked = check_at_start(open_store_check(settings, client, open_bucket(settings)))
     except (ValueError, OSError, UnusableStores) as error:
-        sender.send(str(error) or repr(error))
+        sender.send((False, str(error) or repr(error)))
     else:
-        sender.send("")
+        sender.send((are_checked, ""))
 
 
 def _end_with_parent() -> None:

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         check_credentials(settings)
         configure_logging(settings, process="gateway")
         log_unknown()
-        check_stores(settings)
+        are_checked = check_stores(settings)
         listener = listen(settings.bind, name="MASKMILL_BIND")
         internal_listener = listen_for_operators(settings)
     except (ValueError, OSError, UnusableStores) as error:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     raise_file_limit()
     limit_kept_memory(mapped_bytes=HOST_MAPPED_BYTES)
     with metrics_folder(settings):
-        GatewayApplication(settings, listener, internal_listener).run()
+        GatewayApplication(settings, listener, internal_listener, are_stores_checked=are_checked).run()
     return 0
 
 
@@ -76,10 +76,16 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
     """Gunicorn with these settings alone; its own files, arguments and environment are not read."""
 
     def __init__(
-        self, settings: ApiSettings, listener: socket.socket, internal_listener: socket.socket | None = None
+        self,
+        settings: ApiSettings,
+        listener: socket.socket,
+        internal_listener: socket.socket | None = None,
+        *,
+        are_stores_checked: bool = True,
     ) -> None:
         """Take bound sockets; the second, if there is one, is for health and metrics."""
         self._settings = settings
+        self._are_stores_checked = are_stores_checked
         self.internal_address = internal_listener.getsockname() if internal_listener else None
         self._sockets = [one.detach() for one in (listener, internal_listener) if one]
         super().__init__()
@@ -118,7 +124,7 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> HttpService:
-        return build_service(self._settings)
+        return build_service(self._settings, are_stores_checked=self._are_stores_checked)
 
 
 class StructuredLogger(Logger):  # type: ignore[misc]
@@ -131,14 +137,17 @@ class StructuredLogger(Logger):  # type: ignore[misc]
         self.access_log.disabled = True
 
 
-def build_service(settings: ApiSettings) -> HttpService:
-    """Return what one process serves."""
+def build_service(settings: ApiSettings, *, are_stores_checked: bool) -> HttpService:
+    """Return what one process serves; if its stores are not checked yet, it refuses work until they are."""
     # Imported here, because prometheus-client chooses at import between single-process and multiprocess mode.
     from api.app import create_app
     from api.composition import build_gateway, connect_stores
     from api.operations import create_operations_app
 
-    gateway = build_gateway(settings, connect_stores(settings))
+    stores = connect_stores(settings)
+    gateway = build_gateway(settings, stores)
+    if not are_stores_checked:
+        stores.guard.start()
     return HttpService(
         app=create_app(settings, gateway),
         operations=create_operations_app(gateway, bind=settings.metrics_bind),

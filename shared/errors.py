@@ -39,7 +39,8 @@
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
     - ModelNotReady        the model is known, but no worker is ready for it
-    - StackUnconfirmed     it is not known yet whether another stack uses the bucket
+    - StackUnconfirmed     it is not known yet whether another stack uses the stores
+    - WrongStores          the gateway must not use the stores that it is configured with
     - SharedJobEnded       the job that the request shared with an identical one has no result
     - SharedMemoryFull     the worker had no shared memory free for the image
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
@@ -307,6 +308,10 @@ class StackUnconfirmed(Unavailable):
         self, message: str = "It is not known yet whether another stack uses the bucket; try again in some seconds."
     ) -> None:
         super().__init__(message)
+
+
+class WrongStores(Unavailable):
+    code = "wrong_stores"
 
 
 class ModelNotReady(Unavailable):

@@ -59,20 +59,22 @@ def _run_all(checks: list[Callable[[], None]]) -> Unavailable | None:
     return None
 
 
-def check_at_start(check: StoreCheck) -> None:
-    """Make the checks; a store that does not answer is not checked, because a process may start before its stores.
+def check_at_start(check: StoreCheck) -> bool:
+    """Make the checks, and return whether all were made: a process may start before its stores answer.
 
     Raises:
         UnusableStores: this process must not use them.
     """
     while True:
         try:
-            return check.run()
+            check.run()
         except StackUnconfirmed:
             time.sleep(_POLL_INTERVAL_SECONDS)
         except Unavailable as error:
             log.warning("stores_not_checked", reason=str(error))
-            return None
+            return False
+        else:
+            return True
 
 
 def open_store_check(settings: Settings, client: RedisClient, bucket: Bucket) -> StoreCheck:

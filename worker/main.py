@@ -11,8 +11,9 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from shared.redis_client import connect
 from shared.setting_names import log_unknown
 from shared.settings import read_settings
 from shared.storage.bucket import NoSuchObject, check_credentials, open_bucket
-from shared.store_check import check_at_start, open_store_check
+from shared.store_check import StoreCheck, check_at_start, open_store_check
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
 from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
@@ -56,6 +57,7 @@ HOST_EXIT_SECONDS = 2
 # For models that prepare images of any size themselves.
 PREPARING_THREADS = 2
 HOSTS_FAILING_EXIT_CODE = 71
+STORES_POLL_SECONDS = 0.5
 
 
 def main() -> int:
@@ -68,22 +70,37 @@ def main() -> int:
     configure_logging(settings, process="worker", worker=worker_id)
     log_unknown()
     check_credentials(settings)
-    check_stores(settings)
+    check = open_check(settings)
+    with end_if_unusable():
+        check_at_start(check)
     with ExitStack() as stack:
-        return run(settings, worker_id, stack)
+        return run(settings, worker_id, check, stack)
 
 
-def check_stores(settings: WorkerSettings) -> None:
-    """End the process in one line if it must not use its stores; one that does not answer is not checked."""
+def open_check(settings: WorkerSettings) -> StoreCheck:
+    return open_store_check(settings, connect(settings), open_bucket(settings, retries=settings.storage_retries))
+
+
+@contextmanager
+def end_if_unusable() -> Iterator[None]:
+    """End the process in one line if a check finds that it must not use its stores."""
     try:
-        with connect(settings) as client:
-            bucket = open_bucket(settings, retries=settings.storage_retries)
-            check_at_start(open_store_check(settings, client, bucket))
+        yield
     except UnusableStores as error:
         raise SystemExit(f"The worker cannot start: {error}") from None
 
 
-def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
+def wait_for_stores(check: StoreCheck) -> None:
+    """Return once each check has succeeded, at start or now."""
+    while True:
+        try:
+            with end_if_unusable():
+                return check.run()
+        except Unavailable:
+            time.sleep(STORES_POLL_SECONDS)
+
+
+def run(settings: WorkerSettings, worker_id: str, check: StoreCheck, stack: ExitStack) -> int:
     """Build everything, serve, and take it down in reverse order."""
     end_on_signal()
     registry = CollectorRegistry()
@@ -99,7 +116,7 @@ def run(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> int:
     except ModelUnusable as error:
         return report_setup_failed(heartbeat, error)
     stack.callback(scheduler.stop, timeout_seconds=STOP_TIMEOUT_SECONDS)
-    serve(settings, scheduler, segmenter, heartbeat, hosts, stack)
+    serve(settings, scheduler, segmenter, heartbeat, hosts, check, stack)
     return 0
 
 
@@ -133,9 +150,11 @@ def serve(
     segmenter: Segmenter,
     heartbeat: Heartbeat,
     hosts: HostProcesses,
+    check: StoreCheck,
     stack: ExitStack,
 ) -> None:
-    """Run jobs until SIGTERM, then drain the hosts."""
+    """Run jobs until SIGTERM, then drain the hosts; none is claimed before the stores have been checked."""
+    wait_for_stores(check)
     start_watchdog(scheduler, heartbeat)
     preparing = None if segmenter.resize else stack.enter_context(ThreadPoolExecutor(PREPARING_THREADS))
     model = ModelLoaded(

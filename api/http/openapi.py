@@ -209,6 +209,8 @@ SUBMISSION: Final[Errors] = (
     errors.QueueFull,
     errors.StoreFull,
     errors.StorageUnavailable,
+    errors.StackUnconfirmed,
+    errors.WrongStores,
 )
 # Why a job failed.
 JOB_FAILURE: Final[Errors] = (

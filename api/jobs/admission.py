@@ -75,7 +75,10 @@ class LoadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The limits of one gateway.  `new_id` generates job ids, `now` returns unix seconds."""
+    """The limits of one gateway.
+
+    `new_id` generates job ids, `now` returns unix seconds, `check_stores` raises Unavailable if nothing may be stored.
+    """
 
     models: ModelRegistry
     jobs: JobStore
@@ -85,6 +88,7 @@ class Admission:
     max_image_side: int
     new_id: Callable[[], str]
     now: Callable[[], float]
+    check_stores: Callable[[], None]
 
     def admit(self, submission: Submission, caller: Caller, profile: JobProfile) -> Admitted:
         """Check a submission before anything is stored for it, and return the request of its job.
@@ -94,8 +98,9 @@ class Admission:
         Raises:
             ClientError: the image or the model is not acceptable.
             Overloaded: there is too much work already.
-            Unavailable: Redis did not answer.
+            Unavailable: Redis did not answer, or nothing may be stored.
         """
+        self.check_stores()
         model = self.models.find(submission.model)
         self._check_load(model, caller, profile)
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)

@@ -21,7 +21,7 @@ from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.bench.host import InstantSegmenter
 from tests.support.jobs import FakeSegmenter
 from worker.batching.scheduler import BatchScheduler
-from worker.main import build_batch_limits, end_on_signal, serve, start_hosts
+from worker.main import build_batch_limits, end_on_signal, open_check, serve, start_hosts
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
 from worker.segmenter import Prepared, Segmentation, Segmenter
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         hosts = start_hosts(settings, FakeSegmenter.device, heartbeat, metrics, stack)
         scheduler.start().result()
         stack.callback(scheduler.stop, timeout_seconds=1)
-        serve(settings, scheduler, segmenter, heartbeat, hosts, stack)
+        serve(settings, scheduler, segmenter, heartbeat, hosts, open_check(settings), stack)
     return 0
 
 

@@ -17,7 +17,6 @@ from shared.errors import (
     ModelUnusable,
     QueueFull,
     SharedMemoryFull,
-    StackUnconfirmed,
     Unauthorized,
     UnknownRoute,
     WrongMethod,
@@ -28,7 +27,7 @@ from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_ga
 # of a worker alone.
 NOT_OF_AN_OPERATION = {
     *(UnknownRoute, WrongMethod),
-    *(LayoutMismatch, FeatureMissing, ForeignStack, StackUnconfirmed),
+    *(LayoutMismatch, FeatureMissing, ForeignStack),
     *(ModelUnusable, SharedMemoryFull, DecodersBusy),
 }
 PATH_PARAMETER = re.compile(r"{(\w+)}")

@@ -1,13 +1,18 @@
 """A process finds out whether its Redis and its bucket belong together, and tells a lost Redis from another stack's."""
 
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
-from shared.errors import ForeignStack, StackUnconfirmed
+from deploy.local.processes import Process
+from shared.errors import ForeignStack, StackUnconfirmed, WrongStores
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.stack import LEASE_SECONDS, StackIdentity, StackMark, locate_bucket
@@ -15,11 +20,19 @@ from shared.storage.bucket import open_bucket
 from shared.storage.keys import STACK_OBJECT
 from shared.store_check import StoreCheck
 from tests.conftest import Storage
+from tests.support.forwarder import LateForwarder
 from tests.support.gateway import open_gateway
+from tests.support.jobs import png
+from tests.support.polling import wait_until
+from tests.support.raw_gateway import RawGateway, build_environment
 from tests.support.start import build_storage_environment, run_refused
 from worker.steward.stack_guard import StackGuard
 
 Open = Callable[..., StackIdentity]
+SUBMISSION = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(png()),
+    png(),
+)
 
 
 class Clock:
@@ -209,19 +222,69 @@ def test_a_steward_that_started_before_its_stores_ends_if_they_are_of_another_st
     assert guard.has_failed
 
 
-def test_a_gateway_that_started_before_its_stores_is_not_ready_and_names_no_host(
-    config: Settings, storage: Storage, open_identity: Open
-) -> None:
+@pytest.fixture
+def foreign(config: Settings, storage: Storage, open_identity: Open) -> Settings:
+    """Settings with the Redis of a stack that has another bucket."""
     other = f"{config.storage_bucket}-other"
     storage.server.create_bucket(other)
     open_identity(storage_bucket=other).check()
-    gateway = open_gateway(config.redis_url, build_storage_environment(config))
+    return config
 
-    response = gateway.client.get("/readyz")
 
-    assert response.status_code == 503
-    assert "in use by another stack" in response.json["checks"]["stack"]
-    assert other not in response.text
+def test_a_gateway_that_finds_stores_of_another_stack_refuses_work_and_names_no_host(foreign: Settings) -> None:
+    gateway = open_gateway(foreign.redis_url, build_storage_environment(foreign))
+
+    ready = gateway.client.get("/readyz")
+    refused = [gateway.client.post(path, data=png()) for path in ("/v1/jobs", "/")]
+
+    assert [response.status_code for response in (ready, *refused)] == [503] * 3
+    assert "in use by another stack" in ready.json["checks"]["stack"]
+    for response in refused:
+        assert response.json["error_type"] == "wrong_stores"
+        assert response.json["error"] == ready.json["checks"]["stack"]
+    assert foreign.storage_bucket not in ready.text
+    assert gateway.stores.jobs.list_newest("public", limit=1)[0] == []
+
+
+def test_a_gateway_takes_work_again_once_its_stores_are_its_own(foreign: Settings) -> None:
+    gateway = open_gateway(foreign.redis_url, build_storage_environment(foreign))
+    with pytest.raises(WrongStores):
+        gateway.stores.guard.check()
+
+    connect(foreign).delete("mm:stack")
+    with pytest.raises(WrongStores):
+        gateway.stores.guard.require()
+    gateway.stores.guard.check()
+
+    assert gateway.client.post("/v1/jobs", data=png()).status_code == 202
+
+
+def test_processes_that_started_before_their_bucket_end_or_refuse_work_if_it_is_of_another_stack(
+    foreign: Settings, storage: Storage, tmp_path: Path
+) -> None:
+    """Nobody asks for /readyz."""
+    late = LateForwarder(urlsplit(storage.endpoint).port or 0)
+    env = build_environment(foreign.redis_url, storage, foreign.storage_bucket)
+    env |= {"MASKMILL_STORAGE_ENDPOINT": late.url, "MASKMILL_PROCESSES": "1", "MASKMILL_HOST_PROCESSES": "1"}
+    command = [sys.executable, "-m", "tests.bench.instant_worker"]
+    worker = Process("The worker", command, log=tmp_path / "worker.log", env=env)
+    with late, worker, RawGateway(tmp_path, {**env, "MASKMILL_METRICS_BIND": "off"}) as gateway:
+        gateway.wait_ready()
+        late.start()
+
+        answers = list(takewhile(lambda answer: answer != (503, "wrong_stores"), send_repeatedly(gateway)))
+        assert set(answers) <= {(503, "stack_unconfirmed")}
+        wait_until(lambda: worker.exit_code is not None, "the end of the worker", seconds=20)
+    assert worker.exit_code == 1
+    assert worker.tail(1)[0].startswith("The worker cannot start: Redis has the data of a stack whose bucket is ")
+
+
+def send_repeatedly(gateway: RawGateway) -> Iterator[tuple[int, str]]:
+    """Yield the answers to submissions, for some seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        yield gateway.send(SUBMISSION)
+    pytest.fail("the gateway came to no verdict")
 
 
 @pytest.mark.parametrize("module", ["api.wsgi", "worker.steward"])

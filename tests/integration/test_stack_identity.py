@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from shared.errors import ForeignStack, StackUnconfirmed, WrongStores
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.stack import LEASE_SECONDS, StackIdentity, StackMark, locate_bucket
-from shared.storage.bucket import open_bucket
+from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import STACK_OBJECT
 from shared.store_check import StoreCheck
 from tests.conftest import Storage
@@ -33,6 +34,13 @@ SUBMISSION = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\
     len(png()),
     png(),
 )
+
+
+Act = Callable[[], object]
+
+
+def do_nothing() -> None:
+    pass
 
 
 class Clock:
@@ -189,6 +197,47 @@ def test_a_redis_that_lost_its_data_gets_the_id_from_a_running_steward(
     assert str(connect(config).get("mm:stack")).startswith(f"{read_mark(config).id} ")
 
 
+class RacedBucket:
+    """A bucket at whose first reading another process acts, right before or right after it."""
+
+    def __init__(self, bucket: Bucket, *, before: Act = do_nothing, after: Act = do_nothing) -> None:
+        self._bucket = bucket
+        self._before = before
+        self._after = after
+
+    def get(self, key: str) -> bytes:
+        before, after, self._before, self._after = self._before, self._after, do_nothing, do_nothing
+        before()
+        try:
+            return self._bucket.get(key)
+        finally:
+            after()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bucket, name)
+
+
+def test_a_steward_that_renews_while_a_process_reads_is_no_other_stack(
+    config: Settings, redis_client: "redis.Redis", open_identity: Open
+) -> None:
+    """It writes the id to Redis before it renews, so the bucket must be read before Redis."""
+    steward = open_identity()
+    steward.renew()
+    redis_client.flushall()
+    raced = cast(Bucket, RacedBucket(open_bucket(config), before=steward.renew))
+
+    newcomer = StackIdentity(connect(config), raced, locate_bucket(config))
+    newcomer.check()
+
+
+def test_a_process_that_reads_while_the_first_one_starts_by_another_name_is_no_other_stack(
+    config: Settings, open_identity: Open
+) -> None:
+    raced = cast(Bucket, RacedBucket(open_bucket(config), after=open_identity().check))
+
+    StackIdentity(connect(config), raced, "another-name/for-it").check()
+
+
 def test_a_process_starts_while_redis_is_out_of_memory(
     config: Settings, redis_client: "redis.Redis", open_identity: Open
 ) -> None:
@@ -220,6 +269,20 @@ def test_a_steward_that_started_before_its_stores_ends_if_they_are_of_another_st
 
     assert calls == ["end"]
     assert guard.has_failed
+
+
+def test_a_steward_that_lost_its_bucket_to_another_stack_leaves_its_mark(config: Settings) -> None:
+    client, bucket = connect(config), open_bucket(config)
+    identity = StackIdentity(client, bucket, locate_bucket(config))
+    guard = StackGuard(StoreCheck(client, bucket, identity), identity, end=lambda: None)
+    guard.renew()
+    other = StackMark("other", "renewal")
+    bucket.put(STACK_OBJECT, other.to_bytes(), content_type="text/plain")
+
+    guard.renew()
+    guard.release()
+
+    assert read_mark(config) == other
 
 
 @pytest.fixture

@@ -142,6 +142,6 @@ def test_every_password_can_be_written_in_a_url(secret: str) -> None:
     ["redis://:s3cret?word=1@host", "redis://:s3cret#@host", "redis://:s3/cret@host", "redis://:s3cret]@host"],
 )
 def test_a_password_that_ends_a_part_of_the_url_is_refused_with_its_remedy(url: str) -> None:
-    with pytest.raises(ValueError, match="write it as in redis://") as caught:
+    with pytest.raises(ValueError, match=r"write it as in redis://.* of a password as %2F|brackets") as caught:
         check_redis_url(url)
     assert "cret" not in str(caught.value)

@@ -59,8 +59,11 @@ def _run_all(checks: list[Callable[[], None]]) -> Unavailable | None:
     return None
 
 
-def check_at_start(check: StoreCheck) -> bool:
+def check_at_start(check: StoreCheck, *, sleep: Callable[[float], object] = time.sleep) -> bool:
     """Make the checks, and return whether all were made: a process may start before its stores answer.
+
+    Args:
+        sleep: waits for some seconds, between two looks at a mark.
 
     Raises:
         UnusableStores: this process must not use them.
@@ -69,7 +72,7 @@ def check_at_start(check: StoreCheck) -> bool:
         try:
             check.run()
         except StackUnconfirmed:
-            time.sleep(_POLL_INTERVAL_SECONDS)
+            sleep(_POLL_INTERVAL_SECONDS)
         except Unavailable as error:
             log.warning("stores_not_checked", reason=str(error))
             return False

@@ -58,6 +58,7 @@ HOST_EXIT_SECONDS = 2
 PREPARING_THREADS = 2
 HOSTS_FAILING_EXIT_CODE = 71
 STORES_POLL_SECONDS = 0.5
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main() -> int:
@@ -70,6 +71,7 @@ def main() -> int:
     configure_logging(settings, process="worker", worker=worker_id)
     log_unknown()
     check_credentials(settings)
+    end_on_signal()
     check = open_check(settings)
     with end_if_unusable():
         check_at_start(check)
@@ -102,7 +104,6 @@ def wait_for_stores(check: StoreCheck) -> None:
 
 def run(settings: WorkerSettings, worker_id: str, check: StoreCheck, stack: ExitStack) -> int:
     """Build everything, serve, and take it down in reverse order."""
-    end_on_signal()
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     heartbeat = start_heartbeat(settings, worker_id, stack)
@@ -173,8 +174,9 @@ def serve(
 
 
 def end_on_signal() -> None:
-    """End this process on SIGTERM by SystemExit in its main thread."""
-    signal.signal(signal.SIGTERM, _end)
+    """End this process on SIGTERM and SIGINT by SystemExit in its main thread."""
+    for number in END_SIGNALS:
+        signal.signal(number, _end)
 
 
 def wait_for_end() -> None:
@@ -182,8 +184,8 @@ def wait_for_end() -> None:
     try:
         while True:
             signal.pause()
-    except (SystemExit, KeyboardInterrupt):
-        for number in (signal.SIGTERM, signal.SIGINT):
+    except SystemExit:
+        for number in END_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 

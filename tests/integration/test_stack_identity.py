@@ -1,9 +1,12 @@
 """A process finds out whether its Redis and its bucket belong together, and tells a lost Redis from another stack's."""
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +20,8 @@ from shared.errors import ForeignStack, StackUnconfirmed, WrongStores
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.stack import LEASE_SECONDS, StackIdentity, StackMark, locate_bucket
-from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import STACK_OBJECT
+from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
+from shared.storage.keys import LAYOUT_OBJECT, STACK_OBJECT
 from shared.store_check import StoreCheck
 from tests.conftest import Storage
 from tests.support.forwarder import LateForwarder
@@ -361,3 +364,26 @@ def test_a_second_stack_on_the_same_redis_is_refused_in_one_line(
     line = run_refused(module, config.redis_url, other)
 
     assert "cannot start: Redis has the data of a stack whose bucket is " in line
+
+
+@pytest.mark.parametrize(("module", "number"), [("worker.steward", signal.SIGTERM), ("worker.main", signal.SIGINT)])
+def test_a_signal_ends_a_process_that_waits_for_a_mark_at_once(
+    config: Settings, storage: Storage, tmp_path: Path, module: str, number: signal.Signals
+) -> None:
+    open_bucket(config).put(STACK_OBJECT, StackMark("stack", "renewal").to_bytes(), content_type="text/plain")
+    env = build_environment(config.redis_url, storage, config.storage_bucket)
+    with Process(module, [sys.executable, "-m", module], log=tmp_path / "log", env=env) as process:
+        wait_until(lambda: connect(config).get("mm:layout"), "the check", seconds=30)
+        wait_until(lambda: has_object(config, LAYOUT_OBJECT), "the check of the bucket")
+
+        os.kill(process.pid, number)
+
+        wait_until(lambda: process.exit_code is not None, "the end", seconds=4)
+    assert process.exit_code == 0
+    assert process.log.read_text() == ""
+
+
+def has_object(config: Settings, key: str) -> bool:
+    with suppress(NoSuchObject):
+        return bool(open_bucket(config).get(key))
+    return False

@@ -75,10 +75,16 @@ def end_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def sleep_unless_ended(seconds: float) -> None:
+    """Wait, and end this process if it gets one of END_SIGNALS, which are blocked."""
+    if signal.sigtimedwait(END_SIGNALS, seconds):
+        raise SystemExit(0)
+
+
 def check_stores(check: StoreCheck) -> None:
     """End the process in one line if it must not use its stores; one that does not answer is not checked."""
     try:
-        check_at_start(check)
+        check_at_start(check, sleep=sleep_unless_ended)
     except UnusableStores as error:
         raise SystemExit(f"The steward cannot start: {error}") from None
 

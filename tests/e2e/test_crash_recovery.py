@@ -99,7 +99,7 @@ def test_a_job_whose_worker_is_killed_succeeds_once_on_another_worker(service: S
     service.worker.kill()
     os.killpg(second_worker.pid, signal.SIGCONT)
     interrupted = list(count_running())
-    wait_until(lambda: have_succeeded(service, ids), seconds=30)
+    wait_until(lambda: have_succeeded(service, ids), seconds=60)
 
     assert interrupted
     assert all(get_job(service, job_id)["attempt"] == 2 for job_id in interrupted)

@@ -288,6 +288,15 @@ def test_a_steward_that_lost_its_bucket_to_another_stack_leaves_its_mark(config:
     assert read_mark(config) == other
 
 
+def test_a_steward_that_ends_before_it_knows_its_stack_leaves_the_mark(config: Settings, open_identity: Open) -> None:
+    mark = StackMark("other", "renewal")
+    open_bucket(config).put(STACK_OBJECT, mark.to_bytes(), content_type="text/plain")
+
+    open_identity().release()
+
+    assert read_mark(config) == mark
+
+
 @pytest.fixture
 def foreign(config: Settings, storage: Storage, open_identity: Open) -> Settings:
     """Settings with the Redis of a stack that has another bucket."""

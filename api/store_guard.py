@@ -36,7 +36,7 @@ class StoreGuard:
 
         Raises:
             WrongStores: the gateway must not use them.
-            Unavailable: a store does not answer; whether work is refused is not changed.
+            Unavailable: a store does not answer; whether work is refused is not changed, but why.
         """
         with self._lock:
             try:
@@ -44,12 +44,16 @@ class StoreGuard:
             except UnusableStores as error:
                 self._log(str(error))
                 self._refusal = WrongStores, _FOREIGN if isinstance(error, ForeignStack) else str(error)
+            except Unavailable as error:
+                if self._refusal:  # which says by now what does not answer
+                    self._refusal = type(error), str(error)
+                raise
             else:
                 self._refusal = None
         self.require()
 
     def require(self) -> None:
-        """Raise WrongStores or StackUnconfirmed if work is refused; nothing is sent."""
+        """Raise WrongStores, StackUnconfirmed or what the last check found unavailable; nothing is sent."""
         if refusal := self._refusal:
             kind, reason = refusal
             raise kind(reason)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import pytest
 import redis
 
 from deploy.local.processes import Process
-from shared.errors import ForeignStack, StackUnconfirmed, WrongStores
+from shared.errors import ForeignStack, StackUnconfirmed, StoreUnavailable, Unavailable, WrongStores
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.stack import LEASE_SECONDS, StackIdentity, StackMark, locate_bucket
@@ -334,6 +335,22 @@ def test_a_gateway_takes_work_again_once_its_stores_are_its_own(foreign: Setting
     assert gateway.client.post("/v1/jobs", data=png()).status_code == 202
 
 
+def test_a_gateway_that_started_without_redis_says_so(foreign: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = open_gateway("redis://127.0.0.1:9/0", build_storage_environment(foreign))
+    gateway.stores.guard.start()
+
+    def is_named() -> bool:
+        with pytest.raises(Unavailable) as caught:
+            gateway.stores.guard.require()
+        return isinstance(caught.value, StoreUnavailable)
+
+    wait_until(is_named, seconds=10)
+    response = gateway.client.post("/v1/jobs", data=png())
+    assert (response.status_code, response.json["error_type"]) == (503, "store_unavailable")
+    monkeypatch.setattr(StoreCheck, "run", lambda _: None)  # the thread ends
+    wait_until(lambda: "store-check" not in {thread.name for thread in threading.enumerate()})
+
+
 def test_processes_that_started_before_their_bucket_end_or_refuse_work_if_it_is_of_another_stack(
     foreign: Settings, storage: Storage, tmp_path: Path
 ) -> None:
@@ -348,7 +365,7 @@ def test_processes_that_started_before_their_bucket_end_or_refuse_work_if_it_is_
         late.start()
 
         answers = list(takewhile(lambda answer: answer != (503, "wrong_stores"), send_repeatedly(gateway)))
-        assert set(answers) <= {(503, "stack_unconfirmed")}
+        assert set(answers) <= {(503, "stack_unconfirmed"), (503, "storage_unavailable")}
         wait_until(lambda: worker.exit_code is not None, "the end of the worker", seconds=20)
     assert worker.exit_code == 1
     assert worker.tail(1)[0].startswith("The worker cannot start: Redis has the data of a stack whose bucket is ")

@@ -74,7 +74,7 @@ def check_at_start(check: StoreCheck, *, sleep: Callable[[float], object] = time
         except StackUnconfirmed:
             sleep(_POLL_INTERVAL_SECONDS)
         except Unavailable as error:
-            log.warning("stores_not_checked", reason=str(error))
+            log.warning("stores_not_checked", reason=str(error), cause=str(error.__cause__ or ""))
             return False
         else:
             return True

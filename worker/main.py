@@ -93,12 +93,17 @@ def end_if_unusable() -> Iterator[None]:
 
 
 def wait_for_stores(check: StoreCheck) -> None:
-    """Return once each check has succeeded, at start or now."""
+    """Return once each check has succeeded, at start or now; log each new reason why one does not."""
+    logged = ""
     while True:
         try:
             with end_if_unusable():
                 return check.run()
-        except Unavailable:
+        except Unavailable as error:
+            cause = str(error.__cause__ or "")
+            if cause != logged:
+                log.warning("stores_not_checked", reason=str(error), cause=cause)
+                logged = cause
             time.sleep(STORES_POLL_SECONDS)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,11 +111,27 @@ def bucket_name(storage: Storage) -> str:
 
 
 @pytest.fixture
-def new_bucket(storage: Storage) -> str:
+def make_bucket(storage: Storage, s3_client: Any) -> Iterator[Callable[[], str]]:
+    """Makes empty buckets, deleted after the test: each has a volume, of which the store has a few dozens."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"tests-{uuid.uuid4().hex[:12]}")
+        storage.server.create_bucket(names[-1])
+        return names[-1]
+
+    yield make
+    for name in names:
+        for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
+            for item in page.get("Contents", ()):
+                s3_client.delete_object(Bucket=name, Key=item["Key"])
+        s3_client.delete_bucket(Bucket=name)
+
+
+@pytest.fixture
+def new_bucket(make_bucket: Callable[[], str]) -> str:
     """An empty bucket, for tests that list or delete all objects."""
-    name = f"tests-{uuid.uuid4().hex[:12]}"
-    storage.server.create_bucket(name)
-    return name
+    return make_bucket()
 
 
 @pytest.fixture(scope="session")

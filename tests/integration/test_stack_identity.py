@@ -102,10 +102,11 @@ def test_processes_that_start_at_once_on_empty_stores_agree(config: Settings, op
     assert not read_mark(config).renewal
 
 
-def test_a_redis_with_another_bucket_is_refused(config: Settings, storage: Storage, open_identity: Open) -> None:
+def test_a_redis_with_another_bucket_is_refused(
+    config: Settings, make_bucket: Callable[[], str], open_identity: Open
+) -> None:
     open_identity().check()
-    other = f"{config.storage_bucket}-other"
-    storage.server.create_bucket(other)
+    other = make_bucket()
 
     for _ in range(2):
         with pytest.raises(
@@ -299,11 +300,9 @@ def test_a_steward_that_ends_before_it_knows_its_stack_leaves_the_mark(config: S
 
 
 @pytest.fixture
-def foreign(config: Settings, storage: Storage, open_identity: Open) -> Settings:
+def foreign(config: Settings, make_bucket: Callable[[], str], open_identity: Open) -> Settings:
     """Settings with the Redis of a stack that has another bucket."""
-    other = f"{config.storage_bucket}-other"
-    storage.server.create_bucket(other)
-    open_identity(storage_bucket=other).check()
+    open_identity(storage_bucket=make_bucket()).check()
     return config
 
 
@@ -381,11 +380,10 @@ def send_repeatedly(gateway: RawGateway) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("module", ["api.wsgi", "worker.steward"])
 def test_a_second_stack_on_the_same_redis_is_refused_in_one_line(
-    config: Settings, storage: Storage, open_identity: Open, module: str
+    config: Settings, make_bucket: Callable[[], str], open_identity: Open, module: str
 ) -> None:
     open_identity().check()
-    other = config.model_copy(update={"storage_bucket": f"{config.storage_bucket}-other"})
-    storage.server.create_bucket(other.storage_bucket)
+    other = config.model_copy(update={"storage_bucket": make_bucket()})
 
     line = run_refused(module, config.redis_url, other)
 

@@ -12,7 +12,7 @@ OBJECT_NAMES = frozenset({"inbox", "layout", "purged", "results", "stack", "stor
 # One word without a colon: the prefix of a stack ends at the first colon of its keys.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Keys of a stack without a prefix begin with this, or with a name that has a dot or begins with an underscore.
-_FIRST_WORD = "mm"
+_RESERVED_WORD = "mm"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -24,7 +24,7 @@ def check_redis_prefix(value: str) -> str:
     """
     if value and not _NAME.fullmatch(value):
         raise ValueError("is not a name of at most 64 letters, digits, - and _ that begins with a letter or a digit")
-    if value == _FIRST_WORD:
+    if value == _RESERVED_WORD:
         raise ValueError("is what the keys of a stack without a prefix begin with; choose another name")
     return value
 

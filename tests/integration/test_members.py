@@ -16,7 +16,6 @@ from tests.support.gateway import (
     consume_messages,
     list_queued_ids,
     open_gateway,
-    open_shared_gateway,
     run_job,
 )
 from tests.support.jobs import MODEL, png
@@ -24,19 +23,6 @@ from tests.support.jobs import MODEL, png
 INPUTS = base64.b64encode(png()).decode()
 COLD_START_SECONDS, DEADLINE_SECONDS = 1, 1.5
 SUBMISSIONS = ["/", f"/models/{MODEL}", "/v1/jobs"]
-
-
-@pytest.fixture
-def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    """A gateway without a worker."""
-    return open_shared_gateway(clean_redis, storage_env)
-
-
-@pytest.fixture
-def gateway_with_worker(gateway: GatewayUnderTest) -> Iterator[GatewayUnderTest]:
-    """A gateway, and a worker that runs its jobs."""
-    with consume_messages(gateway, lambda job_id: run_job(gateway, job_id)):
-        yield gateway
 
 
 @pytest.fixture

@@ -1,25 +1,10 @@
 """Paths with more slashes than one in a row, and with segments of dots."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.gateway import GatewayUnderTest, consume_messages, open_shared_gateway, run_job
+from tests.support.gateway import GatewayUnderTest
 from tests.support.jobs import MODEL, png
 from tests.support.routes import list_requests
-
-
-@pytest.fixture
-def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    """A gateway without a worker."""
-    return open_shared_gateway(clean_redis, storage_env)
-
-
-@pytest.fixture
-def gateway_with_worker(gateway: GatewayUnderTest) -> Iterator[GatewayUnderTest]:
-    """A gateway, and a worker that runs its jobs."""
-    with consume_messages(gateway, lambda job_id: run_job(gateway, job_id)):
-        yield gateway
 
 
 def write_path(path: str) -> dict[str, str]:

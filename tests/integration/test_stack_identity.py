@@ -353,7 +353,7 @@ def test_a_gateway_that_started_without_redis_says_so(foreign: Settings, monkeyp
 def test_processes_that_started_before_their_bucket_end_or_refuse_work_if_it_is_of_another_stack(
     foreign: Settings, storage: Storage, tmp_path: Path
 ) -> None:
-    """Nobody asks for /readyz."""
+    """Without a request for /readyz, which makes the checks too."""
     late = LateForwarder(urlsplit(storage.endpoint).port or 0)
     env = build_environment(foreign.redis_url, storage, foreign.storage_bucket)
     env |= {"MASKMILL_STORAGE_ENDPOINT": late.url, "MASKMILL_PROCESSES": "1", "MASKMILL_HOST_PROCESSES": "1"}

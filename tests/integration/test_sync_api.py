@@ -5,7 +5,6 @@ import gzip
 import json
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
@@ -29,7 +28,6 @@ from tests.support.gateway import (
     consume_messages,
     list_queued_ids,
     open_gateway,
-    open_shared_gateway,
     run_job,
 )
 from tests.support.images import cat, jpeg, sideways_cat
@@ -37,19 +35,6 @@ from tests.support.jobs import png
 from tests.support.polling import wait_until
 
 MODEL = "maskmill/embedded"
-
-
-@pytest.fixture
-def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    """A gateway without a worker."""
-    return open_shared_gateway(clean_redis, storage_env)
-
-
-@pytest.fixture
-def gateway_with_worker(gateway: GatewayUnderTest) -> Iterator[GatewayUnderTest]:
-    """A gateway, and a worker that runs its jobs."""
-    with consume_messages(gateway, lambda job_id: run_job(gateway, job_id)):
-        yield gateway
 
 
 def post_image(gateway: GatewayUnderTest, path: str = "/", **kwargs: Any) -> TestResponse:

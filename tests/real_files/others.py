@@ -69,7 +69,7 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
-def drawing(start: bytes) -> bytes:
+def draw_svg(start: bytes) -> bytes:
     return start + b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
 
 
@@ -106,8 +106,8 @@ FILES: Sequence[RealFile] = (
     refuse("PFM", "PFM", lambda: floats(b"PF")),
     refuse("PFM, grey", "PFM", lambda: floats(b"Pf")),
     refuse("Photoshop", "Photoshop", photoshop),
-    refuse("SVG", "SVG", lambda: drawing(b"")),
-    refuse("SVG behind an XML declaration", "SVG", lambda: drawing(b'<?xml version="1.0"?>\n<!-- a comment -->\n')),
+    refuse("SVG", "SVG", lambda: draw_svg(b"")),
+    refuse("SVG behind an XML declaration", "SVG", lambda: draw_svg(b'<?xml version="1.0"?>\n<!-- a comment -->\n')),
     refuse("PDF", "PDF", document),
     refuse("PostScript", "PostScript", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
     refuse("Targa, which has no signature", "image", lambda: encode(portrait(), "TGA")),

@@ -235,7 +235,7 @@ def test_a_sequence_is_its_first_image() -> None:
 def test_another_size_than_that_of_the_header_is_damaged_or_scaled(size: tuple[int, int]) -> None:
     with pytest.raises(NotAnImage, match="damaged"):
         load(build_heif([set_size(CODED["HEIF"], *size)]))
-    # libavif scales what is coded, as layers of an AVIF are.
+    # libavif scales the coded image to the size of the header, because layers of an AVIF have other sizes.
     assert load(build_heif([set_size(CODED["AVIF"], *size)])).shape[:2] == size[::-1]
 
 

@@ -85,9 +85,9 @@ def test_each_process_reads_a_changed_file(process: RawGateway, tmp_path: Path) 
     (tmp_path / "tokens.new").replace(tmp_path / "tokens")
     old, new = (build_get("/v1/jobs", "Host: x", f"Authorization: Bearer {token}") for token in ("old", "new"))
 
-    # Each request goes to any of the processes, so that many of them reach all.
+    # Which process takes a request is the kernel's choice, so no number of them says that all have read the file.
     wait_until(lambda: all(process.send(new)[0] == 200 for _ in range(20)))
-    assert {process.send(old)[0] for _ in range(20)} == {401}
+    wait_until(lambda: all(process.send(old)[0] == 401 for _ in range(20)))
 
     (tmp_path / "tokens").write_text("broken\n")
     wait_until(lambda: "tokens_not_reloaded" in process.log.read_text() or process.send(new)[0] != 200)

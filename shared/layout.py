@@ -1,6 +1,7 @@
 """The layout of the data in Redis and in the bucket, and the check that this version may use it.
 
-Layout 3: messages name a queue and no job; Redis keys as in shared/redis_keys.py.
+Layout 4: the files of an attempt are in a folder of its name, which result.json has; Redis keys as in
+shared/redis_keys.py.
 """
 
 import json
@@ -14,7 +15,7 @@ from shared.redis_client import RedisClient, redis_errors
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import INBOX_PREFIX, LAYOUT_OBJECT, RESULTS_PREFIX
 
-LAYOUT_VERSION = "3"
+LAYOUT_VERSION = "4"
 # Layout 1 did not name itself.  Only it has these keys in Redis, and this member in the request of a job.
 _KEYS_OF_LAYOUT_1 = ("mm:queues", "mm:claimed")
 _MEMBER_OF_LAYOUT_1 = "lane"

@@ -141,7 +141,7 @@ class TenantJobs:
             raise UnknownMask(f"The job has no mask of segment {number}.")
         try:
             return self.bucket.get_range(
-                object_key(job_id, result.attempt, masks.file), offset=place.offset, length=place.length
+                object_key(job_id, result.attempt_name, masks.file), offset=place.offset, length=place.length
             )
         except NoSuchObject as error:
             raise UnknownJob(f"The masks of job {job_id} are not stored any more.") from error
@@ -203,7 +203,7 @@ class TenantJobs:
     def _read_file(self, result: JobResult, wanted: Format) -> bytes:
         _check_requested(result, wanted)
         try:
-            return self.bucket.get(object_key(result.request.id, result.attempt, wanted.file))
+            return self.bucket.get(object_key(result.request.id, result.attempt_name, wanted.file))
         except NoSuchObject as error:
             raise UnknownJob(f"{wanted.file} of job {result.request.id} is not stored any more.") from error
 

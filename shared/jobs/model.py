@@ -135,7 +135,7 @@ class Failure:
 class Job:
     """A job as the job store knows it.
 
-    attempt: number of claims; names the folder of the objects.
+    attempt: number of claims.  attempt_name: of the last one, unique for ever; empty if there was none.
     stalls: how often its lease expired.
     started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
     """
@@ -143,6 +143,7 @@ class Job:
     request: JobRequest
     state: JobState = JobState.QUEUED
     attempt: int = 0
+    attempt_name: str = ""
     stalls: int = 0
     worker: str | None = None
     started_at: float | None = None

@@ -36,14 +36,17 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The final state of a job, success or not.  `attempt` is the one that succeeded; 0 if no worker ran it.
+    """The final state of a job, success or not.
 
+    attempt: number of the attempt that ended it; 0 if no worker ran it.
+    attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     """
 
     request: JobRequest
     state: JobState
     attempt: int = 0
+    attempt_name: str = ""
     failure: Failure | None = None
     model_revision: str = ""
     segments: tuple[Segment, ...] = ()
@@ -66,8 +69,8 @@ class JobResult:
 _RESULT = TypeAdapter(JobResult)
 
 
-def failed_result(request: JobRequest, error: MaskmillError, *, attempt: int = 0) -> JobResult:
+def failed_result(request: JobRequest, error: MaskmillError, *, attempt: int = 0, attempt_name: str = "") -> JobResult:
     """Return the result of a job that an error ended."""
     # A message may quote text that UTF-8 cannot encode.
     message = str(error).encode("utf-8", "replace").decode()
-    return JobResult(request, JobState.FAILED, attempt, failure=Failure(error.code, message))
+    return JobResult(request, JobState.FAILED, attempt, attempt_name, failure=Failure(error.code, message))

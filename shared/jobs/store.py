@@ -91,11 +91,14 @@ class Created:
 class Claim:
     """The right to run one attempt of a job, for as long as its lease is renewed.
 
+    attempt: number of claims of the job since Redis has its data.
+    attempt_name: of this claim, unique for ever; the fencing token of the lease, and the folder of its objects.
     is_late: its deadline has passed, so that it has to be expired instead of run.
     """
 
     request: JobRequest
     attempt: int
+    attempt_name: str
     is_late: bool = False
 
 
@@ -246,13 +249,14 @@ class JobStore:
             )
         if outcome is ClaimOutcome.EMPTY:
             return outcome
-        job_id, attempt, request = values
+        job_id, attempt, attempt_name, request = values
         try:
-            return Claim(JobRequest.from_json(request), int(attempt), outcome is ClaimOutcome.DEADLINE_EXCEEDED)
+            is_late = outcome is ClaimOutcome.DEADLINE_EXCEEDED
+            return Claim(JobRequest.from_json(request), int(attempt), attempt_name, is_late)
         except ValueError as error:
             # A newer gateway wrote it.  A worker of that version will read it.
             log.error("job_unreadable", job_id=job_id, reason=str(error))
-            self.postpone(job_id, int(attempt), seconds=UNREADABLE_DELAY_SECONDS)
+            self.postpone(job_id, attempt_name, seconds=UNREADABLE_DELAY_SECONDS)
             return ClaimOutcome.UNREADABLE
 
     @contextmanager
@@ -269,25 +273,27 @@ class JobStore:
             raise
 
     @translate_redis_errors
-    def renew(self, job_id: str, attempt: int) -> bool:
+    def renew(self, job_id: str, attempt_name: str) -> bool:
         """Renew the lease; False if the job is not this attempt's any more (canceled, or claimed by another worker)."""
-        outcome, _ = self._renew(_lease_keys(job_id), id=job_id, attempt=attempt, lease_seconds=self._lease_seconds)
+        outcome, _ = self._renew(
+            _lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=self._lease_seconds
+        )
         return outcome is RenewOutcome.RENEWED
 
     @translate_redis_errors
-    def abandon(self, job_id: str, attempt: int) -> None:
+    def abandon(self, job_id: str, attempt_name: str) -> None:
         """Let the lease of a running job expire now: the job stalls, and the steward requeues it or fails it."""
-        self._renew(_lease_keys(job_id), id=job_id, attempt=attempt, lease_seconds=0)
+        self._renew(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=0)
 
     @translate_redis_errors
-    def release(self, job_id: str, attempt: int, *, message: str) -> None:
+    def release(self, job_id: str, attempt_name: str, *, message: str) -> None:
         """Return a running job to its place in its queue, and enqueue a message; it does not count as a stall."""
-        self._release(_lease_keys(job_id), id=job_id, attempt=attempt, message=message)
+        self._release(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, message=message)
 
     @translate_redis_errors
-    def postpone(self, job_id: str, attempt: int, *, seconds: float) -> None:
+    def postpone(self, job_id: str, attempt_name: str, *, seconds: float) -> None:
         """Release a job that cannot be claimed again before a delay; then the steward requeues it."""
-        self._release(_lease_keys(job_id), id=job_id, attempt=attempt, delay_seconds=seconds)
+        self._release(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, delay_seconds=seconds)
 
     @translate_redis_errors
     def requeue_delayed(self, job_id: str, queue: str, *, message: str) -> RequeueDelayedOutcome:
@@ -575,6 +581,7 @@ def _build_job(record: Mapping[str, str]) -> Job:
         request=JobRequest.from_json(record["request"]),
         state=JobState(record["state"]),
         attempt=int(record["attempt"]),
+        attempt_name=record.get("attempt_name", ""),
         stalls=int(record["stalls"]),
         worker=record.get("worker"),
         started_at=float(record["started_at"]) if "started_at" in record else None,

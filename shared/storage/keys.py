@@ -27,6 +27,6 @@ def result_key(job_id: str) -> str:
     return f"{RESULTS_PREFIX}{job_id}/result.json"
 
 
-def object_key(job_id: str, attempt: int, name: str) -> str:
+def object_key(job_id: str, attempt_name: str, name: str) -> str:
     """Return the key of a file that one attempt wrote, such as labels.png."""
-    return f"{RESULTS_PREFIX}{job_id}/{attempt}/{name}"
+    return f"{RESULTS_PREFIX}{job_id}/{attempt_name}/{name}"

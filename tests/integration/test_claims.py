@@ -40,6 +40,7 @@ SLOTS = st.sampled_from([tuple(Priority), (Priority.INTERACTIVE,)])
 class ExpectedJob:
     request: JobRequest
     attempt: int = 0
+    attempt_name: str = ""
     state: JobState = JobState.QUEUED
     is_delayed: bool = False
 
@@ -62,6 +63,7 @@ class Claims(RuleBasedStateMachine):
         self.jobs: list[ExpectedJob] = []
         self.passed_over: Counter[Priority] = Counter()
         self.taken: list[str] = []
+        self.attempt_names: set[str] = set()
         self.lost: Counter[str] = Counter()
 
     def teardown(self) -> None:
@@ -138,7 +140,11 @@ class Claims(RuleBasedStateMachine):
             return
         expected.attempt += 1
         expected.state = JobState.RUNNING
-        assert claim == Claim(expected.request, expected.attempt)
+        assert isinstance(claim, Claim)
+        assert claim == Claim(expected.request, expected.attempt, claim.attempt_name)
+        assert claim.attempt_name not in self.attempt_names
+        self.attempt_names.add(claim.attempt_name)
+        expected.attempt_name = claim.attempt_name
         queue = job_queue(expected.request)
         assert self.client.llen(queue) <= len(self.list_claimable(expected.request.priority))
 
@@ -169,16 +175,17 @@ class Claims(RuleBasedStateMachine):
             case "stall":
                 self.store.requeue_stalled(job.request.id, message=message)
             case "release":
-                self.store.release(job.request.id, job.attempt, message=message)
+                self.store.release(job.request.id, job.attempt_name, message=message)
             case "postpone":
-                self.store.postpone(job.request.id, job.attempt, seconds=0)
+                self.store.postpone(job.request.id, job.attempt_name, seconds=0)
         job.state, job.is_delayed = JobState.QUEUED, how == "postpone"
 
     @precondition(lambda self: self.select(JobState.RUNNING, JobState.QUEUED))
     @rule(data=st.data())
     def release_with_an_old_attempt(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.select(JobState.RUNNING, JobState.QUEUED)))
-        self.store.release(job.request.id, job.attempt - 1, message=encode_message(job_queue(job.request)))
+        name = data.draw(st.sampled_from(sorted(self.attempt_names - {job.attempt_name}) or [""]))
+        self.store.release(job.request.id, name, message=encode_message(job_queue(job.request)))
 
     @rule()
     def requeue_delayed(self) -> None:

@@ -47,6 +47,11 @@ def claim_next(jobs: JobStore) -> str:
     return claim.request.id
 
 
+def get_attempt(jobs: JobStore, job_id: str) -> str:
+    """Return the name of a job's last attempt."""
+    return jobs.get(job_id).attempt_name
+
+
 def test_a_new_job_is_read_back_with_its_request(jobs: JobStore) -> None:
     request = build_request(deadline_at=time.time() + 100)
 
@@ -64,7 +69,7 @@ def test_a_job_is_claimed_once(jobs: JobStore) -> None:
 
     first, second = jobs.claim(MODEL, worker="a"), jobs.claim(MODEL, worker="b")
 
-    assert first == Claim(request, 1)
+    assert first == Claim(request, 1, get_attempt(jobs, request.id))
     assert second is ClaimOutcome.EMPTY
     assert jobs.get(request.id).worker == "a"
     assert jobs.backlog(QUEUE) == 0
@@ -74,7 +79,9 @@ def test_a_job_past_its_deadline_is_claimed_to_be_expired(jobs: JobStore) -> Non
     request = build_request(deadline_at=time.time() - 1)
     jobs.create(request)
 
-    assert jobs.claim(MODEL, worker="a") == Claim(request, 1, is_late=True)
+    claim = jobs.claim(MODEL, worker="a")
+
+    assert claim == Claim(request, 1, get_attempt(jobs, request.id), is_late=True)
 
 
 def test_a_job_without_a_record_is_passed_over(jobs: JobStore, redis_client: Any) -> None:
@@ -83,7 +90,7 @@ def test_a_job_without_a_record_is_passed_over(jobs: JobStore, redis_client: Any
     jobs.create(request)
     redis_client.delete(redis_keys.job(lost.id))
 
-    assert jobs.claim(MODEL, worker="a") == Claim(request, 1)
+    assert claim_next(jobs) == request.id
 
 
 def test_jobs_of_other_models_are_not_claimed(jobs: JobStore) -> None:
@@ -132,9 +139,9 @@ def test_a_requeued_or_released_job_keeps_its_place(clean_redis: str) -> None:
         jobs.create(request)
     stalled, released, postponed = (claim_next(jobs) for _ in range(3))
 
-    jobs.postpone(postponed, 1, seconds=0)
+    jobs.postpone(postponed, get_attempt(jobs, postponed), seconds=0)
     jobs.requeue_delayed(postponed, QUEUE, message="m")
-    jobs.release(released, 1, message="m")
+    jobs.release(released, get_attempt(jobs, released), message="m")
     jobs.requeue_stalled(stalled, message="m")
 
     assert [claim_next(jobs) for _ in requests] == [request.id for request in requests]
@@ -145,7 +152,7 @@ def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(jobs: JobSt
     for request in (first, second):
         jobs.create(request)
 
-    jobs.postpone(claim_next(jobs), 1, seconds=60)
+    jobs.postpone(claim_next(jobs), get_attempt(jobs, first.id), seconds=60)
 
     assert claim_next(jobs) == second.id
     assert jobs.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
@@ -156,7 +163,7 @@ def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(jobs: JobSt
 def test_a_postponed_job_can_be_canceled(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
-    jobs.postpone(claim_next(jobs), 1, seconds=0)
+    jobs.postpone(claim_next(jobs), get_attempt(jobs, request.id), seconds=0)
 
     jobs.finish(request, JobState.CANCELED)
 
@@ -188,7 +195,7 @@ def test_a_job_whose_lease_has_expired_is_requeued(clean_redis: str) -> None:
     wait_until(lambda: jobs.find_stalled() == [request.id])
 
     assert jobs.requeue_stalled(request.id, message="m") == "queued"
-    assert not jobs.renew(request.id, 1)
+    assert not jobs.renew(request.id, get_attempt(jobs, request.id))
     assert jobs.get(request.id).stalls == 1
     assert jobs.get(request.id).state is JobState.QUEUED
 
@@ -198,7 +205,7 @@ def test_a_job_whose_lease_is_renewed_does_not_stall(jobs: JobStore) -> None:
     jobs.create(request)
     claim_job(jobs, request.id)
 
-    assert jobs.renew(request.id, 1)
+    assert jobs.renew(request.id, get_attempt(jobs, request.id))
     assert jobs.find_stalled() == []
     assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.LEASED
 
@@ -218,13 +225,35 @@ def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) ->
     assert jobs.find_stalled() == [request.id]
 
 
+def test_an_attempt_from_before_a_loss_of_redis_has_no_lease_of_the_job(clean_redis: str) -> None:
+    jobs = open_store(clean_redis, lease_seconds=30)
+    request = build_request()
+    jobs.create(request)
+    before = jobs.claim(MODEL, worker="a")
+    assert isinstance(before, Claim)
+    with redis.Redis.from_url(clean_redis) as client:
+        client.flushall()
+    jobs.create(request)
+    after = jobs.claim(MODEL, worker="b")
+    assert isinstance(after, Claim)
+
+    assert (before.attempt, after.attempt) == (1, 1)
+    assert before.attempt_name != after.attempt_name
+    assert not jobs.renew(request.id, before.attempt_name)
+    jobs.release(request.id, before.attempt_name, message="m")
+    jobs.abandon(request.id, before.attempt_name)
+    assert jobs.get(request.id).state is JobState.RUNNING
+    assert jobs.find_stalled() == []
+    assert jobs.renew(request.id, after.attempt_name)
+
+
 def test_a_released_job_has_not_stalled(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
 
-    for attempt in range(1, 6):
+    for _ in range(5):
         claim_job(jobs, request.id)
-        jobs.release(request.id, attempt, message="m")
+        jobs.release(request.id, get_attempt(jobs, request.id), message="m")
 
     assert jobs.get(request.id).stalls == 0
     assert jobs.get(request.id).state is JobState.QUEUED
@@ -237,7 +266,7 @@ def test_a_canceled_job_loses_its_lease_and_cannot_be_claimed(jobs: JobStore) ->
 
     jobs.finish(request, JobState.CANCELED)
 
-    assert not jobs.renew(request.id, 1)
+    assert not jobs.renew(request.id, get_attempt(jobs, request.id))
     assert jobs.claim(MODEL, worker="b") is ClaimOutcome.EMPTY
     assert jobs.running_count() == 0
 
@@ -390,7 +419,7 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
     before = jobs.get(request.id)
 
     for step in steps:
-        attempt = before.attempt
+        attempt = before.attempt_name
         {
             "claim": lambda: jobs.claim(MODEL, worker="w"),
             "renew": lambda attempt=attempt: jobs.renew(request.id, attempt),

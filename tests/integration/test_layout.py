@@ -30,7 +30,7 @@ def test_empty_stores_are_marked_and_accepted_again(config: Settings) -> None:
         check_redis_layout(client)
         check_bucket_layout(bucket)
 
-    assert (client.get("mm:layout"), bucket.get(LAYOUT_OBJECT)) == ("3", b"3")
+    assert (client.get("mm:layout"), bucket.get(LAYOUT_OBJECT)) == ("4", b"4")
 
 
 def test_jobs_that_were_accepted_before_the_first_worker_started_do_not_lock_it_out(config: Settings) -> None:
@@ -43,7 +43,7 @@ def test_jobs_that_were_accepted_before_the_first_worker_started_do_not_lock_it_
 
     check_bucket_layout(bucket)
 
-    assert bucket.get(LAYOUT_OBJECT) == b"3"
+    assert bucket.get(LAYOUT_OBJECT) == b"4"
 
 
 def test_a_store_that_does_not_answer_does_not_keep_the_other_from_being_checked(config: Settings) -> None:
@@ -52,7 +52,7 @@ def test_a_store_that_does_not_answer_does_not_keep_the_other_from_being_checked
 
     check_at_start(open_store_check(config, unreachable, bucket))
 
-    assert bucket.get(LAYOUT_OBJECT) == b"3"
+    assert bucket.get(LAYOUT_OBJECT) == b"4"
 
 
 OLD_REDIS: list[Callable[["redis.Redis"], object]] = [

@@ -101,7 +101,11 @@ def test_an_unreadable_job_stays_queued_and_does_not_hold_up_another(
 
     outcomes = [jobs.claim(readable.model, worker="w") for _ in range(3)]
 
-    assert outcomes == [ClaimOutcome.UNREADABLE, Claim(readable, 1), ClaimOutcome.EMPTY]
+    assert outcomes == [
+        ClaimOutcome.UNREADABLE,
+        Claim(readable, 1, jobs.get(readable.id).attempt_name),
+        ClaimOutcome.EMPTY,
+    ]
     assert redis_client.hget(redis_keys.job(unreadable.id), "state") == b"queued"
     assert jobs.running_count() == 1
     assert jobs.backlog(job_queue(unreadable)) == 1

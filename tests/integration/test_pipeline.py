@@ -133,7 +133,9 @@ def test_a_job_produces_labels_masks_and_timings(worker: InProcessWorker) -> Non
     assert result is not None
     assert (result.state, result.attempt, result.model_revision) == (JobState.SUCCEEDED, 1, "halves")
     assert [(segment.label, segment.area) for segment in result.segments] == [("cat", 12), ("dog", 12)]
-    labels = np.asarray(Image.open(io.BytesIO(worker.bucket.get(object_key(request.id, 1, "labels.png")))))
+    labels = np.asarray(
+        Image.open(io.BytesIO(worker.bucket.get(object_key(request.id, result.attempt_name, "labels.png"))))
+    )
     assert labels.tolist() == [[1, 1, 1, 2, 2, 2]] * 4
     job = worker.jobs.get(request.id)
     assert job.state is JobState.SUCCEEDED
@@ -145,7 +147,7 @@ def test_one_mask_is_read_by_its_byte_range(worker: InProcessWorker) -> None:
     worker.run(request.id)
     result = read_result(request.id, bucket=worker.bucket)
     assert result is not None
-    key, place = object_key(request.id, 1, "masks.zip"), result.masks[2]
+    key, place = object_key(request.id, result.attempt_name, "masks.zip"), result.masks[2]
 
     mask = worker.bucket.get_range(key, offset=place.offset, length=place.length)
 
@@ -251,7 +253,9 @@ def test_a_duplicate_attempt_cannot_overwrite_the_result(worker: InProcessWorker
     request = submit(worker)
 
     def run_elsewhere() -> None:
-        worker.jobs.release(request.id, 1, message=encode_message(job_queue(request)))
+        worker.jobs.release(
+            request.id, worker.jobs.get(request.id).attempt_name, message=encode_message(job_queue(request))
+        )
         worker.run(request.id)
 
     replace(worker, batches=HookedScheduler(run_elsewhere)).run(request.id)
@@ -292,8 +296,9 @@ def test_the_longest_images_have_all_formats(worker: InProcessWorker, size: tupl
 
     worker.run(request.id)
 
-    assert worker.jobs.get(request.id).state is JobState.SUCCEEDED
-    label_map = Image.open(io.BytesIO(worker.bucket.get(object_key(request.id, 1, "labels.png"))))
+    job = worker.jobs.get(request.id)
+    assert job.state is JobState.SUCCEEDED
+    label_map = Image.open(io.BytesIO(worker.bucket.get(object_key(request.id, job.attempt_name, "labels.png"))))
     assert label_map.size == size
 
 
@@ -348,7 +353,7 @@ def test_the_steward_requeues_a_released_job_after_its_delay(worker: InProcessWo
     request = submit(worker)
     claim = worker.claim(request.id)
     assert claim
-    worker.jobs.postpone(request.id, claim.attempt, seconds=0.2)
+    worker.jobs.postpone(request.id, claim.attempt_name, seconds=0.2)
 
     steward.reconcile()
     assert count_messages(steward, request) == 0

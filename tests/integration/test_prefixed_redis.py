@@ -81,10 +81,10 @@ def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, 
     jobs.check_queue(queue, request.tenant, max_queued=1, max_queued_per_tenant=1)
     jobs.create(request, message=message, payload=InputPayload(b"image", 30), dedup=DedupKey("same", 60))
 
-    def claim() -> int:
+    def claim() -> str:
         claimed = jobs.claim(request.model, worker="w", message=TakenMessage(queue, message))
         assert isinstance(claimed, Claim)
-        return claimed.attempt
+        return claimed.attempt_name
 
     jobs.release(request.id, claim(), message=message)
     jobs.postpone(request.id, claim(), seconds=0)

@@ -241,7 +241,7 @@ def test_what_a_worker_stores_after_the_purge_is_hidden_and_deleted(
 def test_a_purge_is_repeated_at_growing_intervals_until_it_is_old(gateway: GatewayUnderTest) -> None:
     job_id = submit(gateway)
     purge(gateway, job_id)
-    bucket, late = gateway.stores.bucket, object_key(job_id, 1, "labels.png")
+    bucket, late = gateway.stores.bucket, object_key(job_id, "1-late", "labels.png")
     start = time.time()
     seconds = 0.0
     completion = build_completion(gateway, settling_seconds=100, now=lambda: start + seconds)

@@ -134,12 +134,13 @@ def test_every_transition_but_the_first_needs_no_memory(
         jobs.discard(requests[3])
         for _ in range(3):
             assert isinstance(jobs.claim(MODEL, worker="w"), Claim)
-        assert jobs.renew(requests[0].id, 1)
-        jobs.abandon(requests[0].id, 1)
+        attempts = [jobs.get(request.id).attempt_name for request in requests[:3]]
+        assert jobs.renew(requests[0].id, attempts[0])
+        jobs.abandon(requests[0].id, attempts[0])
         message = encode_message(queue)
         assert jobs.requeue_stalled(requests[0].id, message=message) is RequeueStalledOutcome.QUEUED
-        jobs.release(requests[1].id, 1, message=message)
-        jobs.postpone(requests[2].id, 1, seconds=0)
+        jobs.release(requests[1].id, attempts[1], message=message)
+        jobs.postpone(requests[2].id, attempts[2], seconds=0)
         wait_until(lambda: jobs.find_due(queue))
         assert jobs.requeue_delayed(requests[2].id, queue, message=message) is RequeueDelayedOutcome.QUEUED
         JobQueue(connect(gateway.settings)).publish(queue, 3)

@@ -184,6 +184,7 @@ def create_job(jobs: JobStore, tenant: str, *, is_sync: bool, size: int) -> JobR
 
 
 def change_job(jobs: JobStore, operation: str, request: JobRequest) -> None:
+    attempt_name = jobs.get(request.id).attempt_name if jobs.is_known(request.id) else ""
     match operation:
         case "succeed":
             jobs.finish(request, JobState.SUCCEEDED)
@@ -192,9 +193,9 @@ def change_job(jobs: JobStore, operation: str, request: JobRequest) -> None:
         case "discard":
             jobs.discard(request)
         case "release":
-            jobs.release(request.id, 1, message="m")
+            jobs.release(request.id, attempt_name, message="m")
         case "stall":
-            jobs.abandon(request.id, 1)
+            jobs.abandon(request.id, attempt_name)
             jobs.requeue_stalled(request.id, message="m")
 
 

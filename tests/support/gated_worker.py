@@ -57,7 +57,7 @@ class GatedAttempts:
         return lease
 
     def store(self, lease: Lease) -> JobResult:
-        return JobResult(lease.claim.request, JobState.SUCCEEDED, lease.claim.attempt)
+        return JobResult(lease.claim.request, JobState.SUCCEEDED, lease.claim.attempt, lease.claim.attempt_name)
 
 
 def main() -> int:

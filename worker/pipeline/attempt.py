@@ -116,7 +116,7 @@ class AttemptRunner:
         watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
         with self.batches.announce():
             image, ticket = self._submit(lease, watch)
-        log.info("job_started", job_id=request.id, attempt=lease.claim.attempt, priority=request.priority)
+        log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
@@ -141,19 +141,20 @@ class AttemptRunner:
             Canceled: the lease was lost; objects that were stored already stay unreferenced.
             StorageUnavailable: the bucket did not answer.
         """
-        request, number = attempt.request, attempt.lease.claim.attempt
+        request, claim = attempt.request, attempt.lease.claim
         for name in request.formats:
             self._render(name, attempt)
         attempt.lease.check()
         with attempt.watch.stage("store"):
             for name in request.formats:
                 output = get_format(name)
-                key = object_key(request.id, number, output.file)
+                key = object_key(request.id, claim.attempt_name, output.file)
                 self.bucket.put(key, attempt.files[name].content, content_type=output.media_type)
         return JobResult(
             request,
             JobState.SUCCEEDED,
-            number,
+            claim.attempt,
+            claim.attempt_name,
             model_revision=self.model.revision,
             segments=attempt.segmentation.segments,
             masks=attempt.files["masks"].ranges if "masks" in request.formats else {},

@@ -11,7 +11,6 @@ from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
 from shared.errors import Canceled, DeadlineExceeded, MaskmillError, Unavailable
 from shared.jobs.outcomes import ClaimOutcome
-from shared.jobs.result import failed_result
 from shared.jobs.store import Claim, JobStore, TakenMessage
 from worker.pipeline.attempt import Attempt, AttemptRunner
 from worker.pipeline.completer import Completer
@@ -77,7 +76,7 @@ class JobRunner:
 
     def _run(self, claim: Claim, slot: Slot) -> None:
         if claim.is_late:
-            self.completer.expire(claim.request, attempt=claim.attempt)
+            self.completer.expire(claim)
             return
         with ExitStack() as stack:
             lease = stack.enter_context(self.leases.hold(claim, slot))
@@ -101,20 +100,20 @@ class JobRunner:
     @contextmanager
     def _complete_on_error(self, lease: Lease) -> Iterator[None]:
         """Complete or release the job if the block raises an error."""
-        request, attempt = lease.claim.request, lease.claim.attempt
+        claim = lease.claim
         try:
             yield
         except Canceled:
-            self.completer.drop(request.id, "lease_lost")
+            self.completer.drop(claim.request.id, "lease_lost")
         except DeadlineExceeded:
-            self.completer.expire(request, attempt=attempt)
+            self.completer.expire(claim)
         except Unavailable as error:
             lease.lose()  # so that it is not renewed any more
-            self.completer.release(request, attempt, error)
+            self.completer.release(claim, error)
         except MaskmillError as error:
-            self.completer.complete(failed_result(request, error, attempt=attempt))
+            self.completer.fail(claim, error)
         except Exception:
             # A bug: the job is failed, so that it is not retried endlessly; the log has the traceback.
-            log.exception("job_crashed", job_id=request.id)
+            log.exception("job_crashed", job_id=claim.request.id)
             bug = MaskmillError("Something unexpected went wrong with this job; the operator's log says what.")
-            self.completer.complete(failed_result(request, bug, attempt=attempt))
+            self.completer.fail(claim, bug)

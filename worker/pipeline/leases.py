@@ -105,7 +105,7 @@ class LeaseKeeper:
 
     def _renew(self, lease: Lease) -> None:
         try:
-            if not self._jobs.renew(lease.claim.request.id, lease.claim.attempt):
+            if not self._jobs.renew(lease.claim.request.id, lease.claim.attempt_name):
                 lease.lose()
         except Unavailable as error:
             log.warning("lease_not_renewed", job_id=lease.claim.request.id, error=str(error))

@@ -88,7 +88,8 @@ class Reconciler:
         """Fail a job that has used all its attempts."""
         job = self.jobs.get(job_id)
         reason = AttemptsExhausted(f"The job was given up after {job.stalls + 1} workers were lost with it.")
-        complete_job(failed_result(job.request, reason, attempt=job.attempt), jobs=self.jobs, bucket=self.bucket)
+        result = failed_result(job.request, reason, attempt=job.attempt, attempt_name=job.attempt_name)
+        complete_job(result, jobs=self.jobs, bucket=self.bucket)
         self._record("job_dead_lettered", "exhausted", job_id, last_worker=job.worker)
 
     def _record(self, event: str, reason: str, job_id: str, **fields: str | None) -> None:

@@ -6,7 +6,7 @@
 -- In:      worker, lease_seconds, token: of this claim,
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
 --          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
--- Out:     claimed, id, attempt, request (JSON) | deadline_exceeded, the same: claimed to be expired | empty
+-- Out:     claimed, id, attempt, attempt_name, request (JSON) | deadline_exceeded, the same: claimed to be expired | empty
 -- Events:  none
 local time = now()
 local counts = redis.call('HGETALL', key.passed_over)
@@ -58,11 +58,14 @@ local function settle_messages(taken)
   trim_messages(taken)
 end
 
+-- Unique for ever: numbers start again when Redis loses its data, tokens do not.
+local function name_attempt(attempt) return attempt .. '-' .. arg.token end
+
 local function find_claimed()
   local id = redis.call('GET', key.claim)
   if not id then return nil end
-  local job = redis.call('HMGET', job_key(id), 'state', 'token', 'attempt', 'deadline_at', 'request')
-  if job[1] ~= 'running' or job[2] ~= arg.token then return nil end
+  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request')
+  if job[1] ~= 'running' or job[2] ~= name_attempt(job[3]) then return nil end
   return {id = id, attempt = job[3], deadline_at = job[4], request = job[5]}
 end
 
@@ -72,7 +75,7 @@ local function claim_next()
   if not job then return nil end
   count_passed_over(job.queue)
   redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
-    'worker', arg.worker, 'started_at', time, 'token', arg.token)
+    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt))
   redis.call('SET', key.claim, job.id, 'PX', math.ceil(2000 * arg.lease_seconds))
   return job
 end
@@ -82,4 +85,4 @@ if job then settle_messages(nil) else job = claim_next() end
 if not job then return {'empty'} end
 redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
-return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, job.request}
+return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request}

@@ -36,7 +36,7 @@ def list_redis_keys() -> list[str]:
 
 
 def list_object_keys() -> list[str]:
-    job = [storage_keys.inbox_key("0"), storage_keys.purged_key("0"), storage_keys.object_key("0", 1, "labels.png")]
+    job = [storage_keys.inbox_key("0"), storage_keys.purged_key("0"), storage_keys.object_key("0", "1-a", "labels.png")]
     return [*job, *(value for name, value in vars(storage_keys).items() if name.isupper())]
 
 
@@ -88,7 +88,7 @@ def test_a_slash_at_the_end_of_a_prefix_changes_nothing() -> None:
     ("command", "sent"),
     [
         (("GET", "mm:layout"), ("GET", "a:mm:layout")),
-        (("SET", "mm:layout", "3", "NX"), ("SET", "a:mm:layout", "3", "NX")),
+        (("SET", "mm:layout", "4", "NX"), ("SET", "a:mm:layout", "4", "NX")),
         (("DEL", "x", "y"), ("DEL", "a:x", "a:y")),
         (("EVALSHA", "0f", 1, "x", "y"), ("EVALSHA", "0f", 1, "a:x", "y")),
         (("SUBSCRIBE", "mm:events"), ("SUBSCRIBE", "a:mm:events")),

@@ -8,15 +8,24 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 from uuid import uuid4
 
 import structlog
 
 from shared import redis_keys
-from shared.errors import IdempotencyConflict, MaskmillError, PayloadsFull, QueueFull, UnknownJob
-from shared.jobs.messages import job_queue, queue_name
+from shared.errors import UnknownJob
+from shared.jobs.creation import (
+    REFUSALS,
+    account_keys,
+    build_refusal,
+    creation_keys,
+    payload_arguments,
+    payload_entry,
+    submission_arguments,
+    submission_keys,
+)
+from shared.jobs.messages import queue_name
 from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
@@ -32,103 +41,39 @@ from shared.jobs.outcomes import (
     RequeueDelayedOutcome,
     RequeueStalledOutcome,
 )
+from shared.jobs.records import build_job, read_job
 from shared.jobs.script import Script
+from shared.jobs.store_values import (
+    UNBOUNDED,
+    Claim,
+    Created,
+    DedupKey,
+    Idempotency,
+    InputPayload,
+    LoadSnapshot,
+    TakenMessage,
+)
 from shared.redis_client import RedisClient, translate_redis_errors
 from shared.settings import Settings
 
+__all__ = [
+    "UNBOUNDED",
+    "Claim",
+    "Created",
+    "DedupKey",
+    "Idempotency",
+    "InputPayload",
+    "JobStore",
+    "LoadSnapshot",
+    "TakenMessage",
+    "open_job_store",
+]
+
 log = structlog.get_logger()
 
-UNBOUNDED = 2**53
 UNREADABLE_DELAY_SECONDS = 10.0
 # Longer than any process may still write for a purged job, and than an idempotency key lives.
 PURGED_SECONDS = 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """The caller's key for a submission, and a fingerprint of what was submitted under it."""
-
-    key: str
-    fingerprint: str
-    seconds: int = 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class DedupKey:
-    """Identifies what a job computes, so that identical requests are computed once.
-
-    key: of the tenant, the image, the model's revision and the parameters.
-    seconds: how long the job's result may be reused.
-    reuse: whether an earlier job's result may be used; otherwise this job is created, for later ones to reuse.
-    """
-
-    key: str
-    seconds: int
-    reuse: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class InputPayload:
-    """The image of a job whose input is in the payload store; written in the step that records the job.
-
-    seconds: how long it is kept, unless the job ends before.
-    max_bytes, max_bytes_per_tenant: of all payloads that are kept, this one included.
-    """
-
-    image: bytes
-    seconds: float
-    max_bytes: int = UNBOUNDED
-    max_bytes_per_tenant: int = UNBOUNDED
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    job_id: str
-    outcome: CreateOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to run one attempt of a job, for as long as its lease is renewed.
-
-    attempt: number of claims of the job since Redis has its data.
-    attempt_name: of this claim, unique for ever; the fencing token of the lease, and the folder of its objects.
-    is_late: its deadline has passed, so that it has to be expired instead of run.
-    """
-
-    request: JobRequest
-    attempt: int
-    attempt_name: str
-    is_late: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSnapshot:
-    """The load of a model's workers at one moment.
-
-    queued: jobs by priority.
-    running: jobs of all models.
-    completed: jobs of the model that workers have completed since Redis has its data.
-    used_memory, max_memory: of Redis, in bytes; no limit is 0.
-    """
-
-    queued: Mapping[Priority, int]
-    running: int
-    completed: int
-    used_memory: int
-    max_memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class TakenMessage:
-    """The message that woke a worker.
-
-    queue: from which it was taken.
-    substitute: a message that is put back if the job that is claimed is of another queue.
-    """
-
-    queue: str
-    substitute: str
 
 
 class JobStore:
@@ -181,7 +126,7 @@ class JobStore:
         """
         queue = queue_name(request.model, request.priority)
         outcome, (job_id, *_) = self._create(
-            {**_submission_keys(request, idempotency), **_creation_keys(request, queue, dedup)},
+            {**submission_keys(request, idempotency), **creation_keys(request, queue, dedup)},
             payload=payload.image if payload else b"",
             id=request.id,
             request=request.to_json(),
@@ -189,11 +134,11 @@ class JobStore:
             max_queued=max_queued,
             max_queued_per_tenant=max_queued_per_tenant,
             message=message,
-            **_submission_arguments(request, idempotency, dedup),
-            **(_payload_arguments(request, payload) if payload else {}),
+            **submission_arguments(request, idempotency, dedup),
+            **(payload_arguments(request, payload) if payload else {}),
         )
-        if outcome in _REFUSALS:
-            raise _build_refusal(outcome, max_queued, max_queued_per_tenant)
+        if outcome in REFUSALS:
+            raise build_refusal(outcome, max_queued, max_queued_per_tenant)
         return Created(job_id, outcome)
 
     @translate_redis_errors
@@ -212,7 +157,7 @@ class JobStore:
     @translate_redis_errors
     def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:
         """Roll back a job that no worker has claimed."""
-        keys = {**_submission_keys(request, idempotency), "input": redis_keys.input_payload(request.id)}
+        keys = {**submission_keys(request, idempotency), "input": redis_keys.input_payload(request.id)}
         self._discard(keys, id=request.id)
 
     @translate_redis_errors
@@ -325,14 +270,14 @@ class JobStore:
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
         outcome, _ = self._finish(
-            {**_lease_keys(request.id), **_account_keys(request), "completed": redis_keys.COMPLETED},
+            {**_lease_keys(request.id), **account_keys(request), "completed": redis_keys.COMPLETED},
             id=request.id,
             model=request.model,
             state=state,
             failure=json.dumps(asdict(failure)) if failure else None,
             timings=json.dumps(dict(timings_ms or {})),
             record_seconds=request.retention.record_seconds,
-            payload_entry=_payload_entry(request),
+            payload_entry=payload_entry(request),
         )
         return outcome is FinishOutcome.FINISHED
 
@@ -367,7 +312,7 @@ class JobStore:
         record = self._redis.hgetall(redis_keys.job(job_id))
         if not record:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
-        return _build_job(record)
+        return build_job(record)
 
     @translate_redis_errors
     def list_newest(self, tenant: str, *, limit: int, before: str | None = None) -> tuple[Sequence[Job], str | None]:
@@ -381,7 +326,7 @@ class JobStore:
             for job_id in ids:
                 batch.hgetall(redis_keys.job(job_id))
             records = zip(ids, batch.execute(), strict=True)
-        jobs = [job for job_id, record in records if record and (job := _read_job(job_id, record)) is not None]
+        jobs = [job for job_id, record in records if record and (job := read_job(job_id, record)) is not None]
         return jobs, ids[-1] if len(ids) == limit else None
 
     @translate_redis_errors
@@ -420,7 +365,7 @@ class JobStore:
         }
         outcome, _ = self._check_queue(keys, max_queued=max_queued, max_queued_per_tenant=max_queued_per_tenant)
         if outcome is not CheckQueueOutcome.FREE:
-            raise _build_refusal(CreateOutcome(outcome), max_queued, max_queued_per_tenant)
+            raise build_refusal(CreateOutcome(outcome), max_queued, max_queued_per_tenant)
 
     @translate_redis_errors
     def measure_load(self, model: str) -> LoadSnapshot:
@@ -475,117 +420,5 @@ def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
     return JobStore(client, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts)
 
 
-def _submission_keys(request: JobRequest, idempotency: Idempotency | None) -> dict[str, str]:
-    return {
-        "job": redis_keys.job(request.id),
-        "idempotency": redis_keys.idempotency(request.tenant, idempotency.key if idempotency else ""),
-        "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
-    }
-
-
-def _creation_keys(request: JobRequest, queue: str, dedup: DedupKey | None) -> dict[str, str]:
-    return {
-        "queued": redis_keys.queued_jobs(queue),
-        "delayed": redis_keys.delayed_jobs(queue),
-        "tenants": redis_keys.TENANTS,
-        "queues": redis_keys.QUEUES,
-        "dedup": redis_keys.dedup(dedup.key if dedup else ""),
-        "payloads": redis_keys.PAYLOADS,
-        **_account_keys(request),
-    }
-
-
-def _account_keys(request: JobRequest) -> dict[str, str]:
-    """Return the keys of what a job occupies until it ends."""
-    return {
-        "unfinished": redis_keys.unfinished_jobs(job_queue(request), request.tenant),
-        "input": redis_keys.input_payload(request.id),
-        "purged": redis_keys.purge_mark(request.id),
-    }
-
-
-def _payload_entry(request: JobRequest) -> str | None:
-    """Return the entry of a job's payload in mm:payloads; None if its input is not a payload."""
-    if request.input.is_durable:
-        return None
-    return f"{request.image.bytes}:{request.tenant}:{request.id}"
-
-
-def _submission_arguments(
-    request: JobRequest, idempotency: Idempotency | None, dedup: DedupKey | None
-) -> dict[str, Any]:
-    """Return the optional arguments of create.lua; absent ones are None."""
-    return {
-        "deadline_at": request.deadline_at,
-        "listed_tenant": request.tenant if request.retention.is_listed else None,
-        "fingerprint": idempotency.fingerprint if idempotency else None,
-        "idempotency_seconds": idempotency.seconds if idempotency else None,
-        "dedup_seconds": dedup.seconds if dedup else None,
-        "reuse": dedup.reuse if dedup else None,
-    }
-
-
-def _payload_arguments(request: JobRequest, payload: InputPayload) -> dict[str, Any]:
-    return {
-        "input_ms": int(1000 * payload.seconds),
-        "payload_entry": _payload_entry(request),
-        "max_payload_bytes": payload.max_bytes,
-        "max_payload_bytes_per_tenant": payload.max_bytes_per_tenant,
-    }
-
-
-_REFUSALS = frozenset(CreateOutcome) - {
-    CreateOutcome.CREATED,
-    CreateOutcome.REPEATED,
-    CreateOutcome.COALESCED,
-    CreateOutcome.CACHED,
-    CreateOutcome.PURGED,
-}
-
-
-def _build_refusal(outcome: CreateOutcome, max_queued: int, max_queued_per_tenant: int) -> MaskmillError:
-    """Return the error of an outcome that leaves a submission without a job."""
-    match outcome:
-        case CreateOutcome.FULL:
-            return QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
-        case CreateOutcome.TENANT_FULL:
-            return QueueFull(
-                "Too many of your jobs are waiting; submit more when some of them are done.",
-                limit=max_queued_per_tenant,
-            )
-        case CreateOutcome.PAYLOADS_FULL:
-            return PayloadsFull("Too many images of synchronous requests are waiting; try again in a few seconds.")
-        case CreateOutcome.TENANT_PAYLOADS_FULL:
-            return PayloadsFull(
-                "Too many images of your synchronous requests are waiting; "
-                "send more when some of them are answered, or submit them as jobs, at /v1/jobs."
-            )
-    return IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")
-
-
 def _lease_keys(job_id: str) -> dict[str, str]:
     return {"job": redis_keys.job(job_id), "leases": redis_keys.LEASES}
-
-
-def _read_job(job_id: str, record: Mapping[str, str]) -> Job | None:
-    """Return a job, or None if this version cannot read its record."""
-    try:
-        return _build_job(record)
-    except ValueError as error:
-        log.error("job_unreadable", job_id=job_id, reason=str(error))
-        return None
-
-
-def _build_job(record: Mapping[str, str]) -> Job:
-    return Job(
-        request=JobRequest.from_json(record["request"]),
-        state=JobState(record["state"]),
-        attempt=int(record["attempt"]),
-        attempt_name=record.get("attempt_name", ""),
-        stalls=int(record["stalls"]),
-        worker=record.get("worker"),
-        started_at=float(record["started_at"]) if "started_at" in record else None,
-        ended_at=float(record["ended_at"]) if "ended_at" in record else None,
-        failure=Failure(**json.loads(record["failure"])) if record.get("failure") else None,
-        timings_ms=json.loads(record.get("timings") or "{}"),
-    )

@@ -13,6 +13,8 @@ EVENTS = "mm:events"
 
 # Sorted set: running jobs by the time at which their lease expires.
 LEASES = "mm:leases"
+# Hash: the suspect that each worker runs; a worker runs one at a time.
+ISOLATED = "mm:isolated"
 # Sets: tenants that have a list of jobs; queues that ever had a job.
 TENANTS = "mm:tenants"
 QUEUES = "mm:queue_names"
@@ -27,6 +29,7 @@ COMPLETED = "mm:completed"
 JOB_PREFIX = "mm:job:"
 TENANT_JOBS_PREFIX = "mm:jobs:"
 QUEUED_PREFIX = "mm:queued:"
+SUSPECTS_PREFIX = "mm:suspects:"
 DELAYED_PREFIX = "mm:delayed:"
 # As before, and then the name of a tenant.
 UNFINISHED_PREFIX = "mm:unfinished:"
@@ -45,6 +48,11 @@ def job(job_id: str) -> str:
 def queued_jobs(queue: str) -> str:
     """Sorted set: ids of the jobs that can be claimed from a queue, by the time at which they were created."""
     return f"{QUEUED_PREFIX}{queue}"
+
+
+def suspected_jobs(queue: str) -> str:
+    """Sorted set: ids of the suspects that can be claimed from a queue, by the time at which they were created."""
+    return f"{SUSPECTS_PREFIX}{queue}"
 
 
 def delayed_jobs(queue: str) -> str:

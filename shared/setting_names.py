@@ -72,6 +72,7 @@ NAMES: Final = frozenset(
         "MAX_QUEUED",
         "MAX_QUEUED_PER_TENANT",
         "MAX_REDIS_MEMORY_SHARE",
+        "MAX_RETRIES",
         "MAX_SYNC_WAIT_SECONDS",
         "MAX_SYNC_WAIT_SECONDS_PER_TENANT",
         "MAX_UPLOAD_BYTES",

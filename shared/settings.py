@@ -95,7 +95,16 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         10.0, description="How long a worker keeps a running job without renewing its lease."
     )
-    max_attempts: Count = Field(3, description="How often a job may stall (its worker was lost) before it is failed.")
+    max_attempts: Count = Field(
+        3,
+        description="How often a job may stall (its worker was lost) before it is failed. From its first stall on it "
+        "is run alone, and only a stall of such a run ends it: 1 means the same as 2.",
+    )
+    max_retries: Count = Field(
+        24,
+        description="How often a job is given back because it meets trouble of its own, such as an input that the "
+        "store refuses, before it is failed: the delays double from 2 seconds to 5 minutes, so 24 last about an hour.",
+    )
     result_ttl_seconds: Annotated[int, Field(gt=0, le=MAX_TTL_SECONDS)] = Field(
         7 * 24 * 3600, description="How long a job and its objects are kept once it is final."
     )

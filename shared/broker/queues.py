@@ -30,6 +30,6 @@ class JobQueue:
     def missing_count(self, queue: str) -> int:
         """Return how many jobs that can be claimed have no message, or one that was taken just now."""
         with self._redis.pipeline() as batch:
-            batch.zcard(redis_keys.queued_jobs(queue)).llen(queue)
-            jobs, messages = batch.execute()
-        return max(0, int(jobs) - int(messages))
+            batch.zcard(redis_keys.queued_jobs(queue)).zcard(redis_keys.suspected_jobs(queue)).llen(queue)
+            jobs, suspects, messages = batch.execute()
+        return max(0, int(jobs) + int(suspects) - int(messages))

@@ -18,10 +18,8 @@ def submission_keys(request: JobRequest, idempotency: Idempotency | None) -> dic
     }
 
 
-def creation_keys(request: JobRequest, queue: str, dedup: DedupKey | None) -> dict[str, str]:
+def creation_keys(request: JobRequest, dedup: DedupKey | None) -> dict[str, str]:
     return {
-        "queued": redis_keys.queued_jobs(queue),
-        "delayed": redis_keys.delayed_jobs(queue),
         "tenants": redis_keys.TENANTS,
         "queues": redis_keys.QUEUES,
         "dedup": redis_keys.dedup(dedup.key if dedup else ""),

@@ -136,7 +136,7 @@ class Job:
     """A job as the job store knows it.
 
     attempt: number of claims.  attempt_name: of the last one, unique for ever; empty if there was none.
-    stalls: how often its lease expired.
+    stalls: how often its lease expired while it was exposed; with at least one it is a suspect.
     started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
     """
 

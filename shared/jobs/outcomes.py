@@ -37,6 +37,11 @@ class ClaimOutcome(StrEnum):
     EMPTY = "empty"  # no job can be claimed
 
 
+class StartIsolatedOutcome(StrEnum):
+    STARTED = "started"
+    LOST = "lost"  # the job is not this attempt's any more
+
+
 class RenewOutcome(StrEnum):
     RENEWED = "renewed"
     LOST = "lost"  # the job is not this attempt's any more
@@ -44,6 +49,7 @@ class RenewOutcome(StrEnum):
 
 class ReleaseOutcome(StrEnum):
     QUEUED = "queued"
+    EXHAUSTED = "exhausted"  # it was returned too often and must be failed; it is running still
     LOST = "lost"  # the job is not this attempt's any more
 
 
@@ -55,7 +61,7 @@ class RequeueDelayedOutcome(StrEnum):
 
 class RequeueStalledOutcome(StrEnum):
     QUEUED = "queued"
-    EXHAUSTED = "exhausted"  # it has stalled too often and must be failed
+    EXHAUSTED = "exhausted"  # it has stalled too often, at last while it ran alone, and must be failed
     LEASED = "leased"  # its lease is valid
     NOT_RUNNING = "not_running"
 

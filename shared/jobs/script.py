@@ -27,6 +27,8 @@ local function stack_key(name) return arg.prefix .. name end
 local function job_key(id) return stack_key('{redis_keys.JOB_PREFIX}' .. id) end
 local function tenant_jobs_key(tenant) return stack_key('{redis_keys.TENANT_JOBS_PREFIX}' .. tenant) end
 local function queued_key(queue) return stack_key('{redis_keys.QUEUED_PREFIX}' .. queue) end
+-- Suspects: jobs that have stalled.  They are claimed only to be run alone.
+local function suspects_key(queue) return stack_key('{redis_keys.SUSPECTS_PREFIX}' .. queue) end
 local function delayed_key(queue) return stack_key('{redis_keys.DELAYED_PREFIX}' .. queue) end
 -- List: the messages of a queue.
 local function messages_key(queue) return stack_key(queue) end
@@ -35,14 +37,39 @@ local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000
 end
+local function count_claimable(queue)
+  return redis.call('ZCARD', queued_key(queue)) + redis.call('ZCARD', suspects_key(queue))
+end
 -- A message without a job wakes a worker for nothing, so a queue keeps no more messages than it has jobs.
 local function trim_messages(queue)
-  local excess = redis.call('LLEN', messages_key(queue)) - redis.call('ZCARD', queued_key(queue))
+  local excess = redis.call('LLEN', messages_key(queue)) - count_claimable(queue)
   if excess > 0 then redis.call('RPOP', messages_key(queue), excess) end
 end
+-- Return a job to its place in its queue, and enqueue its message.
+local function requeue(id, message)
+  local job = redis.call('HMGET', job_key(id), 'queue', 'place', 'stalls')
+  redis.call('HSET', job_key(id), 'state', 'queued')
+  redis.call('ZADD', job[3] == '0' and queued_key(job[1]) or suspects_key(job[1]), job[2], id)
+  redis.call('LPUSH', messages_key(job[1]), message)
+end
+-- Remove a queued job from its queue.
+local function remove_queued(id, queue)
+  if redis.call('ZREM', queued_key(queue), id) + redis.call('ZREM', suspects_key(queue), id) > 0 then
+    trim_messages(queue)
+  end
+  redis.call('ZREM', delayed_key(queue), id)
+end
+-- End the lease of a job; if it is a suspect, its worker may run another one.
+local function end_lease(id)
+  redis.call('ZREM', stack_key('{redis_keys.LEASES}'), id)
+  local job = redis.call('HMGET', job_key(id), 'worker', 'stalls')
+  if job[1] and job[2] ~= '0' and redis.call('HGET', stack_key('{redis_keys.ISOLATED}'), job[1]) == id then
+    redis.call('HDEL', stack_key('{redis_keys.ISOLATED}'), job[1])
+  end
+end
 -- Tell which bound of a queue is reached: `full`, `tenant_full` or nil.
-local function find_full_queue(queued, delayed, unfinished)
-  if redis.call('ZCARD', queued) + redis.call('ZCARD', delayed) >= arg.max_queued then return 'full' end
+local function find_full_queue(queue, unfinished)
+  if count_claimable(queue) + redis.call('ZCARD', delayed_key(queue)) >= arg.max_queued then return 'full' end
   local count = redis.call('ZCARD', unfinished)
   if count < arg.max_queued_per_tenant then return nil end
   -- A worker of an earlier version finishes jobs without removing them here; the oldest ones are removed now.

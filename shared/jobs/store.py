@@ -40,6 +40,7 @@ from shared.jobs.outcomes import (
     RenewOutcome,
     RequeueDelayedOutcome,
     RequeueStalledOutcome,
+    StartIsolatedOutcome,
 )
 from shared.jobs.records import build_job, read_job
 from shared.jobs.script import Script
@@ -72,6 +73,9 @@ __all__ = [
 log = structlog.get_logger()
 
 UNREADABLE_DELAY_SECONDS = 10.0
+# With the default of MASKMILL_MAX_RETRIES a job is tried for about an hour.
+RETRY_DELAY_SECONDS = 2.0
+MAX_RETRY_DELAY_SECONDS = 300.0
 # Longer than any process may still write for a purged job, and than an idempotency key lives.
 PURGED_SECONDS = 24 * 3600
 
@@ -79,14 +83,26 @@ PURGED_SECONDS = 24 * 3600
 class JobStore:
     """Thread-safe.  Every method may raise StoreUnavailable."""
 
-    def __init__(self, client: RedisClient, *, lease_seconds: float, max_attempts: int) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        lease_seconds: float,
+        max_attempts: int,
+        max_retries: int = UNBOUNDED,
+        retry_delay_seconds: float = RETRY_DELAY_SECONDS,
+    ) -> None:
         self._redis = client
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
-        self._unanswered: deque[str] = deque()
+        self._max_retries = max_retries
+        self._retry_delay_seconds = retry_delay_seconds
+        # Tokens of claims without an answer, by whether they may have got a suspect.
+        self._unanswered: Mapping[bool, deque[str]] = {False: deque(), True: deque()}
         self._create = Script(client, "create", CreateOutcome)
         self._discard = Script(client, "discard", DiscardOutcome)
         self._claim = Script(client, "claim", ClaimOutcome)
+        self._start_isolated = Script(client, "start_isolated", StartIsolatedOutcome)
         self._renew = Script(client, "renew", RenewOutcome)
         self._release = Script(client, "release", ReleaseOutcome)
         self._requeue_delayed = Script(client, "requeue_delayed", RequeueDelayedOutcome)
@@ -108,6 +124,7 @@ class JobStore:
         idempotency: Idempotency | None = None,
         dedup: DedupKey | None = None,
         payload: InputPayload | None = None,
+        is_recovered: bool = False,
     ) -> Created:
         """Record a job as queued and enqueue its message, unless an earlier job stands for it.
 
@@ -117,6 +134,7 @@ class JobStore:
         Args:
             max_queued: jobs in the queue, running ones not counted.
             max_queued_per_tenant: jobs of the tenant in the queue, running ones counted.
+            is_recovered: Redis has lost the job; its place in the queue is that of its creation.
 
         Raises:
             QueueFull: one of the two bounds is reached.
@@ -126,7 +144,7 @@ class JobStore:
         """
         queue = queue_name(request.model, request.priority)
         outcome, (job_id, *_) = self._create(
-            {**submission_keys(request, idempotency), **creation_keys(request, queue, dedup)},
+            {**submission_keys(request, idempotency), **creation_keys(request, dedup)},
             payload=payload.image if payload else b"",
             id=request.id,
             request=request.to_json(),
@@ -134,6 +152,8 @@ class JobStore:
             max_queued=max_queued,
             max_queued_per_tenant=max_queued_per_tenant,
             message=message,
+            is_recovered=is_recovered,
+            created_at=request.created_at,
             **submission_arguments(request, idempotency, dedup),
             **(payload_arguments(request, payload) if payload else {}),
         )
@@ -168,6 +188,7 @@ class JobStore:
         worker: str,
         priorities: Sequence[Priority] = tuple(Priority),
         message: TakenMessage | None = None,
+        may_isolate: bool = False,
     ) -> Claim | ClaimOutcome:
         """Claim the next job of a model for a worker.
 
@@ -176,46 +197,56 @@ class JobStore:
         Args:
             priorities: which jobs may be claimed, highest priority first.
             message: the one that woke the worker, for its first claim; then None.
+            may_isolate: whether the caller can run a suspect alone.  A worker gets no second one before the first ends.
         """
-        with self._use_token() as token:
+        with self._use_token(self._unanswered[may_isolate]) as token:
             outcome, values = self._claim(
                 {
                     "leases": redis_keys.LEASES,
                     "passed_over": redis_keys.passed_over(model),
                     "claim": redis_keys.claim(token),
+                    "isolated": redis_keys.ISOLATED,
                 },
                 worker=worker,
                 token=token,
                 lease_seconds=self._lease_seconds,
                 queues=[queue_name(model, priority) for priority in priorities],
                 bounds={queue_name(model, priority): most for priority, most in MAX_PASSED_OVER.items()},
+                may_isolate=may_isolate,
                 source=message.queue if message else None,
                 message=message.substitute if message else None,
             )
         if outcome is ClaimOutcome.EMPTY:
             return outcome
-        job_id, attempt, attempt_name, request = values
+        job_id, attempt, attempt_name, request, is_suspect = values
         try:
             is_late = outcome is ClaimOutcome.DEADLINE_EXCEEDED
-            return Claim(JobRequest.from_json(request), int(attempt), attempt_name, is_late)
+            return Claim(JobRequest.from_json(request), int(attempt), attempt_name, is_late, bool(int(is_suspect)))
         except ValueError as error:
             # A newer gateway wrote it.  A worker of that version will read it.
             log.error("job_unreadable", job_id=job_id, reason=str(error))
-            self.postpone(job_id, attempt_name, seconds=UNREADABLE_DELAY_SECONDS)
+            self._delay(job_id, attempt_name, seconds=UNREADABLE_DELAY_SECONDS, jitter=0.5, is_counted=False)
             return ClaimOutcome.UNREADABLE
 
     @contextmanager
-    def _use_token(self) -> Iterator[str]:
+    def _use_token(self, unanswered: deque[str]) -> Iterator[str]:
         """Yield the token of a claim: of an earlier one without an answer, which may have got a job, or a new one."""
         try:
-            token = self._unanswered.pop()
+            token = unanswered.pop()
         except IndexError:
             token = uuid4().hex
         try:
             yield token
         except BaseException:
-            self._unanswered.append(token)
+            unanswered.append(token)
             raise
+
+    @translate_redis_errors
+    def start_isolated(self, claim: Claim) -> bool:
+        """Record that a suspect runs now, alone, so that from now on a stall counts; False if its lease is lost."""
+        keys = {"job": redis_keys.job(claim.request.id)}
+        outcome, _ = self._start_isolated(keys, attempt_name=claim.attempt_name)
+        return outcome is StartIsolatedOutcome.STARTED
 
     @translate_redis_errors
     def renew(self, job_id: str, attempt_name: str) -> bool:
@@ -231,14 +262,43 @@ class JobStore:
         self._renew(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=0)
 
     @translate_redis_errors
-    def release(self, job_id: str, attempt_name: str, *, message: str) -> None:
+    def release(self, job_id: str, attempt_name: str, *, message: str) -> ReleaseOutcome:
         """Return a running job to its place in its queue, and enqueue a message; it does not count as a stall."""
-        self._release(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, message=message)
+        keys = {"job": redis_keys.job(job_id)}
+        outcome, _ = self._release(keys, id=job_id, attempt_name=attempt_name, message=message)
+        return outcome
 
     @translate_redis_errors
-    def postpone(self, job_id: str, attempt_name: str, *, seconds: float) -> None:
-        """Release a job that cannot be claimed again before a delay; then the steward requeues it."""
-        self._release(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, delay_seconds=seconds)
+    def postpone(self, job_id: str, attempt_name: str, *, jitter: float, is_counted: bool) -> ReleaseOutcome:
+        """Release a job that cannot be claimed again before a delay; then the steward requeues it.
+
+        The delay of a release that is not counted is RETRY_DELAY_SECONDS; each counted one doubles it, up to
+        MAX_RETRY_DELAY_SECONDS.  No delay exceeds the job's deadline.
+
+        Args:
+            jitter: in [0, 1), by chance: it chooses a part of the delay, between half and all of it.
+            is_counted: whether the job itself may be the cause.
+
+        Returns:
+            EXHAUSTED if it was released MASKMILL_MAX_RETRIES times before: then the caller has to fail it.
+        """
+        return self._delay(
+            job_id, attempt_name, seconds=self._retry_delay_seconds, jitter=jitter, is_counted=is_counted
+        )
+
+    def _delay(
+        self, job_id: str, attempt_name: str, *, seconds: float, jitter: float, is_counted: bool
+    ) -> ReleaseOutcome:
+        outcome, _ = self._release(
+            {"job": redis_keys.job(job_id)},
+            id=job_id,
+            attempt_name=attempt_name,
+            delay_seconds=seconds,
+            max_delay_seconds=MAX_RETRY_DELAY_SECONDS,
+            jitter=jitter,
+            max_retries=self._max_retries if is_counted else None,
+        )
+        return outcome
 
     @translate_redis_errors
     def requeue_delayed(self, job_id: str, queue: str, *, message: str) -> RequeueDelayedOutcome:
@@ -270,7 +330,7 @@ class JobStore:
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
         outcome, _ = self._finish(
-            {**_lease_keys(request.id), **account_keys(request), "completed": redis_keys.COMPLETED},
+            {"job": redis_keys.job(request.id), **account_keys(request), "completed": redis_keys.COMPLETED},
             id=request.id,
             model=request.model,
             state=state,
@@ -289,7 +349,7 @@ class JobStore:
         """
         self._purge(
             {
-                **_lease_keys(job_id),
+                "job": redis_keys.job(job_id),
                 "input": redis_keys.input_payload(job_id),
                 "reply": redis_keys.reply_payload(job_id),
                 "purged": redis_keys.purge_mark(job_id),
@@ -341,7 +401,8 @@ class JobStore:
     def backlog(self, queue: str) -> int:
         """Return how many jobs are queued in a queue, whether or not they can be claimed yet."""
         with self._redis.pipeline(transaction=False) as batch:
-            batch.zcard(redis_keys.queued_jobs(queue)).zcard(redis_keys.delayed_jobs(queue))
+            for key in (redis_keys.queued_jobs, redis_keys.suspected_jobs, redis_keys.delayed_jobs):
+                batch.zcard(key(queue))
             return sum(batch.execute())
 
     @translate_redis_errors
@@ -358,12 +419,12 @@ class JobStore:
         Raises:
             QueueFull: one of them is reached.
         """
-        keys = {
-            "queued": redis_keys.queued_jobs(queue),
-            "delayed": redis_keys.delayed_jobs(queue),
-            "unfinished": redis_keys.unfinished_jobs(queue, tenant),
-        }
-        outcome, _ = self._check_queue(keys, max_queued=max_queued, max_queued_per_tenant=max_queued_per_tenant)
+        outcome, _ = self._check_queue(
+            {"unfinished": redis_keys.unfinished_jobs(queue, tenant)},
+            queue=queue,
+            max_queued=max_queued,
+            max_queued_per_tenant=max_queued_per_tenant,
+        )
         if outcome is not CheckQueueOutcome.FREE:
             raise build_refusal(CreateOutcome(outcome), max_queued, max_queued_per_tenant)
 
@@ -417,7 +478,12 @@ class JobStore:
 
 def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
     """Return the job store of the settings; nothing is sent yet."""
-    return JobStore(client, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts)
+    return JobStore(
+        client,
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
+        max_retries=settings.max_retries,
+    )
 
 
 def _lease_keys(job_id: str) -> dict[str, str]:

@@ -59,12 +59,14 @@ class Claim:
     attempt: number of claims of the job since Redis has its data.
     attempt_name: of this claim, unique for ever; the fencing token of the lease, and the folder of its objects.
     is_late: its deadline has passed, so that it has to be expired instead of run.
+    is_isolated: it is a suspect, a job that has stalled: JobStore.start_isolated() comes before it is run, alone.
     """
 
     request: JobRequest
     attempt: int
     attempt_name: str
     is_late: bool = False
+    is_isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

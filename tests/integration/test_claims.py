@@ -1,7 +1,7 @@
 """The job store and its messages on a real Valkey as a state machine: claims, requeues and losses in any order.
 
-No job is lost, none runs twice at a time, each claim takes the job that is due, and every job that can be claimed has a
-message, unless one was lost.
+No job is lost, none runs twice at a time, each claim takes the job that is due, a worker runs one suspect at a time,
+and every job that can be claimed has a message, unless one was lost.
 """
 
 import uuid
@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shared import redis_keys
 from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
 from shared.jobs.messages import job_queue, queue_name
@@ -32,6 +33,7 @@ from shared.settings import Settings
 from tests.support.jobs import build_request
 
 PRIORITIES = st.sampled_from(Priority)
+WORKERS = st.sampled_from(["a", "b"])
 # A regular slot, and one for interactive jobs only.
 SLOTS = st.sampled_from([tuple(Priority), (Priority.INTERACTIVE,)])
 
@@ -43,6 +45,9 @@ class ExpectedJob:
     attempt_name: str = ""
     state: JobState = JobState.QUEUED
     is_delayed: bool = False
+    worker: str = ""
+    stalls: int = 0
+    is_exposed: bool = False
 
     @property
     def can_be_claimed(self) -> bool:
@@ -56,7 +61,7 @@ class Claims(RuleBasedStateMachine):
         super().__init__()
         self.client = redis.Redis.from_url(redis_url, decode_responses=True)
         own = connect(Settings(redis_url=redis_url))
-        self.store = JobStore(own, lease_seconds=1e-9, max_attempts=10**6)
+        self.store = JobStore(own, lease_seconds=1e-9, max_attempts=10**6, retry_delay_seconds=0)
         self.queue = JobQueue(own)
         self.model = f"acme/{uuid.uuid4().hex}"
         # In the order of their places.
@@ -70,6 +75,7 @@ class Claims(RuleBasedStateMachine):
         for job in self.jobs:
             self.store.finish(job.request, JobState.CANCELED)
         self.client.delete(*self.list_queues())
+        assert self.client.hlen(redis_keys.ISOLATED) == 0
         self.client.close()
 
     def list_queues(self) -> list[str]:
@@ -78,19 +84,25 @@ class Claims(RuleBasedStateMachine):
     def list_claimable(self, priority: Priority) -> list[ExpectedJob]:
         return [job for job in self.jobs if job.can_be_claimed and job.request.priority is priority]
 
+    def list_takeable(self, priority: Priority, takes_suspects: bool) -> list[ExpectedJob]:
+        return [job for job in self.list_claimable(priority) if takes_suspects or not job.stalls]
+
+    def list_suspects_of(self, worker: str) -> list[ExpectedJob]:
+        """Return the suspects that a worker runs."""
+        return [job for job in self.select(JobState.RUNNING) if job.stalls and job.worker == worker]
+
     def select(self, *states: JobState) -> list[ExpectedJob]:
         return [job for job in self.jobs if job.state in states]
 
-    def expect_next(self, priorities: Sequence[Priority]) -> ExpectedJob | None:
-        waiting = [priority for priority in priorities if self.list_claimable(priority)]
+    def expect_next(self, priorities: Sequence[Priority], takes_suspects: bool) -> ExpectedJob | None:
+        waiting = [priority for priority in priorities if self.list_takeable(priority, takes_suspects)]
         due = [one for one in waiting if one in MAX_PASSED_OVER and self.passed_over[one] >= MAX_PASSED_OVER[one]]
         chosen = next(iter(due or waiting), None)
         if chosen is None:
             return None
-        job = self.list_claimable(chosen)[0]
-        for priority in waiting:
-            remaining = [one for one in self.list_claimable(priority) if one is not job]
-            if priority is not chosen and remaining:
+        job = self.list_takeable(chosen, takes_suspects)[0]
+        for priority in priorities:
+            if priority is not chosen and self.list_claimable(priority):
                 self.passed_over[priority] += 1
         self.passed_over[chosen] = 0
         return job
@@ -120,28 +132,38 @@ class Claims(RuleBasedStateMachine):
         self.lost[self.pop_taken(data)] += 1
 
     @precondition(lambda self: self.taken)
-    @rule(data=st.data(), priorities=SLOTS)
-    def claim_with_message(self, data: st.DataObject, priorities: Sequence[Priority]) -> None:
+    @rule(data=st.data(), priorities=SLOTS, worker=WORKERS, may_isolate=st.booleans())
+    def claim_with_message(
+        self, data: st.DataObject, priorities: Sequence[Priority], worker: str, may_isolate: bool
+    ) -> None:
         queue = self.pop_taken(data)
-        self.claim(priorities, TakenMessage(queue, encode_message(queue)))
+        if not may_isolate or self.list_suspects_of(worker):
+            # It is not put back for a suspect, which would wake the same worker again.
+            self.lost[queue] += 1
+        self.claim(priorities, TakenMessage(queue, encode_message(queue)), worker, may_isolate)
 
-    @rule(priorities=SLOTS)
-    def claim_without_message(self, priorities: Sequence[Priority]) -> None:
-        self.claim(priorities, None)
+    @rule(priorities=SLOTS, worker=WORKERS, may_isolate=st.booleans())
+    def claim_without_message(self, priorities: Sequence[Priority], worker: str, may_isolate: bool) -> None:
+        self.claim(priorities, None, worker, may_isolate)
 
     def pop_taken(self, data: st.DataObject) -> str:
         return self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
 
-    def claim(self, priorities: Sequence[Priority], message: TakenMessage | None) -> None:
-        expected = self.expect_next(priorities)
-        claim = self.store.claim(self.model, worker="w", priorities=priorities, message=message)
+    def claim(
+        self, priorities: Sequence[Priority], message: TakenMessage | None, worker: str, may_isolate: bool
+    ) -> None:
+        expected = self.expect_next(priorities, takes_suspects=may_isolate and not self.list_suspects_of(worker))
+        claim = self.store.claim(
+            self.model, worker=worker, priorities=priorities, message=message, may_isolate=may_isolate
+        )
         if expected is None:
             assert claim is ClaimOutcome.EMPTY
             return
         expected.attempt += 1
-        expected.state = JobState.RUNNING
+        expected.state, expected.worker, expected.is_exposed = JobState.RUNNING, worker, not expected.stalls
         assert isinstance(claim, Claim)
-        assert claim == Claim(expected.request, expected.attempt, claim.attempt_name)
+        is_isolated = expected.stalls > 0
+        assert claim == Claim(expected.request, expected.attempt, claim.attempt_name, is_isolated=is_isolated)
         assert claim.attempt_name not in self.attempt_names
         self.attempt_names.add(claim.attempt_name)
         expected.attempt_name = claim.attempt_name
@@ -174,11 +196,19 @@ class Claims(RuleBasedStateMachine):
         match how:
             case "stall":
                 self.store.requeue_stalled(job.request.id, message=message)
+                job.stalls += job.is_exposed
             case "release":
                 self.store.release(job.request.id, job.attempt_name, message=message)
             case "postpone":
-                self.store.postpone(job.request.id, job.attempt_name, seconds=0)
+                self.store.postpone(job.request.id, job.attempt_name, jitter=0, is_counted=True)
         job.state, job.is_delayed = JobState.QUEUED, how == "postpone"
+
+    @precondition(lambda self: self.select(JobState.RUNNING))
+    @rule(data=st.data())
+    def start_isolated(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.select(JobState.RUNNING)))
+        assert self.store.start_isolated(Claim(job.request, job.attempt, job.attempt_name))
+        job.is_exposed = True
 
     @precondition(lambda self: self.select(JobState.RUNNING, JobState.QUEUED))
     @rule(data=st.data())
@@ -218,7 +248,7 @@ class Claims(RuleBasedStateMachine):
             assert self.store.backlog(queue_name(self.model, priority)) == len(queued)
         for job in self.jobs[-3:]:
             found = self.store.get(job.request.id)
-            assert (found.state, found.attempt) == (job.state, job.attempt)
+            assert (found.state, found.attempt, found.stalls) == (job.state, job.attempt, job.stalls)
 
 
 def test_claims_follow_the_order_and_lose_nothing(clean_redis: str) -> None:

@@ -35,14 +35,14 @@ def jobs(clean_redis: str) -> JobStore:
     return open_store(clean_redis, lease_seconds=60)
 
 
-def open_store(redis_url: str, *, lease_seconds: float) -> JobStore:
+def open_store(redis_url: str, *, lease_seconds: float, retry_delay_seconds: float = 0) -> JobStore:
     client = connect(Settings(redis_url=redis_url))
-    return JobStore(client, lease_seconds=lease_seconds, max_attempts=3)
+    return JobStore(client, lease_seconds=lease_seconds, max_attempts=3, retry_delay_seconds=retry_delay_seconds)
 
 
 def claim_next(jobs: JobStore) -> str:
     """Claim the next job of any priority; return its id."""
-    claim = jobs.claim(MODEL, worker="w")
+    claim = jobs.claim(MODEL, worker="w", may_isolate=True)
     assert isinstance(claim, Claim)
     return claim.request.id
 
@@ -139,7 +139,7 @@ def test_a_requeued_or_released_job_keeps_its_place(clean_redis: str) -> None:
         jobs.create(request)
     stalled, released, postponed = (claim_next(jobs) for _ in range(3))
 
-    jobs.postpone(postponed, get_attempt(jobs, postponed), seconds=0)
+    jobs.postpone(postponed, get_attempt(jobs, postponed), jitter=0, is_counted=False)
     jobs.requeue_delayed(postponed, QUEUE, message="m")
     jobs.release(released, get_attempt(jobs, released), message="m")
     jobs.requeue_stalled(stalled, message="m")
@@ -147,12 +147,13 @@ def test_a_requeued_or_released_job_keeps_its_place(clean_redis: str) -> None:
     assert [claim_next(jobs) for _ in requests] == [request.id for request in requests]
 
 
-def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(jobs: JobStore) -> None:
+def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(clean_redis: str) -> None:
+    jobs = open_store(clean_redis, lease_seconds=60, retry_delay_seconds=60)
     first, second = build_request(), build_request()
     for request in (first, second):
         jobs.create(request)
 
-    jobs.postpone(claim_next(jobs), get_attempt(jobs, first.id), seconds=60)
+    jobs.postpone(claim_next(jobs), get_attempt(jobs, first.id), jitter=0, is_counted=False)
 
     assert claim_next(jobs) == second.id
     assert jobs.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
@@ -163,7 +164,7 @@ def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(jobs: JobSt
 def test_a_postponed_job_can_be_canceled(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
-    jobs.postpone(claim_next(jobs), get_attempt(jobs, request.id), seconds=0)
+    jobs.postpone(claim_next(jobs), get_attempt(jobs, request.id), jitter=0, is_counted=False)
 
     jobs.finish(request, JobState.CANCELED)
 
@@ -217,7 +218,9 @@ def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) ->
     outcomes = []
 
     for _ in range(3):
-        claim_job(jobs, request.id)
+        claim = claim_job(jobs, request.id)
+        assert claim
+        assert jobs.start_isolated(claim)
         wait_until(jobs.find_stalled)
         outcomes.append(jobs.requeue_stalled(request.id, message="m"))
 
@@ -421,10 +424,10 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
     for step in steps:
         attempt = before.attempt_name
         {
-            "claim": lambda: jobs.claim(MODEL, worker="w"),
+            "claim": lambda: jobs.claim(MODEL, worker="w", may_isolate=True),
             "renew": lambda attempt=attempt: jobs.renew(request.id, attempt),
             "release": lambda attempt=attempt: jobs.release(request.id, attempt, message="m"),
-            "postpone": lambda attempt=attempt: jobs.postpone(request.id, attempt, seconds=0),
+            "postpone": lambda attempt=attempt: jobs.postpone(request.id, attempt, jitter=0, is_counted=True),
             "requeue": lambda: jobs.requeue_delayed(request.id, QUEUE, message="m"),
             "stall": lambda: jobs.requeue_stalled(request.id, message="m"),
             "succeed": lambda: jobs.finish(request, JobState.SUCCEEDED),

@@ -55,7 +55,9 @@ def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
 
 @pytest.fixture
 def worker(config: Settings) -> Iterator[InProcessWorker]:
-    worker = build_worker(config, jobs=JobStore(connect(config), lease_seconds=0.5, max_attempts=3))
+    worker = build_worker(
+        config, jobs=JobStore(connect(config), lease_seconds=0.5, max_attempts=3, retry_delay_seconds=0.4)
+    )
     worker.leases.start()
     yield worker
     worker.leases.stop()
@@ -353,7 +355,7 @@ def test_the_steward_requeues_a_released_job_after_its_delay(worker: InProcessWo
     request = submit(worker)
     claim = worker.claim(request.id)
     assert claim
-    worker.jobs.postpone(request.id, claim.attempt_name, seconds=0.2)
+    worker.jobs.postpone(request.id, claim.attempt_name, jitter=0, is_counted=False)
 
     steward.reconcile()
     assert count_messages(steward, request) == 0
@@ -407,7 +409,9 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
     request = submit(worker)
 
     for _ in range(3):
-        assert claim_job(worker.jobs, request.id, worker="gpu-7-4711")
+        claim = claim_job(worker.jobs, request.id, worker="gpu-7-4711")
+        assert claim
+        assert worker.jobs.start_isolated(claim)
         wait_until(worker.jobs.find_stalled)
         steward.reconcile()
 

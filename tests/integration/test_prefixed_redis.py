@@ -73,7 +73,7 @@ def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, 
     parts = urlsplit(config.redis_url)
     url = parts._replace(netloc=f"roads:secret@{parts.hostname}:{parts.port}").geturl()
     client = connect(config.model_copy(update={"redis_url": url}))
-    jobs = JobStore(client, lease_seconds=0.001, max_attempts=3)
+    jobs = JobStore(client, lease_seconds=0.001, max_attempts=3, retry_delay_seconds=0)
     request = build_sync_request()
     queue = job_queue(request)
     message = encode_message(queue)
@@ -87,7 +87,7 @@ def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, 
         return claimed.attempt_name
 
     jobs.release(request.id, claim(), message=message)
-    jobs.postpone(request.id, claim(), seconds=0)
+    jobs.postpone(request.id, claim(), jitter=0, is_counted=True)
     wait_until(lambda: jobs.requeue_delayed(request.id, queue, message=message) is RequeueDelayedOutcome.QUEUED)
     claim()
     wait_until(lambda: jobs.requeue_stalled(request.id, message=message) is RequeueStalledOutcome.QUEUED)

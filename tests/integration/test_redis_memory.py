@@ -36,7 +36,7 @@ def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
 
 @pytest.fixture
 def jobs(clean_redis: str, gateway: GatewayUnderTest) -> JobStore:
-    return JobStore(connect(gateway.settings), lease_seconds=60, max_attempts=3)
+    return JobStore(connect(gateway.settings), lease_seconds=60, max_attempts=3, retry_delay_seconds=0)
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def test_every_transition_but_the_first_needs_no_memory(
         message = encode_message(queue)
         assert jobs.requeue_stalled(requests[0].id, message=message) is RequeueStalledOutcome.QUEUED
         jobs.release(requests[1].id, attempts[1], message=message)
-        jobs.postpone(requests[2].id, attempts[2], seconds=0)
+        jobs.postpone(requests[2].id, attempts[2], jitter=0, is_counted=True)
         wait_until(lambda: jobs.find_due(queue))
         assert jobs.requeue_delayed(requests[2].id, queue, message=message) is RequeueDelayedOutcome.QUEUED
         JobQueue(connect(gateway.settings)).publish(queue, 3)

@@ -64,10 +64,11 @@ def move_to_front(jobs: JobStore, job_id: str) -> bool:
     """Move a queued job to the front of its queue; False if it is not queued."""
     if not jobs.is_known(job_id) or jobs.get(job_id).state is not JobState.QUEUED:
         return False
-    queue = job_queue(jobs.get(job_id).request)
+    job = jobs.get(job_id)
+    queue = job_queue(job.request)
     with jobs._redis.pipeline() as batch:
         batch.zrem(redis_keys.delayed_jobs(queue), job_id)
-        batch.zadd(redis_keys.queued_jobs(queue), {job_id: 0})
+        batch.zadd((redis_keys.suspected_jobs if job.stalls else redis_keys.queued_jobs)(queue), {job_id: 0})
         batch.execute()
     return True
 
@@ -77,7 +78,7 @@ def claim_job(jobs: JobStore, job_id: str, *, worker: str = "w") -> Claim | None
     if not move_to_front(jobs, job_id):
         return None
     request = jobs.get(job_id).request
-    claim = jobs.claim(request.model, worker=worker, priorities=[request.priority])
+    claim = jobs.claim(request.model, worker=worker, priorities=[request.priority], may_isolate=True)
     assert isinstance(claim, Claim)
     assert claim.request.id == job_id
     return claim

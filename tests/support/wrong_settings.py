@@ -34,6 +34,7 @@ _OWN: Final[Mapping[str, Values]] = {
     "MODEL": ("https://huggingface.co/facebook/mask2former", "s3://models", "two words"),
     "MAX_IMAGE_SIDE": ("0", "1e6", "1000001"),
     "MAX_ATTEMPTS": ("0", "three", "1" * 30),
+    "MAX_RETRIES": ("0", "many", "1" * 30),
     "LOG_FORMAT": _CHOICES,
     "LOG_LEVEL": ("loud", "INFO!", "7"),
     "BIND": ("8000", "http://127.0.0.1:8000", "127.0.0.1:80000"),

@@ -1,5 +1,6 @@
 """The end of an attempt: complete the job, or release it for another attempt."""
 
+import random
 from dataclasses import dataclass
 
 import structlog
@@ -13,9 +14,6 @@ from shared.storage.bucket import Bucket
 from worker.batching.remote import JobObserver
 
 log = structlog.get_logger()
-
-# A job whose worker found a store unavailable is not claimed again before this time.
-RETRY_DELAY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Completer:
 
     def _release(self, request: JobRequest, attempt_name: str, reason: str) -> None:
         log.warning("job_released", job_id=request.id, attempt=attempt_name, reason=reason)
-        self.jobs.postpone(request.id, attempt_name, seconds=RETRY_DELAY_SECONDS)
+        self.jobs.postpone(request.id, attempt_name, jitter=random.random(), is_counted=False)  # noqa: S311
 
     def _record(self, result: JobResult, final: JobResult) -> None:
         """Log and count the end of an attempt; `final` is the result that counts."""

@@ -63,7 +63,7 @@ class InboxRecovery:
         except (KeyError, ValueError) as error:
             log.error("input_without_request", key=key, reason=repr(error))
             return
-        created = self.jobs.create(request, message=encode_message(job_queue(request)))
+        created = self.jobs.create(request, message=encode_message(job_queue(request)), is_recovered=True)
         if created.outcome is CreateOutcome.PURGED:
             self.bucket.delete([key])
             return

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Tell whether a tenant's next job has room in a queue, before anything is stored for it; create.lua checks it again.
--- Keys:    queued, delayed, unfinished
--- In:      max_queued, max_queued_per_tenant
+-- Keys:    unfinished
+-- In:      queue, max_queued, max_queued_per_tenant
 -- Out:     free | full | tenant_full (too many jobs of the tenant are in the queue)
 -- Events:  none
-return {find_full_queue(key.queued, key.delayed, key.unfinished) or 'free'}
+return {find_full_queue(arg.queue, key.unfinished) or 'free'}

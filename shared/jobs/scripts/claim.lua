@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
 -- Choose a job of a model, and claim it for a worker, with an attempt number and a lease.
 -- The first job of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
+-- A suspect (a job that has stalled) is chosen only for a worker that may isolate one, and runs no other.
 -- A worker that got no answer calls it with the same token again, and gets the job that was claimed for it.
--- Keys:    leases, passed_over, claim
+-- Keys:    leases, passed_over, claim, isolated
 -- In:      worker, lease_seconds, token: of this claim,
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
+--          may_isolate: whether the worker can run a suspect alone;
 --          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
--- Out:     claimed, id, attempt, attempt_name, request (JSON) | deadline_exceeded, the same: claimed to be expired | empty
+-- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect (1 or 0) |
+--          deadline_exceeded, the same: claimed to be expired | empty
 -- Events:  none
 local time = now()
 local counts = redis.call('HGETALL', key.passed_over)
@@ -15,14 +18,31 @@ for index = 1, #counts, 2 do passed_over[counts[index]] = tonumber(counts[index 
 
 local function is_due(queue) return arg.bounds[queue] and (passed_over[queue] or 0) >= arg.bounds[queue] end
 
+local function can_take_suspects()
+  if not arg.may_isolate then return false end
+  local other = redis.call('HGET', key.isolated, arg.worker)
+  return not (other and redis.call('ZSCORE', key.leases, other))
+end
+local takes_suspects = can_take_suspects()
+
+-- The set that has the first job of a queue.
+local function find_first_set(queue)
+  local suspect = takes_suspects and redis.call('ZRANGE', suspects_key(queue), 0, 0, 'WITHSCORES')
+  if not suspect or not suspect[1] then return queued_key(queue) end
+  local queued = redis.call('ZRANGE', queued_key(queue), 0, 0, 'WITHSCORES')
+  local is_first = not queued[1] or tonumber(suspect[2]) < tonumber(queued[2])
+  return is_first and suspects_key(queue) or queued_key(queue)
+end
+
 local function take_first(queue)
   while true do
-    local first = redis.call('ZPOPMIN', queued_key(queue))
+    local first = redis.call('ZPOPMIN', find_first_set(queue))
     if not first[1] then return nil end
-    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request')
+    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request', 'stalls')
     -- A record can be missing only if it was deleted by hand.
     if job[1] == 'queued' then
-      return {id = first[1], queue = queue, place = first[2], attempt = job[2] + 1, deadline_at = job[3], request = job[4]}
+      return {id = first[1], queue = queue, place = first[2], attempt = job[2] + 1, deadline_at = job[3], request = job[4],
+        is_suspect = job[5] ~= '0'}
     end
   end
 end
@@ -40,17 +60,22 @@ local function count_passed_over(taken)
   for _, queue in ipairs(arg.queues) do
     if queue == taken then
       if passed_over[queue] then redis.call('HDEL', key.passed_over, queue) end
-    elseif arg.bounds[queue] and redis.call('EXISTS', queued_key(queue)) == 1 then
+    elseif arg.bounds[queue] and count_claimable(queue) > 0 then
       redis.call('HINCRBY', key.passed_over, queue, 1)
     end
   end
 end
 
 -- Each job that can be claimed has a message.  The worker's own one is used up by a job of the same queue; for one of
--- another queue it is put back, and one of that queue is removed.
+-- another queue it is put back, and one of that queue is removed.  It is not put back for a suspect that this worker
+-- cannot take now, because it would wake it again at once.
+local function count_takeable(queue)
+  return takes_suspects and count_claimable(queue) or redis.call('ZCARD', queued_key(queue))
+end
+
 local function settle_messages(taken)
   if arg.source and arg.source ~= taken
-    and redis.call('LLEN', messages_key(arg.source)) < redis.call('ZCARD', queued_key(arg.source)) then
+    and redis.call('LLEN', messages_key(arg.source)) < count_takeable(arg.source) then
     redis.call('RPUSH', messages_key(arg.source), arg.message)
   end
   if not taken then return end
@@ -64,9 +89,9 @@ local function name_attempt(attempt) return attempt .. '-' .. arg.token end
 local function find_claimed()
   local id = redis.call('GET', key.claim)
   if not id then return nil end
-  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request')
+  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request', 'stalls')
   if job[1] ~= 'running' or job[2] ~= name_attempt(job[3]) then return nil end
-  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5]}
+  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0'}
 end
 
 local function claim_next()
@@ -75,7 +100,8 @@ local function claim_next()
   if not job then return nil end
   count_passed_over(job.queue)
   redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
-    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt))
+    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1)
+  if job.is_suspect then redis.call('HSET', key.isolated, arg.worker, job.id) end
   redis.call('SET', key.claim, job.id, 'PX', math.ceil(2000 * arg.lease_seconds))
   return job
 end
@@ -85,4 +111,5 @@ if job then settle_messages(nil) else job = claim_next() end
 if not job then return {'empty'} end
 redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
-return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request}
+return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request,
+  job.is_suspect and 1 or 0}

@@ -1,10 +1,10 @@
 #!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, queued, delayed, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
+-- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
 --          fingerprint and idempotency_seconds or nil, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
---          message or nil (not enqueued), payload: the image or nil; and with it input_ms: how long to keep it,
+--          message or nil (not enqueued), is_recovered, created_at, payload: the image or nil; and with it input_ms: how long to keep it,
 --          payload_entry: its entry in the accounts, max_payload_bytes and max_payload_bytes_per_tenant
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
 --          there) | coalesced (an identical job is under way) | full | tenant_full (too many jobs in the queue) |
@@ -37,13 +37,15 @@ if arg.dedup_seconds and arg.reuse then
     return {'coalesced', other}
   end
 end
-local full = find_full_queue(key.queued, key.delayed, key.unfinished) or payload and find_full_payloads()
+local full = find_full_queue(arg.queue, key.unfinished) or payload and find_full_payloads()
 if full then return {full, ''} end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
   'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
 local time = now()
-redis.call('ZADD', key.queued, time, arg.id)
-redis.call('ZADD', key.unfinished, time, arg.id)
+-- A job that Redis has lost comes before those that were created after it.
+local place = arg.is_recovered and math.min(time, arg.created_at) or time
+redis.call('ZADD', queued_key(arg.queue), place, arg.id)
+redis.call('ZADD', key.unfinished, place, arg.id)
 redis.call('SADD', key.queues, arg.queue)
 if arg.fingerprint then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)

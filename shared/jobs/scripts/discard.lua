@@ -9,8 +9,7 @@ if not job[1] then return {'unknown'} end
 if job[1] ~= '0' then return {'claimed'} end
 redis.call('DEL', key.job, key.input)
 release_accounts(arg.id, job[3], job[4])
-redis.call('ZREM', queued_key(job[3]), arg.id)
-trim_messages(job[3])
+remove_queued(arg.id, job[3])
 redis.call('ZREM', key.tenant_jobs, arg.id)
 if redis.call('HGET', key.idempotency, 'id') == arg.id then redis.call('DEL', key.idempotency) end
 if job[2] and redis.call('GET', job[2]) == arg.id then redis.call('DEL', job[2]) end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, leases, unfinished, input, completed
+-- Keys:    job, unfinished, input, completed
 -- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds,
 --          payload_entry or nil (its input is not a payload)
 -- Out:     finished | unknown | the final state that it has already
@@ -14,12 +14,10 @@ redis.call('HSET', key.job, 'state', arg.state, 'failure', arg.failure or '', 't
 redis.call('EXPIRE', key.job, arg.record_seconds)
 redis.call('DEL', key.input)
 if job[1] == 'running' then
-  redis.call('ZREM', key.leases, arg.id)
+  end_lease(arg.id)
   redis.call('HINCRBY', key.completed, arg.model, 1)
-elseif redis.call('ZREM', queued_key(job[2]), arg.id) == 1 then
-  trim_messages(job[2])
 else
-  redis.call('ZREM', delayed_key(job[2]), arg.id)
+  remove_queued(arg.id, job[2])
 end
 -- Only a success is reused for identical requests.
 if arg.state ~= 'succeeded' and job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end

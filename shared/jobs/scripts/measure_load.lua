@@ -12,6 +12,6 @@ local function read_bytes(name)
 end
 
 local counts = {}
-for _, queue in ipairs(arg.queues) do table.insert(counts, redis.call('ZCARD', queued_key(queue))) end
+for _, queue in ipairs(arg.queues) do table.insert(counts, count_claimable(queue)) end
 return {'measured', redis.call('HGET', key.completed, arg.model) or 0, redis.call('ZCARD', key.leases),
   read_bytes('used_memory'), read_bytes('maxmemory'), unpack(counts)}

@@ -1,17 +1,16 @@
 #!lua flags=allow-oom
 -- Delete all that Redis holds of a job, in any state, and remember that it was purged.
--- Keys:    job, leases, input, reply, purged
+-- Keys:    job, input, reply, purged
 -- In:      id, purged_seconds: how long to remember it
 -- Out:     purged | unknown (there was no record)
 -- Events:  the job
 redis.call('SET', key.purged, '', 'EX', arg.purged_seconds)
 redis.call('DEL', key.input, key.reply)
-redis.call('ZREM', key.leases, arg.id)
+end_lease(arg.id)
 local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency')
 if not job[1] then return {'unknown'} end
 redis.call('DEL', key.job)
-if redis.call('ZREM', queued_key(job[2]), arg.id) == 1 then trim_messages(job[2]) end
-redis.call('ZREM', delayed_key(job[2]), arg.id)
+remove_queued(arg.id, job[2])
 redis.call('ZREM', tenant_jobs_key(cjson.decode(job[1]).tenant), arg.id)
 release_accounts(arg.id, job[2], job[1])
 if job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end

@@ -8,8 +8,6 @@ local until_time = redis.call('ZSCORE', key.delayed, arg.id)
 if not until_time then return {'unknown'} end
 if tonumber(until_time) > now() then return {'delayed'} end
 redis.call('ZREM', key.delayed, arg.id)
-local job = redis.call('HMGET', key.job, 'queue', 'place')
-if not job[1] then return {'unknown'} end
-redis.call('ZADD', queued_key(job[1]), job[2], arg.id)
-redis.call('LPUSH', messages_key(job[1]), arg.message)
+if redis.call('EXISTS', key.job) == 0 then return {'unknown'} end
+requeue(arg.id, arg.message)
 return {'queued'}

@@ -110,7 +110,7 @@ class Segmenter(Protocol):
         """
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
-        """Run one forward pass and post-process each image.  Called from one thread only.
+        """Segment each image, in one forward pass or in several.  Called from one thread only.
 
         Returns one item per image, in the order of the batch.  An image that cannot be segmented yields an error
         (OutOfMemory, EngineFailed) instead; the other images are not affected.

@@ -35,8 +35,8 @@ class WorkerSettings(Settings):
     )
     forward: Literal["auto", "exact", "fast"] = Field(
         "auto",
-        description="Mask2Former's forward pass: `exact` gives the reference's bits, `fast` the same but for at most a "
-        "pixel in a thousand; `auto` is fast if the two agree on a few photos when the model is first loaded.",
+        description="Mask2Former's forward pass: `exact` gives the reference's bits on a CPU, `fast` the same but for "
+        "at most a pixel in a thousand; `auto` is fast if the two agree on a few photos when a model is first loaded.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -59,7 +59,7 @@ class WorkerSettings(Settings):
         description="Jobs that one worker runs at a time: decoding, waiting for the device, storing; 0 means 8 "
         "on a CPU, and on a GPU twice `MASKMILL_MAX_BATCH_IMAGES`. A quarter more, at least 2, for interactive jobs.",
     )
-    max_batch_images: Count = Field(16, description="Most images in one forward pass.")
+    max_batch_images: Count = Field(16, description="Most images in one forward pass; `exact` on a CPU takes one.")
     max_batch_megapixels: Megapixels = Field(
         48.0, description="Most megapixels, counted at the images' own sizes, in one forward pass."
     )

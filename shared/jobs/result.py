@@ -35,12 +35,25 @@ class ByteRange:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An object as its attempt stored it, so that one that was overwritten later is recognized.
+
+    bytes: its size.  etag: that the object store gave it.  sha256: of its content, in hexadecimal digits.
+    """
+
+    bytes: int
+    etag: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """The final state of a job, success or not.
 
     attempt: number of the attempt that ended it; 0 if no worker ran it.
     attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
+    objects: the files, by the name of their format.
     """
 
     request: JobRequest
@@ -51,6 +64,7 @@ class JobResult:
     model_revision: str = ""
     segments: tuple[Segment, ...] = ()
     masks: Mapping[int, ByteRange] = field(default_factory=dict)
+    objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:

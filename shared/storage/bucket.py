@@ -20,6 +20,7 @@ from shared.errors import MaskmillError, StorageUnavailable
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ClientConfig
 
 # Larger objects are sent with a longer timeout.
@@ -38,6 +39,12 @@ class NoSuchObject(MaskmillError):
     code = "no_such_object"
 
 
+class ObjectChanged(MaskmillError):
+    """Another object is stored under this key than the one that was asked for."""
+
+    code = "object_changed"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An entry of a listing; `modified_at` is unix seconds."""
@@ -54,11 +61,12 @@ class Bucket:
         self._store = store
         self._slow = slow
 
-    def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
+    def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
+        """Store content under key, and return its ETag."""
         store = self._slow if len(content) > LARGE_BYTES else self._store
         attributes = {"Content-Type": content_type, **(metadata or {})}
         with storage_errors():
-            obstore.put(store, key, content, attributes=attributes, use_multipart=False)
+            return obstore.put(store, key, content, attributes=attributes, use_multipart=False)["e_tag"] or ""
 
     def put_first(self, key: str, content: bytes, *, content_type: str) -> bool:
         """Store content under key unless the key exists (If-None-Match: *); return whether it was stored."""
@@ -66,27 +74,38 @@ class Bucket:
             with storage_errors():
                 attributes = {"Content-Type": content_type}
                 obstore.put(self._store, key, content, attributes=attributes, mode="create", use_multipart=False)
-        except _KeyExists:
+        except _ConditionFailed:
             return False
         return True
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, etag: str | None = None) -> bytes:
         """Return the content of an object.
+
+        Args:
+            etag: of the object that is wanted, as put() returned it; None for any.
 
         Raises:
             NoSuchObject: nothing is stored under key.
+            ObjectChanged: another object is.
         """
-        with storage_errors():
-            return bytes(obstore.get(self._store, key).bytes())
+        return self._get(key, etag, {})
 
-    def get_range(self, key: str, *, offset: int, length: int) -> bytes:
+    def get_range(self, key: str, *, offset: int, length: int, etag: str | None = None) -> bytes:
         """Return `length` bytes of an object.
 
         Raises:
-            NoSuchObject: nothing is stored under key.
+            NoSuchObject, ObjectChanged: as for get().
         """
-        with storage_errors():
-            return bytes(obstore.get_range(self._store, key, start=offset, length=length))
+        return self._get(key, etag, {"range": (offset, offset + length)})
+
+    def _get(self, key: str, etag: str | None, options: "GetOptions") -> bytes:
+        if etag:
+            options["if_match"] = etag
+        try:
+            with storage_errors():
+                return bytes(obstore.get(self._store, key, options=options).bytes())
+        except _ConditionFailed as error:
+            raise ObjectChanged("another object is stored in its place") from error
 
     def get_metadata(self, key: str) -> Mapping[str, str]:
         """Return the metadata that put() was given.
@@ -164,8 +183,8 @@ class Bucket:
             raise StorageUnavailable("The bucket does not exist.") from error
 
 
-class _KeyExists(MaskmillError):
-    """A conditional put found an object; put_first() returns False."""
+class _ConditionFailed(MaskmillError):
+    """A conditional put found an object, or a conditional get another one than it asked for."""
 
 
 @contextmanager
@@ -181,7 +200,7 @@ def storage_errors() -> Iterator[None]:
     except (NotFoundError, FileNotFoundError) as error:
         raise NoSuchObject("there is no such object") from error
     except (AlreadyExistsError, PreconditionError) as error:
-        raise _KeyExists from error
+        raise _ConditionFailed from error
     except (BaseError, OSError) as error:
         raise StorageUnavailable("The object store does not answer; try again in a few seconds.") from error
 

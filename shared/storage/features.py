@@ -8,7 +8,7 @@ from contextlib import suppress
 from uuid import uuid4
 
 from shared.errors import FeatureMissing, StorageUnavailable
-from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.bucket import Bucket, NoSuchObject, ObjectChanged
 from shared.storage.keys import STORE_CHECK_PREFIX
 
 CONTENT = b"0123456789"
@@ -28,6 +28,7 @@ def check_features(bucket: Bucket) -> None:
         "conditional puts (`If-None-Match: *`), by which a job ends once": _keeps_first,
         "metadata of objects (`x-amz-meta-*`), which has the request of each job": _returns_metadata,
         "reading a part of an object (`Range`)": _returns_range,
+        "conditional reads (`If-Match`), by which an overwritten file is never served": _refuses_changed,
         "listings that show each object that was stored": _lists,
         "deleting several objects at once (`DeleteObjects`), or does not allow it": _deletes,
     }
@@ -72,6 +73,25 @@ def _returns_metadata(bucket: Bucket, folder: str) -> bool:
 def _returns_range(bucket: Bucket, folder: str) -> bool:
     _put(bucket, f"{folder}first")
     return bucket.get_range(f"{folder}first", offset=3, length=4) == CONTENT[3:7]
+
+
+def _refuses_changed(bucket: Bucket, folder: str) -> bool:
+    key = f"{folder}first"
+    etag = bucket.put(key, CONTENT, content_type=_TYPE)
+    if not etag or bucket.get(key, etag) != CONTENT:
+        return False
+    bucket.put(key, CONTENT[::-1], content_type=_TYPE)
+    return _is_refused(lambda: bucket.get(key, etag)) and _is_refused(
+        lambda: bucket.get_range(key, offset=3, length=4, etag=etag)
+    )
+
+
+def _is_refused(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except ObjectChanged:
+        return True
+    return False
 
 
 def _lists(bucket: Bucket, folder: str) -> bool:

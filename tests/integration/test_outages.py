@@ -209,9 +209,10 @@ class HookedBucket(Bucket):
         super().__init__(bucket._store, bucket._slow)
         self._hook = hook
 
-    def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
-        super().put(key, content, content_type=content_type, metadata=metadata)
+    def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
+        etag = super().put(key, content, content_type=content_type, metadata=metadata)
         self._hook()
+        return etag
 
 
 def replace_stores(gateway: GatewayUnderTest, **changes: object) -> GatewayUnderTest:

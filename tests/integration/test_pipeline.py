@@ -338,7 +338,7 @@ def test_a_synchronous_job_past_its_deadline_expires_without_running(worker: InP
 
 def test_a_job_is_released_while_the_bucket_is_unavailable(worker: InProcessWorker) -> None:
     class UnavailableBucket(Bucket):
-        def put(self, *_: object, **__: object) -> None:
+        def put(self, *_: object, **__: object) -> str:
             raise StorageUnavailable("away")
 
     request = submit(worker)

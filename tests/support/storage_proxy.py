@@ -62,6 +62,10 @@ def ignore_ranges(exchange: Exchange) -> None:
     exchange.headers.pop("range", None)
 
 
+def ignore_matches(exchange: Exchange) -> None:
+    exchange.headers.pop("if-match", None)
+
+
 def show_empty_listings(exchange: Exchange) -> None:
     if "list-type=" in exchange.path and exchange.content:
         exchange.content = re.sub(rb"<Contents>.*</Contents>", b"", exchange.content, flags=re.DOTALL)

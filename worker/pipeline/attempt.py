@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Protocol
 
 import structlog
@@ -15,7 +16,7 @@ from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.result import JobResult
+from shared.jobs.result import JobResult, StoredFile
 from shared.storage.bucket import Bucket
 from shared.storage.keys import object_key
 from worker.batching.local import Batches
@@ -144,12 +145,8 @@ class AttemptRunner:
         request, claim = attempt.request, attempt.lease.claim
         for name in request.formats:
             self._render(name, attempt)
-        attempt.lease.check()
         with attempt.watch.stage("store"):
-            for name in request.formats:
-                output = get_format(name)
-                key = object_key(request.id, claim.attempt_name, output.file)
-                self.bucket.put(key, attempt.files[name].content, content_type=output.media_type)
+            objects = {name: self._store_file(name, attempt) for name in request.formats}
         return JobResult(
             request,
             JobState.SUCCEEDED,
@@ -158,8 +155,17 @@ class AttemptRunner:
             model_revision=self.model.revision,
             segments=attempt.segmentation.segments,
             masks=attempt.files["masks"].ranges if "masks" in request.formats else {},
+            objects=objects,
             timings_ms=attempt.watch.timings_ms,
         )
+
+    def _store_file(self, name: str, attempt: Attempt) -> StoredFile:
+        """Store the file of a format, unless the lease is lost."""
+        attempt.lease.check()
+        output, content = get_format(name), attempt.files[name].content
+        key = object_key(attempt.request.id, attempt.lease.claim.attempt_name, output.file)
+        etag = self.bucket.put(key, content, content_type=output.media_type)
+        return StoredFile(len(content), etag, sha256(content).hexdigest())
 
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
         """Fetch and decode a job's image, and queue it for the device."""

@@ -7,6 +7,8 @@ The client adds MASKMILL_REDIS_PREFIX (shared/redis_prefix.py).
 LAYOUT = "mm:layout"
 # String: id of the stack that the data belong to, and the location of its bucket; see shared/stack.py.
 STACK = "mm:stack"
+# String: empty; written to see whether Redis takes writes, see shared/store_health.py.
+STORE_CHECK = "mm:store_check"
 
 # Channel: the id of a job is published when it is finished, discarded or purged, or its reply is stored.
 EVENTS = "mm:events"

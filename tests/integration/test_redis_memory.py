@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 import redis
@@ -23,9 +21,7 @@ from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway, run_queue
 from tests.support.jobs import MODEL, build_request, build_sync_request, png
 from tests.support.polling import wait_until
-
-FILLER = "test:filler"
-FILLER_BYTES = 64 * 2**20
+from tests.support.redis_memory import fill
 
 
 @pytest.fixture
@@ -37,19 +33,6 @@ def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
 @pytest.fixture
 def jobs(clean_redis: str, gateway: GatewayUnderTest) -> JobStore:
     return JobStore(connect(gateway.settings), lease_seconds=60, max_attempts=3, retry_delay_seconds=0)
-
-
-@contextmanager
-def fill(client: redis.Redis, *, share: float) -> Iterator[None]:
-    """While the block runs, another key fills this share of Redis' memory; more than 1 is out of memory."""
-    client.setrange(FILLER, FILLER_BYTES, b"x")
-    used = int(client.info("memory")["used_memory"])
-    client.config_set("maxmemory", int(used / share))
-    try:
-        yield
-    finally:
-        client.config_set("maxmemory", 0)
-        client.delete(FILLER)
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/"])

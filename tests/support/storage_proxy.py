@@ -82,6 +82,23 @@ def refuse_writes(exchange: Exchange) -> None:
         exchange.refuse(403, "AccessDenied")
 
 
+def have_no_space(exchange: Exchange) -> None:
+    """A store whose disk is full, as MinIO answers then."""
+    if exchange.method == "PUT":
+        exchange.refuse(507, "XMinioStorageFull")
+
+
+def exceed_quota(exchange: Exchange) -> None:
+    """A bucket whose quota is used up, as Ceph answers then."""
+    if exchange.method == "PUT":
+        exchange.refuse(403, "QuotaExceeded")
+
+
+def refuse_everything(exchange: Exchange) -> None:
+    """Credentials that are not known."""
+    exchange.refuse(403, "InvalidAccessKeyId")
+
+
 def be_overloaded(exchange: Exchange) -> None:
     exchange.refuse(503, "SlowDown")
 

@@ -38,7 +38,8 @@
       - StoreFull          Redis has too little memory left
     - StoreUnavailable     Redis did not answer
     - StorageUnavailable   the object store did not answer
-    - ModelNotReady        the model is known, but no worker is ready for it
+    x ModelNotReady        the model is known, but no worker is ready for it
+      - EngineLost           the process that ran the model ended while it worked on the image
     - StackUnconfirmed     it is not known yet whether another stack uses the stores
     - WrongStores          the gateway must not use the stores that it is configured with
     - SharedJobEnded       the job that the request shared with an identical one has no result
@@ -316,6 +317,12 @@ class WrongStores(Unavailable):
 
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
+
+
+class EngineLost(ModelNotReady):
+    """Inside a worker only: the image may be what ended the process that runs the model."""
+
+    code = "engine_lost"
 
 
 class SharedJobEnded(Unavailable):

@@ -49,6 +49,7 @@ NAMES: Final = frozenset(
         "HOST_PROCESSES",
         "INBOX_GRACE_SECONDS",
         "KEEP_ALIVE_SECONDS",
+        "KEEP_RESULT_SECONDS",
         "LEASE_SECONDS",
         "LINGER_SECONDS",
         "LOG_FORMAT",

@@ -26,6 +26,7 @@ from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memo
 from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import open_bucket
+from shared.store_health import open_store_health
 from worker.batching.channel import ALIVE_INTERVAL_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import ModelLoaded
 from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
@@ -37,8 +38,10 @@ from worker.pipeline.input_deletion import InputDeletion
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
+from worker.pipeline.publication import Publication
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots, interactive_slot_count
+from worker.pipeline.store_watch import StoreWatch
 from worker.pipeline.task import register
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
@@ -156,10 +159,11 @@ def serve(
 ) -> None:
     """Run jobs until SIGTERM."""
     watch(observer, IdleTrimmer(lambda: engine.batches.submitted_count, engine.return_memory), stack)
-    follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds)
     app = make_celery(settings)
     slots = build_slots(settings, engine.model.device)
-    register(app, build_job_runner(settings, chosen.worker_id, engine, slots, observer, stack).run_jobs)
+    runner = build_job_runner(settings, chosen.worker_id, engine, slots, observer, stack)
+    follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds, give_back=runner.leases.give_back)
+    register(app, runner.run_jobs)
     queues = [queue_name(engine.model.model, priority) for priority in Priority]
     consume(app, queues=queues, slots=slots, name=f"{chosen.worker_id}-{chosen.number}")
 
@@ -198,8 +202,15 @@ def build_job_runner(
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     leases.start()
     stack.callback(leases.stop)
+    stores = StoreWatch(open_store_health(settings), slots)
+    stores.start()
+    stack.callback(stores.stop)
     follow_up = FollowUp()
     stack.callback(follow_up.close)
+    inputs = InputDeletion(bucket)
+    inputs.start()
+    stack.callback(inputs.close)
+    publication = Publication(jobs, bucket, inputs, stores, settings.keep_result_seconds)
     attempts = AttemptRunner(
         inputs=InputReader(bucket, payloads),
         decoders=engine.decoders,
@@ -207,16 +218,13 @@ def build_job_runner(
         batches=engine.batches,
         renderers=load_renderers(),
         payloads=payloads,
-        bucket=bucket,
+        publication=publication,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
         max_side=settings.max_image_side,
     )
-    inputs = InputDeletion(bucket)
-    inputs.start()
-    stack.callback(inputs.close)
-    completer = Completer(jobs, bucket, inputs, observer)
+    completer = Completer(jobs, publication, stores, observer)
     queue = JobQueue(connect(settings))
-    return JobRunner(engine.model.model, jobs, queue, slots, leases, attempts, completer, follow_up, worker_id)
+    return JobRunner(engine.model.model, jobs, queue, slots, leases, attempts, completer, stores, follow_up, worker_id)
 
 
 if __name__ == "__main__":

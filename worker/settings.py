@@ -92,6 +92,11 @@ class WorkerSettings(Settings):
     storage_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = Field(
         2, description="How often a worker repeats a failed call to the object store before it releases the job."
     )
+    keep_result_seconds: Seconds = Field(
+        120.0,
+        description="How long a worker keeps a result that it cannot store because a store does not answer; then the "
+        "job is given back, to be computed again.",
+    )
     batch_timeout_seconds: Seconds = Field(
         300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."
     )

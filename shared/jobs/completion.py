@@ -35,11 +35,23 @@ def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket, inputs: I
     Raises:
         Unavailable: the bucket or Redis did not answer; repeat the call, or leave it to the steward.
     """
-    key = result_key(result.request.id)
-    is_stored = bucket.put_first(key, result.to_json(), content_type="application/json")
-    final = result if is_stored else JobResult.from_json(bucket.get(key))
+    final = store_result(result, bucket=bucket)
     sync_job_store(final, jobs=jobs, inputs=inputs or bucket)
     return final
+
+
+def store_result(result: JobResult, *, bucket: Bucket) -> JobResult:
+    """Store a result in the bucket, unless there is one; return the one that is stored, which counts.
+
+    Safe to repeat: after a call without an answer, the next one tells whether its result was stored.
+
+    Raises:
+        StorageUnavailable: the bucket did not answer.
+    """
+    key = result_key(result.request.id)
+    if bucket.put_first(key, result.to_json(), content_type="application/json"):
+        return result
+    return JobResult.from_json(bucket.get(key))
 
 
 def sync_job_store(result: JobResult, *, jobs: JobStore, inputs: InputDeleter) -> None:

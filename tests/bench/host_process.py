@@ -32,6 +32,7 @@ from worker.host import create_pool, start_decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
+from worker.pipeline.publication import Publication
 from worker.pipeline.rendering import load_renderers
 from worker.settings import WorkerSettings
 from worker.slabs import SlabAllocator, SlabPool
@@ -102,7 +103,7 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
         batches=batches,
         renderers=load_renderers(),
         payloads=absent,
-        bucket=bucket,
+        publication=Publication(absent, bucket, bucket, absent, 0.0),
         max_pixels=MAX_PIXELS,
         max_side=settings.max_image_side,
     )
@@ -131,10 +132,10 @@ def run_jobs(attempts: AttemptRunner, image: bytes, task: HostTask) -> dict[str,
 def run_one_job(attempts: AttemptRunner, image: bytes, formats: tuple[str, ...]) -> dict[str, float]:
     """Store an input, run its job and store the result; return the milliseconds of each stage."""
     job = build_request(image=ImageFacts("jpeg", 0, 0, len(image), "00" * 32), formats=formats)
-    attempts.bucket.put(inbox_key(job.id), image, content_type="image/jpeg")
+    attempts.publication.bucket.put(inbox_key(job.id), image, content_type="image/jpeg")
     result = attempts.store(attempts.segment(Lease(Claim(job, 1, "1-bench"))))
-    attempts.bucket.put_first(result_key(job.id), result.to_json(), content_type="application/json")
-    attempts.bucket.delete([inbox_key(job.id)])
+    attempts.publication.bucket.put_first(result_key(job.id), result.to_json(), content_type="application/json")
+    attempts.publication.bucket.delete([inbox_key(job.id)])
     return dict(result.timings_ms)
 
 

@@ -6,10 +6,11 @@ The segmenter is a fake whose batches take a fixed time; everything else is real
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -19,14 +20,15 @@ from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Job, JobRequest, JobState
-from shared.jobs.store import JobStore, open_job_store
+from shared.jobs.payloads import PayloadStore
+from shared.jobs.store import Claim, InputPayload, JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
 from tests.support.environment import copy_environment
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from worker.steward.metrics import StewardMetrics
 from worker.steward.orphans import OrphanDetector
@@ -76,7 +78,12 @@ class WorkerUnderTest:
         return Reconciler(self.jobs, self.bucket, JobQueue(connect(settings)), OrphanDetector(0.2), metrics)
 
 
-StartWorker = Callable[[float], AbstractContextManager[WorkerUnderTest]]
+class StartWorker(Protocol):
+    """Runs a worker whose batches take a number of seconds."""
+
+    def __call__(
+        self, batch_seconds: float, *, drain_seconds: float = 10.0
+    ) -> AbstractContextManager[WorkerUnderTest]: ...
 
 
 @pytest.fixture
@@ -90,7 +97,7 @@ def start_worker(settings: Settings, storage_env: Mapping[str, str], tmp_path: P
     """Return a context manager that runs a worker whose batches take a number of seconds."""
 
     @contextmanager
-    def start(batch_seconds: float) -> Iterator[WorkerUnderTest]:
+    def start(batch_seconds: float, *, drain_seconds: float = 10.0) -> Iterator[WorkerUnderTest]:
         environment = copy_environment()
         env = {
             **environment,
@@ -98,7 +105,7 @@ def start_worker(settings: Settings, storage_env: Mapping[str, str], tmp_path: P
             "MASKMILL_REDIS_URL": settings.redis_url,
             "MASKMILL_LEASE_SECONDS": str(LEASE_SECONDS),
             "MASKMILL_HOST_PROCESSES": str(HOSTS),
-            "MASKMILL_DRAIN_SECONDS": "10",
+            "MASKMILL_DRAIN_SECONDS": str(drain_seconds),
             "MASKMILL_LOG_FORMAT": "json",
         }
         command = [sys.executable, "-m", "tests.bench.instant_worker", str(batch_seconds)]
@@ -157,6 +164,27 @@ def test_a_worker_finishes_its_jobs_on_sigterm(start_worker: StartWorker) -> Non
         assert worker.process.exit_code == 0
         assert {worker.get(request).state for request in requests} == {JobState.SUCCEEDED}
         assert not worker.registry.snapshot().workers
+
+
+def test_a_worker_gives_back_what_it_cannot_finish_on_sigterm(start_worker: StartWorker, settings: Settings) -> None:
+    with start_worker(60.0, drain_seconds=1.0) as worker:
+        interactive = build_sync_request(formats=("labels",))
+        payload = InputPayload(png(), seconds=60)
+        worker.jobs.create(interactive, message=encode_message(job_queue(interactive)), payload=payload)
+        requests = [interactive, *(worker.submit() for _ in range(4))]
+        worker.wait_for(JobState.RUNNING, *requests)
+
+        os.kill(worker.process.pid, signal.SIGTERM)
+
+        worker.wait_for(JobState.QUEUED, *requests, seconds=3.0)
+        wait_until(lambda: not worker.process.is_alive, seconds=5)
+        assert worker.process.exit_code == 0
+        # At once, and uncounted: another worker finds a message and the place of each, and the image of each.
+        assert {worker.get(request).stalls for request in requests} == {0}
+        for request in requests:
+            claim = worker.jobs.claim(request.model, worker="other", priorities=[request.priority])
+            assert isinstance(claim, Claim)
+        assert PayloadStore(connect(settings, decode=False)).get_input(interactive.id) == png()
 
 
 def test_no_process_keeps_shared_memory_after_a_kill(start_worker: StartWorker) -> None:

@@ -23,13 +23,16 @@ from shared.logs import configure_logging
 from shared.redis_client import RedisClient, connect
 from shared.settings import read_settings
 from shared.storage.bucket import open_bucket
+from shared.store_health import open_store_health
 from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
 from tests.support.worker import ImmediateFollowUp
 from worker.pipeline.completer import Completer
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import Lease, LeaseKeeper
+from worker.pipeline.publication import Publication
 from worker.pipeline.slots import Slots
+from worker.pipeline.store_watch import StoreWatch
 from worker.pipeline.task import register
 from worker.runtime.metrics import WorkerMetrics
 from worker.settings import WorkerSettings
@@ -81,6 +84,10 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
     leases.start()
     bucket = open_bucket(settings)
     stack.callback(leases.stop)
+    stores = StoreWatch(open_store_health(settings), slots)
+    stores.start()
+    stack.callback(stores.stop)
+    publication = Publication(jobs, bucket, bucket, stores, settings.keep_result_seconds)
     return JobRunner(
         MODEL,
         jobs,
@@ -88,7 +95,8 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
         slots,
         leases,
         GatedAttempts(connect(settings)),
-        Completer(jobs, bucket, bucket, WorkerMetrics(CollectorRegistry())),
+        Completer(jobs, publication, stores, WorkerMetrics(CollectorRegistry())),
+        stores,
         ImmediateFollowUp(),
         name,
     )

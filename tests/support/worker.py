@@ -25,8 +25,10 @@ from worker.pipeline.completer import Completer
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
+from worker.pipeline.publication import Publication
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots
+from worker.pipeline.store_watch import StoreWatch
 from worker.runtime.metrics import WorkerMetrics
 from worker.slabs import SlabAllocator, SlabPool
 
@@ -84,6 +86,18 @@ def claim_job(jobs: JobStore, job_id: str, *, worker: str = "w") -> Claim | None
     return claim
 
 
+class WellStores:
+    """Stores that are well whenever they are checked; remembers whether they were reported as ill."""
+
+    is_reported = False
+
+    def report_error(self) -> None:
+        self.is_reported = True
+
+    def are_well(self) -> bool:
+        return True
+
+
 @dataclass(frozen=True)
 class InProcessWorker:
     """Runs jobs on the calling thread; dataclasses.replace() exchanges a collaborator."""
@@ -94,6 +108,8 @@ class InProcessWorker:
     leases: LeaseKeeper
     slots: Slots = field(default_factory=lambda: Slots(1, 0))
     batches: Batches = field(default_factory=lambda: ImmediateScheduler(FakeSegmenter()))
+    stores: WellStores | StoreWatch = field(default_factory=WellStores)
+    keep_seconds: float = 0.0
 
     def claim(self, job_id: str) -> Claim | None:
         """Claim a job before all others, or return None if it is not queued."""
@@ -111,6 +127,7 @@ class InProcessWorker:
         self._build_runner(FakeSegmenter.model).run_jobs(queue)
 
     def _build_runner(self, model: str) -> JobRunner:
+        publication = Publication(self.jobs, self.bucket, self.bucket, self.stores, self.keep_seconds)
         attempts = AttemptRunner(
             inputs=InputReader(self.bucket, self.payloads),
             decoders=start_shared_decoders(),
@@ -118,7 +135,7 @@ class InProcessWorker:
             batches=self.batches,
             renderers=load_renderers(),
             payloads=self.payloads,
-            bucket=self.bucket,
+            publication=publication,
             max_pixels=10**7,
             max_side=65_500,
         )
@@ -129,7 +146,8 @@ class InProcessWorker:
             self.slots,
             self.leases,
             attempts,
-            Completer(self.jobs, self.bucket, self.bucket, WorkerMetrics(CollectorRegistry())),
+            Completer(self.jobs, publication, self.stores, WorkerMetrics(CollectorRegistry())),
+            self.stores,
             ImmediateFollowUp(),
             "test-worker",
         )

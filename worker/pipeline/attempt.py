@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Protocol
 
 import structlog
@@ -16,9 +15,7 @@ from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.result import JobResult, StoredFile
-from shared.storage.bucket import Bucket
-from shared.storage.keys import object_key
+from shared.jobs.result import JobResult
 from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
 from worker.decoding.decoded_image import DecodedImage
@@ -27,6 +24,7 @@ from worker.formats.drawing import MAX_OVERLAY_SIDE
 from worker.formats.rendered import Rendered
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
+from worker.pipeline.publication import Publication
 from worker.pipeline.rendering import Renderer
 from worker.segmenter import ModelImage, Resize, Segmentation
 
@@ -100,7 +98,7 @@ class AttemptRunner:
     batches: Batches
     renderers: Mapping[str, Renderer]
     payloads: PayloadStore
-    bucket: Bucket
+    publication: Publication
     max_pixels: int
     max_side: int
 
@@ -140,13 +138,16 @@ class AttemptRunner:
 
         Raises:
             Canceled: the lease was lost; objects that were stored already stay unreferenced.
-            StorageUnavailable: the bucket did not answer.
+            StorageUnavailable: the bucket did not answer in time.
         """
         request, claim = attempt.request, attempt.lease.claim
         for name in request.formats:
             self._render(name, attempt)
         with attempt.watch.stage("store"):
-            objects = {name: self._store_file(name, attempt) for name in request.formats}
+            files = attempt.files
+            objects = {
+                name: self.publication.store_file(attempt.lease, name, files[name].content) for name in request.formats
+            }
         return JobResult(
             request,
             JobState.SUCCEEDED,
@@ -158,14 +159,6 @@ class AttemptRunner:
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
         )
-
-    def _store_file(self, name: str, attempt: Attempt) -> StoredFile:
-        """Store the file of a format, unless the lease is lost."""
-        attempt.lease.check()
-        output, content = get_format(name), attempt.files[name].content
-        key = object_key(attempt.request.id, attempt.lease.claim.attempt_name, output.file)
-        etag = self.bucket.put(key, content, content_type=output.media_type)
-        return StoredFile(len(content), etag, sha256(content).hexdigest())
 
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
         """Fetch and decode a job's image, and queue it for the device."""

@@ -2,75 +2,129 @@
 
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
-from shared.errors import DeadlineExceeded, MaskmillError, ModelNotReady, Unavailable
-from shared.jobs.completion import InputDeleter, complete_in_store, complete_job
-from shared.jobs.model import Failure, JobRequest, JobState
+from shared.broker.envelope import encode_message
+from shared.errors import AttemptsExhausted, DeadlineExceeded, EngineLost, MaskmillError, ModelNotReady, Unavailable
+from shared.jobs.messages import job_queue
+from shared.jobs.model import Failure, JobState
+from shared.jobs.outcomes import ReleaseOutcome
 from shared.jobs.result import JobResult, failed_result
-from shared.jobs.store import Claim, JobStore
-from shared.storage.bucket import Bucket
+from shared.jobs.store import JobStore
 from worker.batching.remote import JobObserver
+from worker.pipeline.leases import Lease
+from worker.pipeline.publication import Publication
 
 log = structlog.get_logger()
+
+
+class Stores(Protocol):
+    """Tells whether a store is ill; implemented by worker.pipeline.store_watch.StoreWatch."""
+
+    def are_well(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Completer:
     jobs: JobStore
-    bucket: Bucket
-    inputs: InputDeleter
+    publication: Publication
+    stores: Stores
     observer: JobObserver
 
-    def complete(self, result: JobResult) -> None:
+    def complete(self, lease: Lease, result: JobResult) -> None:
         """Complete a job.
 
-        While the bucket is unavailable, a job with a durable input is released; any other one is completed in the job
-        store alone: its caller has the reply already, or gets the failure.
+        While the bucket is unavailable for long, a job with a durable input is released; any other one is completed in
+        the job store alone: its caller has the reply already, or gets the failure.
         """
-        request = result.request
         try:
-            final = complete_job(result, jobs=self.jobs, bucket=self.bucket, inputs=self.inputs)
+            final = self.publication.store_result(lease, result)
         except Unavailable as error:
-            if request.input.is_durable:
-                self._release(request, result.attempt_name, f"result not stored: {error}")
+            if result.request.input.is_durable:
+                self._release_unstored(lease, result, error)
                 return
-            complete_in_store(result, jobs=self.jobs)
             final = result
+        self.publication.record(final)
         self._record(result, final)
 
-    def expire(self, claim: Claim) -> None:
+    def expire(self, lease: Lease) -> None:
         """Complete a job whose deadline passed before it reached a device."""
+        claim = lease.claim
         failure = Failure(DeadlineExceeded.code, "There was no result before the deadline.")
-        self.complete(JobResult(claim.request, JobState.EXPIRED, claim.attempt, claim.attempt_name, failure=failure))
+        self.complete(
+            lease, JobResult(claim.request, JobState.EXPIRED, claim.attempt, claim.attempt_name, failure=failure)
+        )
 
-    def release(self, claim: Claim, error: Unavailable) -> None:
-        """Return a job to its queue because a store is unavailable; one whose input is not durable is failed."""
-        if isinstance(error, ModelNotReady):
-            self._abandon(claim, error)
-        elif claim.request.input.is_durable:
-            self._release(claim.request, claim.attempt_name, str(error))
+    def release(self, lease: Lease, error: Unavailable) -> None:
+        """Return a job to its queue because something is unavailable.
+
+        One whose input is not durable is failed, unless the engine process has ended: another worker has one.
+        """
+        if isinstance(error, EngineLost):
+            self._abandon(lease, error)
+        elif isinstance(error, ModelNotReady):
+            self.give_back(lease, str(error))
+        elif lease.claim.request.input.is_durable:
+            self._release(lease, error)
         else:
-            self.fail(claim, error)
+            self.fail(lease, error)
 
-    def fail(self, claim: Claim, error: MaskmillError) -> None:
+    def fail(self, lease: Lease, error: MaskmillError) -> None:
         """Complete a job that an error ended."""
-        self.complete(failed_result(claim.request, error, attempt=claim.attempt, attempt_name=claim.attempt_name))
+        claim = lease.claim
+        self.complete(
+            lease, failed_result(claim.request, error, attempt=claim.attempt, attempt_name=claim.attempt_name)
+        )
 
     def drop(self, job_id: str, reason: str) -> None:
         """Record that an attempt had no effect."""
         log.info("job_dropped", job_id=job_id, reason=reason)
         self.observer.job_dropped(reason)
 
-    def _abandon(self, claim: Claim, error: ModelNotReady) -> None:
+    def give_back(self, lease: Lease, reason: str) -> None:
+        """Return a job to its place in its queue at once, for another worker; it is not counted."""
+        request = lease.claim.request
+        log.info("job_given_back", job_id=request.id, attempt=lease.claim.attempt_name, reason=reason)
+        self.jobs.release(request.id, lease.claim.attempt_name, message=encode_message(job_queue(request)))
+
+    def _abandon(self, lease: Lease, error: EngineLost) -> None:
         """Leave a job to another worker.  It counts as a stall: its image may be what ended the engine process."""
+        claim = lease.claim
         log.warning("job_abandoned", job_id=claim.request.id, attempt=claim.attempt_name, reason=str(error))
         self.jobs.abandon(claim.request.id, claim.attempt_name)
 
-    def _release(self, request: JobRequest, attempt_name: str, reason: str) -> None:
-        log.warning("job_released", job_id=request.id, attempt=attempt_name, reason=reason)
-        self.jobs.postpone(request.id, attempt_name, jitter=random.random(), is_counted=False)  # noqa: S311
+    def _release(self, lease: Lease, error: Unavailable) -> None:
+        """Return a job to its queue for later; it counts unless a store is ill, and too many of them end the job."""
+        if not lease.is_held:
+            self.drop(lease.claim.request.id, "lease_lost")
+        elif self._postpone(lease, error, is_counted=self.stores.are_well()) is ReleaseOutcome.EXHAUSTED:
+            self.fail(lease, AttemptsExhausted(f"The job was given back too often; the last time, because: {error}"))
+
+    def _release_unstored(self, lease: Lease, result: JobResult, error: Unavailable) -> None:
+        if result.failure and result.failure.code == AttemptsExhausted.code:
+            self._postpone(lease, error, is_counted=False)
+        else:
+            self._release(lease, error)
+
+    def _postpone(self, lease: Lease, error: Unavailable, *, is_counted: bool) -> ReleaseOutcome:
+        claim = lease.claim
+        outcome = self.jobs.postpone(
+            claim.request.id,
+            claim.attempt_name,
+            jitter=random.random(),  # noqa: S311
+            is_counted=is_counted,
+        )
+        log.warning(
+            "job_released",
+            job_id=claim.request.id,
+            attempt=claim.attempt_name,
+            outcome=outcome,
+            is_counted=is_counted,
+            reason=str(error),
+        )
+        return outcome
 
     def _record(self, result: JobResult, final: JobResult) -> None:
         """Log and count the end of an attempt; `final` is the result that counts."""

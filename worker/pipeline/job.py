@@ -9,15 +9,26 @@ import structlog
 
 from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
-from shared.errors import Canceled, DeadlineExceeded, MaskmillError, Unavailable
+from shared.errors import (
+    Canceled,
+    DeadlineExceeded,
+    MaskmillError,
+    StorageUnavailable,
+    StoreFull,
+    StoreUnavailable,
+    Unavailable,
+)
 from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.store import Claim, JobStore, TakenMessage
 from worker.pipeline.attempt import Attempt, AttemptRunner
 from worker.pipeline.completer import Completer
 from worker.pipeline.leases import Lease, LeaseKeeper
+from worker.pipeline.publication import StoreErrors
 from worker.pipeline.slots import Slot, Slots
 
 log = structlog.get_logger()
+
+STORE_ERRORS = (StoreUnavailable, StorageUnavailable, StoreFull)
 
 
 class BackgroundExecutor(Protocol):
@@ -39,6 +50,7 @@ class JobRunner:
     leases: LeaseKeeper
     attempts: AttemptRunner
     completer: Completer
+    stores: StoreErrors
     follow_up: BackgroundExecutor
     worker_id: str
 
@@ -68,22 +80,23 @@ class JobRunner:
         Raises:
             Unavailable: as for run_jobs().
         """
-        claim = self.jobs.claim(self.model, worker=self.worker_id, priorities=slot.priorities, message=message)
+        with self._report_store_errors():
+            claim = self.jobs.claim(self.model, worker=self.worker_id, priorities=slot.priorities, message=message)
         if isinstance(claim, Claim):
             with structlog.contextvars.bound_contextvars(request_id=claim.request.request_id):
                 self._run(claim, slot)
         return claim
 
     def _run(self, claim: Claim, slot: Slot) -> None:
-        if claim.is_late:
-            self.completer.expire(claim)
-            return
         with ExitStack() as stack:
             lease = stack.enter_context(self.leases.hold(claim, slot))
             with self._complete_on_error(lease):
+                if claim.is_late:
+                    self.completer.expire(lease)
+                    return
                 attempt = self.attempts.segment(lease)
                 if not claim.request.wants_reply:
-                    self.completer.complete(self.attempts.store(attempt))
+                    self.completer.complete(lease, self.attempts.store(attempt))
                     return
                 self.attempts.reply(attempt)
                 # The lease is held until the files are stored.
@@ -93,7 +106,7 @@ class JobRunner:
         """Store and complete a job whose caller has the reply already."""
         try:
             with lease, self._complete_on_error(attempt.lease):
-                self.completer.complete(self.attempts.store(attempt))
+                self.completer.complete(attempt.lease, self.attempts.store(attempt))
         except Unavailable as error:
             log.warning("job_abandoned", job_id=attempt.request.id, reason=str(error))
 
@@ -102,18 +115,26 @@ class JobRunner:
         """Complete or release the job if the block raises an error."""
         claim = lease.claim
         try:
-            yield
+            with self._report_store_errors():
+                yield
         except Canceled:
             self.completer.drop(claim.request.id, "lease_lost")
         except DeadlineExceeded:
-            self.completer.expire(claim)
+            self.completer.expire(lease)
         except Unavailable as error:
-            lease.lose()  # so that it is not renewed any more
-            self.completer.release(claim, error)
+            self.completer.release(lease, error)
         except MaskmillError as error:
-            self.completer.fail(claim, error)
+            self.completer.fail(lease, error)
         except Exception:
             # A bug: the job is failed, so that it is not retried endlessly; the log has the traceback.
             log.exception("job_crashed", job_id=claim.request.id)
             bug = MaskmillError("Something unexpected went wrong with this job; the operator's log says what.")
-            self.completer.fail(claim, bug)
+            self.completer.fail(lease, bug)
+
+    @contextmanager
+    def _report_store_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except STORE_ERRORS:
+            self.stores.report_error()
+            raise

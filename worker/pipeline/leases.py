@@ -7,7 +7,9 @@ from typing import Protocol
 
 import structlog
 
+from shared.broker.envelope import encode_message
 from shared.errors import Canceled, Unavailable
+from shared.jobs.messages import job_queue
 from shared.jobs.store import Claim, JobStore
 
 log = structlog.get_logger()
@@ -27,6 +29,7 @@ class Lease:
         self.claim = claim
         self._slot = slot
         self._lost = threading.Event()
+        self._is_settled = False
         self._lock = threading.Lock()  # guards the next one
         self._callbacks: list[Callable[[], object]] = []
 
@@ -45,6 +48,19 @@ class Lease:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the result of the job is stored, so that it must not be given back."""
+        return self._is_settled
+
+    def settle(self) -> None:
+        """Record that the result of the job is stored."""
+        self._is_settled = True
+
+    def wait_lost(self, seconds: float) -> bool:
+        """Wait until the lease is lost, or for some seconds; return whether it is."""
+        return self._lost.wait(seconds)
 
     def call_when_lost(self, callback: Callable[[], object]) -> None:
         """Call a function, which must not raise, as soon as the lease is lost; at once if it is."""
@@ -94,6 +110,20 @@ class LeaseKeeper:
         finally:
             with self._lock:
                 self._leases.discard(lease)
+
+    def give_back(self) -> None:
+        """Give back each held job whose result is not stored, for another worker to claim at once; for a drain's end.
+
+        It is not counted.  What is not given back, because Redis is unavailable, is requeued once its lease expires.
+        """
+        with self._lock:
+            leases = [lease for lease in self._leases if lease.is_held and not lease.is_settled]
+        for lease in leases:
+            lease.lose()
+        for lease in leases:
+            request = lease.claim.request
+            self._jobs.release(request.id, lease.claim.attempt_name, message=encode_message(job_queue(request)))
+            log.info("job_given_back", job_id=request.id, attempt=lease.claim.attempt_name)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._renew_interval_seconds):

@@ -77,6 +77,7 @@ class Slots:
         self._limits = {SlotKind.REGULAR: regular, SlotKind.INTERACTIVE: interactive, SlotKind.LENT: lent}
         self._used: Counter[SlotKind] = Counter()
         self._lock = threading.Lock()
+        self._pauses = 0
         self._is_closed = False
         self._notify: Callable[[], object] = lambda: None
 
@@ -103,6 +104,20 @@ class Slots:
         """
         self._is_closed = True
 
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def pause(self) -> None:
+        """Give out no slot until resume() has been called as often; the jobs that run keep theirs."""
+        with self._lock:
+            self._pauses += 1
+
+    def resume(self) -> None:
+        with self._lock:
+            self._pauses -= 1
+        self._notify()
+
     @contextmanager
     def occupy(self) -> Iterator[Slot | None]:
         """Occupy a free slot while the block runs, or yield None if there is none."""
@@ -126,7 +141,7 @@ class Slots:
     def renew(self, slot: Slot) -> bool:
         """Find the best slot for the next job of a thread; for Slot only."""
         with self._lock:
-            if self._is_closed:
+            if self._is_closed or self._pauses:
                 return False
             if slot.kind is SlotKind.REGULAR:
                 return True
@@ -160,7 +175,7 @@ class Slots:
         return True
 
     def _find_free(self) -> SlotKind | None:
-        if self._is_closed:
+        if self._is_closed or self._pauses:
             return None
         return next((kind for kind in (SlotKind.REGULAR, SlotKind.INTERACTIVE) if self._is_free(kind)), None)
 

@@ -1,0 +1,83 @@
+"""What a host does about its stores after an error: it claims nothing until both can take the end of a job again."""
+
+import threading
+from typing import Protocol
+
+import structlog
+
+from shared.store_health import StoreState
+
+log = structlog.get_logger()
+
+FIRST_DELAY_SECONDS = 0.25
+MAX_DELAY_SECONDS = 4.0
+
+
+class StoreHealth(Protocol):
+    """Tells what the stores can do; implemented by shared.store_health.StoreHealth."""
+
+    def check_redis(self) -> StoreState: ...
+    def check_bucket(self) -> StoreState: ...
+
+
+class PausableSlots(Protocol):
+    """Gives out the places of jobs; implemented by worker.pipeline.slots.Slots."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class StoreWatch:
+    """Thread-safe.  Nothing is checked before an error is reported; then nothing is claimed until a check succeeds."""
+
+    def __init__(self, health: StoreHealth, slots: PausableSlots) -> None:
+        self._health = health
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._is_paused = False  # guarded by the lock
+        self._failed = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped.set()
+            self._failed.set()
+        self._thread.join()
+
+    def report_error(self) -> None:
+        """Claim nothing until the stores are found to be well; returns at once."""
+        with self._lock:
+            if self._is_paused:
+                return
+            self._is_paused = True
+        self._slots.pause()
+        self._failed.set()
+
+    def are_well(self) -> bool:
+        """Return whether both stores can take the end of a job now."""
+        return self._health.check_redis() is self._health.check_bucket() is StoreState.OK
+
+    def _run(self) -> None:
+        while True:
+            self._failed.wait()
+            if self._stopped.is_set():
+                return
+            self._wait_until_well()
+            with self._lock:
+                self._is_paused = False
+                if not self._stopped.is_set():
+                    self._failed.clear()
+            self._slots.resume()
+
+    def _wait_until_well(self) -> None:
+        delay_seconds = FIRST_DELAY_SECONDS
+        if self.are_well():
+            return
+        log.warning("claims_paused", reason="a store cannot take the end of a job")
+        while not self._stopped.wait(delay_seconds) and not self.are_well():
+            delay_seconds = min(2 * delay_seconds, MAX_DELAY_SECONDS)
+        log.info("claims_resumed")

@@ -36,6 +36,7 @@ from worker.pipeline.completer import Completer
 from worker.pipeline.follow_up import FollowUp
 from worker.pipeline.input_deletion import InputDeletion
 from worker.pipeline.inputs import InputReader
+from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.publication import Publication
@@ -73,10 +74,17 @@ def main(arguments: Sequence[str]) -> int:
         except ChannelClosed:
             return 0
         exchanged = SlabAllocator(pool)
-        batches = RemoteBatches(channel, exchanged, allocation_timeout_seconds=settings.batch_timeout_seconds)
+        slots = build_slots(settings, model.device)
+        batches = RemoteBatches(
+            channel,
+            exchanged,
+            allocation_timeout_seconds=settings.batch_timeout_seconds,
+            # What is given back then is for other workers.
+            on_lost=slots.close,
+        )
         start_receiving(batches)
         engine = Engine(model, batches, decoders, (decoded, exchanged))
-        serve(settings, chosen, engine, RemoteObserver(channel), stack)
+        serve(settings, chosen, engine, slots, RemoteObserver(channel), stack)
     return 0
 
 
@@ -154,13 +162,13 @@ def serve(
     settings: WorkerSettings,
     chosen: argparse.Namespace,
     engine: Engine,
+    slots: Slots,
     observer: RemoteObserver,
     stack: ExitStack,
 ) -> None:
     """Run jobs until SIGTERM."""
     watch(observer, IdleTrimmer(lambda: engine.batches.submitted_count, engine.return_memory), stack)
     app = make_celery(settings)
-    slots = build_slots(settings, engine.model.device)
     runner = build_job_runner(settings, chosen.worker_id, engine, slots, observer, stack)
     follow_celery(observer.report_ready, drain_seconds=settings.drain_seconds, give_back=runner.leases.give_back)
     register(app, runner.run_jobs)
@@ -224,7 +232,20 @@ def build_job_runner(
     )
     completer = Completer(jobs, publication, stores, observer)
     queue = JobQueue(connect(settings))
-    return JobRunner(engine.model.model, jobs, queue, slots, leases, attempts, completer, stores, follow_up, worker_id)
+    isolation = Isolation(jobs, slots, leases)
+    return JobRunner(
+        engine.model.model,
+        jobs,
+        queue,
+        slots,
+        leases,
+        isolation,
+        attempts,
+        completer,
+        stores,
+        follow_up,
+        worker_id,
+    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
 from tests.support.worker import ImmediateFollowUp
 from worker.pipeline.completer import Completer
+from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import Lease, LeaseKeeper
 from worker.pipeline.publication import Publication
@@ -94,6 +95,7 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
         JobQueue(connect(settings)),
         slots,
         leases,
+        Isolation(jobs, slots, leases),
         GatedAttempts(connect(settings)),
         Completer(jobs, publication, stores, WorkerMetrics(CollectorRegistry())),
         stores,

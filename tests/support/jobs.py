@@ -100,7 +100,9 @@ class ImmediateScheduler:
     def announce(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def submit(self, image: ModelImage, *, priority: Priority, deadline: float | None) -> Ticket:
+    def submit(
+        self, image: ModelImage, *, priority: Priority, deadline: float | None, is_alone: bool = False
+    ) -> Ticket:
         future = Ticket()
         (outcome,) = self._segmenter.segment([self._segmenter.prepare(image)])
         if isinstance(outcome, MaskmillError):

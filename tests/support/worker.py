@@ -23,6 +23,7 @@ from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
 from worker.pipeline.inputs import InputReader
+from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.publication import Publication
@@ -145,6 +146,7 @@ class InProcessWorker:
             JobQueue(self.jobs._redis),
             self.slots,
             self.leases,
+            Isolation(self.jobs, self.slots, self.leases),
             attempts,
             Completer(self.jobs, publication, self.stores, WorkerMetrics(CollectorRegistry())),
             self.stores,

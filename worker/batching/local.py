@@ -1,7 +1,9 @@
 """Batches for callers in the engine process: prepare an image, then queue it."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from shared.errors import MaskmillError
@@ -19,11 +21,14 @@ class Batches(Protocol):
     def announce(self) -> AbstractContextManager[None]:
         """Announce an image that will be submitted within the block, or not at all."""
 
-    def submit(self, image: ModelImage, *, priority: Priority, deadline: float | None) -> Ticket:
+    def submit(
+        self, image: ModelImage, *, priority: Priority, deadline: float | None, is_alone: bool = False
+    ) -> Ticket:
         """Queue an image; the ticket raises its error.  A canceled ticket removes the image from the queue.
 
         Args:
             deadline: by time.monotonic(), or None.
+            is_alone: whether it gets a batch of its own.
         """
 
 
@@ -37,11 +42,29 @@ class LocalBatches:
     def announce(self) -> AbstractContextManager[None]:
         return self.scheduler.announce()
 
-    def submit(self, image: ModelImage, *, priority: Priority, deadline: float | None) -> Ticket:
+    def submit(
+        self,
+        image: ModelImage,
+        *,
+        priority: Priority,
+        deadline: float | None,
+        is_alone: bool = False,
+        on_work: Callable[[bool], object] = lambda _: None,
+    ) -> Ticket:
+        """Queue an image, as Batches.submit().
+
+        Args:
+            on_work: called with True before this process works on the image, so that it could be what ends it, and
+                with False when the image waits again; must return fast and without I/O, and must not raise.
+        """
+        on_work(True)
         try:
             prepared = self.segmenter.prepare(image)
         except MaskmillError as error:
             failed = Ticket()
             failed.set_exception(error)
             return failed
-        return self.scheduler.submit(prepared, priority=priority, deadline=deadline)
+        on_work(False)
+        return self.scheduler.submit(
+            prepared, priority=priority, deadline=deadline, is_alone=is_alone, on_start=partial(on_work, True)
+        )

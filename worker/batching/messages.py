@@ -40,21 +40,26 @@ class Submit:
     """Host to engine: segment an image.  The engine replies once, with Segmented or Failed.
 
     offset: of the pixels in the pool; the label map is written behind them, at `label_map_offset`.
+    mark_offset: of a byte that is 1 while the engine works on the image, and 0 while it waits; in memory, so that it
+        can be read when the engine has ended.
     rows, columns: of the pixels, which are (rows, columns, 3) uint8.
     height, width: of the upright image and of its label map.
     deadline: by the clock of time.monotonic(), which all processes of a machine share.
+    is_alone: whether it gets a batch of its own.
     """
 
     id: int
     offset: int
     rows: int
     columns: int
+    mark_offset: int
     label_map_offset: int
     height: int
     width: int
     parameters: SegmentParameters
     priority: Priority
     deadline: float | None
+    is_alone: bool = False
     kind: Literal["submit"] = "submit"
 
 

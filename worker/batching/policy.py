@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from shared.jobs.model import Priority
@@ -84,6 +85,8 @@ class QueuedImage(Protocol):
     @property
     def enqueued_at(self) -> float: ...
     @property
+    def is_alone(self) -> bool: ...
+    @property
     def is_wanted(self) -> Callable[[], bool]: ...
 
 
@@ -123,7 +126,8 @@ def plan_batch(
     """Plan the next batch for a device that is idle.
 
     Args:
-        queued: in the order of arrival.
+        queued: in the order of arrival.  An image that is alone has a batch of its own, and nothing waits for more
+            images while there is one.
         now: seconds.
         idle_since: when the device finished its last batch, seconds.
         cost: what a batch is expected to take; it decides how many images are enough.
@@ -137,7 +141,10 @@ def plan_batch(
     live = [image for image in queued if id(image) not in removed]
     if not live:
         return BatchPlan(canceled=canceled, expired=expired)
-    batch, is_full = _fill_batch(_order(live, limits, cost), limits, cost)
+    ordered = _order(live, limits, cost)
+    candidates = _cut_at_alone(ordered)
+    batch, is_full = _fill_batch(candidates, limits, cost)
+    is_full = is_full or len(candidates) < len(ordered) or batch[0].is_alone
     oldest = min(image.enqueued_at for image in live)
     wait_until = oldest + limits.max_wait_seconds
     reason = _choose_reason(
@@ -163,6 +170,13 @@ def _order(queued: Sequence[Q], limits: BatchLimits, cost: BatchCost) -> list[Q]
     image_seconds = cost.seconds(1, int(PIXELS_PER_MEGAPIXEL))
     handicaps = {priority: limits.get_handicap_seconds(priority, image_seconds) for priority in Priority}
     return sorted(queued, key=lambda image: image.enqueued_at + handicaps[image.priority])
+
+
+def _cut_at_alone(ordered: Sequence[Q]) -> Sequence[Q]:
+    """Return the first of the images if it is alone, or those before the first one that is."""
+    if ordered[0].is_alone:
+        return ordered[:1]
+    return list(takewhile(lambda image: not image.is_alone, ordered))
 
 
 class _Size(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from shared.errors import EngineFailed, ModelNotReady, build_error
+from shared.errors import EngineFailed, EngineLost, ModelNotReady, build_error
 from shared.jobs.model import JobState, Priority
 from worker.batching.channel import SILENCE_TIMEOUT_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import (
@@ -38,6 +38,8 @@ log = structlog.get_logger()
 # The widest label map that an engine writes.
 LABEL_MAP_BYTES_PER_PIXEL = 2
 _ALIGNMENT = 64
+# Between pixels and label map.
+_MARK_BYTES = 1
 
 
 class RemoteTicket(Ticket):
@@ -70,6 +72,7 @@ class RemoteBatches:
         slabs: allocates the memory in which pixels and label maps cross.
         allocation_timeout_seconds: how long a submission waits for free memory.
         silence_timeout_seconds: an engine that is silent for longer is hung.
+        on_lost: called when the engine has ended or is hung, before the tickets fail.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class RemoteBatches:
         *,
         allocation_timeout_seconds: float,
         silence_timeout_seconds: float = SILENCE_TIMEOUT_SECONDS,
+        on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         self._channel = channel
         self._silence_timeout_seconds = silence_timeout_seconds
         self._slabs = slabs
         self._allocation_timeout_seconds = allocation_timeout_seconds
+        self._on_lost = on_lost
         self._ids = itertools.count(1)
         self._lock = threading.Lock()  # guards the next three
         self._pending: dict[int, _Pending] = {}
@@ -103,14 +108,16 @@ class RemoteBatches:
         finally:
             self._send(Announce(-1))
 
-    def submit(self, image: ModelImage, *, priority: Priority, deadline: float | None) -> Ticket:
+    def submit(
+        self, image: ModelImage, *, priority: Priority, deadline: float | None, is_alone: bool = False
+    ) -> Ticket:
         """Copy the pixels to shared memory and queue the image.
 
         Raises:
             SharedMemoryFull: no memory was free in time.
             ImageTooLarge: the image never fits.
         """
-        pixels_bytes = -(-image.pixels.nbytes // _ALIGNMENT) * _ALIGNMENT
+        pixels_bytes = -(-(image.pixels.nbytes + _MARK_BYTES) // _ALIGNMENT) * _ALIGNMENT
         nbytes = pixels_bytes + LABEL_MAP_BYTES_PER_PIXEL * image.height * image.width
         slab = self._slabs.allocate(nbytes, timeout_seconds=self._allocation_timeout_seconds)
         self._slabs.pool.view(slab, image.pixels.shape, np.uint8)[:] = image.pixels
@@ -119,13 +126,16 @@ class RemoteBatches:
             offset=slab.offset,
             rows=image.pixels.shape[0],
             columns=image.pixels.shape[1],
+            mark_offset=slab.offset + pixels_bytes - _MARK_BYTES,
             label_map_offset=slab.offset + pixels_bytes,
             height=image.height,
             width=image.width,
             parameters=image.parameters,
             priority=priority,
             deadline=deadline,
+            is_alone=is_alone,
         )
+        self._slabs.pool.write(Slab(request.mark_offset, _MARK_BYTES), bytes(_MARK_BYTES))
         pending = _Pending(RemoteTicket(lambda: self._send(Cancel(request.id))), slab, request)
         with self._lock:
             is_open = not self._is_closed
@@ -139,7 +149,9 @@ class RemoteBatches:
         return pending.ticket
 
     def receive(self) -> None:
-        """Complete tickets for as long as the engine process lives; then fail the others with ModelNotReady.
+        """Complete tickets for as long as the engine process lives; then fail the others.
+
+        They fail with EngineLost if it worked on their images when it ended, and with ModelNotReady if they waited.
 
         Raises:
             ChannelClosed: the engine has ended.
@@ -149,6 +161,7 @@ class RemoteBatches:
             while True:
                 self._handle(self._channel.receive(timeout_seconds=self._silence_timeout_seconds))
         finally:
+            self._on_lost()
             with self._lock:
                 self._is_closed = True
                 lost, self._pending = list(self._pending.values()), {}
@@ -184,7 +197,9 @@ class RemoteBatches:
             ticket.set_result(Segmentation(label_map, reply.segments))
 
     def _fail_as_lost(self, pending: _Pending) -> None:
-        self._fail(pending, ModelNotReady("The process that runs the model has ended or hangs; try again."))
+        mark = self._slabs.pool.read(Slab(pending.request.mark_offset, _MARK_BYTES), _MARK_BYTES)
+        kind = EngineLost if any(mark) else ModelNotReady
+        self._fail(pending, kind("The process that runs the model has ended or hangs; try again."))
 
     def _fail(self, pending: _Pending, error: Exception) -> None:
         self._slabs.free(pending.slab)

@@ -92,6 +92,8 @@ class _QueuedImage:
     deadline: float | None
     enqueued_at: float
     is_wanted_by_caller: Callable[[], bool]
+    is_alone: bool
+    on_start: Callable[[], object]
     ticket: Ticket = field(default_factory=Ticket)
 
     @property
@@ -193,6 +195,8 @@ class BatchScheduler:
         priority: Priority,
         deadline: float | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
+        is_alone: bool = False,
+        on_start: Callable[[], object] = lambda: None,
     ) -> Ticket:
         """Queue an image for the device.  Thread-safe.
 
@@ -202,8 +206,10 @@ class BatchScheduler:
         Args:
             deadline: seconds by the scheduler's clock; an image still queued at that time is not segmented.
             is_wanted: called before the image is dispatched; must return fast and without I/O.
+            is_alone: whether the image gets a batch of its own.
+            on_start: called before its batch starts; must return fast and without I/O, and must not raise.
         """
-        image = _QueuedImage(prepared, priority, deadline, self._clock(), is_wanted)
+        image = _QueuedImage(prepared, priority, deadline, self._clock(), is_wanted, is_alone, on_start)
         with self._changed:
             is_accepted = not self._is_draining
             if is_accepted:
@@ -251,7 +257,7 @@ class BatchScheduler:
                 self._is_draining = True
                 rejected = self._clear_queue()
             self._delivery.shutdown()
-            _fail(rejected, EngineFailed, "The device thread has ended")
+            _fail(rejected, ModelNotReady, "The device thread has ended")
 
     def _wait_for_plan(self) -> BatchPlan[_QueuedImage] | None:
         """Wait until images can be dispatched or dropped; return None once a drained queue is empty."""
@@ -289,6 +295,8 @@ class BatchScheduler:
             self._run_batch(batch, plan.reason)
 
     def _run_batch(self, batch: Sequence[_QueuedImage], reason: DispatchReason) -> None:
+        for image in batch:
+            image.on_start()
         started_at = self._clock()
         outcomes = self._segment_or_retry(batch)
         self._idle_since = self._clock()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
+from operator import setitem
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,7 @@ import structlog
 
 from shared.errors import Canceled, EngineFailed, MaskmillError
 from worker.batching.channel import ALIVE_INTERVAL_SECONDS, SILENCE_TIMEOUT_SECONDS, Channel, ChannelClosed
-from worker.batching.local import Batches
+from worker.batching.local import LocalBatches
 from worker.batching.messages import Alive, Announce, Cancel, Failed, Message, ModelLoaded, Segmented, Submit
 from worker.batching.scheduler import Ticket
 from worker.segmenter import LabelMap, ModelImage, Segmentation
@@ -44,7 +45,7 @@ class HostConnection:
         self,
         channel: Channel,
         pool: SlabPool,
-        batches: Batches,
+        batches: LocalBatches,
         *,
         preparing: Executor | None,
         handle: Callable[[Message], None],
@@ -98,9 +99,16 @@ class HostConnection:
 
     def _submit(self, request: Submit) -> None:
         """Queue an image; there will be one outcome, also if it cannot be queued."""
+        # The views keep the memory when the host has ended, while the image is on the device.
+        mark = self._pool.view(self._part(request.mark_offset), (1,), np.uint8)
+        set_mark = partial(setitem, mark, 0)
         try:
             ticket = self._batches.submit(
-                self._build_image(request), priority=request.priority, deadline=request.deadline
+                self._build_image(request),
+                priority=request.priority,
+                deadline=request.deadline,
+                is_alone=request.is_alone,
+                on_work=set_mark,
             )
         except Exception:
             log.exception("image_not_queued")
@@ -108,9 +116,10 @@ class HostConnection:
             ticket.set_exception(EngineFailed("The model could not prepare this image"))
         self._tickets[request.id] = ticket
         # The callback does not hold the ticket: a cycle would keep its label map until garbage is collected.
-        ticket.add_done_callback(partial(self._enqueue_reply, request))
+        ticket.add_done_callback(partial(self._enqueue_reply, request, set_mark))
 
-    def _enqueue_reply(self, request: Submit, done: Future[Segmentation]) -> None:
+    def _enqueue_reply(self, request: Submit, set_mark: Callable[[bool], object], done: Future[Segmentation]) -> None:
+        set_mark(False)
         self._done.put((request, cast(Ticket, done)))
 
     def _build_image(self, request: Submit) -> ModelImage:

@@ -173,6 +173,7 @@ class AttemptRunner:
                 ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
                 priority=request.priority,
                 deadline=to_monotonic(request.deadline_at),
+                is_alone=lease.claim.is_isolated,
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)

@@ -22,6 +22,7 @@ from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.store import Claim, JobStore, TakenMessage
 from worker.pipeline.attempt import Attempt, AttemptRunner
 from worker.pipeline.completer import Completer
+from worker.pipeline.isolation import Isolation
 from worker.pipeline.leases import Lease, LeaseKeeper
 from worker.pipeline.publication import StoreErrors
 from worker.pipeline.slots import Slot, Slots
@@ -48,6 +49,7 @@ class JobRunner:
     queue: JobQueue
     slots: Slots
     leases: LeaseKeeper
+    isolation: Isolation
     attempts: AttemptRunner
     completer: Completer
     stores: StoreErrors
@@ -81,7 +83,9 @@ class JobRunner:
             Unavailable: as for run_jobs().
         """
         with self._report_store_errors():
-            claim = self.jobs.claim(self.model, worker=self.worker_id, priorities=slot.priorities, message=message)
+            claim = self.jobs.claim(
+                self.model, worker=self.worker_id, priorities=slot.priorities, message=message, may_isolate=True
+            )
         if isinstance(claim, Claim):
             with structlog.contextvars.bound_contextvars(request_id=claim.request.request_id):
                 self._run(claim, slot)
@@ -94,12 +98,14 @@ class JobRunner:
                 if claim.is_late:
                     self.completer.expire(lease)
                     return
+                if claim.is_isolated:
+                    stack.enter_context(self.isolation.isolate(lease))
                 attempt = self.attempts.segment(lease)
                 if not claim.request.wants_reply:
                     self.completer.complete(lease, self.attempts.store(attempt))
                     return
                 self.attempts.reply(attempt)
-                # The lease is held until the files are stored.
+                # The lease is held until the files are stored, and a suspect stays alone.
                 self.follow_up.submit(self._store, attempt, stack.pop_all())
 
     def _store(self, attempt: Attempt, lease: ExitStack) -> None:

@@ -111,6 +111,11 @@ class LeaseKeeper:
             with self._lock:
                 self._leases.discard(lease)
 
+    def is_only(self, lease: Lease) -> bool:
+        """Return whether no other lease than this one is held."""
+        with self._lock:
+            return self._leases <= {lease}
+
     def give_back(self) -> None:
         """Give back each held job whose result is not stored, for another worker to claim at once; for a drain's end.
 

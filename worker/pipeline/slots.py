@@ -105,6 +105,12 @@ class Slots:
         self._is_closed = True
 
     @property
+    def used_count(self) -> int:
+        """Number of slots that are given out."""
+        with self._lock:
+            return self._used.total()
+
+    @property
     def is_closed(self) -> bool:
         return self._is_closed
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import structlog
 
 from worker.batching.channel import Channel, open_channel
-from worker.batching.local import Batches
+from worker.batching.local import LocalBatches
 from worker.batching.messages import JobCompleted, JobDropped, Message, ModelLoaded, ReadinessChanged
 from worker.batching.remote import JobObserver
 from worker.batching.service import HostConnection
@@ -119,7 +119,7 @@ class HostProcesses:
         with self._lock:
             return [host.process.pid for host in self._hosts.values()]
 
-    def serve(self, model: ModelLoaded, batches: Batches, *, preparing: Executor | None = None) -> None:
+    def serve(self, model: ModelLoaded, batches: LocalBatches, *, preparing: Executor | None = None) -> None:
         """Let the hosts take jobs for a model that is loaded; returns at once."""
         for number in list(self._hosts):
             thread = threading.Thread(
@@ -155,7 +155,7 @@ class HostProcesses:
     def _start(self, number: int) -> HostProcess:
         return HostProcess.start(number, self._command, self._pool_bytes)
 
-    def _supervise(self, number: int, model: ModelLoaded, batches: Batches, preparing: Executor | None) -> None:
+    def _supervise(self, number: int, model: ModelLoaded, batches: LocalBatches, preparing: Executor | None) -> None:
         """Serve a host; when it has ended, start and serve its successor, until the worker drains."""
         consecutive_exits = 0
         while True:
@@ -172,7 +172,9 @@ class HostProcesses:
             self._draining.wait(min(INITIAL_BACKOFF_SECONDS * 2 ** (consecutive_exits - 1), MAX_BACKOFF_SECONDS))
             self._restart(number)
 
-    def _serve_one(self, host: HostProcess, model: ModelLoaded, batches: Batches, preparing: Executor | None) -> None:
+    def _serve_one(
+        self, host: HostProcess, model: ModelLoaded, batches: LocalBatches, preparing: Executor | None
+    ) -> None:
         connection = HostConnection(
             host.channel,
             host.pool,

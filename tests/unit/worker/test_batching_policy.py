@@ -39,6 +39,7 @@ class Item:
     deadline: float | None = None
     enqueued_at: float = 0.0
     is_wanted: Callable[[], bool] = always
+    is_alone: bool = False
 
 
 def plan(
@@ -79,6 +80,22 @@ def test_an_idle_device_starts_at_once_if_no_image_is_announced() -> None:
     result = plan(item, now=5.0, is_more_announced=False)
 
     assert result == BatchPlan(batch=(item,), reason=DispatchReason.IDLE)
+
+
+def test_an_image_that_is_alone_waits_for_no_other() -> None:
+    item = Item(enqueued_at=5.0, is_alone=True)
+
+    assert plan(item, now=5.0) == BatchPlan(batch=(item,), reason=DispatchReason.FULL)
+
+
+def test_an_image_that_is_alone_lets_those_before_it_go_first_and_at_once() -> None:
+    first, second, suspect, later = (Item(enqueued_at=5.0 + n / 1e6, is_alone=n == 2) for n in range(4))
+
+    result = plan(first, second, suspect, later, now=5.0001)
+    assert result == BatchPlan(batch=(first, second), waiting=(suspect, later), reason=DispatchReason.FULL)
+
+    result = plan(*result.waiting, now=5.0002)
+    assert result == BatchPlan(batch=(suspect,), waiting=(later,), reason=DispatchReason.FULL)
 
 
 def test_the_wait_ends_after_max_wait_seconds() -> None:
@@ -269,6 +286,7 @@ items = st.builds(
     deadline=st.sampled_from([None, 0.0, 1.5, 2.0, 2.5, 3.0]),  # with the bounds of `moments`; one draw, so fast
     enqueued_at=st.floats(0, 2),
     is_wanted=st.sampled_from([always, always, always, never]),
+    is_alone=st.sampled_from([False, False, False, True]),
 )
 queues = st.lists(items, max_size=20).map(lambda drawn: sorted(drawn, key=lambda item: item.enqueued_at))
 moments = st.floats(2, 3)
@@ -291,6 +309,20 @@ def test_a_batch_does_not_exceed_its_limits(queued: list[Item], now: float) -> N
 
     assert len(batch) <= LIMITS.max_images
     assert len(batch) <= 1 or sum(item.pixels for item in batch) <= LIMITS.max_pixels
+
+
+@given(queued=queues, now=moments)
+def test_nothing_joins_an_image_that_is_alone(queued: list[Item], now: float) -> None:
+    batch = plan(*queued, now=now, idle_since=now).batch
+
+    assert len(batch) <= 1 or not any(item.is_alone for item in batch)
+
+
+@given(queued=queues, now=moments)
+def test_nothing_waits_while_an_image_is_alone(queued: list[Item], now: float) -> None:
+    result = plan(*queued, now=now)
+
+    assert not any(item.is_alone for item in result.waiting) or result.batch
 
 
 @given(queued=queues, now=moments)

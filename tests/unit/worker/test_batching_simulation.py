@@ -25,6 +25,7 @@ class Image:
     priority: Priority
     enqueued_at: float
     deadline: float | None = None
+    is_alone: bool = False
 
     def is_wanted(self) -> bool:
         return True

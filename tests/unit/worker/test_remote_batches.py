@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.errors import BadParameter, EngineFailed, ImageTooLarge, MaskmillError, ModelNotReady, SharedMemoryFull
+from shared.errors import (
+    BadParameter,
+    EngineFailed,
+    EngineLost,
+    ImageTooLarge,
+    MaskmillError,
+    ModelNotReady,
+    SharedMemoryFull,
+)
 from shared.jobs.model import JobState, Priority
 from shared.jobs.parameters import SegmentParameters, Subtask
 from shared.jobs.result import Segment
@@ -88,10 +96,11 @@ class Pair:
     allocator: SlabAllocator
     batches: RemoteBatches
     messages: list[Message]
+    lost: list[str]
 
-    def submit(self, pixels: NDArray[np.uint8] | None = None, **changes: Any) -> Any:
+    def submit(self, pixels: NDArray[np.uint8] | None = None, *, is_alone: bool = False, **changes: Any) -> Any:
         image = ModelImage(build_pixels(1) if pixels is None else pixels, 3, 5, SegmentParameters(**changes))
-        return self.batches.submit(image, priority=Priority.NORMAL, deadline=None)
+        return self.batches.submit(image, priority=Priority.NORMAL, deadline=None, is_alone=is_alone)
 
 
 def build_pixels(value: int) -> NDArray[np.uint8]:
@@ -120,10 +129,16 @@ def pair() -> Iterator[Pair]:
     engine.start()
     assert wait_for_model(channel) == MODEL
     allocator = SlabAllocator(pool)
-    batches = RemoteBatches(channel, allocator, allocation_timeout_seconds=0.2)
+    lost: list[str] = []
+    batches = RemoteBatches(
+        channel,
+        allocator,
+        allocation_timeout_seconds=0.2,
+        on_lost=lambda: lost.append("before its tickets fail" if batches._pending else "after"),
+    )
     receiving = threading.Thread(target=receive, args=[batches])
     receiving.start()
-    yield Pair(segmenter, scheduler, engine, channel, allocator, batches, messages)
+    yield Pair(segmenter, scheduler, engine, channel, allocator, batches, messages, lost)
     segmenter.gate.set()
     channel.shut_down()
     for thread in (receiving, engine):
@@ -229,15 +244,55 @@ def test_an_image_that_never_fits_is_too_large(pair: Pair) -> None:
         pair.submit(np.ones((POOL_BYTES // 300 + 1, 100, 3), np.uint8))
 
 
-def test_tickets_fail_as_retryable_when_the_engine_ends(pair: Pair) -> None:
-    on_device, waiting = pair.submit(), pair.submit()
+def test_only_what_the_engine_worked_on_is_suspected_when_it_ends(pair: Pair) -> None:
+    pair.segmenter.gate.set()
+    pair.submit().result(TIMEOUT_SECONDS)  # so that the memory is used again
+    pair.segmenter.gate.clear()
+    assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
+    with pair.batches.announce():
+        on_device = pair.submit()
+        assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
+        waiting = pair.submit()
+        wait_until(lambda: pair.scheduler.queue_length == 1)
+        assert not pair.lost
+
+        pair.channel.shut_down()
+
+        errors = [type(ticket.exception(TIMEOUT_SECONDS)) for ticket in (on_device, waiting, pair.submit())]
+    assert errors == [EngineLost, ModelNotReady, ModelNotReady]
+    assert pair.lost == ["before its tickets fail"]
+    assert pair.allocator.allocated_bytes == 0
+
+
+def test_an_image_is_suspected_while_it_is_prepared(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(_: ModelImage) -> Prepared:
+        pair.segmenter.entered.release()
+        assert pair.segmenter.gate.wait(TIMEOUT_SECONDS)
+        raise BadParameter("no matter")
+
+    monkeypatch.setattr(pair.segmenter, "prepare", prepare)
+    ticket = pair.submit()
+    assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
 
     pair.channel.shut_down()
 
-    for ticket in (on_device, waiting, pair.submit()):
-        with pytest.raises(ModelNotReady):
-            ticket.result(TIMEOUT_SECONDS)
-    assert pair.allocator.allocated_bytes == 0
+    assert isinstance(ticket.exception(TIMEOUT_SECONDS), EngineLost)
+
+
+def test_an_image_that_is_alone_is_alone_on_the_device(pair: Pair) -> None:
+    sizes: list[int] = []
+    segment = pair.segmenter.segment
+    pair.segmenter.segment = lambda batch: sizes.append(len(batch)) or segment(batch)  # type: ignore[method-assign, func-returns-value]
+    first = pair.submit()
+    assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
+    tickets = [pair.submit(is_alone=number == 1) for number in range(3)]
+    wait_until(lambda: pair.scheduler.queue_length == 3)
+
+    pair.segmenter.gate.set()
+
+    for ticket in (first, *tickets):
+        ticket.result(TIMEOUT_SECONDS)
+    assert sizes == [1, 1, 1, 1]
 
 
 def test_the_images_of_a_host_that_ended_leave_the_queue(pair: Pair) -> None:
@@ -272,7 +327,7 @@ def test_a_place_outside_of_the_pool_fails_one_image() -> None:
     engine.start()
     wait_for_model(host)
 
-    host.send(Submit(1, POOL_BYTES - 10, 2, 4, 0, 3, 5, SegmentParameters(), Priority.NORMAL, None))
+    host.send(Submit(1, POOL_BYTES - 10, 2, 4, 0, 0, 3, 5, SegmentParameters(), Priority.NORMAL, None))
 
     assert host.receive(timeout_seconds=TIMEOUT_SECONDS) == Failed(
         1, EngineFailed.code, "The model could not prepare this image"
@@ -392,7 +447,7 @@ def test_a_hung_host_whose_socket_is_full_does_not_hold_up_its_end() -> None:
 
 
 def build_submit(number: int) -> Submit:
-    return Submit(number, 0, 2, 4, 0, 3, 5, SegmentParameters(), Priority.NORMAL, None)
+    return Submit(number, 0, 2, 4, 0, 0, 3, 5, SegmentParameters(), Priority.NORMAL, None)
 
 
 def fail(ticket: Ticket) -> Ticket:

@@ -45,7 +45,11 @@ def build_segmenter(kind: str) -> Segmenter:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM."""
-    segmenter = build_segmenter(arguments[0] if arguments else "0")
+    return run(build_segmenter(arguments[0] if arguments else "0"))
+
+
+def run(segmenter: Segmenter) -> int:
+    """Serve with a segmenter until SIGTERM."""
     settings = read_settings(WorkerSettings)
     end_on_signal()
     status = WorkerStatus(

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from api.gateway import Gateway
-from api.health_checks import HealthChecks
 from api.http.authentication import build_authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
@@ -19,16 +19,20 @@ from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
+from api.steward_presence import check_steward
 from api.store_guard import StoreGuard
+from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import JobStore, open_job_store
+from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
 from shared.store_check import open_store_check
+from shared.store_health import StoreHealth, StoreState
 from shared.worker_registry import WorkerRegistry
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
@@ -58,6 +62,8 @@ class Stores:
     workers: WorkerRegistry
     bucket: Bucket
     guard: StoreGuard
+    health: StoreHealth
+    check_steward: Callable[[], str]
 
 
 def connect_stores(settings: ApiSettings) -> Stores:
@@ -69,6 +75,8 @@ def connect_stores(settings: ApiSettings) -> Stores:
         workers=WorkerRegistry(client),
         bucket=bucket,
         guard=StoreGuard(open_store_check(settings, client, bucket)),
+        health=StoreHealth(client, bucket),
+        check_steward=partial(check_steward, client),
     )
 
 
@@ -87,7 +95,6 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         max_wait_seconds=settings.max_waiting_seconds,
         slots=slots,
     )
-    checks = {"redis": stores.jobs.check, "storage": stores.bucket.check}
     return Gateway(
         authenticator=authenticator,
         submitter=JobSubmitter(
@@ -101,10 +108,30 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, limits),
         open_tenant=open_tenant,
         models=models,
-        health=HealthChecks(checks, settings.ready_timeout_seconds, then={"stack": stores.guard.check}),
+        readiness=build_readiness(settings, stores, admission),
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
+    )
+
+
+def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission) -> ReadinessChecks:
+    """Return the checks of /readyz.  Redis is called full also when only the reserve for running work is left."""
+
+    def check_redis() -> StoreState:
+        state = stores.health.check_redis()
+        return StoreState.FULL if state is StoreState.OK and not admission.has_memory() else state
+
+    def check_stack() -> None:
+        # What a store refuses is told by its own check; it counts here only while work is refused for it.
+        with suppress(StoreFull, StoreUnavailable, StorageUnavailable):
+            stores.guard.check()
+        stores.guard.require()
+
+    return ReadinessChecks(
+        {"redis": check_redis, "storage": stores.health.check_bucket},
+        settings.ready_timeout_seconds,
+        then={"stack": check_stack, "steward": stores.check_steward},
     )
 
 

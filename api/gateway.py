@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api.health_checks import HealthChecks
 from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.queries import TenantJobs
@@ -11,6 +10,7 @@ from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
+from shared.readiness import ReadinessChecks
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Gateway:
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
     models: ModelRegistry
-    health: HealthChecks
+    readiness: ReadinessChecks
     metrics: GatewayMetrics
     fleet: FleetCollector
     slots: WaitingSlots

@@ -41,6 +41,9 @@ WORKERS = "mm:workers"
 MODELS = "mm:models"
 LOAD_SECONDS = "mm:load_seconds"
 
+# Hash: when each duty of the steward was completed last, unix seconds.
+DUTY_RUNS = "mm:duty_runs"
+
 
 def job(job_id: str) -> str:
     """Hash: the record of a job."""

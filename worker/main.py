@@ -25,11 +25,13 @@ from prometheus_client import CollectorRegistry
 from shared.errors import ModelUnusable, Unavailable, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import return_free_memory
+from shared.readiness import OK, ReadinessChecks, list_store_checks
 from shared.redis_client import connect
 from shared.setting_names import log_unknown
 from shared.settings import read_settings
 from shared.storage.bucket import NoSuchObject, check_credentials, open_bucket
 from shared.store_check import StoreCheck, check_at_start, open_store_check
+from shared.store_health import open_store_health
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus, public_id
 from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
@@ -40,7 +42,7 @@ from worker.engine.cpu import keep_freed_memory
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, select_device
 from worker.engine.model_files import FILE_NAME
-from worker.runtime.health_server import HealthServer
+from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.hosts import HostProcesses, build_host_command
 from worker.runtime.metrics import WorkerMetrics
@@ -215,17 +217,27 @@ def start_heartbeat(settings: WorkerSettings, worker_id: str, stack: ExitStack) 
 def start_health_server(
     settings: WorkerSettings, registry: CollectorRegistry, heartbeat: Heartbeat, stack: ExitStack
 ) -> None:
+    checks = ReadinessChecks(
+        {"worker": partial(describe_state, heartbeat), **list_store_checks(open_store_health(settings))},
+        READY_TIMEOUT_SECONDS,
+    )
     try:
         server = HealthServer(
             (settings.probe_host, settings.probe_port),
             registry,
             is_healthy=lambda: heartbeat.status.state is not WorkerState.SETUP_FAILED,
-            is_ready=lambda: heartbeat.status.state is WorkerState.READY,
+            check_readiness=checks.run,
         )
     except OSError as error:
         raise SystemExit(f"The worker cannot start: {error}") from None
     stack.callback(server.stop)
     server.start()
+
+
+def describe_state(heartbeat: Heartbeat) -> str:
+    """Return the verdict of /readyz on a worker: `ok`, or the state in which it takes no jobs."""
+    state = heartbeat.status.state
+    return OK if state is WorkerState.READY else state
 
 
 def load(

@@ -122,9 +122,20 @@ class Admission:
         )
         return Admitted(request, model)
 
+    def has_memory(self) -> bool:
+        """Return whether Redis has memory for new work.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        return not self._is_memory_short(self.load.read(self.models.find(None)))
+
+    def _is_memory_short(self, load: Load) -> bool:
+        return load.memory_share > self.limits.memory_share
+
     def _check_load(self, model: ModelStatus, caller: Caller, profile: JobProfile) -> None:
         load = self.load.read(model)
-        if load.memory_share > self.limits.memory_share:
+        if self._is_memory_short(load):
             raise StoreFull("The job store has too little memory left for new work; try again in a minute.")
         if profile.wants_reply:
             self._check_wait(load, profile.priority)

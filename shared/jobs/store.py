@@ -470,11 +470,6 @@ class JobStore:
         for tenant in self._redis.smembers(redis_keys.TENANTS):
             self._redis.zremrangebylex(redis_keys.tenant_jobs(tenant), "-", f"({floor}")
 
-    @translate_redis_errors
-    def check(self) -> None:
-        """Raise StoreUnavailable unless Redis answers."""
-        self._redis.ping()
-
 
 def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
     """Return the job store of the settings; nothing is sent yet."""

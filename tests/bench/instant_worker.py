@@ -21,7 +21,7 @@ from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.bench.host import InstantSegmenter
 from tests.support.jobs import FakeSegmenter
 from worker.batching.scheduler import BatchScheduler
-from worker.main import build_batch_limits, end_on_signal, open_check, serve, start_hosts
+from worker.main import build_batch_limits, end_on_signal, open_check, serve, start_health_server, start_hosts
 from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
 from worker.segmenter import Prepared, Segmentation, Segmenter
@@ -56,7 +56,8 @@ def run(segmenter: Segmenter) -> int:
         f"instant-{os.getpid()}", FakeSegmenter.model, WorkerState.LOADING, device=FakeSegmenter.device
     )
     configure_logging(settings, process="worker", worker=status.id)
-    metrics = WorkerMetrics(CollectorRegistry())
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry)
     heartbeat = Heartbeat(WorkerRegistry(connect(settings)), status)
     scheduler = BatchScheduler(
         segmenter,
@@ -67,6 +68,8 @@ def run(segmenter: Segmenter) -> int:
     with ExitStack() as stack:
         stack.callback(heartbeat.stop)
         heartbeat.start()
+        if settings.probe_port:
+            start_health_server(settings, registry, heartbeat, stack)
         hosts = start_hosts(settings, FakeSegmenter.device, heartbeat, metrics, stack)
         scheduler.start().result()
         stack.callback(scheduler.stop, timeout_seconds=1)

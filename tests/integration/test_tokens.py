@@ -67,8 +67,9 @@ def test_an_expired_token_is_a_401_that_says_so(gateway: GatewayUnderTest) -> No
 
 
 def test_readiness_has_details_for_a_token_only(gateway: GatewayUnderTest) -> None:
-    assert gateway.client.get("/readyz").json == {"status": "ok"}
-    assert gateway.client.get("/readyz", headers=EXPIRED).json == {"status": "ok"}
+    # No steward runs.
+    assert gateway.client.get("/readyz").json == {"status": "degraded"}
+    assert gateway.client.get("/readyz", headers=EXPIRED).json == {"status": "degraded"}
     assert set(gateway.client.get("/readyz", headers=READER).json) == {"status", "checks", "models"}
 
 

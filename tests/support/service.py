@@ -17,10 +17,10 @@ def start_service(
 ) -> Iterator[dict[str, Process]]:
     """Start gateway, worker and steward as processes, without waiting for them."""
     plain = copy_environment()
-    gateway_port, steward_port = free_ports(2)
+    gateway_port, steward_port, worker_port = free_ports(3)
     programs = {
         "gateway": ("api.wsgi", {"MASKMILL_BIND": f"127.0.0.1:{gateway_port}", "MASKMILL_PROCESSES": "1"}),
-        "worker": (worker, {"MASKMILL_HOST_PROCESSES": "1"}),
+        "worker": (worker, {"MASKMILL_HOST_PROCESSES": "1", "MASKMILL_PROBE_PORT": str(worker_port)}),
         "steward": ("worker.steward", {"MASKMILL_PROBE_PORT": str(steward_port)}),
     }
     with ExitStack() as stack:

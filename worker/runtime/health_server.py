@@ -1,5 +1,6 @@
 """The health server: /healthz, /readyz and /metrics over HTTP, for supervisors and Prometheus.  No Flask."""
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -9,13 +10,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shared.authority import Authority, parse_authority
+from shared.readiness import Readiness, ReadyStatus
 from shared.web_pages import is_from_foreign_page
 
 # For a client to send its request, and to take the response.
 _CLIENT_TIMEOUT_SECONDS = 5.0
-_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# For /readyz: a store that has not answered by then is unreachable.
+READY_TIMEOUT_SECONDS = 1.0
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
 
-Response = tuple[HTTPStatus, bytes]
+Response = tuple[HTTPStatus, str, bytes]
 
 
 class HealthServer:
@@ -28,7 +34,7 @@ class HealthServer:
         address: host and port; port 0 chooses a free one.
         registry: the metrics that /metrics exports.
         is_healthy: decides between 200 and 503 for /healthz; False asks the supervisor for a restart.
-        is_ready: the same for /readyz; False means that no work is accepted at present.
+        check_readiness: what /readyz shows, as JSON; 503 means that no work is accepted at present.
 
     Raises:
         OSError: the address is in use, or this machine has none such; its text names the settings.
@@ -40,13 +46,13 @@ class HealthServer:
         registry: CollectorRegistry,
         *,
         is_healthy: Callable[[], bool],
-        is_ready: Callable[[], bool],
+        check_readiness: Callable[[], Readiness],
     ) -> None:
         handler = _build_handler(
             {
-                "/healthz": lambda: _check_response(is_healthy()),
-                "/readyz": lambda: _check_response(is_ready()),
-                "/metrics": lambda: (HTTPStatus.OK, generate_latest(registry)),
+                "/healthz": lambda: _describe_health(is_healthy()),
+                "/readyz": lambda: _describe_readiness(check_readiness()),
+                "/metrics": lambda: (HTTPStatus.OK, _METRICS_TYPE, generate_latest(registry)),
             },
             is_local=Authority(address[0]).is_loopback,
         )
@@ -83,9 +89,9 @@ def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bo
         timeout = _CLIENT_TIMEOUT_SECONDS
 
         def do_GET(self) -> None:
-            status, body = self._respond()
+            status, content_type, body = self._respond()
             self.send_response(status)
-            self.send_header("Content-Type", _CONTENT_TYPE)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -93,11 +99,11 @@ def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bo
         def _respond(self) -> Response:
             host = self.headers.get("Host", "")
             if is_local and not _names_loopback(host):
-                return HTTPStatus.MISDIRECTED_REQUEST, b"not served under this name\n"
+                return HTTPStatus.MISDIRECTED_REQUEST, _TEXT, b"not served under this name\n"
             if is_local and is_from_foreign_page("GET", self.headers, host, lambda _origin: False):
-                return HTTPStatus.FORBIDDEN, b"not served to pages of other origins\n"
+                return HTTPStatus.FORBIDDEN, _TEXT, b"not served to pages of other origins\n"
             route = routes.get(self.path.partition("?")[0])
-            return route() if route else (HTTPStatus.NOT_FOUND, b"not found\n")
+            return route() if route else (HTTPStatus.NOT_FOUND, _TEXT, b"not found\n")
 
         def log_message(self, *_: object) -> None:
             """Log nothing: probes arrive every few seconds."""
@@ -105,8 +111,16 @@ def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bo
     return Handler
 
 
-def _check_response(is_ok: bool) -> Response:
-    return (HTTPStatus.OK, b"ok\n") if is_ok else (HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
+def _describe_health(is_healthy: bool) -> Response:
+    if is_healthy:
+        return HTTPStatus.OK, _TEXT, b"ok\n"
+    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"not healthy\n"
+
+
+def _describe_readiness(readiness: Readiness) -> Response:
+    is_unavailable = readiness.status is ReadyStatus.UNAVAILABLE
+    body = json.dumps({"status": readiness.status, "checks": dict(readiness.checks)})
+    return HTTPStatus.SERVICE_UNAVAILABLE if is_unavailable else HTTPStatus.OK, _JSON, f"{body}\n".encode()
 
 
 def _names_loopback(host: str) -> bool:

@@ -15,13 +15,15 @@ from shared.broker.queues import JobQueue
 from shared.errors import Unavailable, UnusableStores
 from shared.jobs.store import JobStore, open_job_store
 from shared.logs import configure_logging
+from shared.readiness import ReadinessChecks, list_store_checks
 from shared.redis_client import connect
 from shared.setting_names import log_unknown
 from shared.settings import read_settings
 from shared.stack import RENEWAL_INTERVAL_SECONDS, StackIdentity, locate_bucket
 from shared.storage.bucket import Bucket, check_credentials, open_bucket
 from shared.store_check import StoreCheck, check_at_start, open_store_check
-from worker.runtime.health_server import HealthServer
+from shared.store_health import open_store_health
+from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.metrics import StewardMetrics
@@ -57,7 +59,7 @@ def main() -> int:
     scheduler = DutyScheduler(build_duties(settings, jobs, bucket, guard, StewardMetrics(registry)))
     with ExitStack() as stack:
         if settings.probe_port:
-            stack.callback(start_health_server(settings, registry, jobs).stop)
+            stack.callback(start_health_server(settings, registry).stop)
         # Before the duties, which would otherwise be interrupted once.
         with suppress(Unavailable):
             guard.renew()
@@ -109,19 +111,12 @@ def build_duties(
     )
 
 
-def start_health_server(settings: StewardSettings, registry: CollectorRegistry, jobs: JobStore) -> HealthServer:
-    """Serve health and metrics; ready means that Redis answers."""
-
-    def reaches_redis() -> bool:
-        try:
-            jobs.check()
-        except Unavailable:
-            return False
-        return True
-
+def start_health_server(settings: StewardSettings, registry: CollectorRegistry) -> HealthServer:
+    """Serve health and metrics; ready means that both stores answer."""
+    checks = ReadinessChecks(list_store_checks(open_store_health(settings)), READY_TIMEOUT_SECONDS)
     try:
         server = HealthServer(
-            (settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, is_ready=reaches_redis
+            (settings.probe_host, settings.probe_port), registry, is_healthy=lambda: True, check_readiness=checks.run
         )
     except OSError as error:
         raise SystemExit(f"The steward cannot start: {error}") from None

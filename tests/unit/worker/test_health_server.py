@@ -8,8 +8,10 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry
 
+from shared.readiness import Readiness
 from worker.runtime.health_server import HealthServer
 
+READINESS = Readiness({"redis": "full", "storage": "unreachable"})
 FOREIGN_PAGES = [
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
@@ -30,7 +32,7 @@ def public_server() -> Iterator[HealthServer]:
 
 
 def serve(host: str) -> Iterator[HealthServer]:
-    server = HealthServer((host, 0), CollectorRegistry(), is_healthy=lambda: True, is_ready=lambda: False)
+    server = HealthServer((host, 0), CollectorRegistry(), is_healthy=lambda: True, check_readiness=lambda: READINESS)
     server.start()
     yield server
     server.stop()

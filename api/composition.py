@@ -11,6 +11,7 @@ from api.http.authentication import build_authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
+from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
@@ -87,6 +88,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     admission = build_admission(settings, stores, models, limits)
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
+    drain = Drain(wake=stores.events.wake_all)
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -94,6 +96,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         events=stores.events,
         max_wait_seconds=settings.max_waiting_seconds,
         slots=slots,
+        drain=drain,
     )
     return Gateway(
         authenticator=authenticator,
@@ -105,13 +108,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
             compensator=compensator,
             open_tenant=open_tenant,
         ),
-        synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, limits),
+        synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
         models=models,
         readiness=build_readiness(settings, stores, admission),
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
+        drain=drain,
     )
 
 
@@ -174,6 +178,7 @@ def build_sync_segmenter(
     compensator: Compensator,
     open_tenant: Callable[[str], TenantJobs],
     slots: WaitingSlots,
+    drain: Drain,
     limits: Limits,
 ) -> SyncSegmenter:
     return SyncSegmenter(
@@ -190,6 +195,7 @@ def build_sync_segmenter(
         cold_start_seconds=settings.cold_start_seconds,
         result_seconds=settings.result_ttl_seconds,
         slots=slots,
+        drain=drain,
         payload_limit=limits.payload_bytes,
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
+from api.jobs.drain import Drain
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
@@ -24,3 +25,4 @@ class Gateway:
     metrics: GatewayMetrics
     fleet: FleetCollector
     slots: WaitingSlots
+    drain: Drain

@@ -131,6 +131,11 @@ class ApiSettings(Settings):
         description="How long a synchronous caller is held for a model without a ready worker before 503; "
         "`x-wait-for-model: true` asks to be held until the deadline.",
     )
+    graceful_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = Field(
+        25,
+        description="How long requests in flight may take to finish after SIGTERM; two seconds before the end, a "
+        "synchronous one without a result gets 503.",
+    )
     ready_timeout_seconds: Seconds = Field(1.0, description="How long `/readyz` waits for Redis and the object store.")
 
     header_timeout_seconds: Seconds = Field(

@@ -39,7 +39,6 @@ from shared.storage.bucket import check_credentials
 
 log = structlog.get_logger()
 
-GRACEFUL_TIMEOUT_SECONDS = 10
 # More connections than this need more processes.
 MAX_OPEN_FILES = 65_536
 RESERVED_FILES = 256
@@ -106,7 +105,7 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
             "workers": self._settings.processes,
             "worker_class": LoopWorker,
             "threads": self._settings.threads,
-            "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
+            "graceful_timeout": self._settings.graceful_timeout_seconds,
             # Applies to the main thread; the duration of a request is limited by other settings.
             "timeout": 60,
             # What proxies say is read in one place, api/server/forwarded.py.  None may set SCRIPT_NAME or PATH_INFO: a
@@ -153,6 +152,9 @@ def build_service(settings: ApiSettings, *, are_stores_checked: bool) -> HttpSer
         operations=create_operations_app(gateway, bind=settings.metrics_bind),
         refuse=partial(refuse_unauthorized, gateway.authenticator),
         count_drop=gateway.metrics.count_drop,
+        begin_drain=gateway.drain.begin,
+        end_waits=gateway.drain.end_waits,
+        close=stores.events.close,
     )
 
 

@@ -45,6 +45,7 @@ NAMES: Final = frozenset(
         "DRAIN_SECONDS",
         "DTYPE",
         "FORWARD",
+        "GRACEFUL_TIMEOUT_SECONDS",
         "HEADER_TIMEOUT_SECONDS",
         "HOST_PROCESSES",
         "INBOX_GRACE_SECONDS",

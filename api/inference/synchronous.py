@@ -15,6 +15,7 @@ import structlog
 
 from api.jobs.admission import Admission, Admitted, Caller, JobProfile, Submission
 from api.jobs.compensation import Compensator
+from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs, get_failure
 from api.jobs.waiting import WaitingSlots
@@ -23,6 +24,7 @@ from shared.broker.envelope import encode_message
 from shared.errors import (
     Canceled,
     DeadlineExceeded,
+    GatewayStopping,
     MaskmillError,
     ModelNotReady,
     Overloaded,
@@ -107,6 +109,7 @@ class SyncSegmenter:
     cold_start_seconds: float
     result_seconds: int
     slots: WaitingSlots
+    drain: Drain
     payload_limit: SharedLimit
 
     def segment(
@@ -129,6 +132,7 @@ class SyncSegmenter:
             ModelNotReady: no worker has the model ready.
             SharedJobEnded: the request was coalesced, and the job expired, was canceled or purged.
             DeadlineExceeded: there was no result in time.
+            GatewayStopping: this process stops, and there was no result within its grace period.
             Unavailable: Redis did not answer.
             WorkerFault: the worker failed.
         """
@@ -263,7 +267,7 @@ class _Wait:
                     f"There was no result within {self.segmenter.deadline_seconds:g} s; "
                     "submit it as a job instead, at /v1/jobs."
                 )
-        except (Canceled, DeadlineExceeded, ModelNotReady) as error:
+        except (Canceled, DeadlineExceeded, GatewayStopping, ModelNotReady) as error:
             self._stop_waiting(error)
             raise
         return body
@@ -275,6 +279,7 @@ class _Wait:
             return body
         if not self.is_wanted():
             raise Canceled("The caller disconnected before there was a result.")
+        self.segmenter.drain.check()
         self._check_job()
         self._check_model()
         # While callers wait, the rate of the workers is measured, also if no further request comes.
@@ -314,7 +319,7 @@ class _Wait:
             if jobs.remove_waiter(self.created.job_id) > 0:
                 return
             request = jobs.get(self.created.job_id).request
-            state = JobState.CANCELED if isinstance(error, Canceled) else JobState.EXPIRED
+            state = JobState.CANCELED if isinstance(error, Canceled | GatewayStopping) else JobState.EXPIRED
             result = JobResult(request, state, failure=Failure(error.code, str(error)))
             try:
                 complete_job(result, jobs=jobs, bucket=bucket)

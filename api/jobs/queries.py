@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from api.jobs.drain import Drain
 from api.jobs.waiting import WaitingSlots
 from shared.errors import (
     BadParameter,
@@ -47,6 +48,7 @@ class TenantJobs:
     events: JobEvents
     max_wait_seconds: float
     slots: WaitingSlots
+    drain: Drain
 
     def get(self, job_id: str) -> Job:
         """Return the current state of a job.
@@ -65,7 +67,9 @@ class TenantJobs:
         return job
 
     def wait(self, job_id: str, *, seconds: float) -> Job:
-        """Return a job when it is final, or its current state after the timeout, or at once if too many requests wait.
+        """Return a job when it is final, or its current state after the timeout.
+
+        That is at once if too many requests wait, or if this process stops.
 
         Raises:
             UnknownJob: the tenant has no job of this id.
@@ -73,7 +77,7 @@ class TenantJobs:
 
         def poll() -> Job | None:
             job = self.get(job_id)
-            return job if job.state.is_final else None
+            return job if job.state.is_final or self.drain.has_begun else None
 
         job = self.get(job_id)
         if job.state.is_final or seconds <= 0:

@@ -31,7 +31,15 @@ from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.routes.jobs import build_accepted, build_submission, read_parsed_body
 from api.schemas.huggingface import HfSegmentView
 from api.schemas.jobs import JobView
-from shared.errors import ModelNotReady, PayloadsFull, SharedJobEnded, TooManyWaiting, Unavailable, WaitTooLong
+from shared.errors import (
+    GatewayStopping,
+    ModelNotReady,
+    PayloadsFull,
+    SharedJobEnded,
+    TooManyWaiting,
+    Unavailable,
+    WaitTooLong,
+)
 from shared.formats.registry import select_formats
 from shared.jobs.model import Priority
 
@@ -48,7 +56,16 @@ _ARRAY = {
 _RESPONSES = {
     200: _ARRAY,
     202: JobView,
-    **failures(*SUBMISSION, *JOB_FAILURE, ModelNotReady, SharedJobEnded, TooManyWaiting, WaitTooLong, PayloadsFull),
+    **failures(
+        *SUBMISSION,
+        *JOB_FAILURE,
+        GatewayStopping,
+        ModelNotReady,
+        SharedJobEnded,
+        TooManyWaiting,
+        WaitTooLong,
+        PayloadsFull,
+    ),
 }
 
 

@@ -23,7 +23,7 @@ class Exchange:
     """A request and what it runs with.
 
     refusal: raised when the app reads the body, which was not read to its end.
-    closes: whether the connection cannot be used for another request.
+    closes: returns whether the connection cannot be used for another request; called before the response is sent.
     render_error: returns the response for an exception of the app, and logs it.
     """
 
@@ -31,7 +31,7 @@ class Exchange:
     content: BytesIO
     reservation: Reservation | None
     refusal: MaskmillError | None
-    closes: bool
+    closes: Callable[[], bool]
     client: socket.socket
     address: Any
     server: Any
@@ -86,10 +86,10 @@ def _call_app(exchange: Exchange, sink: "ResponseSink") -> bool:
         REFUSAL_KEY: exchange.refusal,
         RESERVATION_KEY: exchange.reservation,
     }
-    if exchange.closes:
-        response.force_close()
     chunks = exchange.app(environ, response.start_response)
     try:
+        if exchange.closes():
+            response.force_close()
         for chunk in chunks:
             response.write(chunk)
         response.close()

@@ -18,6 +18,8 @@ from api.server.peers import PeerPolicy
 from api.server.protocol import Protocol, RequestHooks
 
 MAX_ACCEPTS = 64
+# More than the system holds for one socket.
+MAX_BACKLOG = 65_536
 SWEEP_SECONDS = 0.5
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -82,7 +84,9 @@ class ConnectionLoop:
         self._protocol.finish(connection, future)
 
     def stop_listening(self) -> None:
-        """Accept no more connections, and let those end that are here."""
+        """Accept the connections that wait already, no more after them, and let those end that are here."""
+        for listener in self._listeners:
+            self._accept(listener, MAX_BACKLOG)
         self._pause(False)
         for listener in self._listeners:
             self._selector.unregister(listener.socket)

@@ -58,12 +58,18 @@ class HttpService:
     operations: on the listener for health and metrics.
     refuse: returns the error of a request whose body need not be read, by its Authorization header; or None.
     count_drop: called on the loop's thread.
+    begin_drain: called when the process is told to stop: ends the requests that can be answered early.
+    end_waits: called shortly before the grace period is over: has the others answered.
+    close: called when all requests are answered, or the grace period is over.
     """
 
     app: WsgiApp
     operations: WsgiApp
     refuse: Callable[[str | None], MaskmillError | None]
     count_drop: Callable[[DropReason], None]
+    begin_drain: Callable[[], None]
+    end_waits: Callable[[], None]
+    close: Callable[[], None]
 
 
 # Requests for these never wait for a thread that clients can occupy.

@@ -27,6 +27,9 @@ from shared.errors import MaskmillError
 
 READINESS_THREADS = 4
 _MAX_WAIT_SECONDS = 1.0
+# At the end of the grace period, for the responses to requests that cannot finish.  Not before: some clients repeat a
+# request immediately after a 503, and would do so all the time.
+ANSWER_SECONDS = 2.0
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
@@ -80,18 +83,27 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._stop()
 
     def _stop(self) -> None:
-        """Let requests in flight finish, within the grace period."""
+        """Let requests in flight finish, within the grace period; those that cannot are answered before its end."""
+        grace_seconds: float = self.cfg.graceful_timeout
+        deadline = time.monotonic() + grace_seconds
         self._loop.stop_listening()
-        deadline = time.monotonic() + self.cfg.graceful_timeout
-        while len(self._loop) and time.monotonic() < deadline:
-            self.notify()
-            self._loop.step(_MAX_WAIT_SECONDS)
+        for listener in self.sockets:
+            listener.close()
+        self._service.begin_drain()
+        self._serve_until(deadline - min(ANSWER_SECONDS, grace_seconds / 2))
+        self._service.end_waits()
+        self._serve_until(deadline)
+        self._service.close()
         for executor in (self._threads, self._liveness, self._readiness):
             executor.shutdown(wait=False)
         self._loop.close()
         self._wakeups.close()
-        for listener in self.sockets:
-            listener.close()
+
+    def _serve_until(self, deadline: float) -> None:
+        """Go on until all connections are closed, or the deadline has passed."""
+        while len(self._loop) and (left := deadline - time.monotonic()) > 0:
+            self.notify()
+            self._loop.step(min(left, _MAX_WAIT_SECONDS))
 
     def _is_parent_alive(self) -> bool:
         is_alive: bool = self.ppid == os.getppid()
@@ -106,7 +118,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             content=BytesIO() if body is None else body.content,
             reservation=None if body is None else body.reservation,
             refusal=refusal,
-            closes=refusal is not None or connection.is_last or self._loop.is_stopping,
+            closes=lambda: refusal is not None or connection.is_last or self._loop.is_stopping,
             client=connection.socket,
             address=connection.address,
             server=connection.listener.address,

@@ -236,9 +236,10 @@ class Stack:
         self.stop()
 
     def _python_process(self, name: str, module: str, settings: Mapping[str, str]) -> Process:
-        # One second less than the grace period: the worker returns its jobs itself before it is killed.
+        # One second less than the grace period: so they return their jobs, and answer, before they are killed.
         defaults = {
             "MASKMILL_DRAIN_SECONDS": str(DRAIN_SECONDS - 1),
+            "MASKMILL_GRACEFUL_TIMEOUT_SECONDS": str(int(DRAIN_SECONDS - 1)),
             "PYTHONUNBUFFERED": "1",
             # Threads of torch that wait actively take CPU time from the other processes.
             "OMP_WAIT_POLICY": "PASSIVE",

@@ -35,6 +35,13 @@ class JobEvents:
         """End the subscription; threads that still wait continue to poll."""
         self._closed.set()
 
+    def wake_all(self) -> None:
+        """Make every waiter poll at once."""
+        with self._lock:
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()
+
     def wait_for(
         self, job_id: str, poll: Callable[[], T | None], *, seconds: float, first_poll_seconds: float = 0.0
     ) -> T | None:
@@ -82,7 +89,8 @@ class JobEvents:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(redis_keys.EVENTS)
                     is_interrupted = False
-                    self._wake_all()
+                    # Events may have been missed while there was no subscription.
+                    self.wake_all()
                     self._dispatch(subscription)
             except (redis.RedisError, OSError) as error:
                 if not is_interrupted:
@@ -100,10 +108,3 @@ class JobEvents:
         with self._lock:
             for event in self._waiters.get(job_id, ()):
                 event.set()
-
-    def _wake_all(self) -> None:
-        """Make every waiter poll, because events may have been missed while there was no subscription."""
-        with self._lock:
-            for events in self._waiters.values():
-                for event in events:
-                    event.set()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs
 from api.jobs.waiting import WaitingSlots
@@ -46,7 +47,9 @@ def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
     stores = gateway.stores
     tenant = stores.jobs.get(job_id).request.tenant
     slots = WaitingSlots(SharedLimit(1, 1))
-    return TenantJobs(tenant, stores.jobs, stores.bucket, stores.events, max_wait_seconds=1.0, slots=slots)
+    return TenantJobs(
+        tenant, stores.jobs, stores.bucket, stores.events, max_wait_seconds=1.0, slots=slots, drain=Drain(lambda: None)
+    )
 
 
 def test_a_job_that_ends_between_the_reads_of_bucket_and_job_store_has_its_result(gateway: GatewayUnderTest) -> None:

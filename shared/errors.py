@@ -53,6 +53,7 @@
     - EngineFailed         the model failed on this image
     - RenderingFailed      a format of the result could not be written
     - InputMissing         a job names bytes that are not stored
+    - ResultOverwritten    another file is stored in the place of one of the result
     - AttemptsExhausted    every worker that claimed the job was lost
     - ModelUnusable        the model could not be loaded
     x UnusableStores       this process must not use the stores that it is configured with
@@ -375,6 +376,12 @@ class RenderingFailed(WorkerFault):
 
 class InputMissing(WorkerFault):
     code = "input_missing"
+
+
+class ResultOverwritten(WorkerFault):
+    """Another file was stored in the place of one of the result."""
+
+    code = "result_overwritten"
 
 
 class AttemptsExhausted(WorkerFault):

@@ -230,7 +230,13 @@ JOB_FAILURE: Final[Errors] = (
     errors.MaskmillError,
 )
 # Of a request for something that a job has made.
-RESULT: Final[Errors] = (errors.UnknownJob, errors.NotFinished, errors.StorageUnavailable, *JOB_FAILURE)
+RESULT: Final[Errors] = (
+    errors.UnknownJob,
+    errors.NotFinished,
+    errors.ResultOverwritten,
+    errors.StorageUnavailable,
+    *JOB_FAILURE,
+)
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 

@@ -28,6 +28,7 @@ from shared.errors import (
     MaskmillError,
     ModelNotReady,
     Overloaded,
+    ResultOverwritten,
     SharedJobEnded,
     StoreUnavailable,
     Unavailable,
@@ -218,14 +219,14 @@ class SyncSegmenter:
         """Return the array of a job that has succeeded.
 
         Raises:
-            _JobReplaced: its result is not stored any more.
+            _JobReplaced: its result is not stored any more, or was overwritten.
         """
         body = self.payloads.get_reply(job_id)
         if body is not None:
             return body
         try:
             return self.open_tenant(tenant).get_hf_array(job_id)
-        except UnknownJob as error:
+        except (UnknownJob, ResultOverwritten) as error:
             raise _JobReplaced from error
 
 

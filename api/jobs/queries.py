@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.jobs.drain import Drain
+from api.jobs.files import check_requested, read_file
 from api.jobs.waiting import WaitingSlots
 from shared.errors import (
     BadParameter,
@@ -23,7 +24,7 @@ from shared.errors import (
     build_error,
 )
 from shared.formats.huggingface import hf_array
-from shared.formats.registry import Format, get_format
+from shared.formats.registry import get_format
 from shared.jobs.completion import read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
@@ -31,7 +32,7 @@ from shared.jobs.model import Job, JobRequest, JobState
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
-from shared.storage.keys import inbox_key, object_key
+from shared.storage.keys import inbox_key
 
 FILTERED_PAGE_SIZE = 200
 # Bounds a request for a rare state in a list of millions.
@@ -125,7 +126,7 @@ class TenantJobs:
             UnknownJob: the tenant has no such job, or the job was submitted without this format.
             MaskmillError: as get_result().
         """
-        return self._read_file(self.get_result(job_id), get_format(name))
+        return read_file(self.get_result(job_id), get_format(name), bucket=self.bucket)
 
     def get_mask(self, job_id: str, number: int) -> bytes:
         """Return the PNG of one segment's mask.
@@ -139,16 +140,11 @@ class TenantJobs:
         if not 1 <= number <= len(result.segments):
             raise UnknownMask(f"The job has no segment {number}; it has {len(result.segments)}, counted from 1.")
         masks = get_format("masks")
-        _check_requested(result, masks)
+        check_requested(result, masks)
         place = result.masks.get(number)
         if place is None:
             raise UnknownMask(f"The job has no mask of segment {number}.")
-        try:
-            return self.bucket.get_range(
-                object_key(job_id, result.attempt_name, masks.file), offset=place.offset, length=place.length
-            )
-        except NoSuchObject as error:
-            raise UnknownJob(f"The masks of job {job_id} are not stored any more.") from error
+        return read_file(result, masks, bucket=self.bucket, part=place)
 
     def get_hf_array(self, job_id: str) -> bytes:
         """Return the JSON array of the Hugging Face task, of a job that succeeded.
@@ -158,7 +154,8 @@ class TenantJobs:
             MaskmillError: as get_result().
         """
         result = self.get_result(job_id)
-        return hf_array(result.segments, self._read_file(result, get_format("masks")), result.masks)
+        masks = read_file(result, get_format("masks"), bucket=self.bucket)
+        return hf_array(result.segments, masks, result.masks)
 
     def list_newest(
         self, *, limit: int, cursor: str | None = None, state: JobState | None = None
@@ -204,13 +201,6 @@ class TenantJobs:
         except (NoSuchObject, KeyError):
             raise _unknown(job_id) from None
 
-    def _read_file(self, result: JobResult, wanted: Format) -> bytes:
-        _check_requested(result, wanted)
-        try:
-            return self.bucket.get(object_key(result.request.id, result.attempt_name, wanted.file))
-        except NoSuchObject as error:
-            raise UnknownJob(f"{wanted.file} of job {result.request.id} is not stored any more.") from error
-
 
 def get_failure(job: Job) -> MaskmillError | None:
     """Return why a final job has no result; None for one that succeeded."""
@@ -228,14 +218,6 @@ def get_failure(job: Job) -> MaskmillError | None:
 def _check_id(job_id: str) -> None:
     if not is_job_id(job_id):
         raise _unknown(job_id)
-
-
-def _check_requested(result: JobResult, wanted: Format) -> None:
-    if wanted.name not in result.request.formats:
-        raise UnknownJob(
-            f"The job has no {wanted.file}: it was submitted with formats={','.join(result.request.formats)}. "
-            f"Submit the image again with formats={wanted.name}."
-        )
 
 
 def _unknown(job_id: str) -> UnknownJob:

@@ -23,6 +23,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from api.http.authentication import Authenticator, build_authenticator
 from api.http.hosts import build_host_policy
+from api.server.arbiter import GatewayArbiter
 from api.server.listening import listen
 from api.server.options import HttpService, ServerLimits
 from api.server.peers import PeerPolicy
@@ -121,6 +122,9 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        GatewayArbiter(self).run()
 
     def load(self) -> HttpService:
         return build_service(self._settings, are_stores_checked=self._are_stores_checked)

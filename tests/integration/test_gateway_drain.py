@@ -188,6 +188,23 @@ def test_connections_in_the_backlog_get_an_answer(process: RawGateway) -> None:
     wait_until(lambda: process.exit_code == 0, "the end of the gateway", seconds=GRACE_SECONDS)
 
 
+def test_no_connection_comes_between_the_backlog_and_the_end_of_listening(process: RawGateway) -> None:
+    """The system would complete it, and reset it when the socket is closed."""
+    _, worker = list_descendants(process.pid)
+    os.kill(worker, signal.SIGSTOP)
+    early = socket.create_connection((LOOPBACK, process.port), timeout=10)
+
+    process.terminate()
+    try:
+        wait_until(lambda: not can_connect(process), "the end of new connections")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+    early.sendall(build_get("/healthz", "Host: localhost"))
+    assert receive(early).status == 200
+    early.close()
+
+
 def test_the_subscription_ends_with_the_process(gateway: GatewayUnderTest, clean_redis: str) -> None:
     before = find_subscriptions()
     service = build_service(ApiSettings(**gateway.settings.model_dump()), are_stores_checked=True)
@@ -226,7 +243,7 @@ def count_connections(process: RawGateway) -> int:
 
 def can_connect(process: RawGateway) -> bool:
     try:
-        socket.create_connection((LOOPBACK, process.port), timeout=1).close()
+        socket.create_connection((LOOPBACK, process.port), timeout=0.3).close()
     except OSError:
         return False
     return True

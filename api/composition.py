@@ -165,8 +165,8 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
         ),
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,
-        new_id=new_job_id,
-        now=time.time,
+        new_id=lambda: new_job_id(stores.jobs.clock.now()),
+        now=stores.jobs.clock.now,
         check_stores=stores.guard.require,
     )
 

@@ -61,7 +61,7 @@ class ModelStatus:
         return f"Model {self.id} is currently loading"
 
     def estimated_seconds(self, now: float) -> float:
-        """Return the estimated time from now (unix seconds) until it is ready; at least 1 s."""
+        """Return the estimated time from now (unix seconds by the clock of Redis) until it is ready; at least 1 s."""
         load_seconds = DEFAULT_LOAD_SECONDS if self.load_seconds is None else self.load_seconds
         loading = [now - worker.since for worker in self.workers if worker.state is WorkerState.LOADING]
         return round(max(1.0, load_seconds - max(loading, default=0.0)), 1)

@@ -9,6 +9,7 @@ from typing import Self
 
 from shared import redis_keys
 from shared.redis_client import RedisClient, translate_redis_errors
+from shared.redis_clock import RedisClock
 
 EMBEDDED_MODEL_ID = "maskmill/embedded"
 HEARTBEAT_INTERVAL_SECONDS = 3.0
@@ -52,7 +53,7 @@ class WorkerStatus:
 
     reason: why the setup failed, a sentence; empty otherwise.
     load_seconds: duration of the model's load; None until it is loaded.
-    since: unix seconds, when the worker entered this state.
+    since: unix seconds by the clock of Redis, when the worker entered this state.
     forward: the kind of forward pass, exact or fast; empty until the model is loaded.
     agreement: the share of pixels, in [0, 1], that fast and exact label alike; None if it was not measured.
     """
@@ -95,9 +96,12 @@ class WorkerRegistry:
 
     A worker without heartbeats expires; its model stays listed for MODEL_RETENTION_SECONDS.  Every method may raise
     StoreUnavailable.
+
+    clock: of Redis.
     """
 
     def __init__(self, client: RedisClient) -> None:
+        self.clock = RedisClock(client)
         self._redis = client
         self._take_snapshot = client.register_script(Path(__file__).with_suffix(".lua").read_text())
         self._report = client.register_script(Path(__file__).with_name("worker_heartbeat.lua").read_text())

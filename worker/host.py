@@ -226,6 +226,7 @@ def build_job_runner(
         batches=engine.batches,
         renderers=load_renderers(),
         payloads=payloads,
+        clock=jobs.clock,
         publication=publication,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
         max_side=settings.max_image_side,

@@ -205,9 +205,7 @@ def end_failing_worker(heartbeat: Heartbeat) -> None:
 
 
 def start_heartbeat(settings: WorkerSettings, worker_id: str, stack: ExitStack) -> Heartbeat:
-    status = WorkerStatus(
-        worker_id, public_id(settings.model), WorkerState.LOADING, device=settings.device, since=time.time()
-    )
+    status = WorkerStatus(worker_id, public_id(settings.model), WorkerState.LOADING, device=settings.device)
     heartbeat = Heartbeat(WorkerRegistry(connect(settings)), status)
     stack.callback(heartbeat.stop)
     heartbeat.start()

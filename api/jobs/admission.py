@@ -77,7 +77,8 @@ class LoadLimits:
 class Admission:
     """The limits of one gateway.
 
-    `new_id` generates job ids, `now` returns unix seconds, `check_stores` raises Unavailable if nothing may be stored.
+    `new_id` generates job ids, `now` returns unix seconds by the clock of Redis, `check_stores` raises Unavailable if
+    nothing may be stored.
     """
 
     models: ModelRegistry

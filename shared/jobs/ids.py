@@ -1,4 +1,4 @@
-"""Job ids: version 7 UUIDs as 32 hex digits.  They sort by creation time.
+"""Job ids: version 7 UUIDs as 32 hex digits.  They sort by creation time, those of one millisecond in any order.
 
 An id is not a secret: access is checked by tenant.  The first 12 digits are unix
 milliseconds (RFC 9562, section 5.7).  So a listing of the bucket, or of a tenant's jobs,
@@ -12,8 +12,9 @@ from uuid_utils import uuid7
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def new_job_id() -> str:
-    return uuid7().hex
+def new_job_id(unix_seconds: float) -> str:
+    """Return a new id for a job that is created at this time, by the clock of Redis."""
+    return uuid7(nanoseconds=int(unix_seconds * 1e9)).hex
 
 
 def is_job_id(text: str) -> bool:

@@ -88,7 +88,7 @@ class JobRequest:
     """The request of a job.  It never changes, and is also the metadata of the input, so that it outlives Redis.
 
     formats: names from shared/formats/registry.py, in its order.
-    created_at, deadline_at: unix seconds.
+    created_at, deadline_at: unix seconds by the clock of Redis.
     wants_reply: whether a caller waits for the Hugging Face array in the payload store.
     """
 

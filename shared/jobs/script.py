@@ -37,6 +37,8 @@ local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000
 end
+-- For an answer, in which a number would lose its fraction.
+local function format_time(seconds) return string.format('%.6f', seconds) end
 local function count_claimable(queue)
   return redis.call('ZCARD', queued_key(queue)) + redis.call('ZCARD', suspects_key(queue))
 end

@@ -5,6 +5,7 @@ clocks differ agree about leases.  No images and no masks here.
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ from shared.jobs.store_values import (
     TakenMessage,
 )
 from shared.redis_client import RedisClient, translate_redis_errors
+from shared.redis_clock import RedisClock
 from shared.settings import Settings
 
 __all__ = [
@@ -81,7 +83,10 @@ PURGED_SECONDS = 24 * 3600
 
 
 class JobStore:
-    """Thread-safe.  Every method may raise StoreUnavailable."""
+    """Thread-safe.  Every method may raise StoreUnavailable.
+
+    clock: of Redis; the answers of frequent scripts keep it exact.
+    """
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class JobStore:
         max_retries: int = UNBOUNDED,
         retry_delay_seconds: float = RETRY_DELAY_SECONDS,
     ) -> None:
+        self.clock = RedisClock(client)
         self._redis = client
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
@@ -199,6 +205,7 @@ class JobStore:
             message: the one that woke the worker, for its first claim; then None.
             may_isolate: whether the caller can run a suspect alone.  A worker gets no second one before the first ends.
         """
+        sent_at = time.monotonic()
         with self._use_token(self._unanswered[may_isolate]) as token:
             outcome, values = self._claim(
                 {
@@ -218,10 +225,17 @@ class JobStore:
             )
         if outcome is ClaimOutcome.EMPTY:
             return outcome
-        job_id, attempt, attempt_name, request, is_suspect = values
+        job_id, attempt, attempt_name, request, is_suspect, now = values
+        self.clock.observe(float(now), sent_at=sent_at)
         try:
-            is_late = outcome is ClaimOutcome.DEADLINE_EXCEEDED
-            return Claim(JobRequest.from_json(request), int(attempt), attempt_name, is_late, bool(int(is_suspect)))
+            return Claim(
+                JobRequest.from_json(request),
+                int(attempt),
+                attempt_name,
+                is_late=outcome is ClaimOutcome.DEADLINE_EXCEEDED,
+                is_isolated=bool(int(is_suspect)),
+                now=float(now),
+            )
         except ValueError as error:
             # A newer gateway wrote it.  A worker of that version will read it.
             log.error("job_unreadable", job_id=job_id, reason=str(error))
@@ -431,11 +445,13 @@ class JobStore:
     @translate_redis_errors
     def measure_load(self, model: str) -> LoadSnapshot:
         """Return the load of a model's workers, in one round trip: it is part of the latency of a request."""
-        _, (completed, running, used_memory, max_memory, *queued) = self._measure_load(
+        sent_at = time.monotonic()
+        _, (completed, running, used_memory, max_memory, now, *queued) = self._measure_load(
             {"leases": redis_keys.LEASES, "completed": redis_keys.COMPLETED},
             model=model,
             queues=[queue_name(model, priority) for priority in Priority],
         )
+        self.clock.observe(float(now), sent_at=sent_at)
         counts = {priority: int(count) for priority, count in zip(Priority, queued, strict=True)}
         return LoadSnapshot(counts, int(running), int(completed), int(used_memory), int(max_memory))
 

@@ -1,7 +1,7 @@
 """The values that the job store takes and returns, beside the job itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.jobs.model import JobRequest, Priority
 from shared.jobs.outcomes import CreateOutcome
@@ -60,6 +60,7 @@ class Claim:
     attempt_name: of this claim, unique for ever; the fencing token of the lease, and the folder of its objects.
     is_late: its deadline has passed, so that it has to be expired instead of run.
     is_isolated: it is a suspect, a job that has stalled: JobStore.start_isolated() comes before it is run, alone.
+    now: the time of Redis' answer, in unix seconds; of a repeated answer another one, so it is not compared.
     """
 
     request: JobRequest
@@ -67,6 +68,7 @@ class Claim:
     attempt_name: str
     is_late: bool = False
     is_isolated: bool = False
+    now: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

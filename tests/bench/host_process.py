@@ -103,6 +103,7 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
         batches=batches,
         renderers=load_renderers(),
         payloads=absent,
+        clock=absent,
         publication=Publication(absent, bucket, bucket, absent, 0.0),
         max_pixels=MAX_PIXELS,
         max_side=settings.max_image_side,

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 from PIL import Image
+from uuid_utils import uuid7
 
 from shared.errors import MaskmillError
-from shared.jobs.ids import new_job_id
 from shared.jobs.model import ImageFacts, InboxInput, JobRequest, PayloadInput, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
@@ -24,7 +24,7 @@ def build_request(**changes: object) -> JobRequest:
     """Return the request of a new job for an image of 6 x 4 pixels, with some fields changed."""
     image = png()
     default = JobRequest(
-        id=new_job_id(),
+        id=uuid7().hex,
         tenant="public",
         model=MODEL,
         parameters=SegmentParameters(),

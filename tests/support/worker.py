@@ -136,6 +136,7 @@ class InProcessWorker:
             batches=self.batches,
             renderers=load_renderers(),
             payloads=self.payloads,
+            clock=self.jobs.clock,
             publication=publication,
             max_pixels=10**7,
             max_side=65_500,

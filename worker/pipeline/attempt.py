@@ -16,6 +16,7 @@ from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.result import JobResult
+from shared.redis_clock import RedisClock
 from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
 from worker.decoding.decoded_image import DecodedImage
@@ -98,6 +99,7 @@ class AttemptRunner:
     batches: Batches
     renderers: Mapping[str, Renderer]
     payloads: PayloadStore
+    clock: RedisClock
     publication: Publication
     max_pixels: int
     max_side: int
@@ -112,7 +114,7 @@ class AttemptRunner:
             MaskmillError: any other error of this image.
         """
         request = lease.claim.request
-        watch = Stopwatch({"queue": max(0.0, round(1000 * (time.time() - request.created_at), 2))})
+        watch = Stopwatch({"queue": max(0.0, round(1000 * (lease.claim.now - request.created_at), 2))})
         with self.batches.announce():
             image, ticket = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
@@ -172,7 +174,7 @@ class AttemptRunner:
             ticket = self.batches.submit(
                 ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
                 priority=request.priority,
-                deadline=to_monotonic(request.deadline_at),
+                deadline=None if request.deadline_at is None else self.clock.to_monotonic(request.deadline_at),
                 is_alone=lease.claim.is_isolated,
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
@@ -197,11 +199,6 @@ class AttemptRunner:
             with attempt.watch.stage(name):
                 attempt.files[name] = self.renderers[name](attempt.segmentation, attempt.image)
         return attempt.files[name]
-
-
-def to_monotonic(unix_seconds: float | None) -> float | None:
-    """Return a time by the clock of time.monotonic()."""
-    return None if unix_seconds is None else time.monotonic() + unix_seconds - time.time()
 
 
 def wait_for_ticket(ticket: Ticket) -> Segmentation:

@@ -19,6 +19,7 @@ class Heartbeat:
     def __init__(self, registry: WorkerRegistry, status: WorkerStatus) -> None:
         self._registry = registry
         self._status = status
+        self._entered_at = time.monotonic()
         self._changed = threading.Event()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -32,8 +33,9 @@ class Heartbeat:
 
     def change(self, state: WorkerState, **fields: Any) -> None:
         """Set the state and further fields of the status, and report it at once."""
-        since = self._status.since if state is self._status.state else time.time()
-        self._status = replace(self._status, state=state, since=since, **fields)
+        if state is not self._status.state:
+            self._entered_at = time.monotonic()
+        self._status = replace(self._status, state=state, **fields)
         self._changed.set()
 
     def stop(self) -> None:
@@ -51,7 +53,8 @@ class Heartbeat:
 
     def _report(self) -> None:
         try:
-            self._registry.report(self._status)
+            since = self._registry.clock.to_unix(self._entered_at)
+            self._registry.report(replace(self._status, since=since))
         except Unavailable as error:
             log.warning("heartbeat_failed", error=str(error))
 

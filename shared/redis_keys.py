@@ -85,9 +85,9 @@ def tenant_jobs(tenant: str) -> str:
     return f"{TENANT_JOBS_PREFIX}{tenant}"
 
 
-def idempotency(tenant: str, key: str) -> str:
-    """Hash: job and fingerprint of a tenant's idempotency key."""
-    return f"mm:idempotency:{tenant}:{key}"
+def idempotency(digest: str) -> str:
+    """Hash: job and fingerprint of an idempotency key, by the SHA-256 of tenant and key."""
+    return f"mm:idempotency:{digest}"
 
 
 def dedup(key: str) -> str:

@@ -6,7 +6,7 @@ In this order a worker never claims a job whose image is not stored yet.
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
@@ -16,15 +16,16 @@ from api.jobs.queries import TenantJobs
 from shared.broker.envelope import encode_message
 from shared.errors import BadParameter
 from shared.jobs.messages import job_queue
-from shared.jobs.model import Job, JobRequest
+from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
-from shared.jobs.store import Idempotency, JobStore
+from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
 from shared.storage.keys import inbox_key
 
 log = structlog.get_logger()
 
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
+IDEMPOTENCY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class JobSubmitter:
             Unavailable: Redis or the bucket did not answer.
         """
         request = self.admission.admit(submission, caller, self.profile).request
-        idempotency = build_idempotency(request, submission.formats, idempotency_key)
-        job_id = self._store_and_create(request, submission.image.content, idempotency)
+        request = replace(request, idempotency=build_idempotency(request, submission.formats, idempotency_key))
+        job_id = self._store_and_create(request, submission.image.content)
         submission.image.release()
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
@@ -60,7 +61,7 @@ class JobSubmitter:
         )
         return Job(request)
 
-    def _store_and_create(self, request: JobRequest, image: bytes, idempotency: Idempotency | None) -> str:
+    def _store_and_create(self, request: JobRequest, image: bytes) -> str:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
 
         def delete_input() -> None:
@@ -68,7 +69,7 @@ class JobSubmitter:
 
         def discard() -> None:
             # The job may have been recorded although the reply was lost; a claimed job is left to its worker.
-            self.jobs.discard(request, idempotency=idempotency)
+            self.jobs.discard(request)
             if not self.jobs.is_known(request.id):
                 delete_input()
 
@@ -85,7 +86,6 @@ class JobSubmitter:
                 message=encode_message(job_queue(request)),
                 max_queued=self.admission.limits.queue.total,
                 max_queued_per_tenant=self.admission.limits.queue.per_tenant,
-                idempotency=idempotency,
             )
         if created.outcome is not CreateOutcome.CREATED:
             self.compensator.schedule(request.id, delete_input)
@@ -106,4 +106,8 @@ def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key:
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
         raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
     asked = [request.image.sha256, request.model, asdict(request.parameters), formats]
-    return Idempotency(key, hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest())
+    return Idempotency(_hash([request.tenant, key]), _hash(asked), request.created_at + IDEMPOTENCY_SECONDS)
+
+
+def _hash(document: object) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

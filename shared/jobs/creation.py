@@ -7,13 +7,13 @@ from shared.errors import IdempotencyConflict, MaskmillError, PayloadsFull, Queu
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import CreateOutcome
-from shared.jobs.store_values import DedupKey, Idempotency, InputPayload
+from shared.jobs.store_values import DedupKey, InputPayload
 
 
-def submission_keys(request: JobRequest, idempotency: Idempotency | None) -> dict[str, str]:
+def submission_keys(request: JobRequest) -> dict[str, str]:
     return {
         "job": redis_keys.job(request.id),
-        "idempotency": redis_keys.idempotency(request.tenant, idempotency.key if idempotency else ""),
+        "idempotency": redis_keys.idempotency(request.idempotency.digest if request.idempotency else ""),
         "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
     }
 
@@ -44,15 +44,14 @@ def payload_entry(request: JobRequest) -> str | None:
     return f"{request.image.bytes}:{request.tenant}:{request.id}"
 
 
-def submission_arguments(
-    request: JobRequest, idempotency: Idempotency | None, dedup: DedupKey | None
-) -> dict[str, Any]:
+def submission_arguments(request: JobRequest, dedup: DedupKey | None) -> dict[str, Any]:
     """Return the optional arguments of create.lua; absent ones are None."""
+    idempotency = request.idempotency
     return {
         "deadline_at": request.deadline_at,
         "listed_tenant": request.tenant if request.retention.is_listed else None,
         "fingerprint": idempotency.fingerprint if idempotency else None,
-        "idempotency_seconds": idempotency.seconds if idempotency else None,
+        "idempotency_ms": int(1000 * idempotency.expires_at) if idempotency else None,
         "dedup_seconds": dedup.seconds if dedup else None,
         "reuse": dedup.reuse if dedup else None,
     }

@@ -84,12 +84,27 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The caller's key under which a job was submitted; kept with the input, so that it outlives Redis.
+
+    digest: SHA-256 of the tenant and its key, which may be longer than the metadata of an object.
+    fingerprint: SHA-256 of what was submitted.
+    expires_at: unix seconds by the clock of Redis.
+    """
+
+    digest: str
+    fingerprint: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """The request of a job.  It never changes, and is also the metadata of the input, so that it outlives Redis.
 
     formats: names from shared/formats/registry.py, in its order.
     created_at, deadline_at: unix seconds by the clock of Redis.
     wants_reply: whether a caller waits for the Hugging Face array in the payload store.
+    idempotency: None if the job was submitted without a key.
     """
 
     id: str
@@ -105,6 +120,7 @@ class JobRequest:
     request_id: str
     deadline_at: float | None = None
     wants_reply: bool = False
+    idempotency: Idempotency | None = None
 
     def to_json(self) -> str:
         """Return JSON in ASCII, so that it fits into an HTTP header."""

@@ -50,7 +50,6 @@ from shared.jobs.store_values import (
     Claim,
     Created,
     DedupKey,
-    Idempotency,
     InputPayload,
     LoadSnapshot,
     TakenMessage,
@@ -64,7 +63,6 @@ __all__ = [
     "Claim",
     "Created",
     "DedupKey",
-    "Idempotency",
     "InputPayload",
     "JobStore",
     "LoadSnapshot",
@@ -127,7 +125,6 @@ class JobStore:
         message: str | None = None,
         max_queued: int = UNBOUNDED,
         max_queued_per_tenant: int = UNBOUNDED,
-        idempotency: Idempotency | None = None,
         dedup: DedupKey | None = None,
         payload: InputPayload | None = None,
         is_recovered: bool = False,
@@ -140,7 +137,8 @@ class JobStore:
         Args:
             max_queued: jobs in the queue, running ones not counted.
             max_queued_per_tenant: jobs of the tenant in the queue, running ones counted.
-            is_recovered: Redis has lost the job; its place in the queue is that of its creation.
+            is_recovered: Redis has lost the job: it is created even if another one has its idempotency key by now, and
+                its place in the queue is that of its creation.
 
         Raises:
             QueueFull: one of the two bounds is reached.
@@ -150,7 +148,7 @@ class JobStore:
         """
         queue = queue_name(request.model, request.priority)
         outcome, (job_id, *_) = self._create(
-            {**submission_keys(request, idempotency), **creation_keys(request, dedup)},
+            {**submission_keys(request), **creation_keys(request, dedup)},
             payload=payload.image if payload else b"",
             id=request.id,
             request=request.to_json(),
@@ -160,7 +158,7 @@ class JobStore:
             message=message,
             is_recovered=is_recovered,
             created_at=request.created_at,
-            **submission_arguments(request, idempotency, dedup),
+            **submission_arguments(request, dedup),
             **(payload_arguments(request, payload) if payload else {}),
         )
         if outcome in REFUSALS:
@@ -181,9 +179,9 @@ class JobStore:
             self._redis.delete(key)
 
     @translate_redis_errors
-    def discard(self, request: JobRequest, *, idempotency: Idempotency | None = None) -> None:
+    def discard(self, request: JobRequest) -> None:
         """Roll back a job that no worker has claimed."""
-        keys = {**submission_keys(request, idempotency), "input": redis_keys.input_payload(request.id)}
+        keys = {**submission_keys(request), "input": redis_keys.input_payload(request.id)}
         self._discard(keys, id=request.id)
 
     @translate_redis_errors

@@ -10,15 +10,6 @@ UNBOUNDED = 2**53
 
 
 @dataclass(frozen=True, slots=True)
-class Idempotency:
-    """The caller's key for a submission, and a fingerprint of what was submitted under it."""
-
-    key: str
-    fingerprint: str
-    seconds: int = 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
 class DedupKey:
     """Identifies what a job computes, so that identical requests are computed once.
 

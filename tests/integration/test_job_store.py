@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from shared import redis_keys
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable, UnknownJob
-from shared.jobs.model import Failure, JobState, Priority
+from shared.jobs.model import Failure, Idempotency, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
-from shared.jobs.store import Claim, Created, DedupKey, Idempotency, JobStore, open_job_store
+from shared.jobs.store import Claim, Created, DedupKey, JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request, build_sync_request
@@ -284,11 +284,14 @@ def test_a_full_queue_rejects_a_job_and_stores_nothing(jobs: JobStore) -> None:
     assert not jobs.is_known(rejected.id)
 
 
-def test_a_repeated_idempotency_key_returns_the_first_job(jobs: JobStore) -> None:
-    first, second = build_request(), build_request()
+def build_key(fingerprint: str = "same", *, seconds: float = 3600) -> Idempotency:
+    return Idempotency("k", fingerprint, time.time() + seconds)
 
-    created = jobs.create(first, idempotency=Idempotency("k", "same"))
-    repeated = jobs.create(second, idempotency=Idempotency("k", "same"))
+
+def test_a_repeated_idempotency_key_returns_the_first_job(jobs: JobStore) -> None:
+    first, second = (build_request(idempotency=build_key()) for _ in range(2))
+
+    created, repeated = jobs.create(first), jobs.create(second)
 
     assert created == Created(first.id, CreateOutcome.CREATED)
     assert repeated == Created(first.id, CreateOutcome.REPEATED)
@@ -296,30 +299,22 @@ def test_a_repeated_idempotency_key_returns_the_first_job(jobs: JobStore) -> Non
 
 
 def test_an_idempotency_key_of_a_different_request_is_a_conflict(jobs: JobStore) -> None:
-    jobs.create(build_request(), idempotency=Idempotency("k", "one"))
+    jobs.create(build_request(idempotency=build_key("one")))
 
     with pytest.raises(IdempotencyConflict):
-        jobs.create(build_request(), idempotency=Idempotency("k", "another"))
-
-
-def test_an_idempotency_key_belongs_to_its_tenant(jobs: JobStore) -> None:
-    jobs.create(build_request(tenant="a"), idempotency=Idempotency("k", "one"))
-
-    other = jobs.create(build_request(tenant="b"), idempotency=Idempotency("k", "another"))
-
-    assert other.outcome is CreateOutcome.CREATED
+        jobs.create(build_request(idempotency=build_key("another")))
 
 
 def test_a_discarded_job_leaves_no_data(jobs: JobStore, redis_client: Any) -> None:
-    request, key = build_request(), Idempotency("k", "one")
-    jobs.create(request, idempotency=key)
+    request = build_request(idempotency=build_key())
+    jobs.create(request)
 
-    jobs.discard(request, idempotency=key)
+    jobs.discard(request)
 
     with pytest.raises(UnknownJob):
         jobs.get(request.id)
     assert jobs.list_newest("public", limit=10) == ([], None)
-    assert jobs.create(build_request(), idempotency=key).outcome is CreateOutcome.CREATED
+    assert jobs.create(build_request(idempotency=build_key())).outcome is CreateOutcome.CREATED
 
 
 def test_an_identical_request_is_coalesced_while_the_first_runs_and_cached_afterwards(jobs: JobStore) -> None:

@@ -2,9 +2,10 @@
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
 -- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
---          fingerprint and idempotency_seconds or nil, listed_tenant or nil (not listed),
+--          fingerprint and idempotency_ms or nil (when the key expires), listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
---          message or nil (not enqueued), is_recovered, created_at, payload: the image or nil; and with it input_ms: how long to keep it,
+--          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
+--          payload: the image or nil; and with it input_ms: how long to keep it,
 --          payload_entry: its entry in the accounts, max_payload_bytes and max_payload_bytes_per_tenant
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
 --          there) | coalesced (an identical job is under way) | full | tenant_full (too many jobs in the queue) |
@@ -23,7 +24,7 @@ end
 if redis.call('EXISTS', key.purged) == 1 then return {'purged', arg.id} end
 -- Ids are unique, so an existing record means that the client sent this script again after a lost reply.
 if redis.call('EXISTS', key.job) == 1 then return {'created', arg.id} end
-if arg.fingerprint then
+if arg.fingerprint and not arg.is_recovered then
   local earlier = redis.call('HMGET', key.idempotency, 'id', 'fingerprint')
   if earlier[1] then return {earlier[2] == arg.fingerprint and 'repeated' or 'conflict', earlier[1]} end
 end
@@ -47,9 +48,10 @@ local place = arg.is_recovered and math.min(time, arg.created_at) or time
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
 redis.call('ZADD', key.unfinished, place, arg.id)
 redis.call('SADD', key.queues, arg.queue)
-if arg.fingerprint then
+-- A job that is recovered leaves the key to one that was submitted under it meanwhile.
+if arg.fingerprint and redis.call('EXISTS', key.idempotency) == 0 then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)
-  redis.call('EXPIRE', key.idempotency, arg.idempotency_seconds)
+  redis.call('PEXPIREAT', key.idempotency, arg.idempotency_ms)
   redis.call('HSET', key.job, 'idempotency', key.idempotency)
 end
 if arg.listed_tenant then

@@ -5,12 +5,14 @@ import gzip
 import json
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
+import redis
 from PIL import Image
 from werkzeug.test import TestResponse
 
@@ -51,6 +53,24 @@ def test_the_response_is_an_array_of_segments(gateway_with_worker: GatewayUnderT
     assert (left["label"], right["label"]) == ("cat", "dog")
     mask = Image.open(BytesIO(base64.b64decode(left["mask"], validate=True)))
     assert (mask.mode, mask.size, mask.getextrema()) == ("L", cat().size, (0, 255))
+
+
+def test_a_request_sends_no_command_for_the_time(
+    gateway_with_worker: GatewayUnderTest, redis_client: "redis.Redis"
+) -> None:
+    with redis_client.monitor() as monitor:
+        for side in (8, 9, 10):
+            assert post_image(gateway_with_worker, data=png(side, side)).status_code == 200
+        redis_client.echo("end")
+        sent = [seen["command"].split()[0] for seen in read_until_echo(monitor) if seen["client_type"] != "lua"]
+
+    assert "EVALSHA" in sent
+    assert "TIME" not in sent
+
+
+def read_until_echo(monitor: Any) -> Iterator[dict[str, str]]:
+    while not (seen := monitor.next_command())["command"].startswith("ECHO"):
+        yield seen
 
 
 @pytest.mark.parametrize(

@@ -80,28 +80,35 @@ class RedisClock:
         Args:
             sent_at: when the command was sent, by time.monotonic().
         """
-        found = Measurement.from_answer(unix_seconds, sent_at=sent_at, received_at=self._monotonic())
-        # Two threads at once may keep the worse of two good measurements, so there is no lock.
-        if self._last is None or self._last.is_outdated_by(found):
-            self._last = found
+        self._keep(Measurement.from_answer(unix_seconds, sent_at=sent_at, received_at=self._monotonic()))
 
     def _get_offset(self) -> float:
-        if self._last is None:
-            self._measure()
-        elif self._is_due(self._last):
+        last = self._last
+        if last is None:
+            last = self._measure()
+        elif self._is_due(last):
             # Set first, so that other threads use the last offset meanwhile.
             self._retry_at = self._monotonic() + RETRY_SECONDS
             with suppress(StoreUnavailable):
-                self._measure()
-        assert self._last is not None
-        return self._last.offset
+                last = self._measure()
+        return last.offset
 
     def _is_due(self, last: Measurement) -> bool:
         now = self._monotonic()
         return now - last.measured_at > MAX_AGE_SECONDS and now >= self._retry_at
 
     @translate_redis_errors
-    def _measure(self) -> None:
+    def _measure(self) -> Measurement:
         sent_at = self._monotonic()
         seconds, micros = self._redis.time()
-        self.observe(float(seconds) + float(micros) / 1e6, sent_at=sent_at)
+        unix_seconds = float(seconds) + float(micros) / 1e6
+        return self._keep(Measurement.from_answer(unix_seconds, sent_at=sent_at, received_at=self._monotonic()))
+
+    def _keep(self, found: Measurement) -> Measurement:
+        """Keep a measurement if it is better than the last one; return the better one."""
+        last = self._last
+        if last is not None and not last.is_outdated_by(found):
+            return last
+        # Two threads at once may keep the worse of two good ones, so there is no lock.
+        self._last = found
+        return found

@@ -23,12 +23,11 @@ local function can_take_suspects()
   local other = redis.call('HGET', key.isolated, arg.worker)
   return not (other and redis.call('ZSCORE', key.leases, other))
 end
-local takes_suspects = can_take_suspects()
 
 -- The set that has the first job of a queue.
 local function find_first_set(queue)
-  local suspect = takes_suspects and redis.call('ZRANGE', suspects_key(queue), 0, 0, 'WITHSCORES')
-  if not suspect or not suspect[1] then return queued_key(queue) end
+  local suspect = redis.call('ZRANGE', suspects_key(queue), 0, 0, 'WITHSCORES')
+  if not suspect[1] or not can_take_suspects() then return queued_key(queue) end
   local queued = redis.call('ZRANGE', queued_key(queue), 0, 0, 'WITHSCORES')
   local is_first = not queued[1] or tonumber(suspect[2]) < tonumber(queued[2])
   return is_first and suspects_key(queue) or queued_key(queue)
@@ -60,7 +59,7 @@ local function count_passed_over(taken)
   for _, queue in ipairs(arg.queues) do
     if queue == taken then
       if passed_over[queue] then redis.call('HDEL', key.passed_over, queue) end
-    elseif arg.bounds[queue] and count_claimable(queue) > 0 then
+    elseif arg.bounds[queue] and redis.call('EXISTS', queued_key(queue), suspects_key(queue)) > 0 then
       redis.call('HINCRBY', key.passed_over, queue, 1)
     end
   end
@@ -70,7 +69,7 @@ end
 -- another queue it is put back, and one of that queue is removed.  It is not put back for a suspect that this worker
 -- cannot take now, because it would wake it again at once.
 local function count_takeable(queue)
-  return takes_suspects and count_claimable(queue) or redis.call('ZCARD', queued_key(queue))
+  return can_take_suspects() and count_claimable(queue) or redis.call('ZCARD', queued_key(queue))
 end
 
 local function settle_messages(taken)

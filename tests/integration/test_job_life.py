@@ -428,5 +428,5 @@ class JobLife(RuleBasedStateMachine):
 
 def test_every_job_ends_once_and_none_is_given_up_because_of_others(clean_redis: str) -> None:
     run_state_machine_as_test(
-        lambda: JobLife(clean_redis), settings=settings(max_examples=60, stateful_step_count=50, deadline=None)
+        lambda: JobLife(clean_redis), settings=settings(max_examples=50, stateful_step_count=50, deadline=None)
     )

@@ -3,6 +3,7 @@
 The segmenter is a fake whose batches take a fixed time; everything else is real.
 """
 
+import json
 import os
 import signal
 import sys
@@ -59,6 +60,14 @@ class WorkerUnderTest:
 
     def wait_for(self, state: JobState, *requests: JobRequest, seconds: float = 20.0) -> None:
         wait_until(lambda: all(self.get(request).state is state for request in requests), seconds=seconds)
+
+    def wait_started(self, *requests: JobRequest) -> None:
+        """Wait until images are queued for the device."""
+        wait_until(lambda: {request.id for request in requests} <= self.list_started(), seconds=20)
+
+    def list_started(self) -> set[str]:
+        entries = [json.loads(line) for line in self.process.log.read_text().splitlines() if line.startswith("{")]
+        return {entry["job_id"] for entry in entries if entry["event"] == "job_started"}
 
     def wait_ready(self) -> None:
         wait_until(self.is_ready, seconds=START_SECONDS)
@@ -141,15 +150,22 @@ def test_a_killed_host_costs_its_jobs_one_attempt_and_is_replaced(
         assert worker.is_ready()
 
 
-def test_the_jobs_of_a_killed_engine_stall_at_once_and_it_leaves_no_process(start_worker: StartWorker) -> None:
+def test_of_a_killed_engine_what_was_on_the_device_stalls_and_the_rest_is_given_back(start_worker: StartWorker) -> None:
     with start_worker(5.0) as worker:
         hosts = worker.list_hosts()
-        requests = [worker.submit() for _ in range(4)]
-        worker.wait_for(JobState.RUNNING, *requests)
+        on_device = worker.submit()
+        worker.wait_started(on_device)
+        waiting = [worker.submit() for _ in range(4)]
+        worker.wait_started(*waiting)
 
         os.kill(worker.process.pid, signal.SIGKILL)
 
-        wait_until(lambda: len(worker.jobs.find_stalled()) == len(requests), seconds=LEASE_SECONDS / 2)
+        # At once: before the leases expire.
+        wait_until(lambda: worker.jobs.find_stalled() == [on_device.id], seconds=LEASE_SECONDS / 2)
+        worker.wait_for(JobState.QUEUED, *waiting, seconds=LEASE_SECONDS / 2)
+        assert {worker.get(request).stalls for request in waiting} == {0}
+        assert {worker.get(request).attempt for request in waiting} == {1}
+        # And no process is left.
         wait_until(lambda: not any(is_running(pid) for pid in hosts), seconds=10)
 
 
@@ -177,7 +193,7 @@ def test_a_worker_gives_back_what_it_cannot_finish_on_sigterm(start_worker: Star
         os.kill(worker.process.pid, signal.SIGTERM)
 
         worker.wait_for(JobState.QUEUED, *requests, seconds=3.0)
-        wait_until(lambda: not worker.process.is_alive, seconds=5)
+        wait_until(lambda: not worker.process.is_alive, seconds=15)
         assert worker.process.exit_code == 0
         # At once, and uncounted: another worker finds a message and the place of each, and the image of each.
         assert {worker.get(request).stalls for request in requests} == {0}

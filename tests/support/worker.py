@@ -111,6 +111,7 @@ class InProcessWorker:
     batches: Batches = field(default_factory=lambda: ImmediateScheduler(FakeSegmenter()))
     stores: WellStores | StoreWatch = field(default_factory=WellStores)
     keep_seconds: float = 0.0
+    worker_id: str = "test-worker"
 
     def claim(self, job_id: str) -> Claim | None:
         """Claim a job before all others, or return None if it is not queued."""
@@ -152,7 +153,7 @@ class InProcessWorker:
             Completer(self.jobs, publication, self.stores, WorkerMetrics(CollectorRegistry())),
             self.stores,
             ImmediateFollowUp(),
-            "test-worker",
+            self.worker_id,
         )
 
 

@@ -72,7 +72,7 @@ class RemoteBatches:
         slabs: allocates the memory in which pixels and label maps cross.
         allocation_timeout_seconds: how long a submission waits for free memory.
         silence_timeout_seconds: an engine that is silent for longer is hung.
-        on_lost: called when the engine has ended or is hung, before the tickets fail.
+        on_lost: called when the engine has ended, is hung, or takes no more images, before the tickets fail.
     """
 
     def __init__(
@@ -173,7 +173,11 @@ class RemoteBatches:
             case Segmented():
                 self._complete(self._take(message.id), message)
             case Failed():
-                self._fail(self._take(message.id), build_error(message.code, message.message))
+                error = build_error(message.code, message.message)
+                if isinstance(error, ModelNotReady):
+                    # Its device is lost, or it ends.
+                    self._on_lost()
+                self._fail(self._take(message.id), error)
             case Alive():
                 pass
             case _:

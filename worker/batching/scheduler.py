@@ -238,15 +238,19 @@ class BatchScheduler:
     @property
     def is_healthy(self) -> bool:
         """Whether the scheduler can still produce results; once false, the process should exit to release its jobs."""
-        is_failing = self._consecutive_failed_batches >= UNHEALTHY_AFTER_FAILED_BATCHES
-        return self._thread.is_alive() and not self.is_hung and not is_failing
+        return self._thread.is_alive() and not self.is_hung and not self._is_failing
+
+    @property
+    def _is_failing(self) -> bool:
+        return self._consecutive_failed_batches >= UNHEALTHY_AFTER_FAILED_BATCHES
 
     def _run(self) -> None:
         try:
             self._segmenter.warm_up()
             self._idle_since = self._clock()
             self._warmed_up.set_result(None)
-            while (plan := self._wait_for_plan()) is not None:
+            # A device that fails every batch gets no further image: those that wait are for another worker.
+            while not self._is_failing and (plan := self._wait_for_plan()) is not None:
                 self._execute(plan)
         except BaseException as error:
             log.exception("device_thread_failed")

@@ -117,9 +117,12 @@ class Harness:
         deadline: float | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
         pixels: int = 10,
+        is_alone: bool = False,
     ) -> Ticket:
         prepared = Prepared(pixels=number, height=1, width=pixels, parameters=SegmentParameters())
-        return self.scheduler.submit(prepared, priority=priority, deadline=deadline, is_wanted=is_wanted)
+        return self.scheduler.submit(
+            prepared, priority=priority, deadline=deadline, is_wanted=is_wanted, is_alone=is_alone
+        )
 
     def occupy_device(self) -> Ticket:
         """Put an image on the device that stays there until the gate is set."""
@@ -302,6 +305,17 @@ def test_a_device_that_fails_every_batch_is_unhealthy(harness: Harness) -> None:
         assert isinstance(get_error(harness.submit(number)), EngineFailed)
 
     assert not harness.scheduler.is_healthy
+
+
+def test_what_waits_for_a_device_that_fails_every_batch_is_for_another_worker(harness: Harness) -> None:
+    harness.segmenter.outcomes = dict.fromkeys((99, 1, 2), RuntimeError("device lost"))
+    harness.occupy_device()
+    tickets = [harness.submit(number, is_alone=True) for number in range(1, 6)]
+
+    harness.segmenter.gate.set()
+
+    kinds = [type(get_error(ticket)) for ticket in (*tickets, harness.submit(6))]
+    assert kinds == [EngineFailed, EngineFailed, *[ModelNotReady] * 4]
 
 
 def test_an_image_that_is_not_wanted_any_more_is_not_segmented(harness: Harness) -> None:

@@ -42,7 +42,7 @@
       - EngineLost           the process that ran the model ended while it worked on the image
     - StackUnconfirmed     it is not known yet whether another stack uses the stores
     - WrongStores          the gateway must not use the stores that it is configured with
-    - GatewayStopping      the gateway stops, and a synchronous request had no result within its grace period
+    - GatewayStopping      the gateway stops, and the request could not be answered within its grace period
     - SharedJobEnded       the job that the request shared with an identical one has no result
     - SharedMemoryFull     the worker had no shared memory free for the image
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
@@ -335,10 +335,13 @@ class SharedJobEnded(Unavailable):
 
 
 class GatewayStopping(Unavailable):
-    """The gateway process was told to stop while a synchronous request waited for its result."""
+    """The gateway process was told to stop while a request waited for its result, or was being sent."""
 
     code = "gateway_stopping"
     retry_after_seconds = 1
+
+    def __init__(self, message: str = "This gateway is being restarted; send the request again.") -> None:
+        super().__init__(message)
 
 
 class SharedMemoryFull(Unavailable):

@@ -30,4 +30,4 @@ class Drain:
     def check(self) -> None:
         """Raise GatewayStopping once no request may wait any more."""
         if self._is_ending:
-            raise GatewayStopping("This gateway is being restarted, and had no result in time; send the request again.")
+            raise GatewayStopping()

@@ -93,6 +93,10 @@ class ConnectionLoop:
         self._listeners.clear()
         self._protocol.stop()
 
+    def refuse_incomplete(self) -> None:
+        """Answer the requests that have not come to their end, because there is no more time for them."""
+        self._protocol.refuse_incomplete()
+
     def close(self) -> None:
         for connection in self._connections.list_all():
             self._connections.close(connection)

@@ -25,7 +25,7 @@ from api.server.exchange import Outcome
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy
 from api.server.uploads import find_loser
-from shared.errors import BodyTooLarge, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
+from shared.errors import BodyTooLarge, GatewayStopping, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
 
 log = structlog.get_logger()
 
@@ -107,6 +107,15 @@ class Protocol:
         for connection in self._connections.list_all():
             if connection.is_idle:
                 connection.deadline = min(connection.deadline, deadline)
+
+    def refuse_incomplete(self) -> None:
+        """Answer the requests that have begun to come and have not come to their end."""
+        for connection in self._connections.list_all():
+            if connection.phase is Phase.BODY:
+                self._attempt(lambda protocol, one: protocol._run(one, GatewayStopping()), connection)
+            elif connection.phase is Phase.HEAD and not connection.is_idle:
+                page = build_page(HTTPStatus.SERVICE_UNAVAILABLE, GatewayStopping())
+                self._attempt(partial(Protocol._answer, page=page), connection)
 
     def _attempt(self, action: "Callable[[Protocol, Connection], None]", connection: Connection) -> None:
         """Call, and close the connection if that fails: no connection may end the loop."""

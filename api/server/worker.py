@@ -92,6 +92,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._service.begin_drain()
         self._serve_until(deadline - min(ANSWER_SECONDS, grace_seconds / 2))
         self._service.end_waits()
+        self._loop.refuse_incomplete()
         self._serve_until(deadline)
         self._service.close()
         for executor in (self._threads, self._liveness, self._readiness):

@@ -165,6 +165,22 @@ def test_a_job_that_another_caller_waits_for_is_not_canceled(
     assert elsewhere.result(timeout=15).status_code == 200
 
 
+@pytest.mark.parametrize("begun", [build_post("/v1/jobs")[:-5], b"GET /v1/jobs HTTP/1.1\r\nHost:"])
+def test_a_request_that_has_not_come_to_its_end_is_told_so_late(process: RawGateway, begun: bytes) -> None:
+    with socket.create_connection((LOOPBACK, process.port), timeout=30) as connection:
+        connection.sendall(begun)
+        wait_until(lambda: count_connections(process) == 1, "the connection")
+
+        stopped_at = terminate(process)
+        answer = receive(connection)
+
+    assert (answer.status, answer.is_last) == (503, True)
+    assert b"gateway_stopping" in answer.body
+    assert "Retry-After: 1" in answer.head
+    assert GRACE_SECONDS - ANSWER_SECONDS - 0.1 < answer.at - stopped_at < GRACE_SECONDS
+    wait_until(lambda: process.exit_code == 0, "the end of the gateway", seconds=GRACE_SECONDS)
+
+
 def test_connections_in_the_backlog_get_an_answer(process: RawGateway) -> None:
     pids = list_descendants(process.pid)
     request = build_get("/healthz", "Host: localhost")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +42,12 @@ class Launcher:
                 stdout=out,
                 stderr=err,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def out(self) -> str:
@@ -92,9 +99,8 @@ def is_running(pid: int) -> bool:
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """A running service; the last test of this file stops it."""
     folder = tmp_path_factory.mktemp("serve")
-    launcher = Launcher(folder, free_ports(1)[0], folder / "my data")
-    yield launcher.wait_for(READY_TEXT)
-    launcher.stop()
+    with Launcher(folder, free_ports(1)[0], folder / "my data") as launcher:
+        yield launcher.wait_for(READY_TEXT)
 
 
 def printed_commands(launcher: Launcher) -> list[str]:
@@ -145,11 +151,10 @@ def launcher_with_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     data = folder / "data"
     data.mkdir(mode=0o755)
     (data / "keys.json").write_text(json.dumps({"access": "earlier-4d1b", "secret": "kept-77c0"}))
-    launcher = Launcher(
+    with Launcher(
         folder, free_ports(1)[0], data, MASKMILL_TOKENS=f"me:{TOKEN}", GITHUB_TOKEN="of-another-service"
-    )
-    yield launcher.wait_for(READY_TEXT)
-    launcher.stop()
+    ) as launcher:
+        yield launcher.wait_for(READY_TEXT)
 
 
 @pytest.mark.timeout(400)
@@ -158,10 +163,11 @@ def test_no_port_serves_data_without_credentials(launcher_with_token: Launcher) 
     job_id = client.get("/v1/jobs").json()["jobs"][0]["id"]
     result = client.get(f"/v1/jobs/{job_id}/result").body
     listeners = find_listeners([launcher_with_token.process.pid, *descendants(launcher_with_token.process.pid)])
+    ports = [listener for listener in listeners if listener.kind in ("tcp", "tcp6")]
 
-    answers = {
-        listener: ask(listener.address, listener.port) for listener in listeners if listener.kind in ("tcp", "tcp6")
-    }
+    # All at once, because a port that knows the protocol of a question not at all waits until the client gives up.
+    with ThreadPoolExecutor(len(ports)) as pool:
+        answers = dict(zip(ports, pool.map(lambda port: ask(port.address, port.port), ports), strict=True))
 
     # The gateway, Valkey, the worker's health server, S3, and the other ports of the object store, gRPC included.
     assert len(answers) >= 13

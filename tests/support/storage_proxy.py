@@ -71,6 +71,16 @@ def show_empty_listings(exchange: Exchange) -> None:
         exchange.content = re.sub(rb"<Contents>.*</Contents>", b"", exchange.content, flags=re.DOTALL)
 
 
+def drop_metadata_of_copies(exchange: Exchange) -> None:
+    if "x-amz-copy-source" in exchange.headers:
+        exchange.headers["x-amz-metadata-directive"] = "REPLACE"
+
+
+def refuse_copies(exchange: Exchange) -> None:
+    if "x-amz-copy-source" in exchange.headers:
+        exchange.refuse(501, "NotImplemented")
+
+
 def refuse_deletions(exchange: Exchange) -> None:
     if exchange.method == "POST" and "delete" in exchange.path:
         exchange.refuse(501, "NotImplemented")

@@ -45,6 +45,7 @@
     - GatewayStopping      the gateway stops, and the request could not be answered within its grace period
     - SharedJobEnded       the job that the request shared with an identical one has no result
     - SharedMemoryFull     the worker had no shared memory free for the image
+    - DutyLeaseLost        another steward runs a duty that this one has begun
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
     - DeadlineExceeded     there was no result before the deadline
   x WorkerFault            a fault of the service
@@ -346,6 +347,10 @@ class GatewayStopping(Unavailable):
 
 class SharedMemoryFull(Unavailable):
     code = "shared_memory_full"
+
+
+class DutyLeaseLost(Unavailable):
+    code = "duty_lease_lost"
 
 
 class DecodersBusy(Unavailable):

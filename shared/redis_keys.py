@@ -110,6 +110,11 @@ def purge_mark(job_id: str) -> str:
     return f"mm:purged:{job_id}"
 
 
+def duty_lease(duty: str) -> str:
+    """String: a random word of the steward that runs a duty now."""
+    return f"mm:duty:{duty}"
+
+
 def worker(worker_id: str) -> str:
     """String: the last heartbeat of a worker."""
     return f"mm:worker:{worker_id}"

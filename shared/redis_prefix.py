@@ -12,8 +12,8 @@ from redis.client import Pipeline, PubSub
 
 _ONE_KEY = frozenset(
     {
-        *("GET", "SET", "HGET", "HGETALL", "LLEN", "SMEMBERS"),
-        *("ZADD", "ZCARD", "ZRANGE", "ZREM", "ZREMRANGEBYLEX", "ZREVRANGEBYLEX"),
+        *("GET", "SET", "HGET", "HGETALL", "HMGET", "LLEN", "SMEMBERS"),
+        *("ZADD", "ZCARD", "ZRANGE", "ZREM", "ZREVRANGEBYLEX"),
     }
 )
 _ALL_KEYS = frozenset({"DEL", "EXISTS", "SUBSCRIBE"})

@@ -49,6 +49,7 @@ NAMES: Final = frozenset(
         "HEADER_TIMEOUT_SECONDS",
         "HOST_PROCESSES",
         "INBOX_GRACE_SECONDS",
+        "INPUT_TTL_SECONDS",
         "KEEP_ALIVE_SECONDS",
         "KEEP_RESULT_SECONDS",
         "LEASE_SECONDS",

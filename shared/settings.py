@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     result_ttl_seconds: Annotated[int, Field(gt=0, le=MAX_TTL_SECONDS)] = Field(
         7 * 24 * 3600, description="How long a job and its objects are kept once it is final."
     )
+    input_ttl_seconds: Annotated[int, Field(ge=0, le=MAX_TTL_SECONDS)] = Field(
+        24 * 3600,
+        description="How long the image of a job is kept once it is final, at most as long as the job; 0 deletes it "
+        "then. The image of a job that was given up, because its workers were lost, is kept as long as the job.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is columns on a terminal and JSON otherwise."
     )

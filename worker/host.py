@@ -33,8 +33,8 @@ from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
+from worker.pipeline.ended_inputs import InputMoves
 from worker.pipeline.follow_up import FollowUp
-from worker.pipeline.input_deletion import InputDeletion
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
@@ -215,7 +215,7 @@ def build_job_runner(
     stack.callback(stores.stop)
     follow_up = FollowUp()
     stack.callback(follow_up.close)
-    inputs = InputDeletion(bucket)
+    inputs = InputMoves(bucket, input_ttl_seconds=settings.input_ttl_seconds)
     inputs.start()
     stack.callback(inputs.close)
     publication = Publication(jobs, bucket, inputs, stores, settings.keep_result_seconds)

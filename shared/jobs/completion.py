@@ -9,25 +9,27 @@ from contextlib import suppress
 from typing import Protocol
 
 from shared.errors import Unavailable
+from shared.jobs.inputs import EndedInput
+from shared.jobs.model import JobState
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import inbox_key, result_key
 
 
-class InputDeleter(Protocol):
-    """Deletes inputs, now or soon; implemented by Bucket, and by the worker's batches of deletions."""
+class EndedInputs(Protocol):
+    """Takes inputs of final jobs out of the inbox, now or soon; implemented by InputMover, and by InputMoves."""
 
-    def delete(self, keys: Sequence[str], /) -> None: ...
+    def move(self, inputs: Sequence[EndedInput], /) -> None: ...
 
 
-def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket, inputs: InputDeleter | None = None) -> JobResult:
+def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket, inputs: EndedInputs | None = None) -> JobResult:
     """Complete a job, unless it is complete already.
 
     Safe to repeat, from anywhere: if the bucket holds another result, the job store is synced with that one.
 
     Args:
-        inputs: deletes the input; by default the bucket, at once.
+        inputs: moves the input; without it, only that of a canceled job is deleted, and the steward moves any other.
 
     Returns:
         The result that is stored: `result`, or the one that was stored first.
@@ -36,7 +38,10 @@ def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket, inputs: I
         Unavailable: the bucket or Redis did not answer; repeat the call, or leave it to the steward.
     """
     final = store_result(result, bucket=bucket)
-    sync_job_store(final, jobs=jobs, inputs=inputs or bucket)
+    sync_job_store(final, jobs=jobs, inputs=inputs)
+    if inputs is None and final.state is JobState.CANCELED and final.request.input.is_durable:
+        with suppress(Unavailable):
+            bucket.delete([inbox_key(final.request.id)])
     return final
 
 
@@ -54,14 +59,14 @@ def store_result(result: JobResult, *, bucket: Bucket) -> JobResult:
     return JobResult.from_json(bucket.get(key))
 
 
-def sync_job_store(result: JobResult, *, jobs: JobStore, inputs: InputDeleter) -> None:
-    """Copy a result from the bucket to the job store, and delete the input if it is an object."""
+def sync_job_store(result: JobResult, *, jobs: JobStore, inputs: EndedInputs | None) -> None:
+    """Copy a result from the bucket to the job store, and move the input if it is an object."""
     complete_in_store(result, jobs=jobs)
-    if not result.request.input.is_durable:
+    if inputs is None or not result.request.input.is_durable:
         return
-    # The input is deleted last: while it exists, the steward finds a job whose result is missing in Redis.
+    # Last: while the input is in the inbox, the steward finds a job whose result is missing in Redis.
     with suppress(Unavailable):
-        inputs.delete([inbox_key(result.request.id)])
+        inputs.move([EndedInput.of(result)])
 
 
 def complete_in_store(result: JobResult, *, jobs: JobStore) -> None:

@@ -89,3 +89,15 @@ class RemoveWaiterOutcome(StrEnum):
 
 class MeasureLoadOutcome(StrEnum):
     MEASURED = "measured"
+
+
+class FindStalledOutcome(StrEnum):
+    FOUND = "found"  # followed by the time and the ids of jobs
+
+
+class FindDelayedOutcome(StrEnum):
+    FOUND = "found"  # followed by the ids of jobs by queue
+
+
+class MeasureAgesOutcome(StrEnum):
+    MEASURED = "measured"  # followed by the ages

@@ -137,8 +137,8 @@ class JobStore:
         Args:
             max_queued: jobs in the queue, running ones not counted.
             max_queued_per_tenant: jobs of the tenant in the queue, running ones counted.
-            is_recovered: Redis has lost the job: it is created even if another one has its idempotency key by now, and
-                its place in the queue is that of its creation.
+            is_recovered: Redis has lost the job: it is created even if another one has its idempotency key by now, its
+                place in the queue is that of its creation, and its result may be stored already.
 
         Raises:
             QueueFull: one of the two bounds is reached.
@@ -223,7 +223,7 @@ class JobStore:
             )
         if outcome is ClaimOutcome.EMPTY:
             return outcome
-        job_id, attempt, attempt_name, request, is_suspect, now = values
+        job_id, attempt, attempt_name, request, is_suspect, recovered, now = values
         self.clock.observe(float(now), sent_at=sent_at)
         try:
             return Claim(
@@ -232,6 +232,7 @@ class JobStore:
                 attempt_name,
                 is_late=outcome is ClaimOutcome.DEADLINE_EXCEEDED,
                 is_isolated=bool(int(is_suspect)),
+                is_recovered=bool(int(recovered)) or int(attempt) > 1,
                 now=float(now),
             )
         except ValueError as error:
@@ -477,12 +478,6 @@ class JobStore:
         seconds, micros = self._redis.time()
         now = float(seconds) + float(micros) / 1e6
         return list(self._redis.zrange(key, "-inf", now, byscore=True, offset=0, num=limit))
-
-    @translate_redis_errors
-    def prune_lists(self, floor: str) -> None:
-        """Drop every id below `floor` from the tenants' lists; the records expire by themselves."""
-        for tenant in self._redis.smembers(redis_keys.TENANTS):
-            self._redis.zremrangebylex(redis_keys.tenant_jobs(tenant), "-", f"({floor}")
 
 
 def open_job_store(client: RedisClient, settings: Settings) -> JobStore:

@@ -1,6 +1,8 @@
 """Keys of a job's objects in the bucket, below MASKMILL_STORAGE_PREFIX."""
 
 INBOX_PREFIX = "inbox/"
+INPUTS_PREFIX = "inputs/"
+DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
 RESULTS_PREFIX = "results/"
 STORE_CHECK_PREFIX = "store-check/"
@@ -11,6 +13,16 @@ STACK_OBJECT = "stack"
 def inbox_key(job_id: str) -> str:
     """Return the key of the input; the request is in the object's metadata."""
     return f"{INBOX_PREFIX}{job_id}"
+
+
+def input_key(job_id: str) -> str:
+    """Return the key of an input that is kept after its job has ended."""
+    return f"{INPUTS_PREFIX}{job_id}"
+
+
+def dead_letter_key(job_id: str) -> str:
+    """Return the key of the input of a job that was given up, kept as long as the record of its job."""
+    return f"{DEAD_LETTERS_PREFIX}{job_id}"
 
 
 def purged_key(job_id: str) -> str:

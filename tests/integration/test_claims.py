@@ -162,8 +162,13 @@ class Claims(RuleBasedStateMachine):
         expected.attempt += 1
         expected.state, expected.worker, expected.is_exposed = JobState.RUNNING, worker, not expected.stalls
         assert isinstance(claim, Claim)
-        is_isolated = expected.stalls > 0
-        assert claim == Claim(expected.request, expected.attempt, claim.attempt_name, is_isolated=is_isolated)
+        assert claim == Claim(
+            expected.request,
+            expected.attempt,
+            claim.attempt_name,
+            is_isolated=expected.stalls > 0,
+            is_recovered=expected.attempt > 1,
+        )
         assert claim.attempt_name not in self.attempt_names
         self.attempt_names.add(claim.attempt_name)
         expected.attempt_name = claim.attempt_name

@@ -18,6 +18,7 @@ from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable, Unkn
 from shared.jobs.model import Failure, Idempotency, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.store import Claim, Created, DedupKey, JobStore, open_job_store
+from shared.jobs.survey import JobSurvey
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request, build_sync_request
@@ -381,15 +382,17 @@ def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore) -> None:
     assert end is None
 
 
-def test_old_jobs_are_pruned_from_the_lists(jobs: JobStore) -> None:
-    old, recent = build_request(id=f"{1:032x}"), build_request(id=f"{5:032x}")
-    jobs.create(old)
+def test_jobs_without_a_record_are_pruned_from_the_lists(jobs: JobStore) -> None:
+    expired, recent = build_request(), build_request()
+    jobs.create(expired)
     jobs.create(recent)
+    jobs._redis.delete(redis_keys.job(expired.id))
 
-    jobs.prune_lists(f"{3:032x}")
+    JobSurvey(jobs._redis).prune_lists()
 
     listed, _ = jobs.list_newest("public", limit=9)
     assert [job.id for job in listed] == [recent.id]
+    assert jobs._redis.zcard(redis_keys.tenant_jobs("public")) == 1
 
 
 # A running job may be requeued: it stalled, or was released.  A queued job may succeed: its result was in the bucket

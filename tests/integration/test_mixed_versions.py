@@ -17,11 +17,10 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import result_key
-from tests.integration.test_pipeline import build_steward
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
+from tests.support.steward import Steward, build_steward
 from tests.support.worker import claim_job
-from worker.steward.reconciler import Reconciler
 
 LEASE_SECONDS = 0.2
 
@@ -43,8 +42,8 @@ def bucket(config: Settings) -> Bucket:
 
 
 @pytest.fixture
-def reconciler(config: Settings, jobs: JobStore, bucket: Bucket) -> Reconciler:
-    return build_steward(config, jobs, bucket).reconciler
+def steward(config: Settings, jobs: JobStore, bucket: Bucket) -> Steward:
+    return build_steward(config, jobs, bucket)
 
 
 def make_unreadable(client: "redis.Redis", request: JobRequest) -> None:
@@ -71,16 +70,16 @@ def repeat_until(action: Callable[[], None], condition: Callable[[], bool]) -> N
 
 
 def test_an_unreadable_orphaned_job_does_not_hold_up_another(
-    jobs: JobStore, reconciler: Reconciler, config: Settings, redis_client: "redis.Redis"
+    jobs: JobStore, steward: Steward, config: Settings, redis_client: "redis.Redis"
 ) -> None:
     create_jobs(jobs, redis_client)
     queue = JobQueue(connect(config))
 
-    repeat_until(reconciler.republish_orphaned, lambda: not any(map(queue.missing_count, jobs.list_queues())))
+    repeat_until(steward.reconcile, lambda: not any(map(queue.missing_count, jobs.list_queues())))
 
 
 def test_an_unreadable_stalled_job_does_not_hold_up_another(
-    jobs: JobStore, bucket: Bucket, reconciler: Reconciler, redis_client: "redis.Redis"
+    jobs: JobStore, bucket: Bucket, steward: Steward, redis_client: "redis.Redis"
 ) -> None:
     unreadable, readable = build_request(), build_request()
     for request in (unreadable, readable):
@@ -91,7 +90,7 @@ def test_an_unreadable_stalled_job_does_not_hold_up_another(
     make_unreadable(redis_client, unreadable)
     bucket.put(result_key(unreadable.id), b'{"written": "by a newer version"}', content_type="application/json")
 
-    repeat_until(reconciler.requeue_stalled, lambda: jobs.get(readable.id).state is JobState.QUEUED)
+    repeat_until(steward.reconcile, lambda: jobs.get(readable.id).state is JobState.QUEUED)
 
 
 def test_an_unreadable_job_stays_queued_and_does_not_hold_up_another(

@@ -10,6 +10,7 @@ from api.errors import http_status
 from api.http.openapi import EVERY_ROUTE, RESULT, SERVER_STATUSES, SUBMISSION, failures
 from shared.errors import (
     DecodersBusy,
+    DutyLeaseLost,
     FeatureMissing,
     ForeignStack,
     LayoutMismatch,
@@ -24,11 +25,12 @@ from shared.errors import (
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
 
 # Errors that no documented operation answers with: those of other addresses and methods, of the start of a process, and
-# of a worker alone.
+# of a worker or a steward alone.
 NOT_OF_AN_OPERATION = {
     *(UnknownRoute, WrongMethod),
     *(LayoutMismatch, FeatureMissing, ForeignStack),
     *(ModelUnusable, SharedMemoryFull, DecodersBusy),
+    DutyLeaseLost,
 }
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 

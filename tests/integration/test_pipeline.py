@@ -5,18 +5,16 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import redis
 from PIL import Image
-from prometheus_client import CollectorRegistry
 
 from shared import redis_keys
 from shared.broker.envelope import encode_message
-from shared.broker.queues import JobQueue
 from shared.errors import EngineFailed, NotAnImage, StorageUnavailable
 from shared.jobs.completion import complete_job, read_result
 from shared.jobs.messages import job_queue
@@ -30,15 +28,11 @@ from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
 from shared.storage.keys import inbox_key, object_key, result_key
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
+from tests.support.steward import Steward, build_steward
 from tests.support.worker import InProcessWorker, build_worker, claim_job
 from worker.batching.scheduler import Ticket
 from worker.pipeline.slots import Slots
 from worker.segmenter import ModelImage
-from worker.steward.metrics import StewardMetrics
-from worker.steward.orphans import OrphanDetector
-from worker.steward.reconciler import Reconciler
-from worker.steward.recovery import InboxRecovery
-from worker.steward.retention import Retention
 
 
 @pytest.fixture
@@ -63,34 +57,9 @@ def worker(config: Settings) -> Iterator[InProcessWorker]:
     worker.leases.stop()
 
 
-@dataclass(frozen=True)
-class Steward:
-    """The duties of a steward, run on demand."""
-
-    queue: JobQueue
-    reconciler: Reconciler
-    recovery: InboxRecovery
-    retention: Retention
-
-    def reconcile(self) -> None:
-        self.reconciler.requeue_stalled()
-        self.reconciler.requeue_delayed()
-        self.reconciler.republish_orphaned()
-
-
 @pytest.fixture
 def steward(config: Settings, worker: InProcessWorker) -> Steward:
     return build_steward(config, worker.jobs, worker.bucket)
-
-
-def build_steward(config: Settings, jobs: JobStore, bucket: Bucket) -> Steward:
-    queue, metrics = JobQueue(connect(config)), StewardMetrics(CollectorRegistry())
-    return Steward(
-        queue,
-        Reconciler(jobs, bucket, queue, OrphanDetector(0.05), metrics),
-        InboxRecovery(jobs, bucket, metrics, grace_seconds=-1),
-        Retention(jobs, bucket, metrics, result_ttl_seconds=2),
-    )
 
 
 def submit(worker: InProcessWorker, image: bytes = b"", **changes: object) -> JobRequest:

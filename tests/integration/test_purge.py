@@ -32,10 +32,10 @@ from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gatewa
 from tests.support.jobs import MODEL, png
 from tests.support.polling import wait_until
 from tests.support.raw_gateway import RawGateway, build_environment
+from tests.support.steward import build_steward
 from tests.support.worker import build_worker
 from worker.steward.metrics import StewardMetrics
 from worker.steward.purges import PurgeCompletion
-from worker.steward.recovery import InboxRecovery
 
 SHOP, LAB = {"Authorization": "Bearer s3cret"}, {"Authorization": "Bearer 0ther"}
 PATHS = ["", "/result", "/labels.png", "/masks/1.png", "/masks.zip", "/overlay.png"]
@@ -62,7 +62,11 @@ def purge(gateway: GatewayUnderTest, job_id: str) -> None:
 
 def list_stored(gateway: GatewayUnderTest) -> list[str]:
     """Return the keys of all objects of jobs, purges excepted."""
-    return [found.key for prefix in ("inbox/", "results/") for found in gateway.stores.bucket.list_objects(prefix)]
+    return [
+        found.key
+        for prefix in ("inbox/", "inputs/", "dead-letters/", "results/")
+        for found in gateway.stores.bucket.list_objects(prefix)
+    ]
 
 
 def open_client(gateway: GatewayUnderTest) -> redis.Redis:
@@ -87,7 +91,11 @@ def assert_unknown(gateway: GatewayUnderTest, job_id: str) -> None:
 
 def build_completion(gateway: GatewayUnderTest, **changes: Any) -> PurgeCompletion:
     metrics = StewardMetrics(CollectorRegistry())
-    return PurgeCompletion(gateway.stores.jobs, gateway.stores.bucket, metrics, **changes)
+    return PurgeCompletion(gateway.stores.jobs, gateway.stores.bucket, metrics, **{"now": time.time, **changes})
+
+
+def complete_purges(completion: PurgeCompletion) -> None:
+    completion.complete_purges(completion.find_purges())
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "succeeded", "failed", "canceled"])
@@ -231,7 +239,7 @@ def test_what_a_worker_stores_after_the_purge_is_hidden_and_deleted(
     assert_unknown(gateway, job_id)
     if is_redis_lost:
         open_client(gateway).flushall()
-    build_completion(gateway).complete_purges()
+    complete_purges(build_completion(gateway))
 
     assert list_stored(gateway) == []
     assert_unknown(gateway, job_id)
@@ -248,7 +256,7 @@ def test_a_purge_is_repeated_at_growing_intervals_until_it_is_old(gateway: Gatew
     looked = []
     while not bucket.is_empty("purged/"):
         bucket.put(late, b"late", content_type="image/png")
-        completion.complete_purges()
+        complete_purges(completion)
         if bucket.is_empty(results_prefix(job_id)):
             looked.append(seconds)
         seconds += 1.0
@@ -265,7 +273,7 @@ def test_a_purge_that_was_interrupted_is_completed(gateway: GatewayUnderTest) ->
     job_id = submit(gateway)
     gateway.stores.bucket.put(purged_key(job_id), b"", content_type="application/octet-stream")
 
-    build_completion(gateway).complete_purges()
+    complete_purges(build_completion(gateway))
 
     assert list_stored(gateway) == []
     assert list_queued_ids(gateway) == []
@@ -290,7 +298,7 @@ def test_a_purge_whose_objects_cannot_be_deleted_now_is_hidden_and_completed(gat
 
     assert list_stored(gateway) != []
     assert_unknown(gateway, job_id)
-    build_completion(gateway).complete_purges()
+    complete_purges(build_completion(gateway))
     assert list_stored(gateway) == []
 
 
@@ -311,9 +319,8 @@ def test_a_purged_job_is_not_recovered_from_its_input(gateway: GatewayUnderTest)
     # A write that had timed out takes effect.
     metadata = {"request": request.to_json()}
     gateway.stores.bucket.put(inbox_key(job_id), png(), content_type="image/png", metadata=metadata)
-    metrics = StewardMetrics(CollectorRegistry())
 
-    InboxRecovery(gateway.stores.jobs, gateway.stores.bucket, metrics, grace_seconds=-1).recover_jobs()
+    build_steward(gateway.settings, gateway.stores.jobs, gateway.stores.bucket).recovery.recover_jobs()
 
     assert list_queued_ids(gateway) == []
     assert list_stored(gateway) == []

@@ -1,15 +1,31 @@
-"""The steward as the process that is deployed: it ends in order on the first signal, however many follow."""
+"""The steward as the process that is deployed: its duties, and its end on the first signal, however many follow."""
 
 import os
 import signal
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from deploy.local.processes import Process
+from deploy.local.servers import free_ports
+from shared import redis_keys
+from shared.jobs.store import open_job_store
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.storage.bucket import open_bucket
+from shared.storage.keys import inbox_key
+from tests.conftest import Storage
+from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
+from tests.support.start import build_storage_environment
+
+DUTIES = {
+    *("renew_stack", "record_runs", "requeue_stalled", "fail_exhausted", "requeue_delayed", "republish_orphaned"),
+    *("recover_jobs", "delete_expired", "complete_purges"),
+}
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGINT] * 3])
@@ -27,3 +43,37 @@ def test_the_steward_ends_in_order(
 
         wait_until(lambda: steward.exit_code is not None, seconds=15)
         assert steward.exit_code == 0
+
+
+def test_a_steward_recovers_a_lost_job_and_records_the_runs_of_its_duties(
+    clean_redis: str, storage: Storage, new_bucket: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        redis_url=clean_redis,
+        storage_endpoint=storage.endpoint,
+        storage_bucket=new_bucket,
+        storage_access_key=storage.access_key,
+        storage_secret_key=storage.secret_key,
+    )
+    jobs, bucket, request = open_job_store(connect(settings), settings), open_bucket(settings), build_request()
+    metadata = {"request": request.to_json()}
+    bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    (port,) = free_ports(1)
+    env = {
+        **build_storage_environment(settings),
+        "MASKMILL_REDIS_URL": clean_redis,
+        "MASKMILL_PROBE_PORT": str(port),
+        "MASKMILL_INBOX_GRACE_SECONDS": "0.5",
+        "MASKMILL_RECOVERY_INTERVAL_SECONDS": "0.5",
+    }
+    log = tmp_path / "steward.log"
+    with Process("The steward", [sys.executable, "-m", "worker.steward"], log=log, env=env):
+        wait_until(lambda: jobs.is_known(request.id), seconds=30)
+        wait_until(lambda: connect(settings).hgetall(redis_keys.DUTY_RUNS).keys() >= DUTIES, seconds=30)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            metrics = response.read().decode()
+
+    assert all(f'maskmill_steward_duty_last_run_timestamp_seconds{{duty="{duty}"}}' in metrics for duty in DUTIES)
+    assert all(f'maskmill_steward_duty_duration_seconds{{duty="{duty}"}}' in metrics for duty in DUTIES)
+    assert 'maskmill_oldest_job_age_seconds{state="queued"}' in metrics
+    assert 'maskmill_steward_jobs_total{reason="recovered"} 1.0' in metrics

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from deploy.local.processes import Process
 from shared.broker.envelope import encode_message
-from shared.broker.queues import JobQueue
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Job, JobRequest, JobState
 from shared.jobs.payloads import PayloadStore
@@ -31,9 +29,7 @@ from shared.worker_registry import WorkerRegistry, WorkerState
 from tests.support.environment import copy_environment
 from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.polling import wait_until
-from worker.steward.metrics import StewardMetrics
-from worker.steward.orphans import OrphanDetector
-from worker.steward.reconciler import Reconciler
+from tests.support.steward import Steward, build_steward
 
 START_SECONDS = 60.0
 LEASE_SECONDS = 1.5
@@ -82,9 +78,8 @@ class WorkerUnderTest:
         by_thread = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return [int(pid) for children in by_thread for pid in children.read_text().split()]
 
-    def build_reconciler(self, settings: Settings) -> Reconciler:
-        metrics = StewardMetrics(CollectorRegistry())
-        return Reconciler(self.jobs, self.bucket, JobQueue(connect(settings)), OrphanDetector(0.2), metrics)
+    def build_steward(self, settings: Settings) -> Steward:
+        return build_steward(settings, self.jobs, self.bucket, orphaned_after_seconds=0.2)
 
 
 class StartWorker(Protocol):
@@ -132,7 +127,7 @@ def test_a_killed_host_costs_its_jobs_one_attempt_and_is_replaced(
     start_worker: StartWorker, settings: Settings
 ) -> None:
     with start_worker(0.5) as worker:
-        reconciler = worker.build_reconciler(settings)
+        steward = worker.build_steward(settings)
         hosts = worker.list_hosts()
         requests = [worker.submit() for _ in range(8)]
         worker.wait_for(JobState.RUNNING, *requests[:2])
@@ -140,8 +135,7 @@ def test_a_killed_host_costs_its_jobs_one_attempt_and_is_replaced(
         os.kill(hosts[0], signal.SIGKILL)
 
         def is_finished() -> bool:
-            reconciler.requeue_stalled()
-            reconciler.republish_orphaned()
+            steward.reconcile()
             return all(worker.get(request).state is JobState.SUCCEEDED for request in requests)
 
         wait_until(is_finished, seconds=30)

@@ -21,11 +21,11 @@ from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
-from tests.integration.test_pipeline import build_steward
 from tests.support.environment import copy_environment
 from tests.support.gated_worker import DEATH_EXIT_CODE, GATE, LENDING, STARTED
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
+from tests.support.steward import build_steward
 
 SEQUENTIAL_JOBS = 8
 

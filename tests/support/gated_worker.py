@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.broker.app import consume, make_celery
 from shared.broker.queues import JobQueue
+from shared.jobs.inputs import InputMover
 from shared.jobs.messages import queue_name
 from shared.jobs.model import JobState, Priority
 from shared.jobs.result import JobResult
@@ -88,7 +89,8 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
     stores = StoreWatch(open_store_health(settings), slots)
     stores.start()
     stack.callback(stores.stop)
-    publication = Publication(jobs, bucket, bucket, stores, settings.keep_result_seconds)
+    inputs = InputMover(bucket, settings.input_ttl_seconds)
+    publication = Publication(jobs, bucket, inputs, stores, settings.keep_result_seconds)
     return JobRunner(
         MODEL,
         jobs,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from shared import redis_keys
 from shared.broker.envelope import encode_message
 from shared.broker.queues import JobQueue
+from shared.jobs.inputs import InputMover
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobState, Priority
 from shared.jobs.payloads import PayloadStore
@@ -107,6 +108,7 @@ class InProcessWorker:
     bucket: Bucket
     payloads: PayloadStore
     leases: LeaseKeeper
+    input_ttl_seconds: int
     slots: Slots = field(default_factory=lambda: Slots(1, 0))
     batches: Batches = field(default_factory=lambda: ImmediateScheduler(FakeSegmenter()))
     stores: WellStores | StoreWatch = field(default_factory=WellStores)
@@ -129,7 +131,8 @@ class InProcessWorker:
         self._build_runner(FakeSegmenter.model).run_jobs(queue)
 
     def _build_runner(self, model: str) -> JobRunner:
-        publication = Publication(self.jobs, self.bucket, self.bucket, self.stores, self.keep_seconds)
+        inputs = InputMover(self.bucket, self.input_ttl_seconds)
+        publication = Publication(self.jobs, self.bucket, inputs, self.stores, self.keep_seconds)
         attempts = AttemptRunner(
             inputs=InputReader(self.bucket, self.payloads),
             decoders=start_shared_decoders(),
@@ -162,6 +165,7 @@ def build_worker(settings: Settings, *, jobs: JobStore | None = None) -> InProce
     return InProcessWorker(
         jobs=jobs,
         bucket=open_bucket(settings),
+        input_ttl_seconds=settings.input_ttl_seconds,
         payloads=PayloadStore(connect(settings, decode=False)),
         leases=LeaseKeeper(jobs, lease_seconds=settings.lease_seconds),
     )

@@ -9,7 +9,7 @@ import structlog
 from shared.broker.envelope import encode_message
 from shared.errors import AttemptsExhausted, DeadlineExceeded, EngineLost, MaskmillError, ModelNotReady, Unavailable
 from shared.jobs.messages import job_queue
-from shared.jobs.model import Failure, JobState
+from shared.jobs.model import Failure, JobRequest, JobState
 from shared.jobs.outcomes import ReleaseOutcome
 from shared.jobs.result import JobResult, failed_result
 from shared.jobs.store import JobStore
@@ -77,6 +77,20 @@ class Completer:
         self.complete(
             lease, failed_result(claim.request, error, attempt=claim.attempt, attempt_name=claim.attempt_name)
         )
+
+    def sync(self, request: JobRequest) -> bool:
+        """Complete a job in the job store if its result is stored already; return whether it is.
+
+        Raises:
+            StorageUnavailable: the bucket did not answer.
+        """
+        # A synchronous job goes on without the bucket.
+        result = self.publication.find_result(request.id) if request.input.is_durable else None
+        if result is None:
+            return False
+        self.publication.record(result)
+        self.drop(request.id, "completed_before")
+        return True
 
     def drop(self, job_id: str, reason: str) -> None:
         """Record that an attempt had no effect."""

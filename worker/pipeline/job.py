@@ -98,6 +98,8 @@ class JobRunner:
                 if claim.is_late:
                     self.completer.expire(lease)
                     return
+                if claim.is_recovered and self.completer.sync(claim.request):
+                    return
                 if claim.is_isolated:
                     stack.enter_context(self.isolation.isolate(lease))
                 attempt = self.attempts.segment(lease)

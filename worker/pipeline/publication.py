@@ -14,7 +14,7 @@ import structlog
 
 from shared.errors import Unavailable
 from shared.formats.registry import get_format
-from shared.jobs.completion import InputDeleter, store_result, sync_job_store
+from shared.jobs.completion import EndedInputs, read_result, store_result, sync_job_store
 from shared.jobs.result import JobResult, StoredFile
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
@@ -38,7 +38,7 @@ class Publication:
 
     jobs: JobStore
     bucket: Bucket
-    inputs: InputDeleter
+    inputs: EndedInputs
     stores: StoreErrors
     keep_seconds: float
 
@@ -70,8 +70,16 @@ class Publication:
         lease.settle()
         return final
 
+    def find_result(self, job_id: str) -> JobResult | None:
+        """Return the result of a job, if it was stored before.
+
+        Raises:
+            StorageUnavailable: the bucket did not answer.
+        """
+        return read_result(job_id, bucket=self.bucket)
+
     def record(self, final: JobResult) -> None:
-        """Copy the end of a job to the job store, and delete its input; what fails for too long is the steward's."""
+        """Copy the end of a job to the job store, and move its input; what fails for too long is the steward's."""
         repeated = Persistence(self.keep_seconds, wait=_wait, on_error=self._report)
         try:
             repeated.call(lambda: sync_job_store(final, jobs=self.jobs, inputs=self.inputs))

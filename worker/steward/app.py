@@ -7,13 +7,17 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from shared.broker.queues import JobQueue
 from shared.errors import Unavailable, UnusableStores
+from shared.jobs.inputs import InputMover
 from shared.jobs.store import JobStore, open_job_store
+from shared.jobs.survey import JobSurvey
 from shared.logs import configure_logging
 from shared.readiness import ReadinessChecks, list_store_checks
 from shared.redis_client import connect
@@ -21,22 +25,30 @@ from shared.setting_names import log_unknown
 from shared.settings import read_settings
 from shared.stack import RENEWAL_INTERVAL_SECONDS, StackIdentity, locate_bucket
 from shared.storage.bucket import Bucket, check_credentials, open_bucket
+from shared.storage.clock import StoreClock
 from shared.store_check import StoreCheck, check_at_start, open_store_check
 from shared.store_health import open_store_health
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
-from worker.steward.metrics import StewardMetrics
+from worker.steward.duty_runs import DutyRuns
+from worker.steward.leases import DutyLeases
+from worker.steward.metrics import StewardMetrics, StoreCollector
 from worker.steward.orphans import OrphanDetector
+from worker.steward.outages import OutageGrace
+from worker.steward.parallel import run_for_each
 from worker.steward.purges import PurgeCompletion
 from worker.steward.reconciler import Reconciler
 from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
 from worker.steward.stack_guard import StackGuard
+from worker.steward.stored_results import StoredResults
 
 log = structlog.get_logger()
 
 STOP_TIMEOUT_SECONDS = 5.0
+RECORD_INTERVAL_SECONDS = 5.0
+RECOVERY = "recover_jobs"
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -54,9 +66,15 @@ def main() -> int:
     check_stores(check)
     registry = CollectorRegistry()
     jobs = open_job_store(client, settings)
-    identity = StackIdentity(client, bucket, locate_bucket(settings))
+    clock, metrics = StoreClock(), StewardMetrics(registry)
+    identity = StackIdentity(client, bucket, locate_bucket(settings), clock=clock)
     guard = StackGuard(check, identity, end=end_process)
-    scheduler = DutyScheduler(build_duties(settings, jobs, bucket, guard, StewardMetrics(registry)))
+    runs = DutyRuns(client, observe=metrics.duty_completed)
+    survey = JobSurvey(client)
+    registry.register(StoreCollector(runs.read, survey.measure_ages))
+    leases = DutyLeases(client)
+    duties = build_duties(settings, Stores(jobs, survey, bucket, clock), guard, metrics, leases, runs)
+    scheduler = DutyScheduler(duties, leases, runs)
     with ExitStack() as stack:
         if settings.probe_port:
             stack.callback(start_health_server(settings, registry).stop)
@@ -91,23 +109,63 @@ def check_stores(check: StoreCheck) -> None:
         raise SystemExit(f"The steward cannot start: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    jobs: JobStore
+    survey: JobSurvey
+    bucket: Bucket
+    clock: StoreClock
+
+
 def build_duties(
-    settings: StewardSettings, jobs: JobStore, bucket: Bucket, guard: StackGuard, metrics: StewardMetrics
+    settings: StewardSettings,
+    stores: Stores,
+    guard: StackGuard,
+    metrics: StewardMetrics,
+    leases: DutyLeases,
+    runs: DutyRuns,
 ) -> Sequence[Duty]:
     """Return the table of periodic duties; those that list the bucket wait until it is known to be of this stack."""
-    queue = JobQueue(connect(settings))
-    reconciler = Reconciler(jobs, bucket, queue, OrphanDetector(settings.orphaned_after_seconds), metrics)
-    recovery = InboxRecovery(jobs, bucket, metrics, settings.inbox_grace_seconds)
-    retention = Retention(jobs, bucket, metrics, settings.result_ttl_seconds)
-    purges = PurgeCompletion(jobs, bucket, metrics)
+    jobs, survey, bucket, clock = stores.jobs, stores.survey, stores.bucket, stores.clock
+    inputs = InputMover(bucket, settings.input_ttl_seconds, run_for_each)
+    reconciler = build_reconciler(settings, stores, metrics, inputs, runs)
+    recovery = InboxRecovery(
+        jobs, survey, bucket, metrics, inputs, clock, settings.inbox_grace_seconds, partial(leases.check, RECOVERY)
+    )
+    retention = Retention(survey, bucket, metrics, clock, settings.result_ttl_seconds, settings.input_ttl_seconds)
+    purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
+    often = settings.requeue_interval_seconds
     return (
-        Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew),
-        Duty("requeue_stalled", settings.requeue_interval_seconds, reconciler.requeue_stalled),
-        Duty("requeue_delayed", settings.requeue_interval_seconds, reconciler.requeue_delayed),
-        Duty("republish_orphaned", settings.requeue_interval_seconds, reconciler.republish_orphaned),
-        Duty("recover_jobs", settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
+        Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew, has_lease=False),
+        Duty("record_runs", RECORD_INTERVAL_SECONDS, runs.record, has_lease=False),
+        Duty("requeue_stalled", often, reconciler.requeue_stalled, reconciler.find_stalled),
+        Duty("fail_exhausted", often, reconciler.fail_exhausted, reconciler.find_exhausted),
+        Duty("requeue_delayed", often, reconciler.requeue_delayed, survey.find_delayed),
+        Duty("republish_orphaned", often, reconciler.republish_orphaned, reconciler.find_orphaned),
+        Duty(RECOVERY, settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
         Duty("delete_expired", settings.retention_interval_seconds, guard.require(retention.delete_expired)),
-        Duty("complete_purges", settings.purge_interval_seconds, guard.require(purges.complete_purges)),
+        Duty(
+            "complete_purges",
+            settings.purge_interval_seconds,
+            purges.complete_purges,
+            guard.require(purges.find_purges),
+        ),
+    )
+
+
+def build_reconciler(
+    settings: StewardSettings, stores: Stores, metrics: StewardMetrics, inputs: InputMover, runs: DutyRuns
+) -> Reconciler:
+    return Reconciler(
+        stores.jobs,
+        stores.survey,
+        stores.bucket,
+        JobQueue(connect(settings)),
+        OrphanDetector(settings.orphaned_after_seconds),
+        metrics,
+        inputs,
+        StoredResults(stores.bucket),
+        OutageGrace(settings.lease_seconds, lambda: max(runs.read().values(), default=None)),
     )
 
 

@@ -1,6 +1,13 @@
 """Prometheus metrics of the steward."""
 
-from prometheus_client import CollectorRegistry, Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shared.errors import Unavailable
+from shared.jobs.survey import JobAges
 
 
 class StewardMetrics:
@@ -8,7 +15,51 @@ class StewardMetrics:
         self._jobs = Counter(
             "maskmill_steward_jobs_total", "Jobs that the steward reconciled.", ["reason"], registry=registry
         )
+        self._duty_seconds = Gauge(
+            "maskmill_steward_duty_duration_seconds",
+            "How long the last run of a duty by this steward took.",
+            ["duty"],
+            registry=registry,
+        )
 
     def jobs_reconciled(self, reason: str, count: int = 1) -> None:
-        """Count jobs: stalled, orphaned, recovered, synced, exhausted, deleted or purged."""
+        """Count jobs by what was done: `stalled`, `recovered`, `deleted` and so on; see deploy/README.md."""
         self._jobs.labels(reason).inc(count)
+
+    def duty_completed(self, duty: str, seconds: float) -> None:
+        self._duty_seconds.labels(duty).set(seconds)
+
+
+class StoreCollector(Collector):
+    """Gauges that are read from Redis when they are asked for; there are none while it does not answer."""
+
+    def __init__(self, read_runs: Callable[[], Mapping[str, float]], measure_ages: Callable[[], JobAges]) -> None:
+        self._read_runs = read_runs
+        self._measure_ages = measure_ages
+
+    def describe(self) -> Iterator[Metric]:
+        """Return no names, so that Redis is not asked when the collector is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        runs = GaugeMetricFamily(
+            "maskmill_steward_duty_last_run_timestamp_seconds",
+            "When any steward has completed a duty last, by the clock of Redis.",
+            labels=["duty"],
+        )
+        ages = GaugeMetricFamily(
+            "maskmill_oldest_job_age_seconds",
+            "Of the oldest job: since it was created (queued), since it was claimed (running), since its lease expired "
+            "(stalled); 0 without one.",
+            labels=["state"],
+        )
+        try:
+            for duty, at in self._read_runs().items():
+                runs.add_metric([duty], at)
+            measured = self._measure_ages()
+        except Unavailable:
+            return
+        for state in ("queued", "running", "stalled"):
+            ages.add_metric([state], getattr(measured, state))
+        yield runs
+        yield ages

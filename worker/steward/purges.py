@@ -1,14 +1,13 @@
 """Purged jobs: the steward deletes what was written for them after the purge."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from shared.jobs.ids import is_job_id
 from shared.jobs.purge import delete_remains
 from shared.jobs.store import JobStore
-from shared.storage.bucket import Bucket
+from shared.storage.bucket import Bucket, StoredObject
 from shared.storage.keys import PURGED_PREFIX
 from worker.steward.metrics import StewardMetrics
 
@@ -31,9 +30,10 @@ class PurgeCompletion:
         bucket: Bucket,
         metrics: StewardMetrics,
         *,
+        now: Callable[[], float],
         settling_seconds: float = SETTLING_SECONDS,
-        now: Callable[[], float] = time.time,
     ) -> None:
+        """Take the clock of the object store."""
         self._jobs = jobs
         self._bucket = bucket
         self._metrics = metrics
@@ -41,7 +41,15 @@ class PurgeCompletion:
         self._now = now
         self._due_at: dict[str, float] = {}
 
-    def complete_purges(self) -> None:
+    def find_purges(self) -> Sequence[StoredObject]:
+        """Return the objects that remember purges.
+
+        Raises:
+            StorageUnavailable: the bucket did not answer.
+        """
+        return list(self._bucket.list_objects(PURGED_PREFIX))
+
+    def complete_purges(self, purges: Sequence[StoredObject]) -> None:
         """Delete what purged jobs have left, and forget those that are old enough.
 
         Raises:
@@ -49,7 +57,7 @@ class PurgeCompletion:
         """
         settled: list[str] = []
         due_at, self._due_at = self._due_at, {}
-        for found in self._bucket.list_objects(PURGED_PREFIX):
+        for found in purges:
             job_id = found.key.removeprefix(PURGED_PREFIX)
             if not is_job_id(job_id):
                 continue

@@ -1,61 +1,73 @@
 """Recovery of jobs that Redis does not know any more, from their inputs in the bucket."""
 
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from shared.broker.envelope import encode_message
-from shared.errors import UnknownJob
-from shared.jobs.completion import read_result
 from shared.jobs.ids import is_job_id
+from shared.jobs.inputs import EndedInput, InputMover
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import CreateOutcome
 from shared.jobs.store import JobStore
-from shared.storage.bucket import Bucket, NoSuchObject
-from shared.storage.keys import INBOX_PREFIX
+from shared.jobs.survey import JobSurvey
+from shared.storage.bucket import Bucket, NoSuchObject, StoredObject
+from shared.storage.clock import StoreClock
+from shared.storage.keys import INBOX_PREFIX, inbox_key
 from worker.steward.metrics import StewardMetrics
+from worker.steward.parallel import run_for_each, split_pages
 
 log = structlog.get_logger()
+
+# Inputs whose jobs are looked up in one round trip.
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class InboxRecovery:
     """grace_seconds: a submission stores its input first and its record right after, so only an input older than this
     can belong to a lost job.
+
+    check: raises an error if another steward has taken over; called between pages.
     """
 
     jobs: JobStore
+    survey: JobSurvey
     bucket: Bucket
     metrics: StewardMetrics
+    inputs: InputMover
+    clock: StoreClock
     grace_seconds: float
+    check: Callable[[], object]
 
     def recover_jobs(self) -> None:
-        """Create a job again for each old input without one.
+        """Create a job again for each old input without one, and move those of final jobs out of the inbox.
 
         Raises:
-            Unavailable: a store did not answer.
+            Unavailable: a store did not answer; the next run continues.
         """
-        limit = time.time() - self.grace_seconds
-        for found in self.bucket.list_objects(INBOX_PREFIX):
-            job_id = found.key.removeprefix(INBOX_PREFIX)
-            if found.modified_at < limit and is_job_id(job_id):
-                self._reconcile_input(job_id, found.key)
+        for page in split_pages(self.bucket.list_objects(INBOX_PREFIX), PAGE):
+            self.check()
+            self._reconcile_inputs(self._select_old(page))
 
-    def _reconcile_input(self, job_id: str, key: str) -> None:
-        try:
-            is_final = self.jobs.get(job_id).state.is_final
-        except UnknownJob:
-            is_final = read_result(job_id, bucket=self.bucket) is not None
-            if not is_final:
-                self._recover(job_id, key)
-                return
-        if is_final:
-            # The input could not be deleted when the job was completed.
-            self.bucket.delete([key])
+    def _select_old(self, page: Sequence[StoredObject]) -> Sequence[str]:
+        limit = self.clock.now() - self.grace_seconds
+        names = ((found.key.removeprefix(INBOX_PREFIX), found.modified_at) for found in page)
+        return [name for name, modified_at in names if modified_at < limit and is_job_id(name)]
 
-    def _recover(self, job_id: str, key: str) -> None:
+    def _reconcile_inputs(self, job_ids: Sequence[str]) -> None:
+        ends = list(zip(job_ids, self.survey.find_ends(job_ids), strict=True))
+        run_for_each(self._recover, [job_id for job_id, end in ends if end is None])
+        # They could not be moved when their jobs were completed.
+        self.inputs.move(
+            EndedInput(job_id, end.state, end.failure_code) for job_id, end in ends if end and end.state.is_final
+        )
+
+    def _recover(self, job_id: str) -> None:
+        """Create a job again from one read: whether its result is stored is seen by the worker that claims it."""
+        key = inbox_key(job_id)
         try:
             request = JobRequest.from_json(self.bucket.get_metadata(key)["request"])
         except NoSuchObject:

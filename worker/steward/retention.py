@@ -1,46 +1,56 @@
-"""Retention: results are deleted by their age."""
+"""Retention: results and inputs are deleted by their age, which counts by the clock of the object store."""
 
-import time
 from dataclasses import dataclass
 
 import structlog
 
-from shared.jobs.ids import floor_id
-from shared.jobs.store import JobStore
+from shared.jobs.survey import JobSurvey
 from shared.storage.bucket import Bucket
-from shared.storage.keys import RESULTS_PREFIX
+from shared.storage.clock import StoreClock
+from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, RESULTS_PREFIX
 from worker.steward.metrics import StewardMetrics
+from worker.steward.parallel import split_pages
 
 log = structlog.get_logger()
+
+# S3 deletes this many objects in one call.
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    jobs: JobStore
+    """result_ttl_seconds: also of dead letters, which are kept as long as the records of their jobs."""
+
+    survey: JobSurvey
     bucket: Bucket
     metrics: StewardMetrics
+    clock: StoreClock
     result_ttl_seconds: int
+    input_ttl_seconds: int
 
     def delete_expired(self) -> None:
-        """Delete the results that are older than their time to live.
-
-        Job ids sort by time and listings are in order, so this stops at the first young one.
+        """Delete the results and the inputs that are older than their time to live.
 
         Raises:
             Unavailable: a store did not answer.
         """
-        limit = time.time() - self.result_ttl_seconds
-        floor = floor_id(limit)
-        self.jobs.prune_lists(floor)
-        expired: list[str] = []
-        for found in self.bucket.list_objects(RESULTS_PREFIX):
-            job_id = found.key.split("/")[1]
-            if job_id >= floor:
-                break
-            # The age of an object counts from when it was stored: a job may have been queued for long.
-            if found.modified_at < limit:
-                expired.append(found.key)
-        if expired:
+        self.survey.prune_lists()
+        self._delete_older(RESULTS_PREFIX, self.result_ttl_seconds, "deleted")
+        self._delete_older(DEAD_LETTERS_PREFIX, self.result_ttl_seconds, "dead_letter_deleted")
+        # Without its job an input cannot be fetched.
+        self._delete_older(INPUTS_PREFIX, min(self.input_ttl_seconds, self.result_ttl_seconds), "input_deleted")
+
+    def _delete_older(self, prefix: str, ttl_seconds: int, reason: str) -> None:
+        """Delete what is old at the beginning of a listing, up to a page in which nothing is.
+
+        Ids sort by time and listings are in order, so what comes after is younger, but for jobs that were queued for
+        long; those that hide behind them are deleted when they are.
+        """
+        limit = self.clock.now() - ttl_seconds
+        for page in split_pages(self.bucket.list_objects(prefix), PAGE):
+            expired = [found.key for found in page if found.modified_at < limit]
+            if not expired:
+                return
             self.bucket.delete(expired)
-            log.info("results_deleted", objects=len(expired))
-            self.metrics.jobs_reconciled("deleted", len({key.split("/")[1] for key in expired}))
+            log.info("objects_deleted", prefix=prefix, objects=len(expired))
+            self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 
@@ -10,6 +11,7 @@ from shared.errors import StackUnconfirmed, Unavailable, UnusableStores
 from shared.stack import StackIdentity
 from shared.store_check import StoreCheck
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -40,13 +42,13 @@ class StackGuard:
             return
         self._is_confirmed.set()
 
-    def require(self, duty: Callable[[], None]) -> Callable[[], None]:
+    def require(self, duty: Callable[[], T]) -> Callable[[], T]:
         """Return the duty with a check in front of it that this steward has renewed the mark once."""
 
-        def run() -> None:
+        def run() -> T:
             if not self._is_confirmed.is_set():
                 raise StackUnconfirmed()
-            duty()
+            return duty()
 
         return run
 

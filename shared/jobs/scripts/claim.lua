@@ -8,7 +8,8 @@
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
 --          may_isolate: whether the worker can run a suspect alone;
 --          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
--- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect (1 or 0), time |
+-- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect and whether it was recovered (1 or 0),
+--          time |
 --          deadline_exceeded, the same: claimed to be expired | empty
 -- Events:  none
 local time = now()
@@ -111,4 +112,4 @@ if not job then return {'empty'} end
 redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
 return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request,
-  job.is_suspect and 1 or 0, format_time(time)}
+  job.is_suspect and 1 or 0, redis.call('HEXISTS', job_key(job.id), 'recovered'), format_time(time)}

@@ -42,6 +42,7 @@ local full = find_full_queue(arg.queue, key.unfinished) or payload and find_full
 if full then return {full, ''} end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
   'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
+if arg.is_recovered then redis.call('HSET', key.job, 'recovered', 1) end
 local time = now()
 -- A job that Redis has lost comes before those that were created after it.
 local place = arg.is_recovered and math.min(time, arg.created_at) or time

@@ -36,7 +36,8 @@ def list_redis_keys() -> list[str]:
 
 
 def list_object_keys() -> list[str]:
-    job = [storage_keys.inbox_key("0"), storage_keys.purged_key("0"), storage_keys.object_key("0", "1-a", "labels.png")]
+    names = (storage_keys.inbox_key, storage_keys.input_key, storage_keys.dead_letter_key, storage_keys.purged_key)
+    job = [*(name("0") for name in names), storage_keys.object_key("0", "1-a", "labels.png")]
     return [*job, *(value for name, value in vars(storage_keys).items() if name.isupper())]
 
 

@@ -1,0 +1,109 @@
+"""Questions of the steward about all jobs, most of them in one round trip; none changes the state of a job."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from shared import redis_keys
+from shared.jobs.model import Failure, JobState
+from shared.jobs.outcomes import FindDelayedOutcome, FindStalledOutcome, MeasureAgesOutcome
+from shared.jobs.script import Script
+from shared.redis_client import RedisClient, translate_redis_errors
+
+# Jobs that are looked at in one round trip.
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StalledJobs:
+    """Running jobs whose leases have expired, and the time of Redis at that moment, unix seconds."""
+
+    now: float
+    job_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedJob:
+    """A released job whose delay is over."""
+
+    job_id: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """The state of a job; and, if it has failed, the code of its failure."""
+
+    state: JobState
+    failure_code: str = ""
+
+    @classmethod
+    def from_record(cls, state: str, failure: str | None) -> Self:
+        return cls(JobState(state), Failure(**json.loads(failure)).code if failure else "")
+
+
+@dataclass(frozen=True, slots=True)
+class JobAges:
+    """Seconds, by the clock of Redis, of the oldest job of each kind; 0 if there is none.
+
+    queued: since it was created.  running: since it was claimed.  stalled: since its lease expired.
+    """
+
+    queued: float
+    running: float
+    stalled: float
+
+
+class JobSurvey:
+    """Thread-safe.  Every method may raise StoreUnavailable."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._redis = client
+        self._find_stalled = Script(client, "find_stalled", FindStalledOutcome)
+        self._find_delayed = Script(client, "find_delayed", FindDelayedOutcome)
+        self._measure_ages = Script(client, "measure_ages", MeasureAgesOutcome)
+
+    @translate_redis_errors
+    def find_stalled(self) -> StalledJobs:
+        """Return up to PAGE jobs, those whose leases expired first."""
+        _, (now, *job_ids) = self._find_stalled({"leases": redis_keys.LEASES}, limit=PAGE)
+        return StalledJobs(float(now), job_ids)
+
+    @translate_redis_errors
+    def find_delayed(self) -> Sequence[DelayedJob]:
+        """Return up to PAGE jobs of each queue."""
+        _, found = self._find_delayed({"queues": redis_keys.QUEUES}, limit=PAGE)
+        return [DelayedJob(job_id, queue) for queue, *job_ids in found for job_id in job_ids]
+
+    @translate_redis_errors
+    def find_ends(self, job_ids: Sequence[str]) -> Sequence[JobEnd | None]:
+        """Return how each job has ended; None for one that Redis does not know."""
+        with self._redis.pipeline(transaction=False) as batch:
+            for job_id in job_ids:
+                batch.hmget(redis_keys.job(job_id), "state", "failure")
+            records = batch.execute()
+        return [JobEnd.from_record(state, failure) if state else None for state, failure in records]
+
+    @translate_redis_errors
+    def measure_ages(self) -> JobAges:
+        """Return the ages of the oldest jobs, for metrics."""
+        _, ages = self._measure_ages({"leases": redis_keys.LEASES, "queues": redis_keys.QUEUES})
+        return JobAges(*map(float, ages))
+
+    @translate_redis_errors
+    def prune_lists(self) -> None:
+        """Drop the jobs whose records have expired from the tenants' lists, up to a page in which there is none."""
+        for tenant in self._redis.smembers(redis_keys.TENANTS):
+            while self._prune_oldest(redis_keys.tenant_jobs(tenant)):
+                pass
+
+    def _prune_oldest(self, key: str) -> bool:
+        """Prune the oldest page of a list; return whether jobs were dropped."""
+        # Ids sort by time, and all have the same score.
+        ids = self._redis.zrange(key, "-inf", "+inf", byscore=True, offset=0, num=PAGE)
+        with self._redis.pipeline(transaction=False) as batch:
+            for job_id in ids:
+                batch.exists(redis_keys.job(job_id))
+            expired = [job_id for job_id, is_kept in zip(ids, batch.execute(), strict=True) if not is_kept]
+        return bool(expired) and self._redis.zrem(key, *expired) > 0

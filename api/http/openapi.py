@@ -177,6 +177,8 @@ CALL_HEADERS: list[dict[str, Any]] = [
         "schema": {"type": "string"},
     },
 ]
+# As it was submitted.
+IMAGE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 
 Errors = tuple[type[errors.MaskmillError], ...]

@@ -28,11 +28,11 @@ from shared.formats.registry import get_format
 from shared.jobs.completion import read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
-from shared.jobs.model import Job, JobRequest, JobState
+from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
-from shared.storage.keys import inbox_key
+from shared.storage.keys import dead_letter_key, inbox_key, input_key
 
 FILTERED_PAGE_SIZE = 200
 # Bounds a request for a rare state in a list of millions.
@@ -145,6 +145,24 @@ class TenantJobs:
         if place is None:
             raise UnknownMask(f"The job has no mask of segment {number}.")
         return read_file(result, masks, bucket=self.bucket, part=place)
+
+    def get_input(self, job_id: str) -> tuple[bytes, ImageFacts]:
+        """Return the image file that a job was submitted with, and its facts.
+
+        Raises:
+            UnknownJob: the tenant has no such job, or its image is not kept (any more).
+            StorageUnavailable: the bucket did not answer.
+        """
+        job = self.get(job_id)
+        if not job.request.input.is_durable:
+            raise UnknownJob("The image of a synchronous request is not kept once it is answered.")
+        # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
+        for key in (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id)):
+            if job.state is JobState.CANCELED:
+                break
+            with suppress(NoSuchObject):
+                return self.bucket.get(key), job.request.image
+        raise UnknownJob(f"The image of job {job_id} is not kept any more.")
 
     def get_hf_array(self, job_id: str) -> bytes:
         """Return the JSON array of the Hugging Face task, of a job that succeeded.

@@ -1,4 +1,4 @@
-"""The result of a job: its segments, the file of each format in the registry, and single masks."""
+"""The result of a job: its segments, the file of each format in the registry, and single masks; and its image."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.utils import get_operation_id_for_path
 
-from api.http.openapi import PNG, RESULT, SECURITY, describe_file, failures
+from api.http.openapi import IMAGE, PNG, RESULT, SECURITY, describe_file, failures
 from api.http.parameters import refuse_query
 from api.routes.context import get_tenant_jobs
 from api.routes.jobs import build_json
 from api.schemas.jobs import JobPath
 from api.schemas.results import MaskPath, ResultView
-from shared.errors import UnknownMask
+from shared.errors import StorageUnavailable, UnknownJob, UnknownMask
 from shared.formats.registry import FORMATS, Format
 
 
@@ -48,6 +48,17 @@ def show_result(path: JobPath) -> Response:
 def show_mask(path: MaskPath) -> Response:
     """Fetch the mask of one segment: 8-bit grey, 0 or 255, as large as the upright image."""
     return _build_immutable(get_tenant_jobs().get_mask(path.job_id, path.number), "image/png")
+
+
+@bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, StorageUnavailable)})
+def show_input(path: JobPath) -> Response:
+    """Fetch the image file that a job was submitted with, until it is not kept any more."""
+    content, image = get_tenant_jobs().get_input(path.job_id)
+    response = Response(content, content_type=f"image/{image.format}")
+    response.headers["Content-Disposition"] = f'attachment; filename="{path.job_id}.{image.format}"'
+    response.headers["Cache-Control"] = "private, no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _build_route(one: Format) -> Callable[[JobPath], Response]:

@@ -75,13 +75,13 @@ class ImageView(BaseModel):
         return cls(format=image.format, width=image.width, height=image.height, bytes=image.bytes, sha256=image.sha256)
 
 
-_LINKED = {"self": "jobs.show_job", "result": "results.show_result"} | {
+_LINKED = {"self": "jobs.show_job", "input": "results.show_input", "result": "results.show_result"} | {
     one.name: f"results.show_{one.name}" for one in FORMATS
 }
 LinksView = create_model(
     "LinksView",
-    __doc__="Absolute paths on this host.  All but `self` answer 409 until the job has succeeded.  The file of a format"
-    " that is not among the job's `formats` answers 404.",
+    __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  The file"
+    " of a format that is not among the job's `formats` answers 404.",
     **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
 )
 

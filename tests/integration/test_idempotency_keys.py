@@ -9,9 +9,9 @@ from werkzeug.test import TestResponse
 from shared import redis_keys
 from shared.jobs.model import Idempotency
 from shared.storage.keys import inbox_key
-from tests.integration.test_pipeline import build_steward
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
 from tests.support.jobs import build_request, png
+from tests.support.steward import build_steward
 
 KEY = "order 17"
 TOKENS = "shop:s3cret,lab:0ther"

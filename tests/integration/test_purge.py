@@ -38,7 +38,7 @@ from worker.steward.metrics import StewardMetrics
 from worker.steward.purges import PurgeCompletion
 
 SHOP, LAB = {"Authorization": "Bearer s3cret"}, {"Authorization": "Bearer 0ther"}
-PATHS = ["", "/result", "/labels.png", "/masks/1.png", "/masks.zip", "/overlay.png"]
+PATHS = ["", "/input", "/result", "/labels.png", "/masks/1.png", "/masks.zip", "/overlay.png"]
 
 
 @pytest.fixture

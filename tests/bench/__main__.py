@@ -13,8 +13,8 @@ from shared.settings import Settings
 from tests.bench.measurement import DEFAULT_WORKLOAD, LARGE_SIZE, TINY_WORKLOAD, Measurement, Workload
 
 BENCHES = ("queue", "engine", "service", "postprocess", "host", "instant", "backlog", "load")
-# Runs only when named: it installs other servers and takes longer.
-OPTIONAL_BENCHES = ("peers",)
+# They run only when named: one installs other servers and takes longer, the other stores 10,000 inputs first.
+OPTIONAL_BENCHES = ("peers", "recovery")
 
 
 def main(arguments: Sequence[str]) -> int:

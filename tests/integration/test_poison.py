@@ -17,8 +17,9 @@ from shared.jobs.model import JobRequest, JobState
 from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
-from tests.integration.test_pipeline import build_steward, submit
+from tests.integration.test_pipeline import submit
 from tests.support.jobs import FakeSegmenter, png
+from tests.support.steward import build_steward
 from tests.support.worker import InProcessWorker, build_worker, start_shared_decoders
 from worker.batching.local import LocalBatches
 from worker.batching.policy import BatchLimits

@@ -14,6 +14,7 @@ from celery.worker.request import Request
 from kombu.entity import Exchange, Queue
 
 from shared.broker.queue_order import SlotOrder, SlotSource
+from shared.broker.reconnection import SteadyAmqp
 from shared.jobs.model import Priority
 from shared.prefixes import build_key_prefix
 from shared.redis_client import build_redis_url, build_socket_options, build_tls_options
@@ -75,12 +76,19 @@ class UnacknowledgedTask(Task):  # type: ignore[misc]
 def make_celery(settings: Settings) -> Celery:
     """Return an app without tasks; nothing is connected yet."""
     timeout = settings.redis_timeout_seconds
-    app = Celery("maskmill", broker=build_broker_url(settings), task_cls=UnacknowledgedTask, set_as_current=False)
+    app = Celery(
+        "maskmill",
+        broker=build_broker_url(settings),
+        amqp=SteadyAmqp,
+        task_cls=UnacknowledgedTask,
+        set_as_current=False,
+    )
     app.conf.update(
         task_ignore_result=True,
         task_default_exchange_type="direct",
         task_create_missing_queues=True,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_connection_timeout=timeout,
         broker_transport_options={
             "socket_timeout": timeout,

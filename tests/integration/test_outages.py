@@ -110,6 +110,19 @@ def test_a_hanging_redis_is_a_prompt_503(gateway: GatewayUnderTest, own_valkey: 
     wait_until(lambda: submit(gateway).status_code == 202)
 
 
+def test_the_gateway_serves_within_two_seconds_of_the_return_of_redis(
+    gateway: GatewayUnderTest, own_valkey: ValkeyServer
+) -> None:
+    own_valkey.kill()
+    assert submit(gateway).status_code == 503
+    assert gateway.client.get("/readyz").status_code == 503
+
+    own_valkey.start().wait_ready()
+
+    wait_until(lambda: submit(gateway).status_code == 202, seconds=2)
+    wait_until(lambda: gateway.client.get("/readyz").status_code == 200, seconds=2)
+
+
 def test_a_hanging_object_store_is_a_prompt_503(gateway: GatewayUnderTest, own_storage: ObjectServer) -> None:
     before = len(list_jobs(gateway))
 

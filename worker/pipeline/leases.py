@@ -14,6 +14,9 @@ from shared.jobs.store import Claim, JobStore
 
 log = structlog.get_logger()
 
+# After a renewal that failed: once Redis answers again, the steward soon requeues what has expired meanwhile.
+RETRY_SECONDS = 1.0
+
 
 class LendableSlot(Protocol):
     """The slot of the job; implemented by worker.pipeline.slots.Slot."""
@@ -131,16 +134,24 @@ class LeaseKeeper:
             log.info("job_given_back", job_id=request.id, attempt=lease.claim.attempt_name)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._renew_interval_seconds):
-            with self._lock:
-                held = list(self._leases)
-            for lease in held:
-                if lease.is_held:
-                    self._renew(lease)
+        interval_seconds = self._renew_interval_seconds
+        while not self._stopped.wait(interval_seconds):
+            is_renewed = self._renew_all()
+            interval_seconds = self._renew_interval_seconds
+            if not is_renewed:
+                interval_seconds = min(RETRY_SECONDS, interval_seconds)
 
-    def _renew(self, lease: Lease) -> None:
+    def _renew_all(self) -> bool:
+        """Renew all leases; return False at the first that cannot be renewed, because Redis is unavailable."""
+        with self._lock:
+            held = list(self._leases)
+        return all(self._renew(lease) for lease in held if lease.is_held)
+
+    def _renew(self, lease: Lease) -> bool:
         try:
             if not self._jobs.renew(lease.claim.request.id, lease.claim.attempt_name):
                 lease.lose()
         except Unavailable as error:
             log.warning("lease_not_renewed", job_id=lease.claim.request.id, error=str(error))
+            return False
+        return True

@@ -12,6 +12,9 @@ from shared.worker_registry import HEARTBEAT_INTERVAL_SECONDS, WorkerRegistry, W
 
 log = structlog.get_logger()
 
+# After a heartbeat that failed: without one, the gateway knows no worker.
+RETRY_SECONDS = 1.0
+
 
 class Heartbeat:
     """Reports on a thread of its own.  Started before the model is loaded, so that a loading model is listed."""
@@ -46,17 +49,19 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._is_stopped:
-            self._report()
-            self._changed.wait(HEARTBEAT_INTERVAL_SECONDS)
+            is_reported = self._report()
+            self._changed.wait(HEARTBEAT_INTERVAL_SECONDS if is_reported else RETRY_SECONDS)
             self._changed.clear()
         self._deregister()
 
-    def _report(self) -> None:
+    def _report(self) -> bool:
         try:
             since = self._registry.clock.to_unix(self._entered_at)
             self._registry.report(replace(self._status, since=since))
         except Unavailable as error:
             log.warning("heartbeat_failed", error=str(error))
+            return False
+        return True
 
     def _deregister(self) -> None:
         try:

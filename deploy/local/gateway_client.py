@@ -2,7 +2,8 @@
 
 import http.client
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.local.servers import LOOPBACK
@@ -14,10 +15,11 @@ class GatewayRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP status and a body."""
+    """An HTTP status, a body, and headers by their names in lower case."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_ok(self) -> bool:
@@ -59,20 +61,30 @@ class GatewayClient:
     token: str = ""
     timeout_seconds: float = 60.0
 
-    def request(self, method: str, path: str, body: bytes | None = None, content_type: str = "image/jpeg") -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "image/jpeg",
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
         """Send one request and return the response, also if its status is an error.
 
         Raises:
             GatewayRefused: there was no response.
         """
-        headers = {"Content-Type": content_type} if body is not None else {}
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = content_type
         if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+            sent["Authorization"] = f"Bearer {self.token}"
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=self.timeout_seconds)
         try:
-            connection.request(method, path, body=body, headers=headers)
+            connection.request(method, path, body=body, headers=sent)
             response = connection.getresponse()
-            return Response(response.status, response.read())
+            received = {name.lower(): value for name, value in response.getheaders()}
+            return Response(response.status, response.read(), received)
         except (OSError, http.client.HTTPException) as error:
             raise GatewayRefused(f"the gateway does not answer: {error}") from error
         finally:

@@ -15,9 +15,12 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -25,10 +28,13 @@ from deploy.keys.private_files import make_private_folder
 from deploy.local.environment import names_proxy
 from deploy.local.gateway_client import GatewayRefused
 from deploy.local.processes import NotReady
-from deploy.local.sample_job import curl_commands, format_segments, run_sample
+from deploy.local.sample_job import SampleResult, curl_commands, format_segments, run_sample
 from deploy.local.servers import LOOPBACK
 from deploy.local.stack import Stack
 from deploy.local.supervision import RestartLimitReached, Supervisor
+from shared.worker_registry import public_id
+
+T = TypeVar("T")
 
 MIN_FREE_BYTES = 1_000_000_000
 _CHECK_INTERVAL_SECONDS = 0.2
@@ -72,8 +78,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _serve(stack: Stack) -> None:
     try:
         stack.start(print_step)
-        _show_sample(stack)
-        _supervise(stack)
+        supervisor = Supervisor(stack.processes, report=_report)
+        show_sample(stack, supervisor.check)
+        print(f"\nMaskmill serves {public_id(stack.model)} at {stack.url}   (Ctrl-C stops it)", flush=True)
+        while True:
+            supervisor.check()
+            time.sleep(_CHECK_INTERVAL_SECONDS)
     finally:
         # A second Ctrl-C must not interrupt the shutdown: it would leave processes running.
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -82,27 +92,41 @@ def _serve(stack: Stack) -> None:
             stack.stop()
 
 
-def _show_sample(stack: Stack) -> None:
-    client = stack.client
-    with print_step("Segmenting a sample photo"):
-        sample = run_sample(client)
+def show_sample(stack: Stack, check: Callable[[], object]) -> None:
+    """Segment the sample photo and print its segments, or in one line why it was not: the service is up all the same.
+
+    Args:
+        check: called a few times a second meanwhile.
+    """
+    try:
+        with print_step("Segmenting a sample photo") as tick:
+            sample = _call(partial(run_sample, stack.client), meanwhile=(tick, check))
+        _print_sample(stack, sample)
+    except (GatewayRefused, OSError) as problem:
+        print(f"The service is up, but the sample photo was not shown: {problem}", flush=True)
+
+
+def _call(function: Callable[[], T], *, meanwhile: Sequence[Callable[[], object]]) -> T:
+    """Run a function on a thread, and others a few times a second until it has ended."""
+    thread = ThreadPoolExecutor(1)
+    call = thread.submit(function)
+    # Without waiting: Ctrl-C ends the service, and that ends the call.
+    thread.shutdown(wait=False)
+    while wait([call], timeout=_CHECK_INTERVAL_SECONDS).not_done:
+        for each in meanwhile:
+            each()
+    return call.result()
+
+
+def _print_sample(stack: Stack, sample: SampleResult) -> None:
     overlay = stack.data / "sample-overlay.png"
     overlay.write_bytes(sample.overlay)
     print(f"\n{format_segments(sample.result)}\n\nThe photo with its masks: {overlay}\n")
-    print("Try it, with a token of yours in the variable TOKEN:\n" if client.token else "Try it:\n")
-    commands = curl_commands(
-        stack.url, sample.job_id, requires_token=bool(client.token), names_proxy=names_proxy(os.environ)
-    )
+    has_token = bool(stack.client.token)
+    print("Try it, with a token of yours in the variable TOKEN:\n" if has_token else "Try it:\n")
+    commands = curl_commands(stack.url, sample.job_id, requires_token=has_token, names_proxy=names_proxy(os.environ))
     for line in commands:
         print(f"  {line}")
-    print(f"\nMaskmill serves {sample.result['model']} at {stack.url}   (Ctrl-C stops it)", flush=True)
-
-
-def _supervise(stack: Stack) -> None:
-    supervisor = Supervisor(stack.processes, report=_report)
-    while True:
-        supervisor.check()
-        time.sleep(_CHECK_INTERVAL_SECONDS)
 
 
 def _report(text: str) -> None:

@@ -16,6 +16,7 @@ from typing import Self
 import pytest
 
 from deploy.local.gateway_client import GatewayClient
+from deploy.local.sample_job import SAMPLE_IMAGE, SUBMIT_PATH, run_sample
 from deploy.local.servers import free_ports
 from tests.support.doors import OPEN_QUESTIONS, ask, find_listeners
 from tests.support.environment import copy_environment
@@ -24,6 +25,8 @@ from tests.support.polling import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 READY_TEXT = "(Ctrl-C stops it)"
 TOKEN = "open-sesame-2f9c"
+# More jobs than a worker completes while the service starts.
+BACKLOG = 120
 
 
 class Launcher:
@@ -160,7 +163,7 @@ def launcher_with_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
 @pytest.mark.timeout(400)
 def test_no_port_serves_data_without_credentials(launcher_with_token: Launcher) -> None:
     client = GatewayClient(launcher_with_token.port, token=TOKEN)
-    job_id = client.get("/v1/jobs").json()["jobs"][0]["id"]
+    job_id = run_sample(client).job_id
     result = client.get(f"/v1/jobs/{job_id}/result").body
     listeners = find_listeners([launcher_with_token.process.pid, *descendants(launcher_with_token.process.pid)])
     ports = [listener for listener in listeners if listener.kind in ("tcp", "tcp6")]
@@ -267,6 +270,9 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(tmp_path: Path
 
 def test_it_stops_in_time_and_has_its_jobs_after_a_restart(launcher: Launcher, tmp_path: Path) -> None:
     job_id = json.loads(run(printed_commands(launcher)[1]))["id"]
+    client = GatewayClient(launcher.port)
+    image = SAMPLE_IMAGE.read_bytes()
+    backlog = [client.post(SUBMIT_PATH, image).json()["id"] for _ in range(BACKLOG)]
     first_run = descendants(launcher.process.pid)
 
     launcher.process.terminate()
@@ -276,7 +282,9 @@ def test_it_stops_in_time_and_has_its_jobs_after_a_restart(launcher: Launcher, t
     assert have_exited(first_run)
 
     restarted = Launcher(tmp_path, launcher.port, launcher.data).wait_for(READY_TEXT)
-    client = GatewayClient(launcher.port)
+    # The sample did not wait for the jobs of the earlier run.
+    assert client.get(f"/v1/jobs/{backlog[-1]}").json()["state"] == "queued"
+    assert restarted.err == ""
     result = client.get(f"/v1/jobs/{job_id}/result").json()
     assert result["segments"]
     assert client.get(f"/v1/jobs/{job_id}/masks/1.png").body.startswith(b"\x89PNG")

@@ -6,8 +6,11 @@ import signal
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Iterator
-from dataclasses import astuple
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,16 @@ from hypothesis import strategies as st
 
 from deploy.dev.install import CannotInstall, Progress, check_python
 from deploy.local.environment import find_setting, names_proxy, select_service_variables
-from deploy.local.launcher import CannotStart, lock_data_folder, main, parse_port, resolve_data, resolve_model
+from deploy.local.gateway_client import GatewayClient
+from deploy.local.launcher import (
+    CannotStart,
+    lock_data_folder,
+    main,
+    parse_port,
+    resolve_data,
+    resolve_model,
+    show_sample,
+)
 from deploy.local.processes import NotReady, Process
 from deploy.local.sample_job import curl_commands, format_segments
 from deploy.local.servers import free_ports, is_free
@@ -131,6 +143,61 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CannotStart, match="cannot be used"), lock_data_folder(tmp_path / "data"):
         pass
+
+
+@dataclass(frozen=True)
+class GatewayAlone:
+    """Of a stack what the sample needs."""
+
+    client: GatewayClient
+    data: Path
+    url: str = "http://127.0.0.1"
+
+
+@contextmanager
+def serve_refusals(released: threading.Event) -> Iterator[int]:
+    """Answer each request with a 504, once released; yield the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            released.wait(10)
+            body = b'{"error": "The job was not finished in time."}'
+            self.send_response(504)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_a_sample_that_fails_ends_in_one_line_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released, checks = threading.Event(), []
+
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 2:
+            released.set()
+
+    with serve_refusals(released) as port:
+        show_sample(GatewayAlone(GatewayClient(port), tmp_path), check)  # type: ignore[arg-type]
+
+    # The processes are supervised while the sample takes its time.
+    assert len(checks) >= 2
+    assert capsys.readouterr().out.splitlines() == [
+        "Segmenting a sample photo ... ",
+        "The service is up, but the sample photo was not shown: the gateway answered 504: "
+        "The job was not finished in time.",
+    ]
 
 
 def test_internal_ports_are_the_same_on_the_next_run(tmp_path: Path) -> None:

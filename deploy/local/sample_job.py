@@ -6,7 +6,7 @@ It is a synchronous one, which runs before the jobs that an earlier run has left
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ SAMPLE_IMAGE = Path(__file__).with_name("sample") / "photo.jpg"
 SUBMIT_PATH = "/v1/jobs?threshold=0.5"
 _SYNC_PATH = "/?threshold=0.5&formats=labels,overlay,masks"
 # The result of an earlier run would show nothing.
-_UNCACHED = {"x-use-cache": "false"}
+_HEADERS = {"x-use-cache": "false", "x-wait-for-model": "true"}
 _FINAL_STATES = frozenset({"succeeded", "failed", "canceled", "expired"})
 _HEADINGS = ("segment", "score", "share", "box (x, y, width, height)")
 
@@ -39,7 +39,8 @@ def run_sample(client: GatewayClient, *, deadline_seconds: float = 120.0) -> Sam
         GatewayRefused: a request failed, the job did not succeed, or the deadline passed.
     """
     started = time.monotonic()
-    reply = client.request("POST", _SYNC_PATH, SAMPLE_IMAGE.read_bytes(), headers=_UNCACHED).raise_for_status()
+    client = replace(client, timeout_seconds=deadline_seconds)
+    reply = client.request("POST", _SYNC_PATH, SAMPLE_IMAGE.read_bytes(), headers=_HEADERS).raise_for_status()
     job_id = reply.headers["x-maskmill-job-id"]
     seconds = time.monotonic() - started
     job: dict[str, Any] = {"state": "running"}

@@ -11,7 +11,7 @@ VENV := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check test-compose bench lock sbom
+.PHONY: help install serve test check test-compose bench chaos lock sbom
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -36,6 +36,9 @@ test-compose: $(INSTALLED) ## Test the compose file; needs a Docker engine
 
 bench: $(INSTALLED) ## Measure throughput and latency
 	$(VENV)/python -m tests.bench
+
+chaos: $(INSTALLED) ## Kill, freeze and empty processes under load, and judge the jobs; ARGS="--seed 3"
+	$(VENV)/python -m tests.chaos $(ARGS)
 
 lock: $(INSTALLED) ## Write requirements.lock and torch.lock from pyproject.toml; ARGS=--upgrade takes the newest versions
 	$(VENV)/python -m deploy.dev.lock $(ARGS)

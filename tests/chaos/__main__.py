@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Disturb the service while it works.")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the schedule; printed")
     parser.add_argument("--jobs", type=int, default=0, help="how many; 0 means 420, or 60 of a short trial")
-    parser.add_argument("--short", action="store_true", help="five faults of different kinds and shorter leases")
+    parser.add_argument("--short", action="store_true", help="six faults of different kinds and shorter leases")
     parser.add_argument("--data", type=Path, help="keep data and logs in this empty folder")
     return parser.parse_args(arguments)
 

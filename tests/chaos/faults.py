@@ -26,6 +26,7 @@ SHORT_FAULTS = (
     Fault.VALKEY_WIPED,
     Fault.STORE_AWAY,
     Fault.GATEWAY_KILLED,
+    Fault.STEWARD_KILLED,
 )
 # Of the jobs of a section, how many are accepted before its fault is injected.
 _SHARE_BEFORE = (0.3, 0.6)

@@ -1,16 +1,15 @@
 """SECURITY.md and the threat model agree with the code: settings, tests and log events that they name exist."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from api.http.tokens import Scope
 from api.settings import ApiSettings
 from shared.settings import Settings
+from tests.support.documents import NAMED_TEST, ROOT, list_missing_tests
 from worker.settings import StewardSettings, WorkerSettings
 
-ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = ["SECURITY.md", "deploy/docs/security.md"]
 ACTORS = [
     "Any web page in the user's browser",
@@ -21,7 +20,6 @@ ACTORS = [
     "A local user, and a client on the network",
 ]
 SETTING = re.compile(r"MASKMILL_[A-Z0-9_]+")
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 EVENT = re.compile(r"`((?:job|tokens)_[a-z_]+)`")
 
 
@@ -41,10 +39,10 @@ def test_every_named_setting_exists(name: str) -> None:
 
 
 def test_every_named_test_exists() -> None:
-    named = TEST.findall(read("deploy/docs/security.md"))
+    named = NAMED_TEST.findall(read("deploy/docs/security.md"))
 
     assert len(named) > 20
-    assert [(path, test) for path, test in named if f"def {test}(" not in read(path)] == []
+    assert list_missing_tests(named) == []
 
 
 def test_every_named_event_is_logged() -> None:
@@ -63,7 +61,7 @@ def test_each_actor_has_a_table_of_attacks_with_tests() -> None:
     for actor in ACTORS:
         rows = [row for row in sections[actor].splitlines() if row.startswith("| ")][1:]
         assert len(rows) >= 3, actor
-        assert [row for row in rows if not TEST.search(row)] == []
+        assert [row for row in rows if not NAMED_TEST.search(row)] == []
 
 
 def test_every_scope_is_explained_to_operators() -> None:

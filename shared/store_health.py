@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 # Shorter than the interval of a probe, so that a recovery is seen by the next one.
 FRESH_SECONDS = 2.0
+# A store that is away is tried again sooner, because work waits for it.
+RETRY_SECONDS = 1.0
 # In Redis; the key is overwritten by each check.
 KEY_SECONDS = 60
 # Not empty: SeaweedFS stores an empty object also when it has no space.
@@ -120,7 +122,7 @@ class _CachedState:
         if state is not self._state:
             log.warning("store_state_changed", store=self._store, state=state, cause=cause.partition("\n")[0])
         self._state = state
-        self._fresh_until = self._clock() + FRESH_SECONDS
+        self._fresh_until = self._clock() + (FRESH_SECONDS if state is StoreState.OK else RETRY_SECONDS)
 
 
 def open_store_health(settings: Settings) -> StoreHealth:

@@ -11,6 +11,7 @@ import grimp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from shared.readiness import Readiness
 from tests.support.proxy import EXCEPTIONS, NAMES, serve_proxy
 from worker.runtime.health_server import HealthServer
 
@@ -95,8 +96,9 @@ def test_each_image_has_a_health_check_for_its_port() -> None:
 
 @pytest.mark.parametrize("is_ready", [True, False])
 def test_a_health_check_tells_whether_the_process_is_ready(is_ready: bool) -> None:
+    readiness = Readiness({"redis": "ok" if is_ready else "unreachable"})
     server = HealthServer(
-        ("127.0.0.1", 0), CollectorRegistry(), is_healthy=lambda: not is_ready, is_ready=lambda: is_ready
+        ("127.0.0.1", 0), CollectorRegistry(), is_healthy=lambda: not is_ready, check_readiness=lambda: readiness
     )
     server.start()
 

@@ -11,6 +11,8 @@ log = structlog.get_logger()
 
 FIRST_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 4.0
+# Of Redis.  Without memory it takes the end of a job, which frees some: what fills it may be the jobs that are queued.
+ENDS_JOBS = (StoreState.OK, StoreState.FULL)
 
 
 class StoreHealth(Protocol):
@@ -59,7 +61,7 @@ class StoreWatch:
 
     def are_well(self) -> bool:
         """Return whether both stores can take the end of a job now."""
-        return self._health.check_redis() is self._health.check_bucket() is StoreState.OK
+        return self._health.check_redis() in ENDS_JOBS and self._health.check_bucket() is StoreState.OK
 
     def _run(self) -> None:
         while True:

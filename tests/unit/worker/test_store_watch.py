@@ -50,8 +50,16 @@ def test_nothing_is_checked_without_an_error(watched: Watched) -> None:
     assert watched.health.checks == 0
 
 
-@pytest.mark.parametrize("state", [StoreState.UNREACHABLE, StoreState.READ_ONLY, StoreState.FULL])
-@pytest.mark.parametrize("store", ["redis", "bucket"])
+@pytest.mark.parametrize(
+    ("store", "state"),
+    [
+        ("redis", StoreState.UNREACHABLE),
+        ("redis", StoreState.READ_ONLY),
+        ("bucket", StoreState.UNREACHABLE),
+        ("bucket", StoreState.READ_ONLY),
+        ("bucket", StoreState.FULL),
+    ],
+)
 def test_nothing_is_claimed_while_a_store_is_ill(watched: Watched, store: str, state: StoreState) -> None:
     setattr(watched.health, store, state)
 
@@ -69,8 +77,18 @@ def test_nothing_is_claimed_while_a_store_is_ill(watched: Watched, store: str, s
     assert watched.wake_ups == ["free"]
 
 
-def test_a_thread_claims_no_further_job_while_a_store_is_ill(watched: Watched) -> None:
+def test_jobs_that_fill_redis_are_claimed(watched: Watched) -> None:
     watched.health.redis = StoreState.FULL
+
+    watched.watch.report_error()
+
+    wait_until(lambda: watched.wake_ups)
+    assert watched.watch.are_well()
+    assert watched.slots.priorities == tuple(Priority)
+
+
+def test_a_thread_claims_no_further_job_while_a_store_is_ill(watched: Watched) -> None:
+    watched.health.redis = StoreState.READ_ONLY
     with watched.slots.occupy() as slot:
         assert slot is not None
         watched.watch.report_error()

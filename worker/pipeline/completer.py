@@ -37,8 +37,12 @@ class Completer:
         """Complete a job.
 
         While the bucket is unavailable for long, a job with a durable input is released; any other one is completed in
-        the job store alone: its caller has the reply already, or gets the failure.
+        the job store alone: its caller has the reply already, or gets the failure.  Without its lease an attempt ends
+        nothing.
         """
+        if not lease.is_held:
+            self.drop(result.request.id, "lease_lost")
+            return
         try:
             final = self.publication.store_result(lease, result)
         except Unavailable as error:

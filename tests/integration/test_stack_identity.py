@@ -210,11 +210,11 @@ class RacedBucket:
         self._before = before
         self._after = after
 
-    def get(self, key: str) -> bytes:
+    def get_dated(self, key: str) -> tuple[bytes, float]:
         before, after, self._before, self._after = self._before, self._after, do_nothing, do_nothing
         before()
         try:
-            return self._bucket.get(key)
+            return self._bucket.get_dated(key)
         finally:
             after()
 

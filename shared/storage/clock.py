@@ -15,7 +15,7 @@ MAX_AGE_SECONDS = 60.0
 class StoreClock:
     """Follows the store's clock from one object to the next that is known to be new.  Thread-safe.
 
-    It is never fast, and slow by about a second, to which S3 rounds times: an object may look younger than it is.
+    It is never fast.  S3 rounds times down to a second, so the clock, and the age of an object, may be wrong by one.
     """
 
     monotonic: Callable[[], float] = time.monotonic

@@ -1,7 +1,5 @@
 """The image of a job: who may fetch it, and how long it is kept after the job has ended."""
 
-import time
-
 import pytest
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
@@ -148,11 +146,11 @@ def test_images_are_deleted_at_the_end_of_their_own_time(gateway: GatewayUnderTe
 def test_a_dead_letter_is_deleted_with_its_job(gateway: GatewayUnderTest) -> None:
     job_id = submit(gateway)
     give_up(gateway, job_id)
-    stored_at = time.monotonic()
+    expire(gateway, result_ttl_seconds=60, input_ttl_seconds=3600)
+    assert list_inputs(gateway) == [dead_letter_key(job_id)]
 
     def is_gone() -> bool:
         expire(gateway, result_ttl_seconds=1, input_ttl_seconds=3600)
         return not list_inputs(gateway)
 
     wait_until(is_gone)
-    assert time.monotonic() - stored_at > 0.5

@@ -11,6 +11,7 @@ from api.http.openapi import EVERY_ROUTE, RESULT, SERVER_STATUSES, SUBMISSION, f
 from shared.errors import (
     DecodersBusy,
     DutyLeaseLost,
+    EngineLost,
     FeatureMissing,
     ForeignStack,
     LayoutMismatch,
@@ -29,7 +30,7 @@ from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_ga
 NOT_OF_AN_OPERATION = {
     *(UnknownRoute, WrongMethod),
     *(LayoutMismatch, FeatureMissing, ForeignStack),
-    *(ModelUnusable, SharedMemoryFull, DecodersBusy),
+    *(ModelUnusable, EngineLost, SharedMemoryFull, DecodersBusy),
     DutyLeaseLost,
 }
 PATH_PARAMETER = re.compile(r"{(\w+)}")

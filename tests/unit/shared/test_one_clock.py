@@ -12,10 +12,6 @@ MACHINE_CLOCK = re.compile(
 )
 REASONS = {
     "api/http/authentication.py": "a person wrote when a token expires, and means the time of the world",
-    # To be read from the object store, which is asked anyway.
-    "worker/steward/purges.py": "compared with times of the object store",
-    "worker/steward/recovery.py": "compared with times of the object store",
-    "worker/steward/retention.py": "compared with times of the object store",
 }
 
 

@@ -24,6 +24,7 @@ from tests.support.worker import InProcessWorker, build_worker, start_shared_dec
 from worker.batching.local import LocalBatches
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
+from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.slots import Slots
 from worker.segmenter import Prepared, Segmentation
 
@@ -31,6 +32,7 @@ INNOCENTS = 20
 THREADS = 6
 POISON_WIDTH = 13
 MAX_ROUNDS = 40
+LEASE_SECONDS = 10.0
 
 
 class PoisonedSegmenter(FakeSegmenter):
@@ -63,7 +65,11 @@ def start_engine(worker: InProcessWorker, name: str) -> Iterator[InProcessWorker
     # What waits is returned; another thread does it, as the channel's does.
     ending = threading.Thread(target=lambda: (ended.wait(), scheduler.stop(drain=False)))
     ending.start()
-    yield replace(worker, slots=slots, batches=LocalBatches(segmenter, scheduler), worker_id=name)
+    # Of its own: a suspect waits for the other jobs of its host, not for those of another worker.
+    leases = LeaseKeeper(worker.jobs, lease_seconds=LEASE_SECONDS)
+    leases.start()
+    yield replace(worker, leases=leases, slots=slots, batches=LocalBatches(segmenter, scheduler), worker_id=name)
+    leases.stop()
     ended.set()
     ending.join()
 
@@ -71,14 +77,13 @@ def start_engine(worker: InProcessWorker, name: str) -> Iterator[InProcessWorker
 @pytest.fixture
 def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
     storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, lease_seconds=10, **storage)
+    return Settings(redis_url=clean_redis, lease_seconds=LEASE_SECONDS, **storage)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_only_the_poison_fails(config: Settings, workers: int) -> None:
     start_shared_decoders()
-    worker = build_worker(config, jobs=JobStore(connect(config), lease_seconds=10, max_attempts=3))
-    worker.leases.start()
+    worker = build_worker(config, jobs=JobStore(connect(config), lease_seconds=LEASE_SECONDS, max_attempts=3))
     steward = build_steward(config, worker.jobs, worker.bucket)
     innocents = [submit(worker, formats=("labels",)) for _ in range(INNOCENTS // 2)]
     poison = submit(worker, png(POISON_WIDTH, 7), formats=("labels",))
@@ -90,7 +95,6 @@ def test_only_the_poison_fails(config: Settings, workers: int) -> None:
         if all(get_state(worker, request).is_final for request in (poison, *innocents)):
             break
 
-    worker.leases.stop()
     assert {get_state(worker, request) for request in innocents} == {JobState.SUCCEEDED}
     failed = worker.jobs.get(poison.id)
     assert failed.state is JobState.FAILED

@@ -12,13 +12,17 @@ class Fault(StrEnum):
     WORKER_KILLED = "worker killed"
     WORKER_FROZEN = "worker frozen beyond its lease"
     VALKEY_KILLED = "Valkey killed"
+    VALKEY_FROZEN = "Valkey frozen"
     VALKEY_FLUSHED = "Valkey flushed"
     VALKEY_WIPED = "Valkey wiped with its files"
     STORE_AWAY = "object store away"
+    STORE_FROZEN = "object store frozen"
     STEWARD_KILLED = "steward killed"
     GATEWAY_KILLED = "gateway killed"
 
 
+# A server that keeps its data and is back soon: what workers have computed meanwhile is not computed again.
+STALLED_SERVERS = frozenset({Fault.VALKEY_FROZEN, Fault.STORE_FROZEN, Fault.STORE_AWAY})
 ALL_FAULTS = (*[Fault.WORKER_KILLED] * 5, *(fault for fault in Fault if fault is not Fault.WORKER_KILLED))
 SHORT_FAULTS = (
     Fault.WORKER_KILLED,
@@ -34,9 +38,10 @@ _SHARE_BEFORE = (0.3, 0.6)
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long what is frozen or away stays so; a worker's has to exceed its lease."""
+    """How long what is frozen or away stays so; those of a worker and of a server have to exceed the lease."""
 
     worker_frozen_seconds: float
+    server_frozen_seconds: float
     store_away_seconds: float
 
 

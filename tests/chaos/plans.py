@@ -24,11 +24,11 @@ SHORT_SETTINGS: Final = {
 
 def build_plan(seed: int, jobs: int = 0) -> Plan:
     """Return the trial of `make chaos`: each kind of fault, and the default leases of 10 s."""
-    durations = Durations(worker_frozen_seconds=15.0, store_away_seconds=10.0)
+    durations = Durations(worker_frozen_seconds=15.0, server_frozen_seconds=15.0, store_away_seconds=10.0)
     return Plan(seed, jobs or 420, ALL_FAULTS, SETTINGS, durations, variants=15)
 
 
 def build_short_plan(seed: int, jobs: int = 0) -> Plan:
     """Return a trial of about a minute, with leases of 3 s."""
-    durations = Durations(worker_frozen_seconds=5.0, store_away_seconds=4.0)
+    durations = Durations(worker_frozen_seconds=5.0, server_frozen_seconds=5.0, store_away_seconds=4.0)
     return Plan(seed, jobs or 60, SHORT_FAULTS, SHORT_SETTINGS, durations, variants=6)

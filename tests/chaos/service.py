@@ -94,6 +94,9 @@ class ChaosService:
                 shutil.rmtree(self.stack.valkey.data_dir)
             case Fault.WORKER_FROZEN:
                 self._freeze(process, self.durations.worker_frozen_seconds)
+            case Fault.VALKEY_FROZEN | Fault.STORE_FROZEN:
+                lasts_seconds = self.durations.server_frozen_seconds
+                self._freeze(process, lasts_seconds)
             case Fault.STORE_AWAY:
                 lasts_seconds = self.durations.store_away_seconds
                 (self._kill if planned.is_abrupt else self._freeze)(process, lasts_seconds)
@@ -109,7 +112,7 @@ class ChaosService:
                 return self.gateways[planned.target]
             case Fault.STEWARD_KILLED:
                 return self.stack.steward
-            case Fault.STORE_AWAY:
+            case Fault.STORE_AWAY | Fault.STORE_FROZEN:
                 return self.stack.objects
         return self.stack.valkey
 

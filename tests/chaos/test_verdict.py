@@ -58,6 +58,21 @@ def test_what_a_caller_must_not_see_is_a_breach(record: JobRecord, rule: Rule) -
     assert set(found) <= {rule, Rule.SLOW}
 
 
+@pytest.mark.parametrize(
+    ("kind", "rules"),
+    [
+        (Fault.VALKEY_FROZEN, [Rule.COMPUTED_AGAIN]),
+        (Fault.STORE_FROZEN, [Rule.COMPUTED_AGAIN]),
+        (Fault.WORKER_KILLED, []),
+    ],
+)
+def test_a_job_that_is_computed_again_after_a_server_was_frozen_is_a_breach(kind: Fault, rules: list[Rule]) -> None:
+    faults = [replace(INJECTED, kind=kind)]
+
+    assert list_rules(replace(TRIAL, faults=faults, starts=Counter("a"))) == []
+    assert list_rules(replace(TRIAL, faults=faults, starts=Counter("aa"))) == rules
+
+
 def test_a_file_that_differs_in_one_byte_is_a_breach() -> None:
     other = {"labels.png": b"lavels"}
     record = replace(RECORD, outcome=replace(OUTCOME, files=other))

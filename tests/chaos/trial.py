@@ -80,9 +80,10 @@ def run_trial(plan: Plan, folder: Path, report: Callable[[str], None]) -> Trial:
             injected,
             {record.planned.variant.name: outcome for record, outcome in undisturbed},
             {published.job_id: published for published in read_published(service.stack.objects)},
-            sum((count_completions(worker) for worker in service.workers), Counter()),
+            count_events(service.workers, "job_completed"),
             frozenset(record.job_id for record, _ in undisturbed),
             service.unplanned,
+            count_events(service.workers, "job_started"),
         )
 
 
@@ -138,10 +139,11 @@ def run_undisturbed(service: ChaosService, number: int, variant: Variant) -> tup
     return record, record.outcome
 
 
-def count_completions(worker: Process) -> Counter[str]:
-    """Return how often a worker logged that it completed a job, by job id."""
-    lines = (json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{"))
-    return Counter(line["job_id"] for line in lines if line.get("event") == "job_completed")
+def count_events(workers: Sequence[Process], event: str) -> Counter[str]:
+    """Return how often workers logged an event of a job, by job id."""
+    texts = (worker.log.read_text() for worker in workers)
+    lines = (json.loads(line) for text in texts for line in text.splitlines() if line.startswith("{"))
+    return Counter(line["job_id"] for line in lines if line.get("event") == event)
 
 
 def describe_section(section: Section, done: int) -> str:

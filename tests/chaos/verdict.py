@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from shared.errors import AttemptsExhausted
 from shared.jobs.model import JobState
-from tests.chaos.faults import InjectedFault
+from tests.chaos.faults import STALLED_SERVERS, InjectedFault
 from tests.chaos.records import NEVER, JobRecord, Outcome, Published
 
 # Of a file or a list of segments that differs.
@@ -19,6 +19,7 @@ class Rule(StrEnum):
 
     LOST = "lost"
     DOUBLED = "doubled"
+    COMPUTED_AGAIN = "computed again"
     DEAD_LETTERED = "innocent dead-lettered"
     FAILED = "failed"
     DIFFERS = "differs from the undisturbed run"
@@ -54,6 +55,7 @@ class Trial:
     completions: how often workers logged that they completed a job, by its id.
     undisturbed_ids: the jobs of the references.
     unplanned: processes that ended by themselves.
+    starts: how often workers logged that they gave the image of a job to the model, by its id.
     """
 
     records: Sequence[JobRecord]
@@ -63,6 +65,7 @@ class Trial:
     completions: Counter[str] = field(default_factory=Counter)
     undisturbed_ids: frozenset[str] = frozenset()
     unplanned: Sequence[str] = ()
+    starts: Counter[str] = field(default_factory=Counter)
 
 
 def find_breaches(trial: Trial, *, max_recovery_seconds: float) -> Iterator[Breach]:
@@ -71,6 +74,7 @@ def find_breaches(trial: Trial, *, max_recovery_seconds: float) -> Iterator[Brea
         yield from _check_record(record, trial)
         yield from _check_published(record, trial)
     yield from _find_doubled(trial)
+    yield from _find_computed_again(trial)
     for recovery in measure_recoveries(trial):
         if recovery.seconds > max_recovery_seconds:
             yield Breach(Rule.SLOW, f"{recovery.fault.kind}: {recovery.seconds:.1f} s")
@@ -138,6 +142,18 @@ def _find_doubled(trial: Trial) -> Iterator[Breach]:
     for job_id, count in sorted(trial.completions.items()):
         if count > 1:
             yield Breach(Rule.DOUBLED, f"{job_id}: completed {count} times")
+
+
+def _find_computed_again(trial: Trial) -> Iterator[Breach]:
+    """Yield the jobs that the model saw more than once although only a server was away for a while."""
+    for injected in trial.faults:
+        if injected.kind not in STALLED_SERVERS:
+            continue
+        for record in trial.records:
+            if record.was_in_flight(injected.injected_at) and trial.starts[record.job_id] > 1:
+                yield Breach(
+                    Rule.COMPUTED_AGAIN, f"{record.job_id}: {trial.starts[record.job_id]} times; {injected.kind}"
+                )
 
 
 def list_repeated(trial: Trial) -> list[str]:

@@ -20,8 +20,3 @@ def new_job_id(unix_seconds: float) -> str:
 def is_job_id(text: str) -> bool:
     """Tell whether a client's string may be part of a key."""
     return _JOB_ID.fullmatch(text) is not None
-
-
-def floor_id(unix_seconds: float) -> str:
-    """Return the lowest id that can be generated at this time."""
-    return f"{int(unix_seconds * 1000):012x}" + 20 * "0"

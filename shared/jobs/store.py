@@ -463,22 +463,6 @@ class JobStore:
     def running_count(self) -> int:
         return int(self._redis.zcard(redis_keys.LEASES))
 
-    @translate_redis_errors
-    def find_stalled(self, *, limit: int = 1000) -> Sequence[str]:
-        """Return the ids of running jobs whose lease has expired."""
-        return self._find_past(redis_keys.LEASES, limit)
-
-    @translate_redis_errors
-    def find_due(self, queue: str, *, limit: int = 1000) -> Sequence[str]:
-        """Return the ids of postponed jobs whose delay is over."""
-        return self._find_past(redis_keys.delayed_jobs(queue), limit)
-
-    def _find_past(self, key: str, limit: int) -> Sequence[str]:
-        """Return the members of a sorted set whose time has passed by the clock of Redis."""
-        seconds, micros = self._redis.time()
-        now = float(seconds) + float(micros) / 1e6
-        return list(self._redis.zrange(key, "-inf", now, byscore=True, offset=0, num=limit))
-
 
 def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
     """Return the job store of the settings; nothing is sent yet."""

@@ -31,6 +31,7 @@ from shared.jobs.store import Claim, JobStore, TakenMessage
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import build_request
+from tests.support.survey import find_delayed
 
 PRIORITIES = st.sampled_from(Priority)
 WORKERS = st.sampled_from(["a", "b"])
@@ -225,7 +226,7 @@ class Claims(RuleBasedStateMachine):
     @rule()
     def requeue_delayed(self) -> None:
         for queue in self.list_queues():
-            for job_id in self.store.find_due(queue):
+            for job_id in find_delayed(self.store, queue):
                 self.store.requeue_delayed(job_id, queue, message=encode_message(queue))
         for job in self.jobs:
             job.is_delayed = False

@@ -17,6 +17,7 @@ from shared.storage.bucket import Bucket
 from shared.storage.keys import INBOX_PREFIX, inbox_key
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
+from tests.support.survey import find_delayed
 from tests.support.worker import InProcessWorker, WellStores, build_worker
 
 MAX_RETRIES = 3
@@ -68,7 +69,7 @@ def submit(worker: InProcessWorker) -> JobRequest:
 def run_again(worker: InProcessWorker, request: JobRequest) -> None:
     """Run a job once its delay is over."""
     queue = job_queue(request)
-    wait_until(lambda: request.id in worker.jobs.find_due(queue))
+    wait_until(lambda: request.id in find_delayed(worker.jobs, queue))
     worker.jobs.requeue_delayed(request.id, queue, message=encode_message(queue))
     worker.run(request.id)
 

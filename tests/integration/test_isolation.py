@@ -14,6 +14,7 @@ from shared.settings import Settings
 from shared.storage.keys import inbox_key
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
 from tests.support.polling import wait_until
+from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, build_worker, claim_job, start_shared_decoders
 from worker.batching.scheduler import Ticket
 from worker.pipeline.isolation import Isolation
@@ -195,6 +196,6 @@ def test_only_what_was_on_the_device_is_suspected(worker: InProcessWorker, kind:
     replace(worker, batches=LostEngine(FakeSegmenter())).run(request.id)
 
     is_suspected = kind is EngineLost
-    assert (worker.jobs.find_stalled() == [request.id]) is is_suspected
+    assert (find_stalled(worker.jobs) == [request.id]) is is_suspected
     job = worker.jobs.get(request.id)
     assert (job.state is JobState.QUEUED, job.stalls) == (not is_suspected, 0)

@@ -34,6 +34,7 @@ from shared.jobs.store import Claim, JobStore, TakenMessage
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request
+from tests.support.survey import find_delayed, find_stalled
 
 QUEUES = [queue_name(MODEL, priority) for priority in Priority]
 MAX_ATTEMPTS = 2
@@ -312,10 +313,10 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        for job_id in self.store.find_stalled():
+        for job_id in find_stalled(self.store):
             self.requeue_stalled(self.jobs[job_id])
         for queue in QUEUES:
-            for job_id in self.store.find_due(queue):
+            for job_id in find_delayed(self.store, queue):
                 self.store.requeue_delayed(job_id, queue, message=encode_message(queue))
             if missing := self.queue.missing_count(queue):
                 self.queue.publish(queue, missing)

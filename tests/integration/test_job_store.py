@@ -23,6 +23,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request, build_sync_request
 from tests.support.polling import wait_until
+from tests.support.survey import find_delayed, find_stalled
 from tests.support.worker import claim_job
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def test_a_postponed_job_can_be_canceled(jobs: JobStore) -> None:
 
     jobs.finish(request, JobState.CANCELED)
 
-    assert jobs.find_due(QUEUE) == []
+    assert find_delayed(jobs, QUEUE) == []
     assert jobs.requeue_delayed(request.id, QUEUE, message="m") is RequeueDelayedOutcome.UNKNOWN
 
 
@@ -194,7 +195,7 @@ def test_a_job_whose_lease_has_expired_is_requeued(clean_redis: str) -> None:
     jobs.create(request)
     claim_job(jobs, request.id)
 
-    wait_until(lambda: jobs.find_stalled() == [request.id])
+    wait_until(lambda: find_stalled(jobs) == [request.id])
 
     assert jobs.requeue_stalled(request.id, message="m") == "queued"
     assert not jobs.renew(request.id, get_attempt(jobs, request.id))
@@ -208,7 +209,7 @@ def test_a_job_whose_lease_is_renewed_does_not_stall(jobs: JobStore) -> None:
     claim_job(jobs, request.id)
 
     assert jobs.renew(request.id, get_attempt(jobs, request.id))
-    assert jobs.find_stalled() == []
+    assert find_stalled(jobs) == []
     assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.LEASED
 
 
@@ -222,11 +223,11 @@ def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) ->
         claim = claim_job(jobs, request.id)
         assert claim
         assert jobs.start_isolated(claim)
-        wait_until(jobs.find_stalled)
+        wait_until(lambda: find_stalled(jobs))
         outcomes.append(jobs.requeue_stalled(request.id, message="m"))
 
     assert outcomes == ["queued", "queued", "exhausted"]
-    assert jobs.find_stalled() == [request.id]
+    assert find_stalled(jobs) == [request.id]
 
 
 def test_an_attempt_from_before_a_loss_of_redis_has_no_lease_of_the_job(clean_redis: str) -> None:
@@ -247,7 +248,7 @@ def test_an_attempt_from_before_a_loss_of_redis_has_no_lease_of_the_job(clean_re
     jobs.release(request.id, before.attempt_name, message="m")
     jobs.abandon(request.id, before.attempt_name)
     assert jobs.get(request.id).state is JobState.RUNNING
-    assert jobs.find_stalled() == []
+    assert find_stalled(jobs) == []
     assert jobs.renew(request.id, after.attempt_name)
 
 

@@ -29,6 +29,7 @@ from shared.storage.keys import inbox_key, object_key, result_key
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
+from tests.support.survey import find_delayed, find_stalled
 from tests.support.worker import InProcessWorker, build_worker, claim_job
 from worker.batching.scheduler import Ticket
 from worker.pipeline.slots import Slots
@@ -328,7 +329,7 @@ def test_the_steward_requeues_a_released_job_after_its_delay(worker: InProcessWo
 
     steward.reconcile()
     assert count_messages(steward, request) == 0
-    wait_until(lambda: worker.jobs.find_due(job_queue(request)))
+    wait_until(lambda: find_delayed(worker.jobs, job_queue(request)))
     steward.reconcile()
 
     assert count_messages(steward, request) == 1
@@ -338,7 +339,7 @@ def test_the_steward_requeues_a_released_job_after_its_delay(worker: InProcessWo
 def test_the_steward_requeues_a_job_whose_worker_was_lost(worker: InProcessWorker, steward: Steward) -> None:
     request = submit(worker)
     assert worker.claim(request.id)
-    wait_until(worker.jobs.find_stalled)
+    wait_until(lambda: find_stalled(worker.jobs))
 
     steward.reconcile()
 
@@ -351,7 +352,7 @@ def test_the_steward_completes_a_stalled_job_whose_result_is_stored(worker: InPr
     assert worker.claim(request.id)
     finished = JobResult(request, JobState.SUCCEEDED, 1)
     worker.bucket.put_first(result_key(request.id), finished.to_json(), content_type="application/json")
-    wait_until(worker.jobs.find_stalled)
+    wait_until(lambda: find_stalled(worker.jobs))
 
     steward.reconcile()
 
@@ -366,7 +367,7 @@ def test_a_lease_without_a_record_does_not_hold_up_a_stalled_job(
     for one in (gone, request):
         assert worker.claim(one.id)
     redis_client.delete(redis_keys.job(gone.id))
-    wait_until(lambda: len(worker.jobs.find_stalled()) == 2)
+    wait_until(lambda: len(find_stalled(worker.jobs)) == 2)
 
     steward.reconcile()
 
@@ -381,7 +382,7 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
         claim = claim_job(worker.jobs, request.id, worker="gpu-7-4711")
         assert claim
         assert worker.jobs.start_isolated(claim)
-        wait_until(worker.jobs.find_stalled)
+        wait_until(lambda: find_stalled(worker.jobs))
         steward.reconcile()
 
     job = worker.jobs.get(request.id)

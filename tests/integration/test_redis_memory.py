@@ -22,6 +22,7 @@ from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gatewa
 from tests.support.jobs import MODEL, build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.redis_memory import fill
+from tests.support.survey import find_delayed
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_every_transition_but_the_first_needs_no_memory(
         assert jobs.requeue_stalled(requests[0].id, message=message) is RequeueStalledOutcome.QUEUED
         jobs.release(requests[1].id, attempts[1], message=message)
         jobs.postpone(requests[2].id, attempts[2], jitter=0, is_counted=True)
-        wait_until(lambda: jobs.find_due(queue))
+        wait_until(lambda: find_delayed(jobs, queue))
         assert jobs.requeue_delayed(requests[2].id, queue, message=message) is RequeueDelayedOutcome.QUEUED
         JobQueue(connect(gateway.settings)).publish(queue, 3)
         assert jobs.measure_load(MODEL).used_memory > jobs.measure_load(MODEL).max_memory

@@ -33,6 +33,7 @@ from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward, follow_store
 from tests.support.storage_proxy import Exchange, open_storage_proxy
+from tests.support.survey import find_stalled
 from tests.support.worker import build_worker, claim_job
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.duty_runs import DutyRuns
@@ -296,7 +297,7 @@ def test_a_slow_bucket_does_not_hold_up_stalled_jobs(settings: Settings, jobs: J
         assert claim_job(jobs, request.id)
     ended = JobResult(requests[0], JobState.SUCCEEDED, 1, jobs.get(requests[0].id).attempt_name)
     bucket.put_first(result_key(ended.request.id), ended.to_json(), content_type="application/json")
-    wait_until(lambda: len(jobs.find_stalled()) == len(requests))
+    wait_until(lambda: len(find_stalled(jobs)) == len(requests))
 
     start = time.monotonic()
     steward.reconciler.requeue_stalled(steward.reconciler.find_stalled())

@@ -30,6 +30,7 @@ from tests.support.environment import copy_environment
 from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
+from tests.support.survey import find_stalled
 
 START_SECONDS = 60.0
 LEASE_SECONDS = 1.5
@@ -155,7 +156,7 @@ def test_of_a_killed_engine_what_was_on_the_device_stalls_and_the_rest_is_given_
         os.kill(worker.process.pid, signal.SIGKILL)
 
         # At once: before the leases expire.
-        wait_until(lambda: worker.jobs.find_stalled() == [on_device.id], seconds=LEASE_SECONDS / 2)
+        wait_until(lambda: find_stalled(worker.jobs) == [on_device.id], seconds=LEASE_SECONDS / 2)
         worker.wait_for(JobState.QUEUED, *waiting, seconds=LEASE_SECONDS / 2)
         assert {worker.get(request).stalls for request in waiting} == {0}
         assert {worker.get(request).attempt for request in waiting} == {1}

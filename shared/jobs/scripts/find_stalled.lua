@@ -6,4 +6,4 @@
 -- Events:  none
 local time = now()
 local ids = redis.call('ZRANGEBYSCORE', key.leases, '-inf', time, 'LIMIT', 0, arg.limit)
-return {'found', string.format('%.6f', time), unpack(ids)}
+return {'found', format_time(time), unpack(ids)}

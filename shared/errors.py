@@ -55,7 +55,7 @@
     - RenderingFailed      a format of the result could not be written
     - InputMissing         a job names bytes that are not stored
     - ResultOverwritten    another file is stored in the place of one of the result
-    - AttemptsExhausted    every worker that claimed the job was lost
+    - AttemptsExhausted    workers were lost with the job too often, or gave it back too often
     - ModelUnusable        the model could not be loaded
     x UnusableStores       this process must not use the stores that it is configured with
       - LayoutMismatch     a store holds data of another version's layout

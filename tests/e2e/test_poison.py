@@ -68,8 +68,10 @@ def start_poisoned_service(folder: Path, env: Mapping[str, str], worker_count: i
 
 
 @pytest.mark.timeout(360)
-@pytest.mark.parametrize("poison", [KILLS_HOST, KILLS_ENGINE], ids=["kills its host", "kills the engine"])
-@pytest.mark.parametrize("worker_count", [1, 2])
+# Each kind of loss once, and each number of workers once; tests/integration/test_poison.py loses engines of one and of two.
+@pytest.mark.parametrize(
+    ("poison", "worker_count"), [(KILLS_ENGINE, 1), (KILLS_HOST, 2)], ids=["kills the engine", "kills its host"]
+)
 def test_only_the_poison_fails_beside_twenty_innocents(
     clean_redis: str,
     storage_env: dict[str, str],

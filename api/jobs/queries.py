@@ -157,9 +157,9 @@ class TenantJobs:
         if not job.request.input.is_durable:
             raise UnknownJob("The image of a synchronous request is not kept once it is answered.")
         # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
-        for key in (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id)):
-            if job.state is JobState.CANCELED:
-                break
+        keys = (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id))
+        # Of a canceled job nothing is kept, but its deletion may not be complete.
+        for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
                 return self.bucket.get(key), job.request.image
         raise UnknownJob(f"The image of job {job_id} is not kept any more.")

@@ -194,9 +194,9 @@ def test_a_lost_lease_is_seen(settings: Settings) -> None:
 def test_runs_are_recorded_by_the_clock_of_redis(settings: Settings, survey: JobSurvey) -> None:
     client, local = connect(settings), 100.0
     runs = DutyRuns(client, observe=lambda _duty, _seconds: None, now=lambda: local)
-    runs.completed("old", 0.1)
+    runs.duty_completed("old", 0.1)
     local += 50
-    runs.completed("new", 0.1)
+    runs.duty_completed("new", 0.1)
 
     runs.record()
     now = survey.find_stalled().now
@@ -209,7 +209,7 @@ def test_metrics_show_runs_and_the_oldest_jobs(
     settings: Settings, jobs: JobStore, survey: JobSurvey, bucket: Bucket
 ) -> None:
     runs = DutyRuns(connect(settings), observe=lambda _duty, _seconds: None)
-    runs.completed("recover_jobs", 0.1)
+    runs.duty_completed("recover_jobs", 0.1)
     runs.record()
     registry = CollectorRegistry()
     registry.register(StoreCollector(runs.read, survey.measure_ages))

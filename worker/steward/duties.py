@@ -38,7 +38,7 @@ class Duty:
 class RunObserver(Protocol):
     """Implemented by worker.steward.duty_runs.DutyRuns."""
 
-    def completed(self, duty: str, seconds: float) -> None:
+    def duty_completed(self, duty: str, seconds: float) -> None:
         """Note that a duty has run to its end."""
 
 
@@ -83,7 +83,7 @@ class DutyScheduler:
             log.exception("duty_failed", duty=duty.name)
         else:
             if is_complete:
-                self._observer.completed(duty.name, time.monotonic() - start)
+                self._observer.duty_completed(duty.name, time.monotonic() - start)
 
     def _run(self, duty: Duty) -> bool:
         """Run a duty, unless there is nothing to do; False if another steward runs it now."""

@@ -38,7 +38,7 @@ class DutyRuns:
         self._lock = threading.Lock()
         self._completed_at: dict[str, float] = {}
 
-    def completed(self, duty: str, seconds: float) -> None:
+    def duty_completed(self, duty: str, seconds: float) -> None:
         with self._lock:
             self._completed_at[duty] = self._now()
         self._observe(duty, seconds)

@@ -27,7 +27,7 @@ class Leases:
 class Runs:
     names: list[str] = field(default_factory=list)
 
-    def completed(self, duty: str, seconds: float) -> None:
+    def duty_completed(self, duty: str, seconds: float) -> None:
         assert seconds >= 0
         self.names.append(duty)
 

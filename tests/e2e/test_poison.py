@@ -68,7 +68,7 @@ def start_poisoned_service(folder: Path, env: Mapping[str, str], worker_count: i
 
 
 @pytest.mark.timeout(360)
-# Each kind of loss once, and each number of workers once; tests/integration/test_poison.py loses engines of one and of two.
+# Each kind of loss and each number of workers once: tests/integration/test_poison.py has the engines of two workers.
 @pytest.mark.parametrize(
     ("poison", "worker_count"), [(KILLS_ENGINE, 1), (KILLS_HOST, 2)], ids=["kills the engine", "kills its host"]
 )

@@ -1,6 +1,6 @@
 """Whether Redis and the bucket can be reached, take writes, and have room.
 
-Nothing runs while nobody asks.  Each answer is kept for a few seconds, so that probes cost little.
+Nothing runs between two calls.  Each answer is kept for a second or two, so that probes cost little.
 """
 
 import re

@@ -16,7 +16,7 @@ _DROP_NEW = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0,
 
 
 class GatewayArbiter(Arbiter):  # type: ignore[misc]
-    """Has the system complete no further connection before its processes accept what is there, and close the socket.
+    """Has the system complete no further connection before its processes accept the backlog, and close the socket.
 
     One that came between the two would be reset.  Its client now asks again a second later, and is refused.
     """

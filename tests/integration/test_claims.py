@@ -88,7 +88,7 @@ class Claims(RuleBasedStateMachine):
     def list_takeable(self, priority: Priority, takes_suspects: bool) -> list[ExpectedJob]:
         return [job for job in self.list_claimable(priority) if takes_suspects or not job.stalls]
 
-    def list_suspects_of(self, worker: str) -> list[ExpectedJob]:
+    def list_suspects(self, worker: str) -> list[ExpectedJob]:
         """Return the suspects that a worker runs."""
         return [job for job in self.select(JobState.RUNNING) if job.stalls and job.worker == worker]
 
@@ -138,7 +138,7 @@ class Claims(RuleBasedStateMachine):
         self, data: st.DataObject, priorities: Sequence[Priority], worker: str, may_isolate: bool
     ) -> None:
         queue = self.pop_taken(data)
-        if not may_isolate or self.list_suspects_of(worker):
+        if not may_isolate or self.list_suspects(worker):
             # It is not put back for a suspect, which would wake the same worker again.
             self.lost[queue] += 1
         self.claim(priorities, TakenMessage(queue, encode_message(queue)), worker, may_isolate)
@@ -153,7 +153,7 @@ class Claims(RuleBasedStateMachine):
     def claim(
         self, priorities: Sequence[Priority], message: TakenMessage | None, worker: str, may_isolate: bool
     ) -> None:
-        expected = self.expect_next(priorities, takes_suspects=may_isolate and not self.list_suspects_of(worker))
+        expected = self.expect_next(priorities, takes_suspects=may_isolate and not self.list_suspects(worker))
         claim = self.store.claim(
             self.model, worker=worker, priorities=priorities, message=message, may_isolate=may_isolate
         )

@@ -26,7 +26,7 @@ COPYING_THREADS = 8
 
 
 class InputMoves:
-    """Thread-safe.  close() moves what is pending."""
+    """Thread-safe.  close() moves the pending inputs."""
 
     def __init__(self, bucket: Bucket, *, input_ttl_seconds: int, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._mover = InputMover(bucket, input_ttl_seconds, self._copy_each)
@@ -41,7 +41,7 @@ class InputMoves:
         self._thread.start()
 
     def close(self) -> None:
-        """Move what is pending, and end the threads."""
+        """Move the pending inputs, and end the threads."""
         self._closed.set()
         self._added.set()
         self._thread.join()

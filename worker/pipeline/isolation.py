@@ -1,6 +1,6 @@
-"""Isolation: a suspect, a job that has stalled, runs with nothing else in the hands of its host.
+"""Isolation: a suspect, a job that has stalled, runs while its host holds no other lease.
 
-So what happens to its worker meanwhile is its doing, and no other job suffers from it.
+So if its worker is lost meanwhile, it is the cause, and no other job stalls with it.
 """
 
 import threading

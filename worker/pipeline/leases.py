@@ -14,7 +14,7 @@ from shared.jobs.store import Claim, JobStore
 
 log = structlog.get_logger()
 
-# After a renewal that failed: once Redis answers again, the steward soon requeues what has expired meanwhile.
+# After a renewal that failed: once Redis answers again, the steward soon requeues jobs whose leases have expired.
 RETRY_SECONDS = 1.0
 
 

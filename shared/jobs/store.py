@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -223,8 +224,12 @@ class JobStore:
             )
         if outcome is ClaimOutcome.EMPTY:
             return outcome
+        self.clock.observe(float(values[-1]), sent_at=sent_at)
+        return self._read_claim(outcome, values)
+
+    def _read_claim(self, outcome: ClaimOutcome, values: Sequence[Any]) -> Claim | ClaimOutcome:
+        """Return the claim that claim.lua has answered with, or release a job that this version cannot read."""
         job_id, attempt, attempt_name, request, is_suspect, recovered, now = values
-        self.clock.observe(float(now), sent_at=sent_at)
         try:
             return Claim(
                 JobRequest.from_json(request),

@@ -21,7 +21,7 @@ Check = Callable[[], object]
 
 
 class ReadyStatus(StrEnum):
-    """Whether all is well (ok), results can be read but not all else works (degraded), or nothing can be served."""
+    """Whether all works (ok), results can be read but not all else works (degraded), or nothing can be served."""
 
     OK = "ok"
     DEGRADED = "degraded"

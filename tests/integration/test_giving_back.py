@@ -18,7 +18,7 @@ from shared.storage.keys import INBOX_PREFIX, inbox_key
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from tests.support.survey import find_delayed
-from tests.support.worker import InProcessWorker, WellStores, build_worker
+from tests.support.worker import InProcessWorker, WorkingStores, build_worker
 
 MAX_RETRIES = 3
 
@@ -41,8 +41,8 @@ class RefusingBucket(Bucket):
         return super().put_first(key, content, **kwargs)
 
 
-class IllStores(WellStores):
-    def are_well(self) -> bool:
+class RefusingStores(WorkingStores):
+    def can_end_jobs(self) -> bool:
         return False
 
 
@@ -90,9 +90,9 @@ def test_a_job_whose_input_is_refused_ends_with_the_reason(worker: InProcessWork
     assert "access denied" in job.failure.message
 
 
-def test_what_a_store_is_ill_of_does_not_count(worker: InProcessWorker) -> None:
+def test_a_release_while_a_store_refuses_every_job_does_not_count(worker: InProcessWorker) -> None:
     request = submit(worker)
-    worker = replace(worker, bucket=RefusingBucket(worker.bucket), stores=IllStores())
+    worker = replace(worker, bucket=RefusingBucket(worker.bucket), stores=RefusingStores())
 
     worker.run(request.id)
     for _ in range(MAX_RETRIES + 1):

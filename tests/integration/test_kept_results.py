@@ -32,7 +32,7 @@ from tests.support.environment import copy_environment
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
 from tests.support.polling import wait_until
 from tests.support.storage_proxy import Exchange, open_storage_proxy
-from tests.support.worker import InProcessWorker, WellStores, build_worker
+from tests.support.worker import InProcessWorker, WorkingStores, build_worker
 from worker.batching.scheduler import Ticket
 from worker.segmenter import ModelImage
 
@@ -109,7 +109,7 @@ def assert_computed_once(worker: InProcessWorker, request: JobRequest) -> None:
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_what_the_bucket_did_not_answer_is_stored_again(worker: InProcessWorker, is_lost: bool) -> None:
     request = submit(worker)
-    stores = WellStores()
+    stores = WorkingStores()
 
     # Two errors of the first file, and, after three files, one of result.json.
     bucket = FailingBucket(worker.bucket, failures=2, is_lost=is_lost)

@@ -88,15 +88,15 @@ def claim_job(jobs: JobStore, job_id: str, *, worker: str = "w") -> Claim | None
     return claim
 
 
-class WellStores:
-    """Stores that are well whenever they are checked; remembers whether they were reported as ill."""
+class WorkingStores:
+    """Stores that take the ends of jobs whenever they are checked; remembers whether an error was reported."""
 
     is_reported = False
 
     def report_error(self) -> None:
         self.is_reported = True
 
-    def are_well(self) -> bool:
+    def can_end_jobs(self) -> bool:
         return True
 
 
@@ -111,7 +111,7 @@ class InProcessWorker:
     input_ttl_seconds: int
     slots: Slots = field(default_factory=lambda: Slots(1, 0))
     batches: Batches = field(default_factory=lambda: ImmediateScheduler(FakeSegmenter()))
-    stores: WellStores | StoreWatch = field(default_factory=WellStores)
+    stores: WorkingStores | StoreWatch = field(default_factory=WorkingStores)
     keep_seconds: float = 0.0
     worker_id: str = "test-worker"
 

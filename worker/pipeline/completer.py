@@ -21,9 +21,9 @@ log = structlog.get_logger()
 
 
 class Stores(Protocol):
-    """Tells whether a store is ill; implemented by worker.pipeline.store_watch.StoreWatch."""
+    """Tells whether both stores take the end of a job; implemented by worker.pipeline.store_watch.StoreWatch."""
 
-    def are_well(self) -> bool: ...
+    def can_end_jobs(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,10 @@ class Completer:
         self.jobs.abandon(claim.request.id, claim.attempt_name)
 
     def _release(self, lease: Lease, error: Unavailable) -> None:
-        """Return a job to its queue for later; it counts unless a store is ill, and too many of them end the job."""
+        """Return a job to its queue for later; it counts while both stores take the ends of jobs, up to a bound."""
         if not lease.is_held:
             self.drop(lease.claim.request.id, "lease_lost")
-        elif self._postpone(lease, error, is_counted=self.stores.are_well()) is ReleaseOutcome.EXHAUSTED:
+        elif self._postpone(lease, error, is_counted=self.stores.can_end_jobs()) is ReleaseOutcome.EXHAUSTED:
             self.fail(lease, AttemptsExhausted(f"The job was given back too often; the last time, because: {error}"))
 
     def _release_unstored(self, lease: Lease, result: JobResult, error: Unavailable) -> None:

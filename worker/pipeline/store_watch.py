@@ -51,7 +51,7 @@ class StoreWatch:
         self._thread.join()
 
     def report_error(self) -> None:
-        """Claim nothing until the stores are found to be well; returns at once."""
+        """Claim nothing until a check finds that the stores take the ends of jobs; returns at once."""
         with self._lock:
             if self._is_paused:
                 return
@@ -59,7 +59,7 @@ class StoreWatch:
         self._slots.pause()
         self._failed.set()
 
-    def are_well(self) -> bool:
+    def can_end_jobs(self) -> bool:
         """Return whether both stores can take the end of a job now."""
         return self._health.check_redis() in ENDS_JOBS and self._health.check_bucket() is StoreState.OK
 
@@ -68,18 +68,18 @@ class StoreWatch:
             self._failed.wait()
             if self._stopped.is_set():
                 return
-            self._wait_until_well()
+            self._wait_until_usable()
             with self._lock:
                 self._is_paused = False
                 if not self._stopped.is_set():
                     self._failed.clear()
             self._slots.resume()
 
-    def _wait_until_well(self) -> None:
+    def _wait_until_usable(self) -> None:
         delay_seconds = FIRST_DELAY_SECONDS
-        if self.are_well():
+        if self.can_end_jobs():
             return
         log.warning("claims_paused", reason="a store cannot take the end of a job")
-        while not self._stopped.wait(delay_seconds) and not self.are_well():
+        while not self._stopped.wait(delay_seconds) and not self.can_end_jobs():
             delay_seconds = min(2 * delay_seconds, MAX_DELAY_SECONDS)
         log.info("claims_resumed")

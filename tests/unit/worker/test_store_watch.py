@@ -60,14 +60,16 @@ def test_nothing_is_checked_without_an_error(watched: Watched) -> None:
         ("bucket", StoreState.FULL),
     ],
 )
-def test_nothing_is_claimed_while_a_store_is_ill(watched: Watched, store: str, state: StoreState) -> None:
+def test_nothing_is_claimed_while_a_store_refuses_the_end_of_a_job(
+    watched: Watched, store: str, state: StoreState
+) -> None:
     setattr(watched.health, store, state)
 
     watched.watch.report_error()
     watched.watch.report_error()
 
     wait_until(lambda: watched.health.checks >= 2)
-    assert not watched.watch.are_well()
+    assert not watched.watch.can_end_jobs()
     assert watched.slots.priorities == ()
     with watched.slots.occupy() as slot:
         assert slot is None
@@ -83,7 +85,7 @@ def test_jobs_that_fill_redis_are_claimed(watched: Watched) -> None:
     watched.watch.report_error()
 
     wait_until(lambda: watched.wake_ups)
-    assert watched.watch.are_well()
+    assert watched.watch.can_end_jobs()
     assert watched.slots.priorities == tuple(Priority)
 
 

@@ -106,7 +106,7 @@ def test_a_suspect_waits_until_its_host_has_nothing_else_and_runs_alone(worker: 
     wait_until(lambda: worker.jobs.get(suspect.id).state is JobState.RUNNING)
 
     # It waits for the two that run, and nothing is claimed meanwhile.
-    assert worker.slots.priorities == ()
+    wait_until(lambda: worker.slots.priorities == ())
     threads += start_threads(worker, later, 1)
     assert worker.jobs.get(later.id).state is JobState.QUEUED
     assert scheduler.present == 2

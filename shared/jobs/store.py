@@ -84,6 +84,10 @@ PURGED_SECONDS = 24 * 3600
 class JobStore:
     """Thread-safe.  Every method may raise StoreUnavailable.
 
+    Args:
+        max_attempts, max_retries: as MASKMILL_MAX_ATTEMPTS and MASKMILL_MAX_RETRIES.
+        retry_delay_seconds: the first delay of postpone().
+
     clock: of Redis; the answers of frequent scripts keep it exact.
     """
 

@@ -6,15 +6,13 @@ from typing import Protocol
 
 import structlog
 
-from shared.broker.envelope import encode_message
 from shared.errors import AttemptsExhausted, DeadlineExceeded, EngineLost, MaskmillError, ModelNotReady, Unavailable
-from shared.jobs.messages import job_queue
 from shared.jobs.model import Failure, JobRequest, JobState
 from shared.jobs.outcomes import ReleaseOutcome
 from shared.jobs.result import JobResult, failed_result
 from shared.jobs.store import JobStore
 from worker.batching.remote import JobObserver
-from worker.pipeline.leases import Lease
+from worker.pipeline.leases import Lease, give_back_job
 from worker.pipeline.publication import Publication
 
 log = structlog.get_logger()
@@ -69,7 +67,7 @@ class Completer:
         if isinstance(error, EngineLost):
             self._abandon(lease, error)
         elif isinstance(error, ModelNotReady):
-            self.give_back(lease, str(error))
+            give_back_job(self.jobs, lease.claim, str(error))
         elif lease.claim.request.input.is_durable:
             self._release(lease, error)
         else:
@@ -100,12 +98,6 @@ class Completer:
         """Record that an attempt had no effect."""
         log.info("job_dropped", job_id=job_id, reason=reason)
         self.observer.job_dropped(reason)
-
-    def give_back(self, lease: Lease, reason: str) -> None:
-        """Return a job to its place in its queue at once, for another worker; it is not counted."""
-        request = lease.claim.request
-        log.info("job_given_back", job_id=request.id, attempt=lease.claim.attempt_name, reason=reason)
-        self.jobs.release(request.id, lease.claim.attempt_name, message=encode_message(job_queue(request)))
 
     def _abandon(self, lease: Lease, error: EngineLost) -> None:
         """Leave a job to another worker.  It counts as a stall: its image may be what ended the engine process."""

@@ -129,9 +129,7 @@ class LeaseKeeper:
         for lease in leases:
             lease.lose()
         for lease in leases:
-            request = lease.claim.request
-            self._jobs.release(request.id, lease.claim.attempt_name, message=encode_message(job_queue(request)))
-            log.info("job_given_back", job_id=request.id, attempt=lease.claim.attempt_name)
+            give_back_job(self._jobs, lease.claim, "The worker ends.")
 
     def _run(self) -> None:
         interval_seconds = self._renew_interval_seconds
@@ -155,3 +153,13 @@ class LeaseKeeper:
             log.warning("lease_not_renewed", job_id=lease.claim.request.id, error=str(error))
             return False
         return True
+
+
+def give_back_job(jobs: JobStore, claim: Claim, reason: str) -> None:
+    """Return a job to its place in its queue at once, for another worker; it is not counted.
+
+    Raises:
+        StoreUnavailable: Redis did not answer; the lease expires.
+    """
+    outcome = jobs.release(claim.request.id, claim.attempt_name, message=encode_message(job_queue(claim.request)))
+    log.info("job_given_back", job_id=claim.request.id, attempt=claim.attempt_name, outcome=outcome, reason=reason)

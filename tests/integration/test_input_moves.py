@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.errors import AttemptsExhausted, NotAnImage, StorageUnavailable
+from shared.errors import AttemptsExhausted, Canceled, DeadlineExceeded, NotAnImage, StorageUnavailable
 from shared.jobs.inputs import EndedInput, InputMover
 from shared.jobs.model import JobState
 from shared.settings import Settings
@@ -77,11 +77,11 @@ def test_an_input_is_kept_with_its_metadata(bucket: Bucket) -> None:
     [
         (JobState.SUCCEEDED, "", 60, input_key),
         (JobState.FAILED, NotAnImage.code, 60, input_key),
-        (JobState.EXPIRED, "deadline_passed", 60, input_key),
+        (JobState.EXPIRED, DeadlineExceeded.code, 60, input_key),
         (JobState.SUCCEEDED, "", 0, None),
         (JobState.FAILED, AttemptsExhausted.code, 60, dead_letter_key),
         (JobState.FAILED, AttemptsExhausted.code, 0, dead_letter_key),
-        (JobState.CANCELED, "canceled", 60, None),
+        (JobState.CANCELED, Canceled.code, 60, None),
     ],
 )
 def test_where_an_input_is_kept(bucket: Bucket, state: JobState, code: str, ttl: int, kept: object) -> None:

@@ -56,21 +56,25 @@ class CountingScheduler(ImmediateScheduler):
 
 
 class FailingBucket(Bucket):
-    """Does not answer the next `failures` calls that store; `is_lost`: it has stored what it does not answer."""
+    """Does not answer the next `failures` calls that store an object, or one whose key ends with `name`.
 
-    def __init__(self, bucket: Bucket, *, failures: int, is_lost: bool = False) -> None:
+    is_lost: it has stored what it does not answer.
+    """
+
+    def __init__(self, bucket: Bucket, *, failures: int, name: str = "", is_lost: bool = False) -> None:
         super().__init__(bucket._store, bucket._slow)
         self.failures = failures
+        self.name = name
         self.is_lost = is_lost
 
     def put(self, key: str, content: bytes, **kwargs: Any) -> str:
-        return str(self._answer(lambda: super(FailingBucket, self).put(key, content, **kwargs)))
+        return str(self._answer(key, lambda: super(FailingBucket, self).put(key, content, **kwargs)))
 
     def put_first(self, key: str, content: bytes, **kwargs: Any) -> bool:
-        return bool(self._answer(lambda: super(FailingBucket, self).put_first(key, content, **kwargs)))
+        return bool(self._answer(key, lambda: super(FailingBucket, self).put_first(key, content, **kwargs)))
 
-    def _answer(self, store: Callable[[], object]) -> object:
-        if not self.failures:
+    def _answer(self, key: str, store: Callable[[], object]) -> object:
+        if not self.failures or not key.endswith(self.name):
             return store()
         self.failures -= 1
         if self.is_lost:
@@ -107,14 +111,15 @@ def assert_computed_once(worker: InProcessWorker, request: JobRequest) -> None:
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
-def test_what_the_bucket_did_not_answer_is_stored_again(worker: InProcessWorker, is_lost: bool) -> None:
+@pytest.mark.parametrize("name", ["masks.zip", "result.json"])
+def test_what_the_bucket_did_not_answer_is_stored_again(worker: InProcessWorker, name: str, is_lost: bool) -> None:
     request = submit(worker)
     stores = WorkingStores()
 
-    # Two errors of the first file, and, after three files, one of result.json.
-    bucket = FailingBucket(worker.bucket, failures=2, is_lost=is_lost)
+    bucket = FailingBucket(worker.bucket, failures=2, name=name, is_lost=is_lost)
     replace(worker, bucket=bucket, stores=stores).run(request.id)
 
+    assert bucket.failures == 0
     assert_computed_once(worker, request)
     assert stores.is_reported
 

@@ -41,7 +41,7 @@ class Retention:
         self._delete_older(INPUTS_PREFIX, min(self.input_ttl_seconds, self.result_ttl_seconds), "input_deleted")
 
     def _delete_older(self, prefix: str, ttl_seconds: int, reason: str) -> None:
-        """Delete the old objects at the beginning of a listing, up to a page without any.
+        """Delete what is old at the beginning of a listing, up to a page in which nothing is.
 
         Ids sort by time and listings are in order, so what comes after is younger, but for jobs that were queued for
         long; those that hide behind them are deleted when they are.

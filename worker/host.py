@@ -246,6 +246,7 @@ def build_job_runner(
         stores,
         follow_up,
         worker_id,
+        settings.keep_result_seconds,
     )
 
 

@@ -95,7 +95,7 @@ class WorkerSettings(Settings):
     keep_result_seconds: Seconds = Field(
         120.0,
         description="How long a worker keeps a result that it cannot store because a store does not answer; then the "
-        "job is given back, to be computed again.",
+        "job is given back, to be computed again. It repeats as long a claim that Redis does not answer.",
     )
     batch_timeout_seconds: Seconds = Field(
         300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."

@@ -103,6 +103,7 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
         stores,
         ImmediateFollowUp(),
         name,
+        settings.keep_result_seconds,
     )
 
 

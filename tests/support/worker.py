@@ -157,6 +157,7 @@ class InProcessWorker:
             self.stores,
             ImmediateFollowUp(),
             self.worker_id,
+            self.keep_seconds,
         )
 
 

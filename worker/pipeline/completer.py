@@ -102,6 +102,8 @@ class Completer:
     def _abandon(self, lease: Lease, error: EngineLost) -> None:
         """Leave a job to another worker.  It counts as a stall: its image may be what ended the engine process."""
         claim = lease.claim
+        # First: a renewal would have the job wait for another lease.
+        lease.lose()
         log.warning("job_abandoned", job_id=claim.request.id, attempt=claim.attempt_name, reason=str(error))
         self.jobs.abandon(claim.request.id, claim.attempt_name)
 

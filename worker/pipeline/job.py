@@ -1,5 +1,6 @@
 """Run jobs: claim one, make an attempt, complete it, claim the next.  No Celery here, and no torch."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from worker.pipeline.attempt import Attempt, AttemptRunner
 from worker.pipeline.completer import Completer
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.leases import Lease, LeaseKeeper
+from worker.pipeline.persistence import Persistence
 from worker.pipeline.publication import StoreErrors
 from worker.pipeline.slots import Slot, Slots
 
@@ -42,7 +44,10 @@ class BackgroundExecutor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
-    """model: whose jobs are run.  queue: for messages that are given back."""
+    """model: whose jobs are run.  queue: for messages that are given back.
+
+    claim_seconds: how long a claim is repeated that Redis does not answer.
+    """
 
     model: str
     jobs: JobStore
@@ -55,6 +60,7 @@ class JobRunner:
     stores: StoreErrors
     follow_up: BackgroundExecutor
     worker_id: str
+    claim_seconds: float
 
     def run_jobs(self, queue: str) -> None:
         """Run jobs one after the other, from the message of a queue on, until no job or no slot is left.
@@ -82,14 +88,28 @@ class JobRunner:
         Raises:
             Unavailable: as for run_jobs().
         """
-        with self._report_store_errors():
-            claim = self.jobs.claim(
-                self.model, worker=self.worker_id, priorities=slot.priorities, message=message, may_isolate=True
-            )
+        claim = self._claim(slot, message)
         if isinstance(claim, Claim):
             with structlog.contextvars.bound_contextvars(request_id=claim.request.request_id):
                 self._run(claim, slot)
         return claim
+
+    def _claim(self, slot: Slot, message: TakenMessage | None) -> Claim | ClaimOutcome:
+        """Claim a job, however long Redis takes to answer.
+
+        Else the message would be lost, and a job that was claimed without an answer would stall, and be suspected.
+        """
+
+        def claim() -> Claim | ClaimOutcome:
+            return self.jobs.claim(
+                self.model, worker=self.worker_id, priorities=slot.priorities, message=message, may_isolate=True
+            )
+
+        def wait(seconds: float) -> bool:
+            time.sleep(seconds)
+            return self.slots.is_closed
+
+        return Persistence(self.claim_seconds, wait=wait, on_error=lambda _: self.stores.report_error()).call(claim)
 
     def _run(self, claim: Claim, slot: Slot) -> None:
         with ExitStack() as stack:

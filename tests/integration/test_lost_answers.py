@@ -1,0 +1,101 @@
+"""Redis does not answer a claim, or ends a lease: no message is lost for it, and no job is suspected or delayed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.errors import EngineLost, StoreUnavailable
+from shared.jobs.messages import job_queue
+from shared.jobs.model import JobRequest, JobState
+from shared.jobs.store import JobStore
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.storage.keys import inbox_key
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
+from tests.support.worker import InProcessWorker, WellStores, build_worker
+from worker.batching.scheduler import Ticket
+from worker.segmenter import ModelImage
+
+
+@pytest.fixture
+def config(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
+    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
+    return Settings(redis_url=clean_redis, lease_seconds=30, **storage)
+
+
+def submit(worker: InProcessWorker) -> JobRequest:
+    request = build_request(formats=("labels",))
+    worker.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+    worker.jobs.create(request)
+    return request
+
+
+class SilentStore(JobStore):
+    """Does not answer its first claim; `is_done`: Redis has run it all the same."""
+
+    def __init__(self, config: Settings, *, is_done: bool) -> None:
+        super().__init__(connect(config), lease_seconds=30, max_attempts=3)
+        answer, silent = self._claim, [True]
+
+        def claim(*args: Any, **kwargs: Any) -> Any:
+            is_silent = silent and silent.pop()
+            if is_done or not is_silent:
+                answered = answer(*args, **kwargs)
+            if is_silent:
+                raise StoreUnavailable("no answer")
+            return answered
+
+        self._claim = claim  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["request lost", "answer lost"])
+def test_a_claim_that_is_not_answered_is_repeated(config: Settings, is_done: bool) -> None:
+    stores = WellStores()
+    worker = replace(build_worker(config), jobs=SilentStore(config, is_done=is_done), stores=stores, keep_seconds=30.0)
+    request = submit(worker)
+
+    worker.run_jobs(job_queue(request))
+
+    job = worker.jobs.get(request.id)
+    assert (job.state, job.attempt, job.stalls) == (JobState.SUCCEEDED, 1, 0)
+    # Until Redis answers, nothing else is claimed.
+    assert stores.is_reported
+
+
+def test_a_claim_is_not_repeated_by_a_worker_that_drains(config: Settings) -> None:
+    worker = replace(build_worker(config), jobs=SilentStore(config, is_done=False), keep_seconds=30.0)
+    request = submit(worker)
+
+    class ClosingStores(WellStores):
+        def report_error(self) -> None:
+            worker.slots.close()
+
+    with pytest.raises(StoreUnavailable):
+        replace(worker, stores=ClosingStores()).run_jobs(job_queue(request))
+
+    assert worker.jobs.get(request.id).state is JobState.QUEUED
+
+
+def test_a_job_that_lost_its_engine_is_not_renewed_any_more(config: Settings) -> None:
+    worker = build_worker(config)
+
+    class RenewedStore(JobStore):
+        def abandon(self, job_id: str, attempt_name: str) -> None:
+            super().abandon(job_id, attempt_name)
+            worker.leases._renew_all()
+
+    class LostEngine(ImmediateScheduler):
+        def submit(self, image: ModelImage, **_: Any) -> Ticket:
+            ticket = Ticket()
+            ticket.set_exception(EngineLost("The engine has ended."))
+            return ticket
+
+    jobs = RenewedStore(connect(config), lease_seconds=30, max_attempts=3)
+    request = submit(worker)
+
+    replace(worker, jobs=jobs, batches=LostEngine(FakeSegmenter())).run(request.id)
+
+    # Otherwise it would wait until its lease expires.
+    assert jobs.find_stalled() == [request.id]

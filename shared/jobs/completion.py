@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from shared.errors import Unavailable
+from shared.errors import StorageUnavailable, Unavailable
 from shared.jobs.inputs import EndedInput
 from shared.jobs.model import JobState
 from shared.jobs.result import JobResult
@@ -51,12 +51,16 @@ def store_result(result: JobResult, *, bucket: Bucket) -> JobResult:
     Safe to repeat: after a call without an answer, the next one tells whether its result was stored.
 
     Raises:
-        StorageUnavailable: the bucket did not answer.
+        StorageUnavailable: the bucket did not answer, or the result was deleted meanwhile.
     """
     key = result_key(result.request.id)
     if bucket.put_first(key, result.to_json(), content_type="application/json"):
         return result
-    return JobResult.from_json(bucket.get(key))
+    try:
+        return JobResult.from_json(bucket.get(key))
+    except NoSuchObject as error:
+        # It was purged meanwhile; or S3 refused the put because of another one, which has failed since.
+        raise StorageUnavailable("The result of the job was deleted while it was read.") from error
 
 
 def sync_job_store(result: JobResult, *, jobs: JobStore, inputs: EndedInputs | None) -> None:

@@ -17,7 +17,7 @@ from tests.support.polling import wait_until
 from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, build_worker, claim_job, start_shared_decoders
 from worker.batching.scheduler import Ticket
-from worker.pipeline.isolation import Isolation
+from worker.pipeline.isolation import POLL_SECONDS, Isolation
 from worker.pipeline.slots import Slots
 from worker.segmenter import ModelImage
 
@@ -130,6 +130,24 @@ def test_slots_are_free_again_after_a_suspect(worker: InProcessWorker) -> None:
     assert worker.jobs.get(suspect.id).state is JobState.SUCCEEDED
     assert worker.slots.priorities
     assert wake_ups
+
+
+def test_a_suspect_waits_for_the_files_that_follow_a_reply(worker: InProcessWorker) -> None:
+    # The slot of that job is free already.
+    replied, suspect = submit(worker), submit_suspect(worker)
+    first = claim_job(worker.jobs, replied.id)
+    assert first
+    get_scheduler(worker).gate.set()
+
+    with worker.leases.hold(first):
+        threads = start_threads(worker, suspect, 1)
+        wait_until(lambda: worker.jobs.get(suspect.id).state is JobState.RUNNING)
+        wait_until(lambda: worker.slots.priorities == ())
+        threads[0].join(5 * POLL_SECONDS)
+        assert get_scheduler(worker).together == []
+
+    join(threads)
+    assert worker.jobs.get(suspect.id).state is JobState.SUCCEEDED
 
 
 def test_a_suspect_whose_host_drains_is_given_back_uncounted(worker: InProcessWorker) -> None:

@@ -143,6 +143,25 @@ def test_a_result_whose_put_was_not_answered_is_read_back(
     assert_computed_once(worker, request)
 
 
+def test_a_refused_put_without_a_result_is_repeated(worker: InProcessWorker) -> None:
+    # S3 refuses a put because of another one at the same time, and that one may fail.
+    class RefusingBucket(FailingBucket):
+        def put_first(self, key: str, content: bytes, **kwargs: Any) -> bool:
+            if not self.failures:
+                return super().put_first(key, content, **kwargs)
+            self.failures -= 1
+            return False
+
+        def put(self, key: str, content: bytes, **kwargs: Any) -> str:
+            return worker.bucket.put(key, content, **kwargs)
+
+    request = submit(worker)
+
+    replace(worker, bucket=RefusingBucket(worker.bucket, failures=2)).run(request.id)
+
+    assert_computed_once(worker, request)
+
+
 def test_a_failure_is_kept_too(worker: InProcessWorker) -> None:
     request = submit(worker)
     worker.bucket.put(inbox_key(request.id), b"no image", content_type="image/png")
@@ -194,6 +213,23 @@ def test_a_job_whose_end_is_stored_is_never_given_back(worker: InProcessWorker, 
     events = {entry["event"] for entry in logs}
     assert "job_stored_not_recorded" in events
     assert "job_released" not in events
+
+
+def test_a_drain_gives_back_no_job_whose_end_is_stored(worker: InProcessWorker, config: Settings) -> None:
+    states = []
+
+    class DrainingStore(JobStore):
+        def finish(self, request: JobRequest, *args: Any, **kwargs: Any) -> bool:
+            worker.leases.give_back()
+            states.append(self.get(request.id).state)
+            return super().finish(request, *args, **kwargs)
+
+    request = submit(worker)
+
+    replace(worker, jobs=DrainingStore(connect(config), lease_seconds=10, max_attempts=3)).run(request.id)
+
+    assert states == [JobState.RUNNING]
+    assert_computed_once(worker, request)
 
 
 def test_a_result_is_kept_for_a_bounded_time(worker: InProcessWorker) -> None:

@@ -74,7 +74,9 @@ def test_a_worker_runs_one_suspect_at_a_time_and_another_worker_the_next(jobs: J
 
 
 @pytest.mark.parametrize("how", ["finish", "release", "postpone", "stall", "purge"])
-def test_a_worker_may_run_another_suspect_once_its_own_is_not_running(jobs: JobStore, how: str) -> None:
+def test_a_worker_may_run_another_suspect_once_its_own_is_not_running(
+    jobs: JobStore, redis_client: redis.Redis, how: str
+) -> None:
     first, second = create_suspects(jobs, 2)
     held = claim(jobs)
     {
@@ -85,6 +87,7 @@ def test_a_worker_may_run_another_suspect_once_its_own_is_not_running(jobs: JobS
         "purge": lambda: jobs.purge(first.id),
     }[how]()
 
+    assert not redis_client.exists(redis_keys.ISOLATED)
     assert claim(jobs).request in (first, second)
 
 

@@ -42,7 +42,7 @@ from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
 from worker.batching.scheduler import BatchScheduler, Ticket
 from worker.batching.service import HostConnection
 from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
-from worker.slabs import SlabAllocator, SlabPool
+from worker.slabs import Slab, SlabAllocator, SlabPool
 
 TIMEOUT_SECONDS = 10.0
 POOL_BYTES = 2**20
@@ -277,6 +277,45 @@ def test_an_image_is_suspected_while_it_is_prepared(pair: Pair, monkeypatch: pyt
     pair.channel.shut_down()
 
     assert isinstance(ticket.exception(TIMEOUT_SECONDS), EngineLost)
+
+
+def read_marks(pair: Pair) -> list[int]:
+    """Return the marks of the images that the engine has not replied about, in the order of their submission."""
+    pending = list(pair.batches._pending.values())
+    return [pair.allocator.pool.read(Slab(one.request.mark_offset, 1), 1)[0] for one in pending]
+
+
+def test_an_image_is_marked_on_the_device_and_not_while_it_waits_or_its_result_is_sent(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An engine that is killed does not withdraw its images, so the marks count as they are.
+    sending = threading.Event()
+    build_reply = HostConnection._build_any_reply
+    monkeypatch.setattr(HostConnection, "_build_any_reply", lambda *args: sending.wait(10) and build_reply(*args))
+    tickets = [pair.submit()]
+    assert pair.segmenter.entered.acquire(timeout=TIMEOUT_SECONDS)
+    tickets.append(pair.submit())
+    wait_until(lambda: pair.scheduler.queue_length == 1)
+    assert read_marks(pair) == [1, 0]
+
+    pair.segmenter.gate.set()
+
+    wait_until(lambda: pair.scheduler.batch_count == 2)
+    wait_until(lambda: read_marks(pair) == [0, 0])
+    assert not any(ticket.done() for ticket in tickets)
+    sending.set()
+    for ticket in tickets:
+        ticket.result(TIMEOUT_SECONDS)
+
+
+def test_an_image_is_not_suspected_for_what_its_memory_held_before(pair: Pair) -> None:
+    pool = pair.allocator.pool
+    pool.write(Slab(0, pool.size_bytes), b"\xff" * pool.size_bytes)
+    pair.channel.shut_down()
+    wait_until(lambda: pair.lost)
+
+    assert isinstance(pair.submit().exception(TIMEOUT_SECONDS), ModelNotReady)
+    assert not isinstance(pair.submit().exception(TIMEOUT_SECONDS), EngineLost)
 
 
 def test_an_image_that_is_alone_is_alone_on_the_device(pair: Pair) -> None:

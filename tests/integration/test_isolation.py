@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import redis
 
 from shared.errors import Canceled, EngineLost, ModelNotReady
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
+from shared.jobs.store import InputPayload
 from shared.settings import Settings
 from shared.storage.keys import inbox_key
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, build_worker, claim_job, start_shared_decoders
@@ -74,12 +76,16 @@ def submit(worker: InProcessWorker, **changes: object) -> JobRequest:
 def submit_suspect(worker: InProcessWorker) -> JobRequest:
     """Submit a job that stalls on another worker before anything else is claimed."""
     request = submit(worker)
+    stall(worker, request)
+    return request
+
+
+def stall(worker: InProcessWorker, request: JobRequest) -> None:
     claim = worker.claim(request.id)
     assert claim
     worker.jobs.abandon(request.id, claim.attempt_name)
     worker.jobs.requeue_stalled(request.id, message="{}")
     assert worker.jobs.get(request.id).stalls == 1
-    return request
 
 
 def start_threads(worker: InProcessWorker, request: JobRequest, count: int) -> list[threading.Thread]:
@@ -165,6 +171,22 @@ def test_a_suspect_whose_host_drains_is_given_back_uncounted(worker: InProcessWo
     assert worker.jobs.get(suspect.id).stalls == 1
     scheduler.gate.set()
     join(threads)
+
+
+def test_the_next_suspect_is_looked_for_after_a_synchronous_one(
+    worker: InProcessWorker, redis_client: redis.Redis
+) -> None:
+    # Its thread ends with the reply, and a message that came while it ran alone was used up.
+    request = build_sync_request()
+    worker.jobs.create(request, payload=InputPayload(png(), seconds=60))
+    stall(worker, request)
+    get_scheduler(worker).gate.set()
+    redis_client.delete(job_queue(request))
+
+    worker.run(request.id)
+
+    assert worker.jobs.get(request.id).state is JobState.SUCCEEDED
+    assert redis_client.llen(job_queue(request)) == 1
 
 
 def test_a_host_isolates_one_suspect_at_a_time(worker: InProcessWorker) -> None:

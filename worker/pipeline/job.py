@@ -19,6 +19,7 @@ from shared.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from shared.jobs.messages import job_queue
 from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.store import Claim, JobStore, TakenMessage
 from worker.pipeline.attempt import Attempt, AttemptRunner
@@ -135,6 +136,9 @@ class JobRunner:
         try:
             with lease, self._complete_on_error(attempt.lease):
                 self.completer.complete(attempt.lease, self.attempts.store(attempt))
+            if attempt.lease.claim.is_isolated:
+                # Its thread has ended, and the message of another suspect may have been used up meanwhile.
+                self.queue.publish(job_queue(attempt.request))
         except Unavailable as error:
             log.warning("job_abandoned", job_id=attempt.request.id, reason=str(error))
 

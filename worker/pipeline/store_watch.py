@@ -77,9 +77,17 @@ class StoreWatch:
 
     def _wait_until_usable(self) -> None:
         delay_seconds = FIRST_DELAY_SECONDS
-        if self.can_end_jobs():
+        if self._check():
             return
         log.warning("claims_paused", reason="a store cannot take the end of a job")
-        while not self._stopped.wait(delay_seconds) and not self.can_end_jobs():
+        while not self._stopped.wait(delay_seconds) and not self._check():
             delay_seconds = min(2 * delay_seconds, MAX_DELAY_SECONDS)
         log.info("claims_resumed")
+
+    def _check(self) -> bool:
+        try:
+            return self.can_end_jobs()
+        except Exception:
+            # Nothing would be claimed ever again without this thread.
+            log.exception("stores_not_checked")
+            return False

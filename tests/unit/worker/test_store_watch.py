@@ -17,9 +17,12 @@ class Health:
     redis: StoreState = StoreState.OK
     bucket: StoreState = StoreState.OK
     checks: int = 0
+    errors: list[Exception] = field(default_factory=list)
 
     def check_redis(self) -> StoreState:
         self.checks += 1
+        if self.errors:
+            raise self.errors.pop()
         return self.redis
 
     def check_bucket(self) -> StoreState:
@@ -103,6 +106,15 @@ def test_each_error_starts_a_check(watched: Watched) -> None:
         watched.watch.report_error()
         wait_until(lambda count=count: len(watched.wake_ups) == count)  # type: ignore[misc]
         assert watched.slots.priorities == tuple(Priority)
+
+
+def test_a_check_that_goes_wrong_does_not_stop_claims_for_ever(watched: Watched) -> None:
+    watched.health.errors.append(RuntimeError("a bug"))
+
+    watched.watch.report_error()
+
+    wait_until(lambda: watched.wake_ups)
+    assert watched.slots.priorities == tuple(Priority)
 
 
 def test_it_can_be_stopped_while_a_store_is_ill(watched: Watched) -> None:

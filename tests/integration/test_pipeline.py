@@ -393,6 +393,27 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
     assert "gpu-7" not in job.failure.message
 
 
+def test_a_job_whose_worker_wakes_before_it_is_given_up_goes_on(
+    worker: InProcessWorker, steward: Steward, config: Settings
+) -> None:
+    request = submit(worker)
+    for _ in range(3):
+        claim = claim_job(worker.jobs, request.id)
+        assert claim
+        assert worker.jobs.start_isolated(claim)
+        wait_until(worker.jobs.find_stalled)
+        steward.reconciler.requeue_stalled(steward.reconciler.find_stalled())
+    awake = JobStore(connect(config), lease_seconds=30, max_attempts=3)
+
+    assert awake.renew(request.id, claim.attempt_name)
+    exhausted = steward.reconciler.find_exhausted()
+    steward.reconciler.fail_exhausted(exhausted)
+
+    assert exhausted == [request.id]
+    assert worker.jobs.get(request.id).state is JobState.RUNNING
+    assert read_result(request.id, bucket=worker.bucket) is None
+
+
 def test_the_steward_republishes_a_job_whose_message_was_lost(worker: InProcessWorker, steward: Steward) -> None:
     request = submit(worker)
 

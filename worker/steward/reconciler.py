@@ -73,8 +73,9 @@ class Reconciler:
             with log_unreadable(job_id):
                 if result is not None:
                     self._sync(result)
-                else:
-                    self._requeue(job_id)
+                elif self._requeue(job_id) is RequeueStalledOutcome.EXHAUSTED:
+                    # Its end needs the bucket, for which no other job waits.
+                    self.exhausted.put(job_id)
 
     def find_exhausted(self) -> Sequence[str]:
         """Return the jobs that were set aside since the last call."""
@@ -132,18 +133,18 @@ class Reconciler:
         sync_job_store(result, jobs=self.jobs, inputs=None)
         self._record("job_synced", "synced", result.request.id)
 
-    def _requeue(self, job_id: str) -> None:
+    def _requeue(self, job_id: str) -> RequeueStalledOutcome:
         # Without a record the script only removes the lease.
         queue = self.jobs.get_queue(job_id)
         outcome = self.jobs.requeue_stalled(job_id, message=encode_message(queue) if queue else "")
         if outcome is RequeueStalledOutcome.QUEUED:
             self._record("job_requeued", "stalled", job_id)
-        elif outcome is RequeueStalledOutcome.EXHAUSTED:
-            # It needs the bucket, for which no other job waits.
-            self.exhausted.put(job_id)
+        return outcome
 
     def _dead_letter(self, job_id: str) -> None:
-        """Fail a job that has used all its attempts."""
+        """Fail a job that has used all its attempts, unless it is not stalled any more: its worker was frozen."""
+        if self._requeue(job_id) is not RequeueStalledOutcome.EXHAUSTED:
+            return
         # It may have been purged meanwhile.
         with log_unreadable(job_id), suppress(UnknownJob):
             job = self.jobs.get(job_id)

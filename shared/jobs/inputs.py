@@ -12,6 +12,7 @@ from shared.errors import AttemptsExhausted
 from shared.jobs.model import JobState
 from shared.jobs.result import JobResult
 from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.failures import Failures
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
 
 ForEach = Callable[[Callable[["EndedInput"], object], Sequence["EndedInput"]], object]
@@ -52,15 +53,26 @@ class InputMover:
     for_each: ForEach = _call_in_order
 
     def move(self, inputs: Iterable[EndedInput]) -> None:
-        """Move inputs to where they are kept, or delete them.
+        """Move inputs to where they are kept, or delete them; one that the object store cannot copy is left.
 
         Raises:
-            StorageUnavailable: the object store did not answer; the steward moves what is left in the inbox.
+            StorageUnavailable: the object store did not answer, or cannot copy one; the steward moves what is left in
+                the inbox.
         """
-        ended = list(inputs)
-        self.for_each(self._copy, [one for one in ended if self._choose_key(one)])
-        # Last: what is still in the inbox is found again.
-        self.bucket.delete([inbox_key(one.job_id) for one in ended])
+        ended, failures = list(inputs), Failures()
+        moved = {one for one in ended if not self._choose_key(one)}
+
+        def copy(one: EndedInput) -> None:
+            with failures.tolerate(inbox_key(one.job_id)):
+                self._copy(one)
+                moved.add(one)
+
+        try:
+            self.for_each(copy, [one for one in ended if one not in moved])
+        finally:
+            # Last: what is still in the inbox is found again.
+            self.bucket.delete([inbox_key(one.job_id) for one in ended if one in moved])
+        failures.raise_first()
 
     def _choose_key(self, one: EndedInput) -> str | None:
         """Return the key under which an input is kept; None if it is not."""

@@ -136,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "content-length" not in exchange.response_headers:
             self.send_header("content-length", str(len(exchange.content)))
         self.end_headers()
-        self.wfile.write(exchange.content)
+        if exchange.method != "HEAD":
+            self.wfile.write(exchange.content)
 
     def _send_on(self, exchange: Exchange, body: bytes) -> None:
         signed = AWSRequest(exchange.method, f"{self.storage.endpoint}{exchange.path}", exchange.headers, body)

@@ -8,6 +8,7 @@ from shared.jobs.ids import is_job_id
 from shared.jobs.purge import delete_remains
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, StoredObject
+from shared.storage.failures import Failures
 from shared.storage.keys import PURGED_PREFIX
 from worker.steward.metrics import StewardMetrics
 
@@ -53,9 +54,10 @@ class PurgeCompletion:
         """Delete what purged jobs have left, and forget those that are old enough.
 
         Raises:
-            Unavailable: a store did not answer.
+            Unavailable: a store did not answer, at all or for one of the jobs.
         """
         settled: list[str] = []
+        failures = Failures()
         due_at, self._due_at = self._due_at, {}
         for found in purges:
             job_id = found.key.removeprefix(PURGED_PREFIX)
@@ -65,14 +67,16 @@ class PurgeCompletion:
             if self._now() < due:
                 self._due_at[job_id] = due
                 continue
-            self._delete_remains(job_id)
-            age = self._now() - found.modified_at
-            if age >= self._settling_seconds:
-                settled.append(found.key)
-            else:
-                # Twice as old at the next time.
-                self._due_at[job_id] = self._now() + min(max(age, 1.0), self._settling_seconds - age)
+            with failures.tolerate(found.key):
+                self._delete_remains(job_id)
+                age = self._now() - found.modified_at
+                if age >= self._settling_seconds:
+                    settled.append(found.key)
+                else:
+                    # Twice as old at the next time.
+                    self._due_at[job_id] = self._now() + min(max(age, 1.0), self._settling_seconds - age)
         self._bucket.delete(settled)
+        failures.raise_first()
 
     def _delete_remains(self, job_id: str) -> None:
         deleted = delete_remains(job_id, jobs=self._jobs, bucket=self._bucket)

@@ -37,6 +37,7 @@ from tests.support.survey import find_stalled
 from tests.support.worker import build_worker, claim_job
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.duty_runs import DutyRuns
+from worker.steward.leases import LEASE_SECONDS as LEASE_SECONDS_OF_DUTIES
 from worker.steward.leases import DutyLeases
 from worker.steward.metrics import StoreCollector
 
@@ -189,6 +190,28 @@ def test_a_lost_lease_is_seen(settings: Settings) -> None:
         client.set(redis_keys.duty_lease("work"), "of another one")
         wait_until(is_lost)
     assert client.get(redis_keys.duty_lease("work")) == "of another one"
+
+
+def test_a_lease_that_was_not_renewed_in_time_is_lost_before_redis_says_so(settings: Settings) -> None:
+    """As after a pause of the steward: another one may have run the duty meanwhile."""
+    now = 0.0
+    leases = DutyLeases(connect(settings), monotonic=lambda: now)
+
+    with leases.hold("work"):
+        now = LEASE_SECONDS_OF_DUTIES - 0.1
+        leases.check("work")
+        now = LEASE_SECONDS_OF_DUTIES
+        with pytest.raises(DutyLeaseLost):
+            leases.check("work")
+
+
+def test_a_steward_that_ends_interrupts_its_duty(settings: Settings) -> None:
+    leases = DutyLeases(connect(settings))
+
+    with leases.hold("work"):
+        leases.give_up()
+        with pytest.raises(DutyLeaseLost):
+            leases.check("work")
 
 
 def test_runs_are_recorded_by_the_clock_of_redis(settings: Settings, survey: JobSurvey) -> None:
@@ -459,13 +482,16 @@ def test_the_clock_of_the_store_is_known_from_the_mark_of_the_stack(settings: Se
 def test_a_recovery_ends_when_another_steward_has_taken_over(
     settings: Settings, jobs: JobStore, bucket: Bucket
 ) -> None:
-    request = put_input(bucket)
+    ids = put_inputs(bucket, 100)
     steward = build_steward(settings, jobs, bucket)
+    checks = iter(range(5))
 
     def check() -> None:
-        raise DutyLeaseLost("no")
+        """Fail within the first page."""
+        if next(checks, None) is None:
+            raise DutyLeaseLost("no")
 
     with pytest.raises(DutyLeaseLost):
         replace(steward.recovery, check=check).recover_jobs()
 
-    assert not jobs.is_known(request.id)
+    assert sum(map(jobs.is_known, ids)) < 5

@@ -85,6 +85,7 @@ def main() -> int:
         log.info("steward_ready")
         signal.sigwait(END_SIGNALS)
         scheduler.stop()
+        leases.give_up()
         scheduler.join(STOP_TIMEOUT_SECONDS)
         guard.release()
     return 1 if guard.has_failed else 0

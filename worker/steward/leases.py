@@ -1,8 +1,10 @@
 """Leases of the duties in Redis, so that two stewards never run the same duty at once."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
@@ -32,11 +34,19 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 class DutyLeases:
     """Thread-safe.  Between the runs of a duty its lease is free, so an idle steward renews none."""
 
-    def __init__(self, client: RedisClient, *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._take = client.register_script(_TAKE)
         self._release = client.register_script(_RELEASE)
         self._lease_seconds = lease_seconds
-        self._lost: dict[str, threading.Event] = {}
+        self._monotonic = monotonic
+        self._held: dict[str, _HeldLease] = {}
+        self._given_up = threading.Event()
 
     @contextmanager
     def hold(self, duty: str) -> Iterator[bool]:
@@ -45,13 +55,13 @@ class DutyLeases:
         Raises:
             StoreUnavailable: Redis did not answer.
         """
-        token = uuid4().hex
-        if not self._try_take(duty, token):
+        lease = _HeldLease(uuid4().hex, self._monotonic())
+        if not self._try_take(duty, lease):
             yield False
             return
         ended = threading.Event()
-        self._lost[duty] = lost = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(duty, token, ended, lost), daemon=True)
+        self._held[duty] = lease
+        renewal = threading.Thread(target=self._renew, args=(duty, lease, ended), daemon=True)
         renewal.start()
         try:
             yield True
@@ -59,23 +69,44 @@ class DutyLeases:
             ended.set()
             renewal.join()
             with suppress(Unavailable), redis_errors():
-                self._release(keys=[redis_keys.duty_lease(duty)], args=[token])
+                self._release(keys=[redis_keys.duty_lease(duty)], args=[lease.token])
 
     def check(self, duty: str) -> None:
-        """Raise DutyLeaseLost if another steward took over the duty that this one runs; for long duties."""
-        if self._lost[duty].is_set():
-            raise DutyLeaseLost(f"Another steward has taken over the duty {duty}.")
+        """Raise DutyLeaseLost unless this steward still holds the lease of the duty that it runs; for long duties.
 
-    def _try_take(self, duty: str, token: str) -> bool:
+        A lease that could not be renewed in time is lost too, as after a pause of this process.
+        """
+        if self._given_up.is_set():
+            raise DutyLeaseLost("This steward ends.")
+        if self._monotonic() >= self._held[duty].ends_at:
+            raise DutyLeaseLost(f"Another steward may have taken over the duty {duty}.")
+
+    def give_up(self) -> None:
+        """Interrupt the duties that check their leases, because this steward ends."""
+        self._given_up.set()
+
+    def _try_take(self, duty: str, lease: "_HeldLease") -> bool:
+        sent_at = self._monotonic()
         with redis_errors():
-            return bool(self._take(keys=[redis_keys.duty_lease(duty)], args=[token, int(1000 * self._lease_seconds)]))
+            is_taken = self._take(
+                keys=[redis_keys.duty_lease(duty)], args=[lease.token, int(1000 * self._lease_seconds)]
+            )
+        lease.ends_at = sent_at + self._lease_seconds if is_taken else sent_at
+        return bool(is_taken)
 
-    def _renew(self, duty: str, token: str, ended: threading.Event, lost: threading.Event) -> None:
+    def _renew(self, duty: str, lease: "_HeldLease", ended: threading.Event) -> None:
         while not ended.wait(self._lease_seconds / 3):
             try:
-                if not self._try_take(duty, token):
+                if not self._try_take(duty, lease):
                     log.warning("duty_lease_lost", duty=duty)
-                    lost.set()
                     return
             except Unavailable as error:
                 log.warning("duty_lease_not_renewed", duty=duty, reason=str(error))
+
+
+@dataclass(slots=True)
+class _HeldLease:
+    """ends_at: by time.monotonic(), at the latest; not later than in Redis."""
+
+    token: str
+    ends_at: float

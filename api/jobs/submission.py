@@ -14,7 +14,7 @@ from api.jobs.admission import Admission, Caller, JobProfile, Submission
 from api.jobs.compensation import Compensator
 from api.jobs.queries import TenantJobs
 from shared.broker.envelope import encode_message
-from shared.errors import BadParameter
+from shared.errors import BadParameter, UnknownJob
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
@@ -42,26 +42,39 @@ class JobSubmitter:
     def submit(self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None) -> Job:
         """Submit a job; once this returns, the job survives the loss of any process and of Redis.
 
-        With an idempotency key that was used before, the earlier job is returned and nothing is stored.
+        With an idempotency key that was used before, the earlier job is returned and nothing is stored; unless nothing
+        of that job is kept any more.
 
         Raises:
             ClientError: the image, the model or the idempotency key is not acceptable.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
+        job = self._submit(submission, caller, idempotency_key)
+        submission.image.release()
+        return job
+
+    def _submit(
+        self, submission: Submission, caller: Caller, idempotency_key: str | None, *, gone_id: str | None = None
+    ) -> Job:
         request = self.admission.admit(submission, caller, self.profile).request
         request = replace(request, idempotency=build_idempotency(request, submission.formats, idempotency_key))
-        job_id = self._store_and_create(request, submission.image.content)
-        submission.image.release()
+        job_id = self._store_and_create(request, submission.image.content, gone_id)
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
-            return self.open_tenant(caller.tenant).get(job_id)
+            try:
+                return self.open_tenant(caller.tenant).get(job_id)
+            except UnknownJob:
+                if job_id == gone_id:
+                    raise
+                # It ended, and nothing of it is kept any more.
+                return self._submit(submission, caller, idempotency_key, gone_id=job_id)
         log.info(
             "job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes
         )
         return Job(request)
 
-    def _store_and_create(self, request: JobRequest, image: bytes) -> str:
+    def _store_and_create(self, request: JobRequest, image: bytes, gone_id: str | None) -> str:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
 
         def delete_input() -> None:
@@ -86,6 +99,7 @@ class JobSubmitter:
                 message=encode_message(job_queue(request)),
                 max_queued=self.admission.limits.queue.total,
                 max_queued_per_tenant=self.admission.limits.queue.per_tenant,
+                gone_id=gone_id,
             )
         if created.outcome is not CreateOutcome.CREATED:
             self.compensator.schedule(request.id, delete_input)

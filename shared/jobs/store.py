@@ -133,6 +133,7 @@ class JobStore:
         dedup: DedupKey | None = None,
         payload: InputPayload | None = None,
         is_recovered: bool = False,
+        gone_id: str | None = None,
     ) -> Created:
         """Record a job as queued and enqueue its message, unless an earlier job stands for it.
 
@@ -144,6 +145,7 @@ class JobStore:
             max_queued_per_tenant: jobs of the tenant in the queue, running ones counted.
             is_recovered: Redis has lost the job: it is created even if another one has its idempotency key by now, its
                 place in the queue is that of its creation, and its result may be stored already.
+            gone_id: an earlier job of which nothing is stored any more: its idempotency key is free.
 
         Raises:
             QueueFull: one of the two bounds is reached.
@@ -163,6 +165,7 @@ class JobStore:
             message=message,
             is_recovered=is_recovered,
             created_at=request.created_at,
+            gone_id=gone_id,
             **submission_arguments(request, dedup),
             **(payload_arguments(request, payload) if payload else {}),
         )

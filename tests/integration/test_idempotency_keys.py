@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from shared import redis_keys
 from shared.jobs.model import Idempotency
-from shared.storage.keys import inbox_key
+from shared.storage.keys import inbox_key, results_prefix
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
 from tests.support.jobs import build_request, png
 from tests.support.steward import build_steward
@@ -118,6 +118,27 @@ def test_to_purge_a_job_without_its_key_leaves_the_key_to_the_other_one(
     gateway.client.delete(f"/v1/jobs/{first}?purge=1", headers=SHOP)
 
     assert submit(gateway).json["id"] == second
+
+
+@pytest.mark.parametrize("end", ["expired", "purged after its record had expired"])
+def test_a_key_is_free_when_nothing_of_its_job_is_kept_any_more(
+    gateway: GatewayUnderTest, redis_client: "redis.Redis", end: str
+) -> None:
+    first = submit(gateway).json["id"]
+    run_job(gateway, first)
+    redis_client.delete(redis_keys.job(first))
+    assert submit(gateway).json["id"] == first
+    if end == "expired":
+        gateway.stores.bucket.delete([found.key for found in gateway.stores.bucket.list_objects(results_prefix(first))])
+    else:
+        gateway.client.delete(f"/v1/jobs/{first}?purge=1", headers=SHOP)
+
+    second, repeated = submit(gateway), submit(gateway)
+
+    assert (second.status_code, second.json["state"]) == (202, "queued")
+    assert second.json["id"] == repeated.json["id"] != first
+    expires_at = redis_client.pexpiretime(redis_keys.idempotency(find_key(gateway, second.json["id"]).digest))
+    assert expires_at / 1000 - gateway.stores.jobs.clock.now() == pytest.approx(24 * 3600, abs=60)
 
 
 def test_the_metadata_of_an_input_has_no_more_than_s3_allows(gateway: GatewayUnderTest) -> None:

@@ -2,7 +2,8 @@
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
 -- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
---          fingerprint and idempotency_ms or nil (when the key expires), listed_tenant or nil (not listed),
+--          fingerprint and idempotency_ms or nil (when the key expires), gone_id or nil: a job of which nothing is stored
+--          any more, so that its idempotency key is free, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
 --          payload: the image or nil; and with it input_ms: how long to keep it,
@@ -26,7 +27,11 @@ if redis.call('EXISTS', key.purged) == 1 then return {'purged', arg.id} end
 if redis.call('EXISTS', key.job) == 1 then return {'created', arg.id} end
 if arg.fingerprint and not arg.is_recovered then
   local earlier = redis.call('HMGET', key.idempotency, 'id', 'fingerprint')
-  if earlier[1] then return {earlier[2] == arg.fingerprint and 'repeated' or 'conflict', earlier[1]} end
+  if earlier[1] and earlier[1] == arg.gone_id then
+    redis.call('DEL', key.idempotency)
+  elseif earlier[1] then
+    return {earlier[2] == arg.fingerprint and 'repeated' or 'conflict', earlier[1]}
+  end
 end
 if arg.dedup_seconds and arg.reuse then
   local other = redis.call('GET', key.dedup)

@@ -228,6 +228,19 @@ def test_runs_are_recorded_by_the_clock_of_redis(settings: Settings, survey: Job
     assert ages == {"old": pytest.approx(50, abs=2), "new": pytest.approx(0, abs=2)}
 
 
+def test_runs_of_removed_duties_and_of_a_clock_that_was_set_back_are_forgotten(
+    settings: Settings, survey: JobSurvey
+) -> None:
+    client, now = connect(settings), survey.find_stalled().now
+    client.hset(redis_keys.DUTY_RUNS, mapping={"removed": now - 8 * 86400, "kept": now - 86400, "work": now + 86400})
+    runs = DutyRuns(client, observe=lambda _duty, _seconds: None)
+    runs.completed("work", 0.1)
+
+    runs.record()
+
+    assert runs.read() == {"kept": pytest.approx(now - 86400), "work": pytest.approx(now, abs=5)}
+
+
 def test_metrics_show_runs_and_the_oldest_jobs(
     settings: Settings, jobs: JobStore, survey: JobSurvey, bucket: Bucket
 ) -> None:

@@ -7,17 +7,26 @@ from collections.abc import Callable, Mapping
 from shared import redis_keys
 from shared.redis_client import RedisClient, translate_redis_errors
 
-# Each argument is a duty and for how many seconds it has been completed.
+# A duty that was not completed for so long is one that stewards do not have any more.
+MAX_AGE_SECONDS = 7 * 86400
+
+# Each pair of arguments is a duty and for how many seconds it has been completed.  A time in the future is of before the
+# clock was set back.
 _RECORD = """#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 for index = 1, #ARGV, 2 do
   local at = now - ARGV[index + 1]
-  if at > tonumber(redis.call('HGET', KEYS[1], ARGV[index]) or 0) then
+  local last = tonumber(redis.call('HGET', KEYS[1], ARGV[index]) or 0)
+  if at > last or last > now then
     redis.call('HSET', KEYS[1], ARGV[index], string.format('%.3f', at))
   end
 end
-"""
+local runs = redis.call('HGETALL', KEYS[1])
+for index = 1, #runs, 2 do
+  if now - runs[index + 1] > MAX_AGE then redis.call('HDEL', KEYS[1], runs[index]) end
+end
+""".replace("MAX_AGE", str(MAX_AGE_SECONDS))
 
 
 class DutyRuns:

@@ -92,18 +92,27 @@ class JobSurvey:
         return JobAges(*map(float, ages))
 
     @translate_redis_errors
-    def prune_lists(self) -> None:
-        """Drop the jobs whose records have expired from the tenants' lists, up to a page in which there is none."""
-        for tenant in self._redis.smembers(redis_keys.TENANTS):
-            while self._prune_oldest(redis_keys.tenant_jobs(tenant)):
-                pass
+    def prune_lists(self, *, is_thorough: bool) -> None:
+        """Drop the jobs whose records have expired from the tenants' lists.
 
-    def _prune_oldest(self, key: str) -> bool:
-        """Prune the oldest page of a list; return whether jobs were dropped."""
-        # Ids sort by time, and all have the same score.
-        ids = self._redis.zrange(key, "-inf", "+inf", byscore=True, offset=0, num=PAGE)
+        Args:
+            is_thorough: to the end of each list; else up to a page in which there is none.
+        """
+        for tenant in self._redis.smembers(redis_keys.TENANTS):
+            key, kept = redis_keys.tenant_jobs(tenant), 0
+            # Ids sort by time, and all have the same score.
+            while ids := self._redis.zrange(key, "-inf", "+inf", byscore=True, offset=kept, num=PAGE):
+                dropped = self._drop_expired(key, ids)
+                if not dropped and not is_thorough:
+                    break
+                kept += len(ids) - dropped
+
+    def _drop_expired(self, key: str, ids: Sequence[str]) -> int:
+        """Drop jobs without a record from a list; return how many they are."""
         with self._redis.pipeline(transaction=False) as batch:
             for job_id in ids:
                 batch.exists(redis_keys.job(job_id))
             expired = [job_id for job_id, is_kept in zip(ids, batch.execute(), strict=True) if not is_kept]
-        return bool(expired) and self._redis.zrem(key, *expired) > 0
+        if expired:
+            self._redis.zrem(key, *expired)
+        return len(expired)

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from deploy.local.servers import ValkeyServer, free_ports
 from shared import redis_keys
 from shared.errors import DutyLeaseLost, StoreUnavailable
+from shared.jobs import survey as survey_module
 from shared.jobs.completion import read_result
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.result import JobResult
@@ -35,6 +36,7 @@ from tests.support.steward import Steward, build_steward, follow_store
 from tests.support.storage_proxy import Exchange, open_storage_proxy
 from tests.support.survey import find_stalled
 from tests.support.worker import build_worker, claim_job
+from worker.steward import retention
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.duty_runs import DutyRuns
 from worker.steward.leases import LEASE_SECONDS as LEASE_SECONDS_OF_DUTIES
@@ -229,11 +231,12 @@ def test_runs_are_recorded_by_the_clock_of_redis(settings: Settings, survey: Job
 
 
 def test_runs_of_removed_duties_and_of_a_clock_that_was_set_back_are_forgotten(
-    settings: Settings, survey: JobSurvey
+    settings: Settings, survey: JobSurvey, redis_client: "redis.Redis"
 ) -> None:
-    client, now = connect(settings), survey.find_stalled().now
-    client.hset(redis_keys.DUTY_RUNS, mapping={"removed": now - 8 * 86400, "kept": now - 86400, "work": now + 86400})
-    runs = DutyRuns(client, observe=lambda _duty, _seconds: None)
+    now = survey.find_stalled().now
+    written = {"removed": now - 8 * 86400, "kept": now - 86400, "work": now + 86400}
+    redis_client.hset(redis_keys.DUTY_RUNS, mapping=written)
+    runs = DutyRuns(connect(settings), observe=lambda _duty, _seconds: None)
     runs.completed("work", 0.1)
 
     runs.record()
@@ -468,6 +471,35 @@ def test_a_wrong_clock_of_the_steward_changes_no_age(
         return jobs.is_known(request.id) and bucket.is_empty("results/")
 
     wait_until(is_done)
+
+
+def test_what_is_old_behind_a_page_of_younger_objects_is_deleted_too(
+    settings: Settings, jobs: JobStore, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, redis_client: "redis.Redis"
+) -> None:
+    """As behind jobs that were queued for long, or with ids by a clock that was fast."""
+    monkeypatch.setattr(retention, "PAGE", 2)
+    monkeypatch.setattr(survey_module, "PAGE", 2)
+    prompt = build_steward(settings, jobs, bucket, result_ttl_seconds=3)
+    hidden = result_key("f" * 32)
+    bucket.put(hidden, b"{}", content_type="application/json")
+    redis_client.sadd(redis_keys.TENANTS, "shop")
+    queued = [submit(jobs, bucket).id for _ in range(3)]
+    redis_client.zadd(redis_keys.tenant_jobs("shop"), dict.fromkeys(("0" * 32, *queued, "f" * 32), 0))
+
+    def put_young() -> None:
+        for number in range(3):
+            bucket.put(result_key(f"{number:032}"), b"{}", content_type="application/json")
+
+    def is_deleted() -> bool:
+        put_young()
+        prompt.retention.delete_expired()
+        assert hidden in {found.key for found in bucket.list_objects("results/")}
+        prompt.retention.delete_hidden()
+        return hidden not in {found.key for found in bucket.list_objects("results/")}
+
+    wait_until(is_deleted)
+    assert len(list(bucket.list_objects("results/"))) == 3
+    assert redis_client.zrange(redis_keys.tenant_jobs("shop"), 0, -1) == [job_id.encode() for job_id in queued]
 
 
 def test_the_clock_of_the_store_is_known_from_the_mark_of_the_stack(settings: Settings, bucket: Bucket) -> None:

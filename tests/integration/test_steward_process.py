@@ -24,7 +24,7 @@ from tests.support.start import build_storage_environment
 
 DUTIES = {
     *("renew_stack", "record_runs", "requeue_stalled", "fail_exhausted", "requeue_delayed", "republish_orphaned"),
-    *("recover_jobs", "delete_expired", "complete_purges"),
+    *("recover_jobs", "delete_expired", "delete_hidden", "complete_purges"),
 }
 
 

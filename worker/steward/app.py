@@ -48,6 +48,8 @@ log = structlog.get_logger()
 
 STOP_TIMEOUT_SECONDS = 5.0
 RECORD_INTERVAL_SECONDS = 5.0
+# It lists all that is stored.
+HIDDEN_INTERVAL_SECONDS = 86400.0
 RECOVERY = "recover_jobs"
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -145,6 +147,7 @@ def build_duties(
         Duty("republish_orphaned", often, reconciler.republish_orphaned, reconciler.find_orphaned),
         Duty(RECOVERY, settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
         Duty("delete_expired", settings.retention_interval_seconds, guard.require(retention.delete_expired)),
+        Duty("delete_hidden", HIDDEN_INTERVAL_SECONDS, guard.require(retention.delete_hidden)),
         Duty(
             "complete_purges",
             settings.purge_interval_seconds,

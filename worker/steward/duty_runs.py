@@ -10,8 +10,8 @@ from shared.redis_client import RedisClient, translate_redis_errors
 # A duty that was not completed for so long is one that stewards do not have any more.
 MAX_AGE_SECONDS = 7 * 86400
 
-# Each pair of arguments is a duty and for how many seconds it has been completed.  A time in the future is of before the
-# clock was set back.
+# Each pair of arguments is a duty and for how many seconds it has been completed.  A time in the future was
+# written before the clock was set back.
 _RECORD = """#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000

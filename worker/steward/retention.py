@@ -29,28 +29,38 @@ class Retention:
     input_ttl_seconds: int
 
     def delete_expired(self) -> None:
-        """Delete the results and the inputs that are older than their time to live.
+        """Delete the results and the inputs that are older than their time to live, at the beginning of each listing.
+
+        Ids sort by time and listings are in order, so what comes after a page in which nothing is old is younger: but
+        for objects behind those of jobs that were queued for long, and of ids by a clock that was fast.
 
         Raises:
             Unavailable: a store did not answer.
         """
-        self.survey.prune_lists()
-        self._delete_older(RESULTS_PREFIX, self.result_ttl_seconds, "deleted")
-        self._delete_older(DEAD_LETTERS_PREFIX, self.result_ttl_seconds, "dead_letter_deleted")
+        self._delete(is_thorough=False)
+
+    def delete_hidden(self) -> None:
+        """Delete what delete_expired() does not reach, by reading each listing to its end; raises as that."""
+        self._delete(is_thorough=True)
+
+    def _delete(self, *, is_thorough: bool) -> None:
+        self.survey.prune_lists(is_thorough=is_thorough)
         # Without its job an input cannot be fetched.
-        self._delete_older(INPUTS_PREFIX, min(self.input_ttl_seconds, self.result_ttl_seconds), "input_deleted")
+        input_ttl_seconds = min(self.input_ttl_seconds, self.result_ttl_seconds)
+        for prefix, ttl_seconds, reason in (
+            (RESULTS_PREFIX, self.result_ttl_seconds, "deleted"),
+            (DEAD_LETTERS_PREFIX, self.result_ttl_seconds, "dead_letter_deleted"),
+            (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
+        ):
+            self._delete_older(prefix, ttl_seconds, reason, is_thorough)
 
-    def _delete_older(self, prefix: str, ttl_seconds: int, reason: str) -> None:
-        """Delete what is old at the beginning of a listing, up to a page in which nothing is.
-
-        Ids sort by time and listings are in order, so what comes after is younger, but for jobs that were queued for
-        long; those that hide behind them are deleted when they are.
-        """
+    def _delete_older(self, prefix: str, ttl_seconds: int, reason: str, is_thorough: bool) -> None:
         limit = self.clock.now() - ttl_seconds
         for page in split_pages(self.bucket.list_objects(prefix), PAGE):
             expired = [found.key for found in page if found.modified_at < limit]
-            if not expired:
+            if expired:
+                self.bucket.delete(expired)
+                log.info("objects_deleted", prefix=prefix, objects=len(expired))
+                self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))
+            elif not is_thorough:
                 return
-            self.bucket.delete(expired)
-            log.info("objects_deleted", prefix=prefix, objects=len(expired))
-            self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))

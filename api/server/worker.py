@@ -5,6 +5,7 @@ Its master, the arbiter, is gunicorn's own: it binds, forks, restarts and stops 
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
@@ -30,6 +31,8 @@ _MAX_WAIT_SECONDS = 1.0
 # At the end of the grace period, for the responses to requests that cannot finish.  Not before: some clients repeat a
 # request immediately after a 503, and would do so all the time.
 ANSWER_SECONDS = 2.0
+# The whole of a quick stop; gunicorn kills a process two seconds after it.
+QUICK_SECONDS = 1.5
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
@@ -39,6 +42,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
     """
 
     alive: bool
+    _is_quick = False
 
     def init_process(self) -> None:
         self._wakeups = PollableMethodQueue()
@@ -52,6 +56,13 @@ class LoopWorker(Worker):  # type: ignore[misc]
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin the graceful stop."""
         if self.alive:
+            self.alive = False
+            self._wakeups.defer(lambda: None)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Begin a stop in which no request waits for its result; or hurry the one that has begun."""
+        if not self._is_quick:
+            self._is_quick = True
             self.alive = False
             self._wakeups.defer(lambda: None)
 
@@ -90,19 +101,21 @@ class LoopWorker(Worker):  # type: ignore[misc]
         for listener in self.sockets:
             listener.close()
         self._service.begin_drain()
-        self._serve_until(deadline - min(ANSWER_SECONDS, grace_seconds / 2))
+        self._serve_until(deadline - min(ANSWER_SECONDS, grace_seconds / 2), unless=lambda: self._is_quick)
         self._service.end_waits()
         self._loop.refuse_incomplete()
-        self._serve_until(deadline)
+        self._serve_until(min(deadline, time.monotonic() + QUICK_SECONDS) if self._is_quick else deadline)
         self._service.close()
         for executor in (self._threads, self._liveness, self._readiness):
             executor.shutdown(wait=False)
         self._loop.close()
+        # A further signal must not write to the pipe.
+        self._is_quick = True
         self._wakeups.close()
 
-    def _serve_until(self, deadline: float) -> None:
-        """Go on until all connections are closed, or the deadline has passed."""
-        while len(self._loop) and (left := deadline - time.monotonic()) > 0:
+    def _serve_until(self, deadline: float, *, unless: Callable[[], bool] = lambda: False) -> None:
+        """Go on until all connections are closed, or the deadline has passed, or unless() is true."""
+        while len(self._loop) and not unless() and (left := deadline - time.monotonic()) > 0:
             self.notify()
             self._loop.step(min(left, _MAX_WAIT_SECONDS))
 

@@ -151,6 +151,25 @@ def test_a_call_that_cannot_finish_is_told_so_late_and_its_job_is_canceled(
     wait_until(lambda: process.exit_code == 0, "the end of the gateway", seconds=GRACE_SECONDS)
 
 
+@pytest.mark.parametrize("signals", [["SIGINT"], ["SIGQUIT"], ["SIGTERM", "SIGINT"], ["SIGTERM", "SIGQUIT"]])
+def test_a_quick_stop_answers_at_once(
+    process: RawGateway, gateway: GatewayUnderTest, pool: ThreadPoolExecutor, signals: list[str]
+) -> None:
+    call, job_id = start_sync_call(process, pool, gateway)
+
+    for name in signals:
+        os.kill(process.pid, signal.Signals[name])
+        wait_until(lambda: not can_connect(process), "the end of listening")
+    stopped_at = time.monotonic()
+    answer = call.result(timeout=15)
+
+    assert (answer.status, answer.is_last) == (503, True)
+    assert b"gateway_stopping" in answer.body
+    assert answer.at - stopped_at < 1
+    assert gateway.stores.jobs.get(job_id).state is JobState.CANCELED
+    wait_until(lambda: process.exit_code == 0, "the end of the gateway", seconds=2)
+
+
 def test_a_job_that_another_caller_waits_for_is_not_canceled(
     process: RawGateway, gateway: GatewayUnderTest, pool: ThreadPoolExecutor
 ) -> None:

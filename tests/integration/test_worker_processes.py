@@ -5,6 +5,7 @@ The segmenter is a fake whose batches take a fixed time; everything else is real
 
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
+from tests.bench.cpu_time import read_cpu_seconds
 from tests.support.environment import copy_environment
 from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.polling import wait_until
@@ -35,6 +37,8 @@ from tests.support.survey import find_stalled
 START_SECONDS = 60.0
 LEASE_SECONDS = 1.5
 HOSTS = 2
+# Engine and hosts together, without the collections that a worker with torch's modules need not make: they take 0.9 s.
+MAX_END_CPU_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,24 @@ def test_a_worker_finishes_its_jobs_on_sigterm(start_worker: StartWorker) -> Non
         assert worker.process.exit_code == 0
         assert {worker.get(request).state for request in requests} == {JobState.SUCCEEDED}
         assert not worker.registry.snapshot().workers
+
+
+def test_an_idle_worker_ends_with_little_work(start_worker: StartWorker) -> None:
+    """Its niceness is high, so on a busy machine each second of CPU time is several."""
+    ended_before = count_ended_seconds()
+    with start_worker(0.0) as worker:
+        running = read_cpu_seconds([worker.process.pid])
+
+        os.kill(worker.process.pid, signal.SIGTERM)
+
+        wait_until(lambda: worker.process.exit_code == 0, seconds=15)
+    assert count_ended_seconds() - ended_before - running < MAX_END_CPU_SECONDS
+
+
+def count_ended_seconds() -> float:
+    """Return the CPU time of this process's children that have ended, and of their own."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def test_a_worker_gives_back_what_it_cannot_finish_on_sigterm(start_worker: StartWorker, settings: Settings) -> None:

@@ -14,7 +14,8 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.keys import inbox_key
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
-from tests.support.worker import InProcessWorker, WellStores, build_worker
+from tests.support.survey import find_stalled
+from tests.support.worker import InProcessWorker, WorkingStores, build_worker
 from worker.batching.scheduler import Ticket
 from worker.segmenter import ModelImage
 
@@ -52,7 +53,7 @@ class SilentStore(JobStore):
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["request lost", "answer lost"])
 def test_a_claim_that_is_not_answered_is_repeated(config: Settings, is_done: bool) -> None:
-    stores = WellStores()
+    stores = WorkingStores()
     worker = replace(build_worker(config), jobs=SilentStore(config, is_done=is_done), stores=stores, keep_seconds=30.0)
     request = submit(worker)
 
@@ -68,7 +69,7 @@ def test_a_claim_is_not_repeated_by_a_worker_that_drains(config: Settings) -> No
     worker = replace(build_worker(config), jobs=SilentStore(config, is_done=False), keep_seconds=30.0)
     request = submit(worker)
 
-    class ClosingStores(WellStores):
+    class ClosingStores(WorkingStores):
         def report_error(self) -> None:
             worker.slots.close()
 
@@ -98,4 +99,4 @@ def test_a_job_that_lost_its_engine_is_not_renewed_any_more(config: Settings) ->
     replace(worker, jobs=jobs, batches=LostEngine(FakeSegmenter())).run(request.id)
 
     # Otherwise it would wait until its lease expires.
-    assert jobs.find_stalled() == [request.id]
+    assert find_stalled(jobs) == [request.id]

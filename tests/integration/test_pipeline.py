@@ -401,7 +401,7 @@ def test_a_job_whose_worker_wakes_before_it_is_given_up_goes_on(
         claim = claim_job(worker.jobs, request.id)
         assert claim
         assert worker.jobs.start_isolated(claim)
-        wait_until(worker.jobs.find_stalled)
+        wait_until(lambda: find_stalled(worker.jobs))
         steward.reconciler.requeue_stalled(steward.reconciler.find_stalled())
     awake = JobStore(connect(config), lease_seconds=30, max_attempts=3)
 

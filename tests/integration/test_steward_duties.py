@@ -237,7 +237,7 @@ def test_runs_of_removed_duties_and_of_a_clock_that_was_set_back_are_forgotten(
     written = {"removed": now - 8 * 86400, "kept": now - 86400, "work": now + 86400}
     redis_client.hset(redis_keys.DUTY_RUNS, mapping=written)
     runs = DutyRuns(connect(settings), observe=lambda _duty, _seconds: None)
-    runs.completed("work", 0.1)
+    runs.duty_completed("work", 0.1)
 
     runs.record()
 

@@ -13,11 +13,14 @@ from shared.jobs.model import JobState
 from shared.jobs.outcomes import RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import Claim, DedupKey, InputPayload, JobStore, TakenMessage
-from shared.redis_client import connect
+from shared.jobs.survey import JobEnd, JobSurvey
+from shared.redis_client import RedisClient, connect
 from shared.settings import Settings
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
-from tests.support.jobs import build_sync_request
+from tests.support.jobs import build_request, build_sync_request
 from tests.support.polling import wait_until
+from worker.steward.duty_runs import DutyRuns
+from worker.steward.leases import DutyLeases
 
 
 @pytest.fixture
@@ -60,7 +63,9 @@ def test_a_pipeline_adds_the_prefix(config: Settings, clean_redis: str) -> None:
         assert client.exists("roads:mm:leases", "mm:leases") == 1
 
 
-def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, redis_client: redis.Redis) -> None:
+@pytest.fixture
+def confined(config: Settings, redis_client: redis.Redis) -> RedisClient:
+    """A client whose user may use no key and no channel without the prefix."""
     redis_client.acl_setuser(
         "roads",
         enabled=True,
@@ -72,8 +77,15 @@ def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, 
     )
     parts = urlsplit(config.redis_url)
     url = parts._replace(netloc=f"roads:secret@{parts.hostname}:{parts.port}").geturl()
-    client = connect(config.model_copy(update={"redis_url": url}))
-    jobs = JobStore(client, lease_seconds=0.001, max_attempts=3, retry_delay_seconds=0)
+    return connect(config.model_copy(update={"redis_url": url}))
+
+
+def list_prefixes(client: redis.Redis) -> set[bytes]:
+    return {key.partition(b":")[0] for key in client.scan_iter()}
+
+
+def test_a_user_who_may_use_no_other_key_can_run_a_job(confined: RedisClient, redis_client: redis.Redis) -> None:
+    jobs = JobStore(confined, lease_seconds=0.001, max_attempts=3, retry_delay_seconds=0)
     request = build_sync_request()
     queue = job_queue(request)
     message = encode_message(queue)
@@ -94,7 +106,53 @@ def test_a_user_who_may_use_no_other_key_can_run_every_script(config: Settings, 
     assert jobs.measure_load(request.model).queued[request.priority] == 1
     jobs.finish(request, JobState.SUCCEEDED)
     jobs.purge(request.id)
-    WorkerRegistry(client).report(WorkerStatus("w", request.model, WorkerState.READY))
+    WorkerRegistry(confined).report(WorkerStatus("w", request.model, WorkerState.READY))
 
-    assert len(WorkerRegistry(client).snapshot().workers) == 1
-    assert {key.partition(b":")[0] for key in redis_client.scan_iter()} == {b"roads"}
+    assert len(WorkerRegistry(confined).snapshot().workers) == 1
+    assert list_prefixes(redis_client) == {b"roads"}
+
+
+def test_a_user_who_may_use_no_other_key_can_isolate_a_suspect(
+    confined: RedisClient, redis_client: redis.Redis
+) -> None:
+    jobs, survey = JobStore(confined, lease_seconds=0.001, max_attempts=3), JobSurvey(confined)
+    request, discarded = build_request(), build_request()
+    for one in (discarded, request):
+        jobs.create(one)
+    jobs.discard(discarded)
+
+    for is_suspect in (False, True):
+        claimed = jobs.claim(request.model, worker="w", may_isolate=True)
+        assert isinstance(claimed, Claim)
+        assert claimed.is_isolated is is_suspect
+        assert jobs.start_isolated(claimed)
+        jobs.renew(request.id, claimed.attempt_name)
+        wait_until(lambda: survey.find_stalled().job_ids == [request.id])
+        assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.QUEUED
+    assert jobs.remove_waiter(request.id) == 0
+
+    assert list_prefixes(redis_client) == {b"roads"}
+
+
+def test_a_user_who_may_use_no_other_key_can_do_the_duties_of_a_steward(
+    confined: RedisClient, redis_client: redis.Redis
+) -> None:
+    jobs, survey = JobStore(confined, lease_seconds=60, max_attempts=3, retry_delay_seconds=0), JobSurvey(confined)
+    request = build_request()
+    jobs.create(request)
+    claimed = jobs.claim(request.model, worker="w")
+    assert isinstance(claimed, Claim)
+    jobs.postpone(request.id, claimed.attempt_name, jitter=0, is_counted=False)
+    runs = DutyRuns(confined, observe=lambda _duty, _seconds: None)
+
+    wait_until(lambda: [found.job_id for found in survey.find_delayed()] == [request.id])
+    assert survey.find_ends([request.id]) == [JobEnd(JobState.QUEUED)]
+    assert survey.measure_ages().running == 0
+    survey.prune_lists()
+    with DutyLeases(confined).hold("work") as is_held:
+        assert is_held
+    runs.duty_completed("work", 0.1)
+    runs.record()
+    assert set(runs.read()) == {"work"}
+
+    assert list_prefixes(redis_client) == {b"roads"}

@@ -47,6 +47,14 @@ def test_every_key_that_is_used_is_named_in_the_header(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+def test_every_argument_that_is_used_is_named_in_the_header(name: str) -> None:
+    text = SCRIPTS[name]
+    named = text.partition("-- In:")[2].partition("-- Out:")[0]
+
+    assert set(re.findall(r"\barg\.(\w+)", text)) <= set(re.findall(r"\w+", named))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_events_are_published_as_the_header_says(name: str) -> None:
     assert ("publish_event(" in SCRIPTS[name]) == ("-- Events:  the job" in SCRIPTS[name])
 

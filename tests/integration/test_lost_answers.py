@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.broker.queues import JobQueue
 from shared.errors import EngineLost, StoreUnavailable
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
@@ -17,6 +18,7 @@ from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request,
 from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, WorkingStores, build_worker
 from worker.batching.scheduler import Ticket
+from worker.pipeline.slots import Slots
 from worker.segmenter import ModelImage
 
 
@@ -77,6 +79,23 @@ def test_a_claim_is_not_repeated_by_a_worker_that_drains(config: Settings) -> No
         replace(worker, stores=ClosingStores()).run_jobs(job_queue(request))
 
     assert worker.jobs.get(request.id).state is JobState.QUEUED
+
+
+def test_a_message_that_cannot_be_given_back_is_not_lost(config: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = replace(build_worker(config), slots=Slots(0, 0), keep_seconds=30.0)
+    publish, failures = JobQueue.publish, ["once"]
+
+    def fail_once(queue: JobQueue, name: str, count: int = 1) -> None:
+        if failures:
+            raise StoreUnavailable(failures.pop())
+        publish(queue, name, count)
+
+    monkeypatch.setattr(JobQueue, "publish", fail_once)
+    request = submit(worker)
+
+    worker.run_jobs(job_queue(request))
+
+    assert JobQueue(connect(config)).missing_count(job_queue(request)) == 0
 
 
 def test_a_job_that_lost_its_engine_is_not_renewed_any_more(config: Settings) -> None:

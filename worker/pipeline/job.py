@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -30,6 +30,7 @@ from worker.pipeline.persistence import Persistence
 from worker.pipeline.publication import StoreErrors
 from worker.pipeline.slots import Slot, Slots
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 STORE_ERRORS = (StoreUnavailable, StorageUnavailable, StoreFull)
@@ -47,7 +48,7 @@ class BackgroundExecutor(Protocol):
 class JobRunner:
     """model: whose jobs are run.  queue: for messages that are given back.
 
-    claim_seconds: how long a claim is repeated that Redis does not answer.
+    claim_seconds: how long a claim is repeated that Redis does not answer, and so is what gives back a message.
     """
 
     model: str
@@ -75,7 +76,7 @@ class JobRunner:
         with self.slots.occupy() as slot:
             if slot is None:
                 # The worker ends, or its slots were filled after it had asked for a message.
-                self.queue.publish(queue)
+                self._repeat(lambda: self.queue.publish(queue))
                 return
             while self.run_next(slot, message) is not ClaimOutcome.EMPTY and slot.renew():
                 message = None
@@ -96,21 +97,21 @@ class JobRunner:
         return claim
 
     def _claim(self, slot: Slot, message: TakenMessage | None) -> Claim | ClaimOutcome:
-        """Claim a job, however long Redis takes to answer.
-
-        Else the message would be lost, and a job that was claimed without an answer would stall, and be suspected.
-        """
-
-        def claim() -> Claim | ClaimOutcome:
-            return self.jobs.claim(
+        """Claim a job.  One that was claimed without an answer would stall, and be suspected."""
+        return self._repeat(
+            lambda: self.jobs.claim(
                 self.model, worker=self.worker_id, priorities=slot.priorities, message=message, may_isolate=True
             )
+        )
+
+    def _repeat(self, function: Callable[[], T]) -> T:
+        """Call a function until Redis answers: else the message that this thread has taken would be lost."""
 
         def wait(seconds: float) -> bool:
             time.sleep(seconds)
             return self.slots.is_closed
 
-        return Persistence(self.claim_seconds, wait=wait, on_error=lambda _: self.stores.report_error()).call(claim)
+        return Persistence(self.claim_seconds, wait=wait, on_error=lambda _: self.stores.report_error()).call(function)
 
     def _run(self, claim: Claim, slot: Slot) -> None:
         with ExitStack() as stack:

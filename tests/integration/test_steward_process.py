@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +15,32 @@ from deploy.local.processes import Process
 from deploy.local.servers import free_ports
 from shared import redis_keys
 from shared.jobs.store import open_job_store
+from shared.layout import LAYOUT_VERSION
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
-from shared.storage.keys import inbox_key
+from shared.storage.keys import LAYOUT_OBJECT, inbox_key
 from tests.conftest import Storage
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from tests.support.start import build_storage_environment
+from tests.support.storage_proxy import Exchange, open_storage_proxy
 
 DUTIES = {
     *("renew_stack", "record_runs", "requeue_stalled", "fail_exhausted", "requeue_delayed", "republish_orphaned"),
     *("recover_jobs", "delete_expired", "delete_hidden", "complete_purges"),
 }
+
+
+@pytest.fixture
+def settings(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
+    return Settings(
+        redis_url=clean_redis,
+        storage_endpoint=storage.endpoint,
+        storage_bucket=new_bucket,
+        storage_access_key=storage.access_key,
+        storage_secret_key=storage.secret_key,
+    )
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGINT] * 3])
@@ -45,23 +60,43 @@ def test_the_steward_ends_in_order(
         assert steward.exit_code == 0
 
 
-def test_a_steward_recovers_a_lost_job_and_records_the_runs_of_its_duties(
-    clean_redis: str, storage: Storage, new_bucket: str, tmp_path: Path
+def test_the_steward_ends_soon_while_it_recovers_from_a_slow_store(
+    settings: Settings, storage: Storage, tmp_path: Path
 ) -> None:
-    settings = Settings(
-        redis_url=clean_redis,
-        storage_endpoint=storage.endpoint,
-        storage_bucket=new_bucket,
-        storage_access_key=storage.access_key,
-        storage_secret_key=storage.secret_key,
-    )
+    bucket, log = open_bucket(settings), tmp_path / "steward.log"
+    bucket.put(LAYOUT_OBJECT, LAYOUT_VERSION.encode(), content_type="text/plain")
+    for request in (build_request() for _ in range(250)):
+        metadata = {"request": request.to_json()}
+        bucket.put(inbox_key(request.id), b"", content_type="image/png", metadata=metadata)
+    has_begun = threading.Event()
+
+    def delay(exchange: Exchange) -> None:
+        if exchange.method == "HEAD" and not exchange.status:
+            has_begun.set()
+            time.sleep(1)
+
+    with open_storage_proxy(storage, delay) as url:
+        env = {
+            **build_storage_environment(settings.model_copy(update={"storage_endpoint": url})),
+            "MASKMILL_REDIS_URL": settings.redis_url,
+            "MASKMILL_INBOX_GRACE_SECONDS": "0.1",
+        }
+        with Process("The steward", [sys.executable, "-m", "worker.steward"], log=log, env=env) as steward:
+            wait_until(has_begun.is_set, seconds=30)
+            os.kill(steward.pid, signal.SIGTERM)
+
+            wait_until(lambda: steward.exit_code is not None, seconds=8)
+            assert steward.exit_code == 0
+
+
+def test_a_steward_recovers_a_lost_job_and_records_the_runs_of_its_duties(settings: Settings, tmp_path: Path) -> None:
     jobs, bucket, request = open_job_store(connect(settings), settings), open_bucket(settings), build_request()
     metadata = {"request": request.to_json()}
     bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
     (port,) = free_ports(1)
     env = {
         **build_storage_environment(settings),
-        "MASKMILL_REDIS_URL": clean_redis,
+        "MASKMILL_REDIS_URL": settings.redis_url,
         "MASKMILL_PROBE_PORT": str(port),
         "MASKMILL_INBOX_GRACE_SECONDS": "0.5",
         "MASKMILL_RECOVERY_INTERVAL_SECONDS": "0.5",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from shared import redis_keys
-from shared.jobs.model import Failure, JobState
+from shared.jobs.model import JobState
 from shared.jobs.outcomes import FindDelayedOutcome, FindStalledOutcome, MeasureAgesOutcome
 from shared.jobs.script import Script
 from shared.redis_client import RedisClient, translate_redis_errors
@@ -33,14 +33,16 @@ class DelayedJob:
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """The state of a job; and, if it has failed, the code of its failure."""
+    """The state of a job, None for one that this version does not know; and the code of its failure, or nothing."""
 
-    state: JobState
+    state: JobState | None
     failure_code: str = ""
 
     @classmethod
     def from_record(cls, state: str, failure: str | None) -> Self:
-        return cls(JobState(state), Failure(**json.loads(failure)).code if failure else "")
+        # A newer version may have added states, and members to a failure.
+        known = JobState(state) if state in set(JobState) else None
+        return cls(known, json.loads(failure)["code"] if failure else "")
 
 
 @dataclass(frozen=True, slots=True)

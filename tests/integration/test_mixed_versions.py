@@ -16,7 +16,7 @@ from shared.jobs.store import Claim, JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import result_key
+from shared.storage.keys import inbox_key, input_key, result_key
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
@@ -123,3 +123,20 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
     document = json.loads(request.to_json()) | {"webhook": {"url": "https://example.org"}}
 
     assert JobRequest.from_json(json.dumps(document)) == request
+
+
+def test_a_record_of_a_newer_version_does_not_hold_up_the_recovery(
+    jobs: JobStore, redis_client: "redis.Redis", bucket: Bucket, steward: Steward
+) -> None:
+    newer, failed, lost = (build_request() for _ in range(3))
+    for request in (newer, failed, lost):
+        metadata = {"request": request.to_json()}
+        bucket.put(inbox_key(request.id), b"image", content_type="image/png", metadata=metadata)
+    redis_client.hset(redis_keys.job(newer.id), mapping={"state": "paused"})
+    failure = json.dumps({"code": "not_an_image", "message": "no", "hint": "another one"})
+    redis_client.hset(redis_keys.job(failed.id), mapping={"state": "failed", "failure": failure})
+
+    steward.recovery.recover_jobs()
+
+    assert jobs.is_known(lost.id)
+    assert bucket.get(inbox_key(newer.id)) == bucket.get(input_key(failed.id)) == b"image"

@@ -68,7 +68,9 @@ class InboxRecovery:
         try:
             # They could not be moved when their jobs were completed.
             self.inputs.move(
-                EndedInput(job_id, end.state, end.failure_code) for job_id, end in ends if end and end.state.is_final
+                EndedInput(job_id, end.state, end.failure_code)
+                for job_id, end in ends
+                if end and end.state and end.state.is_final
             )
         except StorageUnavailable as error:
             # No lost job waits for them.

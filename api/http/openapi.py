@@ -136,8 +136,8 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Submitting again under the same key within a day returns the earlier job, as long as anything of it "
-    "is kept. If the service has lost its job store, this is so for a job that had not ended, once it is recovered; "
+    "description": "Submitting again under the same key within a day returns the earlier job, as long as anything of "
+    "it is kept. If the service has lost its job store, this is so for a job that had not ended, once it is recovered; "
     "before, a second job is made.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }

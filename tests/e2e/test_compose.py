@@ -335,7 +335,7 @@ def test_two_workers_share_the_jobs_and_run_each_once(stack: Compose, client: Ga
     ends = [event for event in stack.events("worker") if event["event"] == "job_completed"]
     done = [event for event in ends if event["job_id"] in {job["id"] for job in jobs}]
     assert Counter(event["job_id"] for event in done) == {job["id"]: 1 for job in jobs}
-    assert {event["attempt"] for event in done} == {1}
+    assert {event["attempt"].partition("-")[0] for event in done} == {"1"}
     shares = Counter(event["worker"] for event in done)
     print(f"{len(jobs)} jobs in {seconds:.1f} s, shared {sorted(shares.values())}")
     assert len(shares) == 2

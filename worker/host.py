@@ -20,12 +20,12 @@ from shared.broker.queues import JobQueue
 from shared.jobs.messages import queue_name
 from shared.jobs.model import Priority
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import open_job_store
+from shared.jobs.store import JobStore, open_job_store
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from shared.redis_client import connect
 from shared.settings import read_settings
-from shared.storage.bucket import open_bucket
+from shared.storage.bucket import Bucket, open_bucket
 from shared.store_health import open_store_health
 from worker.batching.channel import ALIVE_INTERVAL_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import ModelLoaded
@@ -206,7 +206,6 @@ def build_job_runner(
     """Connect the pipeline; its threads are stopped in reverse order, the leases last."""
     jobs = open_job_store(connect(settings), settings)
     bucket = open_bucket(settings, retries=settings.storage_retries)
-    payloads = PayloadStore(connect(settings, decode=False))
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     leases.start()
     stack.callback(leases.stop)
@@ -219,18 +218,6 @@ def build_job_runner(
     inputs.start()
     stack.callback(inputs.close)
     publication = Publication(jobs, bucket, inputs, stores, settings.keep_result_seconds)
-    attempts = AttemptRunner(
-        inputs=InputReader(bucket, payloads),
-        decoders=engine.decoders,
-        model=ModelInput(engine.model.revision, engine.model.resize, engine.model.can_scale_decode),
-        batches=engine.batches,
-        renderers=load_renderers(),
-        payloads=payloads,
-        clock=jobs.clock,
-        publication=publication,
-        max_pixels=int(1e6 * settings.max_decode_megapixels),
-        max_side=settings.max_image_side,
-    )
     completer = Completer(jobs, publication, stores, observer)
     queue = JobQueue(connect(settings))
     isolation = Isolation(jobs, slots, leases)
@@ -241,12 +228,30 @@ def build_job_runner(
         slots,
         leases,
         isolation,
-        attempts,
+        build_attempt_runner(settings, engine, jobs, bucket, publication),
         completer,
         stores,
         follow_up,
         worker_id,
         settings.keep_result_seconds,
+    )
+
+
+def build_attempt_runner(
+    settings: WorkerSettings, engine: Engine, jobs: JobStore, bucket: Bucket, publication: Publication
+) -> AttemptRunner:
+    payloads = PayloadStore(connect(settings, decode=False))
+    return AttemptRunner(
+        inputs=InputReader(bucket, payloads),
+        decoders=engine.decoders,
+        model=ModelInput(engine.model.revision, engine.model.resize, engine.model.can_scale_decode),
+        batches=engine.batches,
+        renderers=load_renderers(),
+        payloads=payloads,
+        clock=jobs.clock,
+        publication=publication,
+        max_pixels=int(1e6 * settings.max_decode_megapixels),
+        max_side=settings.max_image_side,
     )
 
 

@@ -56,6 +56,16 @@ class Storage:
     region: str
     server: ObjectServer
 
+    def get_env(self, bucket: str) -> dict[str, str]:
+        """Return the environment variables that configure a bucket of it."""
+        return {
+            "MASKMILL_STORAGE_ENDPOINT": self.endpoint,
+            "MASKMILL_STORAGE_BUCKET": bucket,
+            "MASKMILL_STORAGE_REGION": self.region,
+            "MASKMILL_STORAGE_ACCESS_KEY": self.access_key,
+            "MASKMILL_STORAGE_SECRET_KEY": self.secret_key,
+        }
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
@@ -144,13 +154,7 @@ def s3_client(storage: Storage) -> Iterator[Any]:
 @pytest.fixture
 def storage_env(storage: Storage, bucket_name: str) -> dict[str, str]:
     """The environment variables that configure the object store."""
-    return {
-        "MASKMILL_STORAGE_ENDPOINT": storage.endpoint,
-        "MASKMILL_STORAGE_BUCKET": bucket_name,
-        "MASKMILL_STORAGE_REGION": storage.region,
-        "MASKMILL_STORAGE_ACCESS_KEY": storage.access_key,
-        "MASKMILL_STORAGE_SECRET_KEY": storage.secret_key,
-    }
+    return storage.get_env(bucket_name)
 
 
 @pytest.fixture(scope="session")

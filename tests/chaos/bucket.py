@@ -12,7 +12,7 @@ from tests.chaos.records import Published
 
 
 def read_published(objects: ObjectServer) -> Iterator[Published]:
-    """Yield what is stored for each job that has objects of results."""
+    """Yield the stored objects of each job that has objects of results."""
     folders: dict[str, set[str]] = defaultdict(set)
     with objects.client() as client:
         for key in list_keys(client, RESULTS_PREFIX):

@@ -1,4 +1,4 @@
-"""A short trial: no job is lost, doubled, dead-lettered or different, whatever happens to the processes."""
+"""A short trial: no job is lost, doubled, dead-lettered or different while processes are lost."""
 
 from pathlib import Path
 

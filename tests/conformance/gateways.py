@@ -21,7 +21,7 @@ from shared.jobs.store import open_job_store
 from shared.redis_client import connect
 from shared.storage.bucket import open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
-from tests.support.environment import copy_environment
+from tests.support.environment import copy_environment, get_fields
 from tests.support.jobs import build_sync_request
 from tests.support.periodic import run_periodically
 
@@ -101,9 +101,7 @@ def _wait_ready(gateway: Gateway) -> Iterator[Gateway]:
 @contextmanager
 def _failing_workers(settings: Mapping[str, str]) -> Iterator[None]:
     """Fill the queue of FULL, report the workers of STATES, and fail every job of BROKEN."""
-    gateway_settings = ApiSettings(
-        **{name.removeprefix("MASKMILL_").lower(): value for name, value in settings.items()}
-    )
+    gateway_settings = ApiSettings(**get_fields(settings))
     with connect(gateway_settings) as redis:
         store = open_job_store(redis, gateway_settings)
         for _ in range(MAX_QUEUED):

@@ -15,7 +15,7 @@ from deploy.local.servers import LOOPBACK, free_ports
 from deploy.local.stack import BUCKET, Stack
 from shared.prefixes import OBJECT_NAMES
 from shared.settings import Settings
-from tests.support.environment import copy_environment
+from tests.support.environment import copy_environment, get_fields
 from tests.support.jobs import png
 from tests.support.polling import wait_until
 from tests.support.start import run_refused
@@ -152,8 +152,7 @@ def test_every_key_of_the_second_stack_begins_with_its_prefix(
 
 def test_a_third_stack_without_a_prefix_is_refused_in_one_line(first: Stack) -> None:
     """Its Redis is another database, which is empty, and its bucket that of a running stack."""
-    names = {name.removeprefix("MASKMILL_").lower(): value for name, value in first.env.items()}
-    settings = Settings(**names)
+    settings = Settings(**get_fields(first.env))
 
     line = run_refused("worker.steward", settings.redis_url.removesuffix("/0") + "/1", settings)
 

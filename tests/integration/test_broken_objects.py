@@ -19,6 +19,7 @@ from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.failures import Failures
 from shared.storage.keys import inbox_key, input_key, results_prefix
 from tests.conftest import Storage
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request, png
 from tests.support.steward import build_steward
 from tests.support.storage_proxy import Exchange, open_storage_proxy
@@ -32,10 +33,7 @@ PAGE, INPUTS = 10, 30
 def settings(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
     return Settings(
         redis_url=clean_redis,
-        storage_endpoint=storage.endpoint,
-        storage_bucket=new_bucket,
-        storage_access_key=storage.access_key,
-        storage_secret_key=storage.secret_key,
+        **get_fields(storage.get_env(new_bucket)),
     )
 
 

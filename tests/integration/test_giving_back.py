@@ -15,6 +15,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket
 from shared.storage.keys import INBOX_PREFIX, inbox_key
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from tests.support.survey import find_delayed
@@ -48,8 +49,7 @@ class RefusingStores(WorkingStores):
 
 @pytest.fixture
 def worker(clean_redis: str, storage_env: dict[str, str]) -> Iterator[InProcessWorker]:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    config = Settings(redis_url=clean_redis, **storage)
+    config = Settings(redis_url=clean_redis, **get_fields(storage_env))
     jobs = JobStore(
         connect(config), lease_seconds=10, max_attempts=3, max_retries=MAX_RETRIES, retry_delay_seconds=0.01
     )

@@ -12,15 +12,14 @@ from shared.jobs.model import JobState
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
+from tests.support.environment import get_fields
 from tests.support.polling import wait_until
 from worker.pipeline.ended_inputs import InputMoves
 
 
 @pytest.fixture
 def bucket(storage_env: Mapping[str, str]) -> Bucket:
-    return open_bucket(
-        Settings(**{name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()})
-    )
+    return open_bucket(Settings(**get_fields(storage_env)))
 
 
 @dataclass

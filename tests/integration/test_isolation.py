@@ -14,6 +14,7 @@ from shared.jobs.model import JobRequest, JobState
 from shared.jobs.store import InputPayload
 from shared.settings import Settings
 from shared.storage.keys import inbox_key
+from tests.support.environment import get_fields
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.survey import find_stalled
@@ -48,8 +49,7 @@ class Scheduler(ImmediateScheduler):
 
 @pytest.fixture
 def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, lease_seconds=30, **storage)
+    return Settings(redis_url=clean_redis, lease_seconds=30, **get_fields(storage_env))
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ class JobLife(RuleBasedStateMachine):
         assert claim.attempt_name not in self.attempt_names
         self.attempt_names.add(claim.attempt_name)
         assert job.is_known
-        assert not job.attempt_name  # nobody has its lease
+        assert not job.attempt_name  # without an attempt there is no lease
         assert claim.is_isolated == (job.stalls > 0)
         assert claim.is_late == (job.request.deadline_at is not None)
         if claim.is_isolated:
@@ -375,7 +375,7 @@ class JobLife(RuleBasedStateMachine):
         assert self.store.running_count() == len([job for job in self.jobs.values() if job.attempt_name])
 
     def teardown(self) -> None:
-        """Whatever has happened, the jobs end once the faults are over."""
+        """After any faults the jobs end, once the faults are over."""
         try:
             self.run_until_all_have_ended()
             self.check_end()

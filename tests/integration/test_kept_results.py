@@ -28,7 +28,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from tests.conftest import Storage
-from tests.support.environment import copy_environment
+from tests.support.environment import copy_environment, get_fields
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
 from tests.support.polling import wait_until
 from tests.support.storage_proxy import Exchange, open_storage_proxy
@@ -84,8 +84,7 @@ class FailingBucket(Bucket):
 
 @pytest.fixture
 def config(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, **storage)
+    return Settings(redis_url=clean_redis, **get_fields(storage_env))
 
 
 @pytest.fixture

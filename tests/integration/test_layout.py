@@ -13,14 +13,14 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import LAYOUT_OBJECT, inbox_key, result_key
 from shared.store_check import check_at_start, open_store_check
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request, png
 from tests.support.start import run_refused
 
 
 @pytest.fixture
 def config(clean_redis: str, storage_env: dict[str, str], new_bucket: str) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, **{**storage, "storage_bucket": new_bucket})
+    return Settings(redis_url=clean_redis, **{**get_fields(storage_env), "storage_bucket": new_bucket})
 
 
 def test_empty_stores_are_marked_and_accepted_again(config: Settings) -> None:

@@ -14,6 +14,7 @@ from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.keys import inbox_key
+from tests.support.environment import get_fields
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
 from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, WorkingStores, build_worker
@@ -24,8 +25,7 @@ from worker.segmenter import ModelImage
 
 @pytest.fixture
 def config(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, lease_seconds=30, **storage)
+    return Settings(redis_url=clean_redis, lease_seconds=30, **get_fields(storage_env))
 
 
 def submit(worker: InProcessWorker) -> JobRequest:

@@ -17,6 +17,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key, input_key, result_key
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
@@ -27,8 +28,7 @@ LEASE_SECONDS = 0.2
 
 @pytest.fixture
 def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
-    found = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, **found)
+    return Settings(redis_url=clean_redis, **get_fields(storage_env))
 
 
 @pytest.fixture

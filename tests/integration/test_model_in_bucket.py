@@ -10,13 +10,13 @@ from botocore.exceptions import ClientError
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from tests.conftest import Storage
+from tests.support.environment import get_fields
 from worker.engine.model_files import FILE_NAME
 
 
 @pytest.fixture
 def bucket(storage_env: Mapping[str, str]) -> Bucket:
-    names = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return open_bucket(Settings(**names))
+    return open_bucket(Settings(**get_fields(storage_env)))
 
 
 def put(storage: Storage, bucket_name: str, key: str) -> None:
@@ -76,8 +76,7 @@ def test_a_link_in_the_folder_is_replaced_and_not_followed(
 def test_the_prefix_of_a_stack_does_not_begin_the_keys_of_models(
     storage: Storage, storage_env: Mapping[str, str], bucket_name: str, tmp_path: Path
 ) -> None:
-    names = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    bucket = open_bucket(Settings(**names, storage_prefix="second"), name=bucket_name)
+    bucket = open_bucket(Settings(**get_fields(storage_env), storage_prefix="second"), name=bucket_name)
     prefix = f"models/{uuid.uuid4().hex}"
     put(storage, bucket_name, f"{prefix}/config.json")
 

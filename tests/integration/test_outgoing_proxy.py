@@ -8,6 +8,7 @@ from shared.errors import StorageUnavailable
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
 from tests.conftest import Storage
+from tests.support.environment import get_fields
 from tests.support.proxy import RecordingProxy, serve_proxy, use_proxy
 
 
@@ -21,7 +22,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingProxy]:
 
 @pytest.fixture
 def settings(storage_env: dict[str, str]) -> Settings:
-    return Settings(**{name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()})
+    return Settings(**get_fields(storage_env))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

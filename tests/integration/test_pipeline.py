@@ -26,6 +26,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
 from shared.storage.keys import inbox_key, object_key, result_key
+from tests.support.environment import get_fields
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
@@ -40,10 +41,7 @@ from worker.segmenter import ModelImage
 def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
     return Settings(
         redis_url=clean_redis,
-        storage_endpoint=storage_env["MASKMILL_STORAGE_ENDPOINT"],
-        storage_bucket=storage_env["MASKMILL_STORAGE_BUCKET"],
-        storage_access_key=storage_env["MASKMILL_STORAGE_ACCESS_KEY"],
-        storage_secret_key=storage_env["MASKMILL_STORAGE_SECRET_KEY"],
+        **get_fields(storage_env),
         lease_seconds=0.5,
     )
 

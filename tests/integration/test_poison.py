@@ -18,6 +18,7 @@ from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.integration.test_pipeline import submit
+from tests.support.environment import get_fields
 from tests.support.jobs import FakeSegmenter, png
 from tests.support.steward import build_steward
 from tests.support.worker import InProcessWorker, build_worker, start_shared_decoders
@@ -76,8 +77,7 @@ def start_engine(worker: InProcessWorker, name: str) -> Iterator[InProcessWorker
 
 @pytest.fixture
 def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, lease_seconds=LEASE_SECONDS, **storage)
+    return Settings(redis_url=clean_redis, lease_seconds=LEASE_SECONDS, **get_fields(storage_env))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -25,6 +25,7 @@ from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
 from shared.storage.keys import LAYOUT_OBJECT, STACK_OBJECT
 from shared.store_check import StoreCheck
 from tests.conftest import Storage
+from tests.support.environment import get_fields
 from tests.support.forwarder import LateForwarder
 from tests.support.gateway import open_gateway
 from tests.support.jobs import png
@@ -59,10 +60,7 @@ def config(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
     storage.server.wait_writable(new_bucket)
     return Settings(
         redis_url=clean_redis,
-        storage_endpoint=storage.endpoint,
-        storage_bucket=new_bucket,
-        storage_access_key=storage.access_key,
-        storage_secret_key=storage.secret_key,
+        **get_fields(storage.get_env(new_bucket)),
         # The object store lets conditional puts of one key wait for each other, in steps of a second.
         storage_timeout_seconds=30,
     )

@@ -30,6 +30,7 @@ from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.clock import StoreClock
 from shared.storage.keys import inbox_key, result_key
 from tests.conftest import Storage
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward, follow_store
@@ -51,10 +52,7 @@ RECOVERED_INPUTS = 500
 def settings(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
     return Settings(
         redis_url=clean_redis,
-        storage_endpoint=storage.endpoint,
-        storage_bucket=new_bucket,
-        storage_access_key=storage.access_key,
-        storage_secret_key=storage.secret_key,
+        **get_fields(storage.get_env(new_bucket)),
         lease_seconds=LEASE_SECONDS,
     )
 

@@ -21,6 +21,7 @@ from shared.settings import Settings
 from shared.storage.bucket import open_bucket
 from shared.storage.keys import LAYOUT_OBJECT, inbox_key
 from tests.conftest import Storage
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 from tests.support.start import build_storage_environment
@@ -36,10 +37,7 @@ DUTIES = {
 def settings(clean_redis: str, storage: Storage, new_bucket: str) -> Settings:
     return Settings(
         redis_url=clean_redis,
-        storage_endpoint=storage.endpoint,
-        storage_bucket=new_bucket,
-        storage_access_key=storage.access_key,
-        storage_secret_key=storage.secret_key,
+        **get_fields(storage.get_env(new_bucket)),
     )
 
 

@@ -13,6 +13,7 @@ from shared.storage.features import check_features
 from shared.storage.keys import STORE_CHECK_PREFIX
 from tests.conftest import Storage
 from tests.support import storage_proxy
+from tests.support.environment import get_fields
 from tests.support.gateway import open_gateway
 from tests.support.start import run_refused
 from tests.support.storage_proxy import Change, Exchange, open_storage_proxy
@@ -33,12 +34,7 @@ def open_changed_bucket(storage: Storage, name: str, change: Change, *, retries:
 
 
 def build_settings(storage: Storage, bucket: str, url: str) -> Settings:
-    return Settings(
-        storage_endpoint=url,
-        storage_bucket=bucket,
-        storage_access_key=storage.access_key,
-        storage_secret_key=storage.secret_key,
-    )
+    return Settings(**{**get_fields(storage.get_env(bucket)), "storage_endpoint": url})
 
 
 def list_left(storage: Storage, bucket: str) -> list[str]:

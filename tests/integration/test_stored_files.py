@@ -17,6 +17,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject, ObjectChanged, open_bucket
 from shared.storage.keys import inbox_key, object_key, results_prefix
+from tests.support.environment import get_fields
 from tests.support.jobs import build_request, png
 from tests.support.worker import InProcessWorker, build_worker
 
@@ -25,10 +26,7 @@ from tests.support.worker import InProcessWorker, build_worker
 def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
     return Settings(
         redis_url=clean_redis,
-        storage_endpoint=storage_env["MASKMILL_STORAGE_ENDPOINT"],
-        storage_bucket=storage_env["MASKMILL_STORAGE_BUCKET"],
-        storage_access_key=storage_env["MASKMILL_STORAGE_ACCESS_KEY"],
-        storage_secret_key=storage_env["MASKMILL_STORAGE_SECRET_KEY"],
+        **get_fields(storage_env),
     )
 
 

@@ -28,7 +28,7 @@ from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
 from tests.bench.cpu_time import read_cpu_seconds
-from tests.support.environment import copy_environment
+from tests.support.environment import copy_environment, get_fields
 from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
@@ -97,8 +97,7 @@ class StartWorker(Protocol):
 
 @pytest.fixture
 def settings(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, lease_seconds=LEASE_SECONDS, **storage)
+    return Settings(redis_url=clean_redis, lease_seconds=LEASE_SECONDS, **get_fields(storage_env))
 
 
 @pytest.fixture

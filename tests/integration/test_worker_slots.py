@@ -21,7 +21,7 @@ from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
-from tests.support.environment import copy_environment
+from tests.support.environment import copy_environment, get_fields
 from tests.support.gated_worker import DEATH_EXIT_CODE, GATE, LENDING, STARTED
 from tests.support.jobs import build_request
 from tests.support.polling import wait_until
@@ -72,8 +72,7 @@ class Service:
 
 @pytest.fixture
 def service(clean_redis: str, storage_env: dict[str, str], tmp_path: Path) -> Service:
-    found = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    settings = Settings(redis_url=clean_redis, **found)
+    settings = Settings(redis_url=clean_redis, **get_fields(storage_env))
     environment = copy_environment()
     env = environment | storage_env | {"MASKMILL_REDIS_URL": clean_redis, "MASKMILL_WORKER_THREADS": "1"}
     client = redis.Redis.from_url(clean_redis, decode_responses=True)

@@ -20,7 +20,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
-from tests.support.environment import copy_environment
+from tests.support.environment import copy_environment, get_fields
 from tests.support.jobs import build_request, png
 from tests.support.polling import wait_until
 
@@ -52,8 +52,7 @@ class ServiceUnderTest:
 
 @pytest.fixture
 def settings(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    return Settings(redis_url=clean_redis, **storage)
+    return Settings(redis_url=clean_redis, **get_fields(storage_env))
 
 
 @pytest.fixture(params=WRONG_SECONDS, ids=["worker_ahead", "worker_behind"])

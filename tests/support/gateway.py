@@ -15,6 +15,7 @@ from api.operations import create_operations_app
 from api.settings import ApiSettings
 from shared import redis_keys
 from shared.redis_client import connect
+from tests.support.environment import get_fields
 from tests.support.periodic import run_periodically
 from tests.support.worker import InProcessWorker, build_worker
 
@@ -31,8 +32,7 @@ class GatewayUnderTest:
 
 def open_gateway(redis_url: str, storage_env: Mapping[str, str], **settings: Any) -> GatewayUnderTest:
     """Return a gateway, built as in api/wsgi.py; `settings` override the defaults."""
-    storage = {name.removeprefix("MASKMILL_").lower(): value for name, value in storage_env.items()}
-    api_settings = ApiSettings(redis_url=redis_url, **{**storage, **settings})
+    api_settings = ApiSettings(redis_url=redis_url, **{**get_fields(storage_env), **settings})
     return open_gateway_with_stores(api_settings, connect_stores(api_settings))
 
 

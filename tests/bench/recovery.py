@@ -17,9 +17,8 @@ from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import inbox_key
 from tests.bench.measurement import Measurement, Workload, print_progress
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, store_input
 from tests.support.polling import wait_until
 from tests.support.steward import build_steward
 from tests.support.worker import claim_job
@@ -91,8 +90,7 @@ def start_stores() -> Iterator[Settings]:
 def put_input(bucket: Bucket) -> str:
     """Store an input; return the id of its job."""
     request = build_request()
-    metadata = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(bucket, request)
     return request.id
 
 

@@ -20,7 +20,7 @@ from shared.storage.failures import Failures
 from shared.storage.keys import inbox_key, input_key, results_prefix
 from tests.conftest import Storage
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, store_input
 from tests.support.steward import build_steward
 from tests.support.storage_proxy import Exchange, open_storage_proxy
 from worker.steward import recovery as recovery_module
@@ -68,8 +68,7 @@ def damage(settings: Settings, storage: Storage) -> Iterator[Damage]:
 
 def put_input(bucket: Bucket) -> JobRequest:
     request = build_request()
-    metadata = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(bucket, request)
     return request
 
 

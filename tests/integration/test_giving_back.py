@@ -14,9 +14,9 @@ from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket
-from shared.storage.keys import INBOX_PREFIX, inbox_key
+from shared.storage.keys import INBOX_PREFIX
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, store_input
 from tests.support.polling import wait_until
 from tests.support.survey import find_delayed
 from tests.support.worker import InProcessWorker, WorkingStores, build_worker
@@ -61,7 +61,7 @@ def worker(clean_redis: str, storage_env: dict[str, str]) -> Iterator[InProcessW
 
 def submit(worker: InProcessWorker) -> JobRequest:
     request = build_request()
-    worker.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+    store_input(worker.bucket, request)
     worker.jobs.create(request)
     return request
 

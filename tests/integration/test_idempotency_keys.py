@@ -10,7 +10,7 @@ from shared import redis_keys
 from shared.jobs.model import Idempotency
 from shared.storage.keys import inbox_key, results_prefix
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, png, store_input
 from tests.support.steward import build_steward
 
 KEY = "order 17"
@@ -82,8 +82,7 @@ def test_a_recovered_key_lives_as_long_as_it_would_have(gateway: GatewayUnderTes
 def test_an_expired_key_is_not_restored(gateway: GatewayUnderTest, redis_client: "redis.Redis") -> None:
     expired = Idempotency("d" * 64, "f" * 64, gateway.stores.jobs.clock.now() - 1)
     request = build_request(idempotency=expired)
-    metadata = {"request": request.to_json()}
-    gateway.stores.bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(gateway.stores.bucket, request)
 
     recover(gateway)
 

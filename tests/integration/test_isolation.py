@@ -13,9 +13,8 @@ from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.store import InputPayload
 from shared.settings import Settings
-from shared.storage.keys import inbox_key
 from tests.support.environment import get_fields
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png, store_input
 from tests.support.polling import wait_until
 from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, build_worker, claim_job, start_shared_decoders
@@ -68,7 +67,7 @@ def get_scheduler(worker: InProcessWorker) -> Scheduler:
 
 def submit(worker: InProcessWorker, **changes: object) -> JobRequest:
     request = build_request(formats=("labels",), **changes)
-    worker.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+    store_input(worker.bucket, request)
     worker.jobs.create(request)
     return request
 

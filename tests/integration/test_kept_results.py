@@ -29,7 +29,7 @@ from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key
 from tests.conftest import Storage
 from tests.support.environment import copy_environment, get_fields
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, store_input
 from tests.support.polling import wait_until
 from tests.support.storage_proxy import Exchange, open_storage_proxy
 from tests.support.worker import InProcessWorker, WorkingStores, build_worker
@@ -97,7 +97,7 @@ def worker(config: Settings) -> Iterator[InProcessWorker]:
 
 def submit(worker: InProcessWorker, **changes: object) -> JobRequest:
     request = build_request(**changes)
-    worker.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+    store_input(worker.bucket, request)
     worker.jobs.create(request)
     return request
 
@@ -267,7 +267,7 @@ class Service:
 
     def submit(self) -> JobRequest:
         request = build_request(formats=("labels",))
-        self.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+        store_input(self.bucket, request)
         self.jobs.create(request, message=encode_message(job_queue(request)))
         return request
 

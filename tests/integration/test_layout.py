@@ -11,10 +11,10 @@ from shared.layout import check_bucket_layout, check_redis_layout
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import LAYOUT_OBJECT, inbox_key, result_key
+from shared.storage.keys import LAYOUT_OBJECT, result_key
 from shared.store_check import check_at_start, open_store_check
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, store_input
 from tests.support.start import run_refused
 
 
@@ -35,8 +35,7 @@ def test_empty_stores_are_marked_and_accepted_again(config: Settings) -> None:
 
 def test_jobs_that_were_accepted_before_the_first_worker_started_do_not_lock_it_out(config: Settings) -> None:
     bucket, request = open_bucket(config), build_request()
-    metadata = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(bucket, request)
     result = JobResult(request, JobState.CANCELED).to_json()
     bucket.put(result_key(request.id), result, content_type="application/json")
     bucket.put("inbox/notes.txt", b"no input", content_type="text/plain")

@@ -13,9 +13,8 @@ from shared.jobs.model import JobRequest, JobState
 from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
-from shared.storage.keys import inbox_key
 from tests.support.environment import get_fields
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, png
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, store_input
 from tests.support.survey import find_stalled
 from tests.support.worker import InProcessWorker, WorkingStores, build_worker
 from worker.batching.scheduler import Ticket
@@ -30,7 +29,7 @@ def config(clean_redis: str, storage_env: Mapping[str, str]) -> Settings:
 
 def submit(worker: InProcessWorker) -> JobRequest:
     request = build_request(formats=("labels",))
-    worker.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+    store_input(worker.bucket, request)
     worker.jobs.create(request)
     return request
 

@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.keys import inbox_key, input_key, result_key
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request
+from tests.support.jobs import build_request, store_input
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
 from tests.support.worker import claim_job
@@ -130,8 +130,7 @@ def test_a_record_of_a_newer_version_does_not_hold_up_the_recovery(
 ) -> None:
     newer, failed, lost = (build_request() for _ in range(3))
     for request in (newer, failed, lost):
-        metadata = {"request": request.to_json()}
-        bucket.put(inbox_key(request.id), b"image", content_type="image/png", metadata=metadata)
+        store_input(bucket, request, b"image")
     redis_client.hset(redis_keys.job(newer.id), mapping={"state": "paused"})
     failure = json.dumps({"code": "not_an_image", "message": "no", "hint": "another one"})
     redis_client.hset(redis_keys.job(failed.id), mapping={"state": "failed", "failure": failure})

@@ -27,7 +27,7 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject, open_bucket
 from shared.storage.keys import inbox_key, object_key, result_key
 from tests.support.environment import get_fields
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png
+from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png, store_input
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
 from tests.support.survey import find_delayed, find_stalled
@@ -61,11 +61,10 @@ def steward(config: Settings, worker: InProcessWorker) -> Steward:
     return build_steward(config, worker.jobs, worker.bucket)
 
 
-def submit(worker: InProcessWorker, image: bytes = b"", **changes: object) -> JobRequest:
+def submit(worker: InProcessWorker, image: bytes | None = None, **changes: object) -> JobRequest:
     """Store an input and record its job as the gateway does, but enqueue no message."""
     request = build_request(**changes)
-    metadata = {"request": request.to_json()}
-    worker.bucket.put(inbox_key(request.id), image or png(), content_type="image/png", metadata=metadata)
+    store_input(worker.bucket, request, image)
     worker.jobs.create(request)
     return request
 

@@ -31,7 +31,7 @@ from shared.storage.clock import StoreClock
 from shared.storage.keys import inbox_key, result_key
 from tests.conftest import Storage
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, store_input
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward, follow_store
 from tests.support.storage_proxy import Exchange, open_storage_proxy
@@ -80,8 +80,7 @@ def steward(settings: Settings, jobs: JobStore, bucket: Bucket) -> Steward:
 def put_input(bucket: Bucket) -> JobRequest:
     """Store the input of a job that Redis does not know."""
     request = build_request()
-    metadata = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(bucket, request)
     return request
 
 

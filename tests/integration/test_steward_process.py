@@ -19,10 +19,10 @@ from shared.layout import LAYOUT_VERSION
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import open_bucket
-from shared.storage.keys import LAYOUT_OBJECT, inbox_key
+from shared.storage.keys import LAYOUT_OBJECT
 from tests.conftest import Storage
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, store_input
 from tests.support.polling import wait_until
 from tests.support.start import build_storage_environment
 from tests.support.storage_proxy import Exchange, open_storage_proxy
@@ -64,8 +64,7 @@ def test_the_steward_ends_soon_while_it_recovers_from_a_slow_store(
     bucket, log = open_bucket(settings), tmp_path / "steward.log"
     bucket.put(LAYOUT_OBJECT, LAYOUT_VERSION.encode(), content_type="text/plain")
     for request in (build_request() for _ in range(250)):
-        metadata = {"request": request.to_json()}
-        bucket.put(inbox_key(request.id), b"", content_type="image/png", metadata=metadata)
+        store_input(bucket, request, b"")
     has_begun = threading.Event()
 
     def delay(exchange: Exchange) -> None:
@@ -89,8 +88,7 @@ def test_the_steward_ends_soon_while_it_recovers_from_a_slow_store(
 
 def test_a_steward_recovers_a_lost_job_and_records_the_runs_of_its_duties(settings: Settings, tmp_path: Path) -> None:
     jobs, bucket, request = open_job_store(connect(settings), settings), open_bucket(settings), build_request()
-    metadata = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(bucket, request)
     (port,) = free_ports(1)
     env = {
         **build_storage_environment(settings),

@@ -16,9 +16,9 @@ from shared.jobs.store import JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, NoSuchObject, ObjectChanged, open_bucket
-from shared.storage.keys import inbox_key, object_key, results_prefix
+from shared.storage.keys import object_key, results_prefix
 from tests.support.environment import get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, png, store_input
 from tests.support.worker import InProcessWorker, build_worker
 
 
@@ -57,8 +57,7 @@ class RecordingBucket(Bucket):
 
 def submit(worker: InProcessWorker, formats: tuple[str, ...] = ("labels", "overlay", "masks")) -> JobRequest:
     request = build_request(formats=formats)
-    metadata = {"request": request.to_json()}
-    worker.bucket.put(inbox_key(request.id), png(), content_type="image/png", metadata=metadata)
+    store_input(worker.bucket, request)
     worker.jobs.create(request)
     return request
 
@@ -111,8 +110,7 @@ def test_a_put_of_an_earlier_attempt_that_lands_late_changes_nothing(
     bucket.delete([found.key for found in bucket.list_objects(results_prefix(request.id))])
     # Redis loses its data, so that attempts are counted from the beginning.
     redis_client.flushall()
-    submitted = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), png(12, 4), content_type="image/png", metadata=submitted)
+    store_input(bucket, request, png(12, 4))
     worker.jobs.create(request)
     worker.run(request.id)
     result = read_final(request, bucket)

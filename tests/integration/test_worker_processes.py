@@ -25,11 +25,10 @@ from shared.jobs.store import Claim, InputPayload, JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
 from tests.bench.cpu_time import read_cpu_seconds
 from tests.support.environment import copy_environment, get_fields
-from tests.support.jobs import build_request, build_sync_request, png
+from tests.support.jobs import build_request, build_sync_request, png, store_input
 from tests.support.polling import wait_until
 from tests.support.steward import Steward, build_steward
 from tests.support.survey import find_stalled
@@ -52,7 +51,7 @@ class WorkerUnderTest:
 
     def submit(self) -> JobRequest:
         request = build_request(formats=("labels",))
-        self.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+        store_input(self.bucket, request)
         self.jobs.create(request, message=encode_message(job_queue(request)))
         return request
 

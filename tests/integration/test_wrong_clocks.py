@@ -18,10 +18,9 @@ from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.keys import inbox_key
 from shared.worker_registry import WorkerRegistry, WorkerState
 from tests.support.environment import copy_environment, get_fields
-from tests.support.jobs import build_request, png
+from tests.support.jobs import build_request, png, store_input
 from tests.support.polling import wait_until
 
 START_SECONDS = 60.0
@@ -42,7 +41,7 @@ class ServiceUnderTest:
     def submit(self, **changes: object) -> JobRequest:
         """Submit a job as a gateway does."""
         request = build_request(created_at=self.jobs.clock.now(), formats=("labels",), **changes)
-        self.bucket.put(inbox_key(request.id), png(), content_type="image/png")
+        store_input(self.bucket, request)
         self.jobs.create(request, message=encode_message(job_queue(request)))
         return request
 

@@ -36,8 +36,8 @@ from tests.support.survey import find_stalled
 START_SECONDS = 60.0
 LEASE_SECONDS = 1.5
 HOSTS = 2
-# Engine and hosts together, without the collections that a worker with torch's modules need not make: they take 0.9 s.
-MAX_END_CPU_SECONDS = 0.5
+# Engine and hosts together: 0.2 to 0.6 s as they are, and 1.0 to 1.5 s with collections over all of torch's modules.
+MAX_END_CPU_SECONDS = 0.8
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Admission: the checks before anything is stored.  A rejected submission stores nothing."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from pydantic import JsonValue
 
 from api.jobs.inspection import inspect_image
 from api.jobs.limits import SharedLimit
@@ -9,8 +11,9 @@ from api.jobs.load import Load, LoadMonitor, clamp_retry_after
 from api.jobs.upload import Upload
 from api.model_registry import ModelRegistry, ModelStatus
 from shared.errors import QueueFull, StoreFull, WaitTooLong
+from shared.jobs.format_options import FormatOptions
 from shared.jobs.messages import queue_name
-from shared.jobs.model import InputRef, JobRequest, Priority, Retention
+from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.store import UNBOUNDED, JobStore
 
@@ -24,6 +27,24 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class JobOptions:
+    """The wishes of a caller for a job, beside how to segment; the members are those of JobRequest.
+
+    priority: None: that of the JobProfile.
+    deadline_seconds: from now until the job must have ended; None: that of the JobProfile.
+    """
+
+    priority: Priority | None = None
+    deadline_seconds: float | None = None
+    client_id: str | None = None
+    labels: tuple[str, ...] = ()
+    format_options: FormatOptions = field(default_factory=FormatOptions)
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    webhook: str | None = None
+    keeps_all_queries: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """The content of a submission: an image, the parameters, the model (None: the default model) and the formats.
 
@@ -34,6 +55,7 @@ class Submission:
     parameters: SegmentParameters
     model: str | None = None
     formats: tuple[str, ...] | None = None
+    options: JobOptions = field(default_factory=JobOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +125,16 @@ class Admission:
         """
         self.check_stores()
         model = self.models.find(submission.model)
+        profile = apply_options(profile, submission.options)
         self._check_load(model, caller, profile)
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
-        now = self.now()
-        request = JobRequest(
+        return Admitted(self._build_request(submission, caller, profile, model, image), model)
+
+    def _build_request(
+        self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts
+    ) -> JobRequest:
+        now, options = self.now(), submission.options
+        return JobRequest(
             id=self.new_id(),
             tenant=caller.tenant,
             model=model.id,
@@ -120,8 +148,13 @@ class Admission:
             request_id=caller.request_id,
             deadline_at=None if profile.deadline_seconds is None else now + profile.deadline_seconds,
             wants_reply=profile.wants_reply,
+            client_id=options.client_id,
+            labels=options.labels,
+            format_options=options.format_options,
+            metadata=options.metadata,
+            webhook=options.webhook,
+            keeps_all_queries=options.keeps_all_queries,
         )
-        return Admitted(request, model)
 
     def has_memory(self) -> bool:
         """Return whether Redis has memory for new work.
@@ -183,3 +216,12 @@ class Admission:
             # When a tenth of the queue has been completed.
             seconds = load.estimate_seconds(error.limit / 10)
             raise QueueFull(str(error), limit=error.limit, retry_after_seconds=seconds) from error
+
+
+def apply_options(profile: JobProfile, options: JobOptions) -> JobProfile:
+    """Return the profile of a job whose caller has these wishes."""
+    return replace(
+        profile,
+        priority=options.priority or profile.priority,
+        deadline_seconds=profile.deadline_seconds if options.deadline_seconds is None else options.deadline_seconds,
+    )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Discriminator, TypeAdapter
+from pydantic import Discriminator, JsonValue, TypeAdapter
 
+from shared.jobs.format_options import FormatOptions
 from shared.jobs.parameters import SegmentParameters
 
 
@@ -105,6 +106,12 @@ class JobRequest:
     created_at, deadline_at: unix seconds by the clock of Redis.
     wants_reply: whether a caller waits for the Hugging Face array in the payload store.
     idempotency: None if the job was submitted without a key.
+    client_id: the caller's own name of the job, unique within the tenant.
+    labels: the formats show only segments of these labels; empty: of all.
+    metadata: the caller's own JSON object, returned as it is.
+    webhook: the id of the tenant's endpoint that is told of the end, or a URL.
+    keeps_all_queries: whether the output of every query is kept, so that a semantic recut is possible.
+    recut_of: the job of which this one is a recut.
     """
 
     id: str
@@ -121,6 +128,13 @@ class JobRequest:
     deadline_at: float | None = None
     wants_reply: bool = False
     idempotency: Idempotency | None = None
+    client_id: str | None = None
+    labels: tuple[str, ...] = ()
+    format_options: FormatOptions = field(default_factory=FormatOptions)
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    webhook: str | None = None
+    keeps_all_queries: bool = False
+    recut_of: str | None = None
 
     def to_json(self) -> str:
         """Return JSON in ASCII, so that it fits into an HTTP header."""
@@ -137,6 +151,11 @@ class JobRequest:
 
 
 _REQUEST = TypeAdapter(JobRequest)
+
+
+def build_file_name(request: JobRequest) -> str:
+    """Return a name for the image of a job, in files that name it: there is none of the caller's."""
+    return f"{request.id}.{request.image.format}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ from tests.bench.segmentation import equal_label_share, segment_batch
 from worker.engine.execution_plan import BAND_MEGABYTES, MEGABYTE, ExecutionPlan
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.formats import labels, masks
+from worker.formats.rendered import RenderSource
 from worker.segmenter import Prepared, Segmentation, prepare_image
 
-UNUSED_IMAGE = Image.new("RGB", (1, 1))  # labels and masks do not depend on the image
 GPU_BUDGET = BAND_MEGABYTES["cuda"] * MEGABYTE
 WARM_UP_CALLS = 3
 MIN_CALLS = 3
@@ -303,7 +303,7 @@ def prefetch(
 
 def render(result: Segmentation) -> int:
     """Render the default files of a job except the overlay; return their size in bytes."""
-    return sum(len(output.render(result, UNUSED_IMAGE).content) for output in (labels, masks))
+    return sum(len(output.render(RenderSource(result)).content) for output in (labels, masks))
 
 
 def gpu_busy_share(

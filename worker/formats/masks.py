@@ -3,27 +3,22 @@
 import zipfile
 from io import BytesIO
 
-from PIL.Image import Image
-
 from shared.jobs.result import ByteRange
 from worker.formats.mask_png import RunLengthEncoding
-from worker.formats.rendered import Rendered
-from worker.segmenter import Segmentation
+from worker.formats.rendered import Rendered, RenderSource
 
 # The earliest date of the zip format, so that equal masks give equal bytes.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _REGULAR_FILE_0644 = 0o100644 << 16
 
 
-def render(segmentation: Segmentation, image: Image | None) -> Rendered:
+def render(source: RenderSource) -> Rendered:
     """Pack the mask of every segment into a zip with the entries 1.png, 2.png, ... by segment id.
 
     Entries are stored, not compressed, so each range of the result is the PNG file of that segment: 8-bit greyscale,
     the size of the label map, 255 inside the segment and 0 elsewhere.
-
-    Args:
-        image: not used.
     """
+    segmentation = source.segmentation
     buffer = BytesIO()
     ranges: dict[int, ByteRange] = {}
     encoding = RunLengthEncoding.from_label_map(segmentation.label_map)

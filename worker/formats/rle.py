@@ -4,24 +4,20 @@ from typing import Any
 
 import numpy as np
 import orjson
-from PIL.Image import Image
 from pycocotools import mask as coco_mask
 
 from shared.jobs.result import Segment
-from worker.formats.rendered import Rendered
-from worker.segmenter import LabelMap, Segmentation
+from worker.formats.rendered import Rendered, RenderSource
+from worker.segmenter import LabelMap
 
 
-def render(segmentation: Segmentation, image: Image | None) -> Rendered:
+def render(source: RenderSource) -> Rendered:
     """Encode the segments as JSON, each with its mask as `{"size": [height, width], "counts": "..."}`.
 
     The encoding is that of pycocotools: runs in column order, the first of them zeros, as a string of six-bit groups.
-
-    Args:
-        image: not used.
     """
-    label_map = segmentation.label_map  # (H, W)
-    segments = [describe_segment(label_map, segment) for segment in segmentation.segments]
+    label_map = source.segmentation.label_map  # (H, W)
+    segments = [describe_segment(label_map, segment) for segment in source.segmentation.segments]
     return Rendered(orjson.dumps({"size": label_map.shape, "segments": segments}))
 
 

@@ -13,7 +13,7 @@ from PIL.Image import Image, Resampling, fromarray
 from shared.errors import Canceled
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
-from shared.jobs.model import JobRequest, JobState
+from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.result import JobResult
 from shared.redis_clock import RedisClock
@@ -22,7 +22,7 @@ from worker.batching.scheduler import Ticket
 from worker.decoding.decoded_image import DecodedImage
 from worker.decoding.request import ImageRequest
 from worker.formats.drawing import MAX_OVERLAY_SIDE
-from worker.formats.rendered import Rendered
+from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
@@ -197,8 +197,20 @@ class AttemptRunner:
         """Render a format, unless it is rendered already."""
         if name not in attempt.files:
             with attempt.watch.stage(name):
-                attempt.files[name] = self.renderers[name](attempt.segmentation, attempt.image)
+                attempt.files[name] = self.renderers[name](build_source(attempt))
         return attempt.files[name]
+
+
+def build_source(attempt: Attempt) -> RenderSource:
+    """Return what the files of an attempt are rendered from."""
+    request = attempt.request
+    return RenderSource(
+        attempt.segmentation,
+        attempt.image,
+        file_name=build_file_name(request),
+        model=request.model,
+        options=request.format_options,
+    )
 
 
 def wait_for_ticket(ticket: Ticket) -> Segmentation:

@@ -4,15 +4,12 @@ import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
-from PIL.Image import Image
-
 from shared.formats.registry import FORMAT_NAMES
-from worker.formats.rendered import Rendered
-from worker.segmenter import Segmentation
+from worker.formats.rendered import Rendered, RenderSource
 
 
 class Renderer(Protocol):
-    def __call__(self, segmentation: Segmentation, image: Image | None) -> Rendered: ...
+    def __call__(self, source: RenderSource) -> Rendered: ...
 
 
 def load_renderers() -> Mapping[str, Renderer]:

@@ -25,11 +25,9 @@ from shared.jobs.result import Segment
 from worker.formats import drawing, labels, masks, overlay
 from worker.formats.mask_png import RunLengthEncoding
 from worker.formats.png import PngStrategy, encode_png
-from worker.formats.rendered import Rendered
+from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.rendering import load_renderers
 from worker.segmenter import LabelMap, Segmentation
-
-UNUSED_IMAGE = Image.new("RGB", (1, 1))  # labels and masks do not depend on the image
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 label_maps = st.one_of(
@@ -51,15 +49,15 @@ def build_segment(label_map: LabelMap, number: int, score: float | None) -> Segm
 
 
 def render_labels(label_map: LabelMap) -> bytes:
-    return labels.render(Segmentation(label_map, ()), UNUSED_IMAGE).content
+    return labels.render(RenderSource(Segmentation(label_map, ()))).content
 
 
 def render_masks(segmentation: Segmentation) -> Rendered:
-    return masks.render(segmentation, UNUSED_IMAGE)
+    return masks.render(RenderSource(segmentation))
 
 
 def render_overlay(image: Image.Image, label_map: LabelMap) -> bytes:
-    return overlay.render(build_segmentation(label_map), image).content
+    return overlay.render(RenderSource(build_segmentation(label_map), image)).content
 
 
 def encode_mask(label_map: LabelMap, number: int) -> bytes:
@@ -219,7 +217,9 @@ def draw_label(label: str) -> NDArray[np.generic]:
     """Return the overlay of one segment that fills the image."""
     label_map = np.ones((300, 300), np.uint8)
     segment = replace(build_segment(label_map, 1, 0.9), label=label)
-    return decode_png(overlay.render(Segmentation(label_map, (segment,)), Image.new("RGB", (300, 300))).content)
+    return decode_png(
+        overlay.render(RenderSource(Segmentation(label_map, (segment,)), Image.new("RGB", (300, 300)))).content
+    )
 
 
 def test_the_palette_has_256_distinct_colours() -> None:
@@ -244,4 +244,6 @@ def test_very_long_images_are_rendered_in_all_formats(size: tuple[int, int]) -> 
     segmentation = build_segmentation(label_map)
 
     for name, render in load_renderers().items():
-        assert render(segmentation, Image.new("RGB", fit_size(size, drawing.MAX_OVERLAY_SIDE))).content, name
+        assert render(RenderSource(segmentation, Image.new("RGB", fit_size(size, drawing.MAX_OVERLAY_SIDE)))).content, (
+            name
+        )

@@ -7,14 +7,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 
 from shared.jobs.result import Segment
 from tests.support.jobs import segment_halves
 from worker.formats import rle
+from worker.formats.rendered import RenderSource
 from worker.segmenter import Segmentation
-
-UNUSED_IMAGE = Image.new("RGB", (1, 1))
 
 
 def decode(size: list[int], counts: str) -> NDArray[np.bool_]:
@@ -53,7 +51,7 @@ def label_maps(draw: st.DrawFn) -> NDArray[np.uint8]:
 def test_every_mask_is_decoded_exactly(label_map: NDArray[np.uint8]) -> None:
     segments = tuple(Segment(number, "thing", number, 0.5, 0, (0, 0, 0, 0)) for number in (1, 2, 3))
 
-    document = json.loads(rle.render(Segmentation(label_map, segments), UNUSED_IMAGE).content)
+    document = json.loads(rle.render(RenderSource(Segmentation(label_map, segments))).content)
 
     assert document["size"] == list(label_map.shape)
     for segment in document["segments"]:
@@ -62,7 +60,7 @@ def test_every_mask_is_decoded_exactly(label_map: NDArray[np.uint8]) -> None:
 
 
 def test_a_segment_has_the_members_of_a_coco_annotation() -> None:
-    document = json.loads(rle.render(segment_halves(6, 4), UNUSED_IMAGE).content)
+    document = json.loads(rle.render(RenderSource(segment_halves(6, 4))).content)
 
     cat, dog = document["segments"]
     assert (cat["id"], cat["category_id"], cat["label"], cat["score"]) == (1, 15, "cat", 0.98)

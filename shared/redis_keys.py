@@ -21,6 +21,9 @@ ISOLATED = "mm:isolated"
 TENANTS = "mm:tenants"
 QUEUES = "mm:queue_names"
 
+# Hash: for each queue the virtual time, the start of the job that was claimed last; see shared/jobs/fairness.py.
+VIRTUAL_TIMES = "mm:virtual_times"
+
 # Sorted set: payloads of inputs, `bytes:tenant:job id`, by the time at which they expire; hash: their bytes by tenant.
 PAYLOADS = "mm:payloads"
 PAYLOAD_BYTES = "mm:payload_bytes"
@@ -51,12 +54,12 @@ def job(job_id: str) -> str:
 
 
 def queued_jobs(queue: str) -> str:
-    """Sorted set: ids of the jobs that can be claimed from a queue, by the time at which they were created."""
+    """Sorted set: ids of the jobs that can be claimed from a queue, by their start in virtual time."""
     return f"{QUEUED_PREFIX}{queue}"
 
 
 def suspected_jobs(queue: str) -> str:
-    """Sorted set: ids of the suspects that can be claimed from a queue, by the time at which they were created."""
+    """Sorted set: ids of the suspects that can be claimed from a queue, by their start in virtual time."""
     return f"{SUSPECTS_PREFIX}{queue}"
 
 
@@ -66,7 +69,7 @@ def delayed_jobs(queue: str) -> str:
 
 
 def unfinished_jobs(queue: str, tenant: str) -> str:
-    """Sorted set: ids of a tenant's jobs of a queue that are not final, by the time at which they were created."""
+    """Sorted set: ids of a tenant's jobs of a queue that are not final, by their end in virtual time."""
     return f"{UNFINISHED_PREFIX}{queue}:{tenant}"
 
 

@@ -27,6 +27,7 @@ from shared.jobs.creation import (
     submission_arguments,
     submission_keys,
 )
+from shared.jobs.fairness import compute_cost
 from shared.jobs.messages import queue_name
 from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
@@ -165,6 +166,7 @@ class JobStore:
             message=message,
             is_recovered=is_recovered,
             created_at=request.created_at,
+            cost=compute_cost(request.image),
             gone_id=gone_id,
             **submission_arguments(request, dedup),
             **(payload_arguments(request, payload) if payload else {}),
@@ -219,6 +221,7 @@ class JobStore:
                     "passed_over": redis_keys.passed_over(model),
                     "claim": redis_keys.claim(token),
                     "isolated": redis_keys.ISOLATED,
+                    "virtual_times": redis_keys.VIRTUAL_TIMES,
                 },
                 worker=worker,
                 token=token,

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Choose a job of a model, and claim it for a worker, with an attempt number and a lease.
--- The first job of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
+-- The job with the earliest start in virtual time (shared/jobs/fairness.py) of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
 -- A suspect (a job that has stalled) is chosen only for a worker that may isolate one, and runs no other.
 -- A worker that got no answer calls it with the same token again, and gets the job that was claimed for it.
--- Keys:    leases, passed_over, claim, isolated
+-- Keys:    leases, passed_over, claim, isolated, virtual_times
 -- In:      worker, lease_seconds, token: of this claim,
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
 --          may_isolate: whether the worker can run a suspect alone;
@@ -94,11 +94,18 @@ local function find_claimed()
   return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0'}
 end
 
+-- A job that was requeued has an earlier start than those that were claimed since, and sets no time back.
+local function advance_virtual_time(job)
+  local virtual_time = tonumber(redis.call('HGET', key.virtual_times, job.queue) or 0)
+  if tonumber(job.place) > virtual_time then redis.call('HSET', key.virtual_times, job.queue, job.place) end
+end
+
 local function claim_next()
   local job = take_next()
   settle_messages(job and job.queue)
   if not job then return nil end
   count_passed_over(job.queue)
+  advance_virtual_time(job)
   redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
     'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1)
   if job.is_suspect then redis.call('HSET', key.isolated, arg.worker, job.id) end

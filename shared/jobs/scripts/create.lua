@@ -1,11 +1,13 @@
 #!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
+-- Its place in the queue is its start in virtual time: see shared/jobs/fairness.py.
+-- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged, virtual_times
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
 --          fingerprint and idempotency_ms or nil (when the key expires), gone_id or nil: a job of which nothing is stored
 --          any more, so that its idempotency key is free, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
+--          cost: in virtual time,
 --          payload: the image or nil; and with it input_ms: how long to keep it,
 --          payload_entry: its entry in the accounts, max_payload_bytes and max_payload_bytes_per_tenant
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
@@ -20,6 +22,14 @@ local function find_full_payloads()
   local total, of_tenant = count_payload_bytes(arg.payload_entry)
   if total + #payload > arg.max_payload_bytes then return 'payloads_full' end
   if of_tenant + #payload > arg.max_payload_bytes_per_tenant then return 'tenant_payloads_full' end
+end
+
+-- A queue without a virtual time begins with the present, later than the places that an earlier version gave.
+local function find_start(time)
+  redis.call('HSETNX', key.virtual_times, arg.queue, time)
+  local virtual_time = tonumber(redis.call('HGET', key.virtual_times, arg.queue))
+  local last = redis.call('ZRANGE', key.unfinished, -1, -1, 'WITHSCORES')
+  return math.max(virtual_time, tonumber(last[2] or 0))
 end
 
 if redis.call('EXISTS', key.purged) == 1 then return {'purged', arg.id} end
@@ -50,9 +60,10 @@ redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', 
 if arg.is_recovered then redis.call('HSET', key.job, 'recovered', 1) end
 local time = now()
 -- A job that Redis has lost comes before those that were created after it.
-local place = arg.is_recovered and math.min(time, arg.created_at) or time
+local start = find_start(time)
+local place = arg.is_recovered and math.min(start, arg.created_at) or start
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
-redis.call('ZADD', key.unfinished, place, arg.id)
+redis.call('ZADD', key.unfinished, place + arg.cost, arg.id)
 redis.call('SADD', key.queues, arg.queue)
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.
 if arg.fingerprint and redis.call('EXISTS', key.idempotency) == 0 then

@@ -8,13 +8,19 @@
 local time = now()
 -- More jobs do not run at a time, and each costs a command.
 local MAX_RUNNING = 2000
+-- The oldest job of each tenant starts, in virtual time, among the first of its queue.
+local FIRST_QUEUED = 100
+
+-- Ids are version 7 UUIDs: they begin with the milliseconds.
+local function read_creation_time(id) return tonumber(string.sub(id, 1, 12), 16) / 1000 end
 
 local function find_oldest_queued()
   local oldest = time
   for _, queue in ipairs(redis.call('SMEMBERS', key.queues)) do
     for _, jobs in ipairs({queued_key(queue), suspects_key(queue)}) do
-      local first = redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES')
-      if first[2] then oldest = math.min(oldest, tonumber(first[2])) end
+      for _, id in ipairs(redis.call('ZRANGE', jobs, 0, FIRST_QUEUED - 1)) do
+        oldest = math.min(oldest, read_creation_time(id))
+      end
     end
   end
   return oldest

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api.http.tokens import DEFAULT_SCOPES, Scope, compute_digest, format_time, parse_words
+from api.http.tokens import ALL, DEFAULT_SCOPES, Permission, Scope, compute_digest, format_time, parse_words
 from api.http.tokens_file import TokenTable
 from api.settings import ApiSettings
 from shared.authority import parse_address
@@ -20,6 +20,7 @@ class Access:
 
     tenant: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
+    permission: Permission = ALL
 
     def require(self, scope: Scope) -> None:
         """Check a scope.
@@ -67,7 +68,7 @@ class Authenticator:
             raise Unauthorized(
                 f"This token expired at {format_time(token.expires_at)}: ask the operator for a new one."
             )
-        return Access(token.tenant, token.scopes)
+        return Access(token.tenant, token.scopes, token.permission)
 
     def accepts(self, authorization: str | None) -> bool:
         """Tell whether authenticate() returns an access."""

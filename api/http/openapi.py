@@ -208,6 +208,7 @@ SUBMISSION: Final[Errors] = (
     errors.ImageTooLarge,
     errors.ImageTooCostly,
     errors.UnknownModel,
+    errors.NotPermitted,
     errors.IdempotencyConflict,
     errors.UploadsFull,
     errors.QueueFull,

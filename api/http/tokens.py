@@ -1,8 +1,8 @@
 """Tokens: a line of the tokens file for each, or a word of MASKMILL_TOKENS.  Only SHA-256 digests are kept.
 
-    name:sha256 scopes=read,submit expires=2027-01-31T00:00:00Z
+    name:sha256 scopes=read,submit expires=2027-01-31T00:00:00Z max_priority=normal models=acme/one,acme/two
 
-Both attributes may be missing: such a token may read and submit, and never expires.
+Each attribute may be missing: such a token may read and submit with any priority to any model, and never expires.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from shared.jobs.model import Priority
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SETTINGS = "MASKMILL_TOKENS, MASKMILL_TOKENS_FILE"
@@ -29,6 +31,22 @@ DEFAULT_SCOPES = frozenset({Scope.READ, Scope.SUBMIT})
 
 
 @dataclass(frozen=True, slots=True)
+class Permission:
+    """Which jobs a token may submit.
+
+    max_priority: the highest.
+    models: their public ids; empty: all.
+    """
+
+    max_priority: Priority = Priority.INTERACTIVE
+    models: frozenset[str] = frozenset()
+
+
+ALL = Permission()
+_ATTRIBUTES = frozenset({"scopes", "expires", "max_priority", "models"})
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A token: its digest (64 hex digits), its tenant and its rights.
 
@@ -39,6 +57,7 @@ class Token:
     digest: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     expires_at: float | None = None
+    permission: Permission = ALL
 
 
 def compute_digest(token: str) -> str:
@@ -81,9 +100,7 @@ def build_table(tokens: Iterable[Token]) -> Sequence[Token]:
                 f"{_SETTINGS}: the names {other.tenant} and {token.tenant} have the same token: make one for each"
             )
         if other != token:
-            raise ValueError(
-                f"{_SETTINGS}: a token of {token.tenant} is given twice, with different scopes or times of expiry"
-            )
+            raise ValueError(f"{_SETTINGS}: a token of {token.tenant} is given twice, with different attributes")
     return tuple(table.values())
 
 
@@ -93,11 +110,25 @@ def parse_scopes(text: str) -> frozenset[Scope]:
     Raises:
         ValueError: one does not exist, or there is none.
     """
-    names = [name.strip() for name in text.split(",")]
+    names = [name.strip() for name in text.lower().split(",")]
     unknown = [name for name in names if name not in [*Scope]]
     if unknown:
         raise ValueError(f"there is no scope {unknown[0][:64]!r}: the scopes are {', '.join(Scope)}")
     return frozenset(Scope(name) for name in names) | {Scope.READ}
+
+
+def parse_permission(max_priority: str | None, models: str | None) -> Permission:
+    """Read which jobs a token may submit; None means any.
+
+    Raises:
+        ValueError: there is no such priority, or the list of models is empty.
+    """
+    names = frozenset(name.strip() for name in (models or "").split(",") if name.strip())
+    if models is not None and not names:
+        raise ValueError("models must name at least one model")
+    if max_priority is not None and max_priority.lower() not in [*Priority]:
+        raise ValueError(f"there is no priority {max_priority[:64]!r}: the priorities are {', '.join(Priority)}")
+    return Permission(ALL.max_priority if max_priority is None else Priority(max_priority.lower()), names)
 
 
 def parse_time(text: str) -> float:
@@ -131,8 +162,14 @@ def format_line(token: Token) -> str:
     """
     if not _NAME.fullmatch(token.tenant):
         raise ValueError("a name has 1 to 64 letters, digits, . _ -")
-    line = f"{token.tenant}:{token.digest} scopes={','.join(scope for scope in Scope if scope in token.scopes)}"
-    return line if token.expires_at is None else f"{line} expires={format_time(token.expires_at)}"
+    words = [f"{token.tenant}:{token.digest}", f"scopes={','.join(scope for scope in Scope if scope in token.scopes)}"]
+    if token.expires_at is not None:
+        words.append(f"expires={format_time(token.expires_at)}")
+    if token.permission.max_priority is not ALL.max_priority:
+        words.append(f"max_priority={token.permission.max_priority}")
+    if token.permission.models:
+        words.append(f"models={','.join(sorted(token.permission.models))}")
+    return " ".join(words)
 
 
 def _parse_word(word: str) -> Token:
@@ -160,13 +197,15 @@ def _parse_lines(lines: Iterable[str], path: str) -> Iterator[Token]:
             # The line may hold a token by mistake, so the message does not repeat it.
             raise ValueError(
                 f"MASKMILL_TOKENS_FILE: line {number} of {path} is not `name:sha256`, with `scopes=` (read, submit, "
-                "admin, by commas) and `expires=` (such as 2027-01-31T00:00:00Z) after it if need be"
+                "admin, by commas), `expires=` (such as 2027-01-31T00:00:00Z), `max_priority=` (interactive, normal, "
+                "low) and `models=` (ids, by commas) after it if need be"
             ) from None
 
 
 def _parse_line(entry: str) -> Token:
     name, _, rest = entry.partition(":")
-    digest, *words = rest.lower().split() or [""]
+    digest, *words = rest.split() or [""]
+    digest = digest.lower()
     if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
         raise ValueError
     attributes = _parse_attributes(words)
@@ -176,11 +215,13 @@ def _parse_line(entry: str) -> Token:
         digest,
         DEFAULT_SCOPES if scopes is None else parse_scopes(scopes),
         None if expires is None else parse_time(expires),
+        parse_permission(attributes.get("max_priority"), attributes.get("models")),
     )
 
 
 def _parse_attributes(words: Sequence[str]) -> Mapping[str, str]:
-    attributes = dict(word.split("=", 1) for word in words)
-    if len(attributes) != len(words) or not attributes.keys() <= {"scopes", "expires"}:
+    pairs = [word.split("=", 1) for word in words]
+    attributes = {name.lower(): value for name, value in pairs}
+    if len(attributes) != len(words) or not attributes.keys() <= _ATTRIBUTES:
         raise ValueError
     return attributes

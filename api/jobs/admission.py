@@ -10,7 +10,7 @@ from api.jobs.limits import SharedLimit
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
 from api.jobs.upload import Upload
 from api.model_registry import ModelRegistry, ModelStatus
-from shared.errors import QueueFull, StoreFull, WaitTooLong
+from shared.errors import NotPermitted, QueueFull, StoreFull, WaitTooLong
 from shared.jobs.format_options import FormatOptions
 from shared.jobs.messages import queue_name
 from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention
@@ -20,10 +20,16 @@ from shared.jobs.store import UNBOUNDED, JobStore
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant that sent a request, and the id of the request in the logs."""
+    """The tenant that sent a request, and the id of the request in the logs.
+
+    max_priority: the highest priority that its token allows.
+    models: those that its token allows; empty: all.
+    """
 
     tenant: str
     request_id: str
+    max_priority: Priority = Priority.INTERACTIVE
+    models: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +126,14 @@ class Admission:
 
         Raises:
             ClientError: the image or the model is not acceptable.
+            NotPermitted: the caller's token does not allow the model or the priority.
             Overloaded: there is too much work already.
             Unavailable: Redis did not answer, or nothing may be stored.
         """
         self.check_stores()
         model = self.models.find(submission.model)
-        profile = apply_options(profile, submission.options)
+        check_permission(submission, model.id, caller)
+        profile = limit_priority(apply_options(profile, submission.options), caller)
         self._check_load(model, caller, profile)
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         return Admitted(self._build_request(submission, caller, profile, model, image), model)
@@ -216,6 +224,29 @@ class Admission:
             # When a tenth of the queue has been completed.
             seconds = load.estimate_seconds(error.limit / 10)
             raise QueueFull(str(error), limit=error.limit, retry_after_seconds=seconds) from error
+
+
+def check_permission(submission: Submission, model: str, caller: Caller) -> None:
+    """Check a submission against what the caller's token allows.
+
+    Raises:
+        NotPermitted: it does not allow the model or the priority.
+    """
+    if caller.models and model not in caller.models:
+        raise NotPermitted(f"This token may not use the model {model}; it may use {', '.join(sorted(caller.models))}.")
+    wanted = submission.options.priority
+    if wanted is not None and rank(wanted) < rank(caller.max_priority):
+        raise NotPermitted(f"This token may not submit with priority {wanted}; its highest is {caller.max_priority}.")
+
+
+def limit_priority(profile: JobProfile, caller: Caller) -> JobProfile:
+    """Return a profile of at most the priority that the caller's token allows."""
+    return replace(profile, priority=max(profile.priority, caller.max_priority, key=rank))
+
+
+def rank(priority: Priority) -> int:
+    """Return the place of a priority among all; 0 is the highest."""
+    return list(Priority).index(priority)
 
 
 def apply_options(profile: JobProfile, options: JobOptions) -> JobProfile:

@@ -17,7 +17,7 @@ def get_gateway() -> Gateway:
 
 
 def get_caller() -> Caller:
-    return Caller(tenant=g.tenant, request_id=g.request_id)
+    return Caller(g.tenant, g.request_id, max_priority=g.permission.max_priority, models=g.permission.models)
 
 
 def get_tenant_jobs() -> TenantJobs:

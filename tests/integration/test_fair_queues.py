@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -148,7 +149,7 @@ def test_a_job_that_is_given_back_is_the_next(jobs: JobStore, queue: Queue) -> N
 
 def test_places_of_an_earlier_version_come_first(jobs: JobStore, queue: Queue, clean_redis: str) -> None:
     """They are times of creation, which no virtual time precedes that begins with the present."""
-    client = connect(Settings(redis_url=clean_redis))
+    client = redis.Redis.from_url(clean_redis)
     earlier = queue.submit("alice")
     client.zadd(redis_keys.queued_jobs(job_queue(earlier)), {earlier.id: jobs.clock.now() - 5})
     client.delete(redis_keys.VIRTUAL_TIMES)

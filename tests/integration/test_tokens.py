@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from api.http.tokens import Scope, Token, compute_digest, format_line
+from api.http.tokens import ALL, Permission, Scope, Token, compute_digest, format_line
+from shared.jobs.model import Priority
 from shared.redis_client import connect
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.conftest import Storage
@@ -20,8 +21,8 @@ SUBMITTER = {"Authorization": "Bearer submitter"}
 EXPIRED = {"Authorization": "Bearer expired"}
 
 
-def build_line(token: str, *scopes: Scope, expires_at: float | None = None) -> str:
-    return format_line(Token("shop", compute_digest(token), frozenset(scopes), expires_at)) + "\n"
+def build_line(token: str, *scopes: Scope, expires_at: float | None = None, permission: Permission = ALL) -> str:
+    return format_line(Token("shop", compute_digest(token), frozenset(scopes), expires_at, permission)) + "\n"
 
 
 @pytest.fixture
@@ -31,6 +32,8 @@ def gateway(clean_redis: str, storage_env: dict[str, str], tmp_path: Path) -> Ga
         build_line("reader", Scope.READ)
         + build_line("submitter", Scope.SUBMIT)
         + build_line("expired", Scope.SUBMIT, expires_at=1.0)
+        + build_line("slow", Scope.SUBMIT, permission=Permission(Priority.LOW))
+        + build_line("narrow", Scope.SUBMIT, permission=Permission(models=frozenset({"acme/other"})))
     )
     return open_gateway(clean_redis, storage_env, tokens_file=str(file))
 
@@ -64,6 +67,24 @@ def test_an_expired_token_is_a_401_that_says_so(gateway: GatewayUnderTest) -> No
 
     assert (response.status_code, response.json["error_type"]) == (401, "unauthorized")
     assert "expired at 1970-01-01T00:00:01Z" in response.json["error"]
+
+
+def test_a_token_bounds_the_priority_of_its_jobs(gateway: GatewayUnderTest) -> None:
+    headers = {"Authorization": "Bearer slow"}
+
+    job = gateway.client.post("/v1/jobs", data=png(), headers=headers).json
+
+    assert gateway.stores.jobs.get(job["id"]).request.priority is Priority.LOW
+
+
+def test_a_token_uses_only_its_models(gateway: GatewayUnderTest) -> None:
+    headers = {"Authorization": "Bearer narrow"}
+
+    answers = [gateway.client.post(path, data=png(), headers=headers) for path in ("/v1/jobs", f"/models/{MODEL}")]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert {answer.json["error_type"] for answer in answers} == {"not_permitted"}
+    assert "it may use acme/other" in answers[0].json["error"]
 
 
 def test_readiness_has_details_for_a_token_only(gateway: GatewayUnderTest) -> None:

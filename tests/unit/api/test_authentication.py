@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from api.http.authentication import PUBLIC, Access, Authenticator, build_authenticator
-from api.http.tokens import Scope, Token, format_line, parse_file, parse_time, parse_words
+from api.http.tokens import Permission, Scope, Token, format_line, parse_file, parse_time, parse_words
 from api.http.tokens_file import TokenTable
 from api.settings import ApiSettings
 from api.tokens import main as make_token
 from shared.errors import MissingScope, Unauthorized
+from shared.jobs.model import Priority
 
 REACHABLE = "0.0.0.0:8000"
 
@@ -194,6 +195,8 @@ def test_a_changed_file_is_read_within_a_second(tokens_file: TokensFile) -> None
         f"shop:{'0' * 64} expires=2027-01-31T00:00:00\n",
         f"shop:{'0' * 64} scopes=read scopes=submit\n",
         f"shop:{'0' * 64} scope=read\n",
+        f"shop:{'0' * 64} max_priority=highest\n",
+        f"shop:{'0' * 64} models=\n",
         f"shop:{'0' * 64} s3cret\n",
         f"shop:{'0' * 64}\nlab:{'0' * 64}\n",
         f"shop:{'0' * 64}\nshop:{'0' * 64} scopes=admin\n",
@@ -268,6 +271,15 @@ def test_a_line_gives_scopes(tmp_path: Path, attributes: str, scopes: set[Scope]
     assert file.authenticator.authenticate("Bearer s3cret").scopes == scopes
 
 
+def test_a_line_bounds_priority_and_models(tmp_path: Path) -> None:
+    attributes = "max_priority=LOW models=acme/One,acme/two"
+    file = TokensFile(tmp_path / "tokens", f"shop:{sha256('s3cret').upper()} {attributes}\n")
+
+    access = file.authenticator.authenticate("Bearer s3cret")
+
+    assert access.permission == Permission(Priority.LOW, frozenset({"acme/One", "acme/two"}))
+
+
 def test_a_missing_scope_is_named() -> None:
     with pytest.raises(MissingScope, match="scope submit") as caught:
         Access("shop", frozenset({Scope.READ})).require(Scope.SUBMIT)
@@ -288,17 +300,28 @@ def test_a_repeated_token_of_one_name_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_made_line_accepts_its_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_token(["shop", "--scopes", "submit", "--expires", "2999-01-31"])
+    bounds = ["--max-priority", "normal", "--models", "b/two,a/one"]
+    make_token(["shop", "--scopes", "submit", "--expires", "2999-01-31", *bounds])
     first, _, line = capsys.readouterr().out.splitlines()
     token = first.rpartition(" ")[2]
     access = TokensFile(tmp_path / "tokens", line).authenticator.authenticate(f"Bearer {token}")
 
-    assert access == Access("shop", frozenset({Scope.READ, Scope.SUBMIT}))
-    assert line.endswith(" scopes=read,submit expires=2999-01-31T00:00:00Z")
+    permission = Permission(Priority.NORMAL, frozenset({"a/one", "b/two"}))
+    assert access == Access("shop", frozenset({Scope.READ, Scope.SUBMIT}), permission)
+    assert line.endswith(" scopes=read,submit expires=2999-01-31T00:00:00Z max_priority=normal models=a/one,b/two")
     assert token not in line
 
 
-@pytest.mark.parametrize("arguments", [["sh/op"], ["shop", "--scopes", "all"], ["shop", "--expires", "soon"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sh/op"],
+        ["shop", "--scopes", "all"],
+        ["shop", "--expires", "soon"],
+        ["shop", "--max-priority", "top"],
+        ["shop", "--models", ","],
+    ],
+)
 def test_no_token_is_made_from_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         make_token(arguments)

@@ -8,6 +8,7 @@ from functools import partial
 
 from api.gateway import Gateway
 from api.http.authentication import build_authenticator
+from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
@@ -28,7 +29,8 @@ from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import JobStore, open_job_store
+from shared.jobs.store import JobStore, QueueLimits, open_job_store
+from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
@@ -47,7 +49,7 @@ class Limits:
     sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
     """
 
-    queue: SharedLimit
+    queue: QueueLimits
     waiting: SharedLimit
     payload_bytes: SharedLimit
     sync_wait_seconds_per_tenant: float
@@ -61,6 +63,7 @@ class Stores:
     payloads: PayloadStore
     events: JobEvents
     workers: WorkerRegistry
+    usage: UsageReader
     bucket: Bucket
     guard: StoreGuard
     health: StoreHealth
@@ -74,6 +77,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
+        usage=UsageReader(client),
         bucket=bucket,
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
@@ -116,6 +120,10 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
         drain=drain,
+        rate=RequestRate(settings.tenant_requests_per_second),
+        usage=stores.usage,
+        quotas=limits.queue,
+        now=stores.jobs.clock.now,
     )
 
 
@@ -142,13 +150,23 @@ def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission)
 def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
     """Return the limits that tenants share; `is_shared` tells whether there may be several."""
     return Limits(
-        queue=share_limit(settings.max_queued, settings.max_queued_per_tenant, is_shared=is_shared),
+        queue=build_queue_limits(settings, is_shared=is_shared),
         waiting=share_limit(settings.waiting_count, settings.max_waiting_per_tenant, is_shared=is_shared),
         payload_bytes=share_limit(
             settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
         ),
         sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
         or settings.sync_wait_seconds / (2 if is_shared else 1),
+    )
+
+
+def build_queue_limits(settings: ApiSettings, *, is_shared: bool) -> QueueLimits:
+    jobs = share_limit(settings.max_queued, settings.max_queued_per_tenant, is_shared=is_shared)
+    return QueueLimits(
+        jobs=jobs.total,
+        jobs_per_tenant=jobs.per_tenant,
+        bytes_per_tenant=settings.tenant_queued_bytes,
+        pixels_per_day=settings.tenant_pixels_per_day,
     )
 
 

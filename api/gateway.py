@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from api.http.authentication import Authenticator
+from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
 from api.jobs.queries import TenantJobs
@@ -11,11 +12,15 @@ from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
+from shared.jobs.store import QueueLimits
+from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
+    """now: returns unix seconds by the clock of Redis."""
+
     authenticator: Authenticator
     submitter: JobSubmitter
     synchronous: SyncSegmenter
@@ -26,3 +31,7 @@ class Gateway:
     fleet: FleetCollector
     slots: WaitingSlots
     drain: Drain
+    rate: RequestRate
+    usage: UsageReader
+    quotas: QueueLimits
+    now: Callable[[], float]

@@ -107,6 +107,19 @@ class ApiSettings(Settings):
     max_payload_bytes_per_tenant: Annotated[int, Field(ge=0, le=UNBOUNDED)] = Field(
         0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
     )
+    tenant_requests_per_second: Annotated[float, Field(gt=0, le=UNBOUNDED, allow_inf_nan=False)] = Field(
+        1000.0,
+        description="Requests a second that one tenant may send to one gateway process, and twice as many at once; "
+        "more are refused with 429.",
+    )
+    tenant_queued_bytes: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
+        64 * 1024**3,
+        description="Bytes of the images of one tenant's jobs that wait or run; more are refused with 429.",
+    )
+    tenant_pixels_per_day: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
+        10**13,
+        description="Pixels of the images that one tenant may submit on a day in UTC; more are refused with 429.",
+    )
     max_redis_memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.9,
         description="Share of Redis' `maxmemory` above which new work is refused with 429; "

@@ -32,6 +32,8 @@
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
       - QueueFull          too many jobs are queued
+      - QuotaExceeded      a quota of the tenant is used up
+        - TooManyRequests  the tenant sends too many requests a second
       - TooManyWaiting     too many requests wait for their results
       - WaitTooLong        there is more work ahead than a caller may wait for
       - UploadsFull        the gateway holds as many bytes of uploads as it may
@@ -272,6 +274,39 @@ class QueueFull(Overloaded):
             "RateLimit": f'"queue";r=0;t={seconds}',
             "RateLimit-Policy": f'"fixed window";"queue";q={self.limit};w={seconds}',
         }
+
+
+class QuotaExceeded(Overloaded):
+    """A quota of the tenant is used up: `limit` of a unit, such as bytes or pixels, within `window_seconds`."""
+
+    code = "quota_exceeded"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        quota: str = "quota",
+        limit: float = 1,
+        window_seconds: int = 1,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds, limit=limit)
+        self.quota = quota
+        self.limit = limit
+        self.window_seconds = window_seconds
+
+    def headers(self) -> Mapping[str, str]:
+        """Return Retry-After, and RateLimit and RateLimit-Policy in the syntax that huggingface_hub parses."""
+        return {
+            **super().headers(),
+            "RateLimit": f'"{self.quota}";r=0;t={self.retry_after_seconds}',
+            "RateLimit-Policy": f'"fixed window";"{self.quota}";q={self.limit:.0f};w={self.window_seconds}',
+        }
+
+
+class TooManyRequests(QuotaExceeded):
+    code = "too_many_requests"
+    retry_after_seconds = 1
 
 
 class UploadsFull(Overloaded):

@@ -27,6 +27,8 @@ VIRTUAL_TIMES = "mm:virtual_times"
 # Sorted set: payloads of inputs, `bytes:tenant:job id`, by the time at which they expire; hash: their bytes by tenant.
 PAYLOADS = "mm:payloads"
 PAYLOAD_BYTES = "mm:payload_bytes"
+# Hash: bytes of the inputs of the jobs of each tenant that are not final.
+QUEUED_BYTES = "mm:queued_bytes"
 # Hash: number of jobs that the workers of each model have completed.
 COMPLETED = "mm:completed"
 
@@ -38,6 +40,8 @@ SUSPECTS_PREFIX = "mm:suspects:"
 DELAYED_PREFIX = "mm:delayed:"
 # As before, and then the name of a tenant.
 UNFINISHED_PREFIX = "mm:unfinished:"
+# The scripts append a tenant, and the number of a day since 1970, in UTC.
+USAGE_PREFIX = "mm:usage:"
 
 # Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.
 WORKERS = "mm:workers"
@@ -71,6 +75,11 @@ def delayed_jobs(queue: str) -> str:
 def unfinished_jobs(queue: str, tenant: str) -> str:
     """Sorted set: ids of a tenant's jobs of a queue that are not final, by their end in virtual time."""
     return f"{UNFINISHED_PREFIX}{queue}:{tenant}"
+
+
+def usage(tenant: str, day: int) -> str:
+    """Hash: the usage of a tenant on a day, counted from 1970 in UTC."""
+    return f"{USAGE_PREFIX}{tenant}:{day}"
 
 
 def passed_over(model: str) -> str:

@@ -194,6 +194,7 @@ EVERY_ROUTE: Final[Errors] = (
     errors.BadPrefix,
     errors.RequestTimeout,
     errors.StoreUnavailable,
+    errors.TooManyRequests,
 )
 # The HTTP server answers these before the gateway sees a request: its line or its headers are too long.
 SERVER_STATUSES: Final = (HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -212,6 +213,7 @@ SUBMISSION: Final[Errors] = (
     errors.IdempotencyConflict,
     errors.UploadsFull,
     errors.QueueFull,
+    errors.QuotaExceeded,
     errors.StoreFull,
     errors.StorageUnavailable,
     errors.StackUnconfirmed,

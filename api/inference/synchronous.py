@@ -186,7 +186,7 @@ class SyncSegmenter:
         def discard() -> None:
             self.jobs.discard(request)
 
-        limit, queue = self.payload_limit, self.admission.limits.queue
+        limit = self.payload_limit
         seconds = self.deadline_seconds + INPUT_MARGIN_SECONDS
         payload = InputPayload(image, seconds, max_bytes=limit.total, max_bytes_per_tenant=limit.per_tenant)
         # After a timeout the job may have been recorded nevertheless; a claimed job is left to its worker.
@@ -194,8 +194,7 @@ class SyncSegmenter:
             created = self.jobs.create(
                 request,
                 message=encode_message(job_queue(request)),
-                max_queued=queue.total,
-                max_queued_per_tenant=queue.per_tenant,
+                limits=self.admission.limits.queue,
                 dedup=dedup,
                 payload=payload,
             )

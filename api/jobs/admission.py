@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from api.jobs.inspection import inspect_image
-from api.jobs.limits import SharedLimit
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
 from api.jobs.upload import Upload
 from api.model_registry import ModelRegistry, ModelStatus
@@ -15,7 +14,7 @@ from shared.jobs.format_options import FormatOptions
 from shared.jobs.messages import queue_name
 from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
-from shared.jobs.store import UNBOUNDED, JobStore
+from shared.jobs.store import JobStore, QueueLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +88,13 @@ class Admitted:
 class LoadLimits:
     """How much load is accepted.
 
-    queue: jobs in one queue.
+    queue: of one queue, and the quotas of a tenant.
     sync_wait_seconds: work that may be before a synchronous request.
     sync_wait_seconds_per_tenant: of that, work of the tenant of the request.
     memory_share: of Redis' maxmemory, in (0, 1].
     """
 
-    queue: SharedLimit
+    queue: QueueLimits
     sync_wait_seconds: float
     sync_wait_seconds_per_tenant: float
     memory_share: float
@@ -134,7 +133,7 @@ class Admission:
         model = self.models.find(submission.model)
         check_permission(submission, model.id, caller)
         profile = limit_priority(apply_options(profile, submission.options), caller)
-        self._check_load(model, caller, profile)
+        self._check_load(model, caller, profile, len(submission.image.content))
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         return Admitted(self._build_request(submission, caller, profile, model, image), model)
 
@@ -175,7 +174,7 @@ class Admission:
     def _is_memory_short(self, load: Load) -> bool:
         return load.memory_share > self.limits.memory_share
 
-    def _check_load(self, model: ModelStatus, caller: Caller, profile: JobProfile) -> None:
+    def _check_load(self, model: ModelStatus, caller: Caller, profile: JobProfile, image_bytes: int) -> None:
         load = self.load.read(model)
         if self._is_memory_short(load):
             raise StoreFull("The job store has too little memory left for new work; try again in a minute.")
@@ -183,7 +182,7 @@ class Admission:
             self._check_wait(load, profile.priority)
             self._check_own_wait(load, model, caller.tenant, profile.priority)
         else:
-            self._check_queue(load, queue_name(model.id, profile.priority), caller.tenant)
+            self._check_queue(load, queue_name(model.id, profile.priority), caller.tenant, image_bytes)
 
     def _check_wait(self, load: Load, priority: Priority) -> None:
         """Raise WaitTooLong if the work before a synchronous request takes longer than its caller may be held."""
@@ -205,9 +204,7 @@ class Admission:
             return
         count = max(1, int(load.count_completed(priority, most)))
         try:
-            self.jobs.check_queue(
-                queue_name(model.id, priority), tenant, max_queued=UNBOUNDED, max_queued_per_tenant=count
-            )
+            self.jobs.check_queue(queue_name(model.id, priority), tenant, QueueLimits(jobs_per_tenant=count))
         except QueueFull as error:
             raise WaitTooLong(
                 f"Your own requests are work for more than {most:g} s, the part of one tenant; "
@@ -215,11 +212,10 @@ class Admission:
                 retry_after_seconds=clamp_retry_after(wait - most),
             ) from error
 
-    def _check_queue(self, load: Load, queue: str, tenant: str) -> None:
-        """Raise QueueFull if a bound of the queue is reached; creating the job checks it again, atomically."""
-        limit = self.limits.queue
+    def _check_queue(self, load: Load, queue: str, tenant: str, image_bytes: int) -> None:
+        """Raise QueueFull or QuotaExceeded if a bound is reached; creating the job checks it again, atomically."""
         try:
-            self.jobs.check_queue(queue, tenant, max_queued=limit.total, max_queued_per_tenant=limit.per_tenant)
+            self.jobs.check_queue(queue, tenant, self.limits.queue, image_bytes=image_bytes)
         except QueueFull as error:
             # When a tenth of the queue has been completed.
             seconds = load.estimate_seconds(error.limit / 10)

@@ -97,8 +97,7 @@ class JobSubmitter:
             created = self.jobs.create(
                 request,
                 message=encode_message(job_queue(request)),
-                max_queued=self.admission.limits.queue.total,
-                max_queued_per_tenant=self.admission.limits.queue.per_tenant,
+                limits=self.admission.limits.queue,
                 gone_id=gone_id,
             )
         if created.outcome is not CreateOutcome.CREATED:

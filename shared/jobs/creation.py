@@ -1,13 +1,16 @@
 """The keys and arguments of create.lua, and the errors of its refusals."""
 
+import math
 from typing import Any
 
 from shared import redis_keys
-from shared.errors import IdempotencyConflict, MaskmillError, PayloadsFull, QueueFull
+from shared.errors import IdempotencyConflict, MaskmillError, PayloadsFull, QueueFull, QuotaExceeded
+from shared.jobs.fairness import compute_cost
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import CreateOutcome
-from shared.jobs.store_values import DedupKey, InputPayload
+from shared.jobs.script import DAY_SECONDS
+from shared.jobs.store_values import DedupKey, InputPayload, QueueLimits
 
 
 def submission_keys(request: JobRequest) -> dict[str, str]:
@@ -76,15 +79,54 @@ REFUSALS = frozenset(CreateOutcome) - {
 }
 
 
-def build_refusal(outcome: CreateOutcome, max_queued: int, max_queued_per_tenant: int) -> MaskmillError:
-    """Return the error of an outcome that leaves a submission without a job."""
+def limit_arguments(limits: QueueLimits) -> dict[str, Any]:
+    return {
+        "max_queued": limits.jobs,
+        "max_queued_per_tenant": limits.jobs_per_tenant,
+        "quota_bytes": limits.bytes_per_tenant,
+        "quota_pixels": limits.pixels_per_day,
+    }
+
+
+def image_arguments(request: JobRequest) -> dict[str, Any]:
+    """Return what the image of a job counts for its tenant, and in the order of its queue."""
+    image = request.image
+    return {
+        "tenant": request.tenant,
+        "bytes": image.bytes,
+        "pixels": image.width * image.height,
+        "cost": compute_cost(image),
+    }
+
+
+def build_refusal(outcome: CreateOutcome, limits: QueueLimits, now: float) -> MaskmillError:
+    """Return the error of an outcome that leaves a submission without a job.
+
+    Args:
+        now: unix seconds by the clock of Redis.
+    """
     match outcome:
         case CreateOutcome.FULL:
-            return QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=max_queued)
+            return QueueFull("Too many jobs are waiting; try again when some of them are done.", limit=limits.jobs)
         case CreateOutcome.TENANT_FULL:
             return QueueFull(
                 "Too many of your jobs are waiting; submit more when some of them are done.",
-                limit=max_queued_per_tenant,
+                limit=limits.jobs_per_tenant,
+            )
+        case CreateOutcome.QUOTA_BYTES:
+            return QuotaExceeded(
+                "The images of your waiting jobs have too many bytes; submit more when some of the jobs are done.",
+                quota="bytes",
+                limit=limits.bytes_per_tenant,
+                window_seconds=QuotaExceeded.retry_after_seconds or 1,
+            )
+        case CreateOutcome.QUOTA_PIXELS:
+            return QuotaExceeded(
+                "You have submitted as many pixels as you may on a day; submit more tomorrow, in UTC.",
+                quota="pixels",
+                limit=limits.pixels_per_day,
+                window_seconds=DAY_SECONDS,
+                retry_after_seconds=math.ceil(DAY_SECONDS - now % DAY_SECONDS),
             )
         case CreateOutcome.PAYLOADS_FULL:
             return PayloadsFull("Too many images of synchronous requests are waiting; try again in a few seconds.")

@@ -15,6 +15,8 @@ class CreateOutcome(StrEnum):
     TENANT_FULL = "tenant_full"  # none: too many jobs of the tenant are queued
     PAYLOADS_FULL = "payloads_full"  # none: the payloads have too many bytes
     TENANT_PAYLOADS_FULL = "tenant_payloads_full"  # none: the payloads of the tenant have too many bytes
+    QUOTA_BYTES = "quota_bytes"  # none: too many bytes of the tenant are queued
+    QUOTA_PIXELS = "quota_pixels"  # none: the tenant has submitted too many pixels on this day
     PURGED = "purged"  # none: the steward was about to recover a job that was purged meanwhile
 
 
@@ -22,6 +24,8 @@ class CheckQueueOutcome(StrEnum):
     FREE = "free"
     FULL = "full"  # too many jobs are queued
     TENANT_FULL = "tenant_full"  # too many jobs of the tenant are queued
+    QUOTA_BYTES = "quota_bytes"  # too many bytes of the tenant are queued
+    QUOTA_PIXELS = "quota_pixels"  # the tenant has submitted too many pixels on this day
 
 
 class DiscardOutcome(StrEnum):

@@ -15,6 +15,9 @@ import orjson
 from shared import redis_keys
 from shared.redis_client import RedisClient
 
+DAY_SECONDS = 86400
+# For as long the usage of a day can be seen.
+USAGE_SECONDS = 100 * DAY_SECONDS
 _FOLDER = Path(__file__).parent / "scripts"
 # `arg`: the named arguments (absent ones are nil); `key`: the named keys; `payload`: bytes, or nil.
 _PRELUDE = f"""
@@ -97,10 +100,33 @@ end
 local function release_payload(entry)
   if redis.call('ZREM', stack_key('{redis_keys.PAYLOADS}'), entry) == 1 then add_payload_bytes(entry, -1) end
 end
+-- The bytes of the inputs of a tenant's jobs that are not final.
+local function add_queued_bytes(tenant, bytes)
+  if redis.call('HINCRBY', stack_key('{redis_keys.QUEUED_BYTES}'), tenant, bytes) <= 0 then
+    redis.call('HDEL', stack_key('{redis_keys.QUEUED_BYTES}'), tenant)
+  end
+end
+-- The usage of a tenant, by day.
+local function usage_key(tenant)
+  return stack_key('{redis_keys.USAGE_PREFIX}' .. tenant .. ':' .. math.floor(now() / {DAY_SECONDS}))
+end
+local function count_usage(tenant, counts)
+  local usage = usage_key(tenant)
+  for name, count in pairs(counts) do redis.call('HINCRBY', usage, name, count) end
+  redis.call('EXPIRE', usage, {USAGE_SECONDS})
+end
+-- Tell which quota of a tenant another job would exceed: `quota_bytes`, `quota_pixels` or nil.
+local function find_exceeded_quota()
+  local queued = tonumber(redis.call('HGET', stack_key('{redis_keys.QUEUED_BYTES}'), arg.tenant) or 0)
+  if queued + arg.bytes > arg.quota_bytes then return 'quota_bytes' end
+  local used = tonumber(redis.call('HGET', usage_key(arg.tenant), 'pixels') or 0)
+  if used + arg.pixels > arg.quota_pixels then return 'quota_pixels' end
+end
 -- Remove a job from the accounts of its tenant.  `request`: of its record, JSON.
 local function release_accounts(id, queue, request)
   local job = cjson.decode(request)
-  redis.call('ZREM', stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant), id)
+  local unfinished = stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant)
+  if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -job.image.bytes) end
   if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 local function count_payload_bytes(entry)

@@ -22,12 +22,13 @@ from shared.jobs.creation import (
     account_keys,
     build_refusal,
     creation_keys,
+    image_arguments,
+    limit_arguments,
     payload_arguments,
     payload_entry,
     submission_arguments,
     submission_keys,
 )
-from shared.jobs.fairness import compute_cost
 from shared.jobs.messages import queue_name
 from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
@@ -48,12 +49,14 @@ from shared.jobs.outcomes import (
 from shared.jobs.records import build_job, read_job
 from shared.jobs.script import Script
 from shared.jobs.store_values import (
+    NO_LIMITS,
     UNBOUNDED,
     Claim,
     Created,
     DedupKey,
     InputPayload,
     LoadSnapshot,
+    QueueLimits,
     TakenMessage,
 )
 from shared.redis_client import RedisClient, translate_redis_errors
@@ -68,6 +71,7 @@ __all__ = [
     "InputPayload",
     "JobStore",
     "LoadSnapshot",
+    "QueueLimits",
     "TakenMessage",
     "open_job_store",
 ]
@@ -129,8 +133,7 @@ class JobStore:
         request: JobRequest,
         *,
         message: str | None = None,
-        max_queued: int = UNBOUNDED,
-        max_queued_per_tenant: int = UNBOUNDED,
+        limits: QueueLimits = NO_LIMITS,
         dedup: DedupKey | None = None,
         payload: InputPayload | None = None,
         is_recovered: bool = False,
@@ -142,14 +145,13 @@ class JobStore:
         not wait for its end must call remove_waiter().
 
         Args:
-            max_queued: jobs in the queue, running ones not counted.
-            max_queued_per_tenant: jobs of the tenant in the queue, running ones counted.
             is_recovered: Redis has lost the job: it is created even if another one has its idempotency key by now, its
                 place in the queue is that of its creation, and its result may be stored already.
             gone_id: an earlier job of which nothing is stored any more: its idempotency key is free.
 
         Raises:
-            QueueFull: one of the two bounds is reached.
+            QueueFull: a bound of the queue is reached.
+            QuotaExceeded: a quota of the tenant is used up.
             PayloadsFull: a bound of the payload is reached.
             StoreFull: Redis is out of memory.
             IdempotencyConflict: the key was used for something else.
@@ -161,18 +163,17 @@ class JobStore:
             id=request.id,
             request=request.to_json(),
             queue=queue,
-            max_queued=max_queued,
-            max_queued_per_tenant=max_queued_per_tenant,
             message=message,
             is_recovered=is_recovered,
             created_at=request.created_at,
-            cost=compute_cost(request.image),
+            **image_arguments(request),
+            **limit_arguments(limits),
             gone_id=gone_id,
             **submission_arguments(request, dedup),
             **(payload_arguments(request, payload) if payload else {}),
         )
         if outcome in REFUSALS:
-            raise build_refusal(outcome, max_queued, max_queued_per_tenant)
+            raise build_refusal(outcome, limits, self.clock.now())
         return Created(job_id, outcome)
 
     @translate_redis_errors
@@ -366,6 +367,9 @@ class JobStore:
             timings=json.dumps(dict(timings_ms or {})),
             record_seconds=request.retention.record_seconds,
             payload_entry=payload_entry(request),
+            tenant=request.tenant,
+            bytes=request.image.bytes,
+            device_ms=round((timings_ms or {}).get("device", 0)),
         )
         return outcome is FinishOutcome.FINISHED
 
@@ -438,9 +442,9 @@ class JobStore:
         self,
         queue: str,
         tenant: str,
+        limits: QueueLimits,
         *,
-        max_queued: int,
-        max_queued_per_tenant: int,
+        image_bytes: int = 0,
     ) -> None:
         """Check the bounds of a queue before anything is stored; create() checks them again.
 
@@ -450,11 +454,13 @@ class JobStore:
         outcome, _ = self._check_queue(
             {"unfinished": redis_keys.unfinished_jobs(queue, tenant)},
             queue=queue,
-            max_queued=max_queued,
-            max_queued_per_tenant=max_queued_per_tenant,
+            tenant=tenant,
+            bytes=image_bytes,
+            pixels=0,
+            **limit_arguments(limits),
         )
         if outcome is not CheckQueueOutcome.FREE:
-            raise build_refusal(CreateOutcome(outcome), max_queued, max_queued_per_tenant)
+            raise build_refusal(CreateOutcome(outcome), limits, self.clock.now())
 
     @translate_redis_errors
     def measure_load(self, model: str) -> LoadSnapshot:

@@ -38,6 +38,25 @@ class InputPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """Bounds of a queue and of a tenant.
+
+    jobs: in the queue, running ones not counted.
+    jobs_per_tenant: of the tenant in the queue, running ones counted.
+    bytes_per_tenant: of the images of the tenant's jobs that are not final, in all queues.
+    pixels_per_day: of the images that the tenant submits on a day in UTC.
+    """
+
+    jobs: int = UNBOUNDED
+    jobs_per_tenant: int = UNBOUNDED
+    bytes_per_tenant: int = UNBOUNDED
+    pixels_per_day: int = UNBOUNDED
+
+
+NO_LIMITS = QueueLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     job_id: str
     outcome: CreateOutcome

@@ -17,7 +17,7 @@ from shared import redis_keys
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable, UnknownJob
 from shared.jobs.model import Failure, Idempotency, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
-from shared.jobs.store import Claim, Created, DedupKey, JobStore, open_job_store
+from shared.jobs.store import Claim, Created, DedupKey, JobStore, QueueLimits, open_job_store
 from shared.jobs.survey import JobSurvey
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -277,11 +277,11 @@ def test_a_canceled_job_loses_its_lease_and_cannot_be_claimed(jobs: JobStore) ->
 
 
 def test_a_full_queue_rejects_a_job_and_stores_nothing(jobs: JobStore) -> None:
-    jobs.create(build_request(), max_queued=1)
+    jobs.create(build_request(), limits=QueueLimits(jobs=1))
     rejected = build_request()
 
     with pytest.raises(QueueFull):
-        jobs.create(rejected, max_queued=1)
+        jobs.create(rejected, limits=QueueLimits(jobs=1))
 
     assert not jobs.is_known(rejected.id)
 

@@ -69,7 +69,7 @@ def named_operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[st
 def test_a_declared_error_gives_its_status_its_code_and_its_headers() -> None:
     responses = failures(QueueFull, Unauthorized)
 
-    assert responses[429]["description"] == "error_type: `queue_full`"
+    assert responses[429]["description"] == "error_type: `queue_full`, `too_many_requests`"
     assert set(responses[429]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
     assert set(responses[401]["headers"]) == {"WWW-Authenticate"}
     assert responses[401]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorView"}

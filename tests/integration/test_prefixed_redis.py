@@ -12,7 +12,7 @@ from shared.jobs.messages import job_queue
 from shared.jobs.model import JobState
 from shared.jobs.outcomes import RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.store import Claim, DedupKey, InputPayload, JobStore, TakenMessage
+from shared.jobs.store import Claim, DedupKey, InputPayload, JobStore, QueueLimits, TakenMessage
 from shared.jobs.survey import JobEnd, JobSurvey
 from shared.redis_client import RedisClient, connect
 from shared.settings import Settings
@@ -90,7 +90,7 @@ def test_a_user_who_may_use_no_other_key_can_run_a_job(confined: RedisClient, re
     queue = job_queue(request)
     message = encode_message(queue)
 
-    jobs.check_queue(queue, request.tenant, max_queued=1, max_queued_per_tenant=1)
+    jobs.check_queue(queue, request.tenant, QueueLimits(jobs=1, jobs_per_tenant=1))
     jobs.create(request, message=message, payload=InputPayload(b"image", 30), dedup=DedupKey("same", 60))
 
     def claim() -> str:

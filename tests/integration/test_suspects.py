@@ -10,7 +10,7 @@ from shared.broker.queues import JobQueue
 from shared.errors import QueueFull
 from shared.jobs.model import JobRequest, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, RequeueStalledOutcome
-from shared.jobs.store import Claim, JobStore, TakenMessage
+from shared.jobs.store import Claim, JobStore, QueueLimits, TakenMessage
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.jobs import MODEL, build_request
@@ -180,9 +180,9 @@ def test_suspects_count_as_queued(jobs: JobStore, redis_client: redis.Redis) -> 
     assert jobs.backlog(QUEUE) == 2
     assert jobs.measure_load(MODEL).queued[Priority.NORMAL] == 2
     with pytest.raises(QueueFull):
-        jobs.check_queue(QUEUE, "public", max_queued=2, max_queued_per_tenant=10)
+        jobs.check_queue(QUEUE, "public", QueueLimits(jobs=2, jobs_per_tenant=10))
     with pytest.raises(QueueFull):
-        jobs.create(build_request(), max_queued=2)
+        jobs.create(build_request(), limits=QueueLimits(jobs=2))
     assert redis_client.llen(QUEUE) == 2
     redis_client.delete(QUEUE)
     assert JobQueue(jobs._redis).missing_count(QUEUE) == 2

@@ -20,7 +20,7 @@ from shared import redis_keys
 from shared.errors import PayloadsFull, QueueFull
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
-from shared.jobs.store import Claim, InputPayload, JobStore
+from shared.jobs.store import Claim, InputPayload, JobStore, QueueLimits
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.gateway import GatewayUnderTest, consume_messages, list_queued_ids, open_gateway, run_job
@@ -60,7 +60,7 @@ def test_without_tokens_the_only_tenant_may_fill_the_queue(clean_redis: str, sto
 def test_a_job_leaves_the_share_when_it_is_final_or_discarded(jobs: JobStore) -> None:
     def create() -> JobRequest:
         request = build_request()
-        jobs.create(request, max_queued_per_tenant=1)
+        jobs.create(request, limits=QueueLimits(jobs_per_tenant=1))
         return request
 
     first = create()
@@ -85,14 +85,14 @@ def test_a_job_that_an_earlier_version_finished_does_not_stay_in_the_share(
         jobs.create(request)
         redis_client.hset(redis_keys.job(request.id), "state", "succeeded")
     redis_client.delete(redis_keys.job(stale[0].id))
-    limits = {"max_queued": 100, "max_queued_per_tenant": 2}
+    limits = QueueLimits(jobs=100, jobs_per_tenant=2)
 
-    jobs.check_queue(job_queue(stale[0]), "public", **limits)
-    jobs.create(build_request(), **limits)
-    jobs.create(build_request(), **limits)
+    jobs.check_queue(job_queue(stale[0]), "public", limits)
+    jobs.create(build_request(), limits=limits)
+    jobs.create(build_request(), limits=limits)
 
     with pytest.raises(QueueFull):
-        jobs.create(build_request(), **limits)
+        jobs.create(build_request(), limits=limits)
 
 
 def test_the_bytes_of_payloads_are_bounded_for_a_tenant_and_for_all(jobs: JobStore) -> None:

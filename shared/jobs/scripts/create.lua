@@ -7,12 +7,13 @@
 --          any more, so that its idempotency key is free, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
---          cost: in virtual time,
+--          cost: in virtual time, tenant, bytes and pixels: of the image, quota_bytes: that the tenant's unfinished jobs may
+--          have, quota_pixels: that it may submit on a day,
 --          payload: the image or nil; and with it input_ms: how long to keep it,
 --          payload_entry: its entry in the accounts, max_payload_bytes and max_payload_bytes_per_tenant
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
 --          there) | coalesced (an identical job is under way) | full | tenant_full (too many jobs in the queue) |
---          payloads_full | tenant_payloads_full (too many bytes) |
+--          payloads_full | tenant_payloads_full (too many bytes) | quota_bytes | quota_pixels (a quota is used up) |
 --          purged (this job was, before it was recovered);  then the id of the job that stands for this one
 -- Events:  none
 local function find_full_payloads()
@@ -53,7 +54,8 @@ if arg.dedup_seconds and arg.reuse then
     return {'coalesced', other}
   end
 end
-local full = find_full_queue(arg.queue, key.unfinished) or payload and find_full_payloads()
+local full = find_full_queue(arg.queue, key.unfinished) or not arg.is_recovered and find_exceeded_quota()
+  or payload and find_full_payloads()
 if full then return {full, ''} end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
   'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
@@ -64,6 +66,8 @@ local start = find_start(time)
 local place = arg.is_recovered and math.min(start, arg.created_at) or start
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
 redis.call('ZADD', key.unfinished, place + arg.cost, arg.id)
+add_queued_bytes(arg.tenant, arg.bytes)
+if not arg.is_recovered then count_usage(arg.tenant, {submitted = 1, pixels = arg.pixels}) end
 redis.call('SADD', key.queues, arg.queue)
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.
 if arg.fingerprint and redis.call('EXISTS', key.idempotency) == 0 then

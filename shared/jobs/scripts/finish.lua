@@ -2,10 +2,10 @@
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
 -- Keys:    job, unfinished, input, completed
 -- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds,
---          payload_entry or nil (its input is not a payload)
+--          payload_entry or nil (its input is not a payload), tenant, bytes: of its input, device_ms
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job
-redis.call('ZREM', key.unfinished, arg.id)
+if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -arg.bytes) end
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
 if not job[1] then return {'unknown'} end
@@ -13,6 +13,7 @@ if job[1] ~= 'queued' and job[1] ~= 'running' then return {job[1]} end
 redis.call('HSET', key.job, 'state', arg.state, 'failure', arg.failure or '', 'timings', arg.timings, 'ended_at', now())
 redis.call('EXPIRE', key.job, arg.record_seconds)
 redis.call('DEL', key.input)
+count_usage(arg.tenant, {[arg.state] = 1, device_ms = arg.device_ms})
 if job[1] == 'running' then
   end_lease(arg.id)
   redis.call('HINCRBY', key.completed, arg.model, 1)

@@ -16,6 +16,7 @@ from api.settings import ApiSettings
 from api.tokens import main as make_token
 from shared.errors import MissingScope, Unauthorized
 from shared.jobs.model import Priority
+from tests.support.clock import Clock
 
 REACHABLE = "0.0.0.0:8000"
 
@@ -132,14 +133,6 @@ def test_the_published_address_of_a_container_decides_in_place_of_its_own(publis
             build_authenticator(in_container)
     else:
         assert not build_authenticator(in_container).requires_token
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class TokensFile:

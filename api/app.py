@@ -23,7 +23,7 @@ from api.http.parameters import check_query
 from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
-from api.routes import health, jobs, models, results, usage
+from api.routes import docs, health, jobs, models, results, usage
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
-PUBLIC_BLUEPRINTS = frozenset({"health", "ui"})
+PUBLIC_BLUEPRINTS = frozenset({"docs", "health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
 # Probes name the service by an address that no setting knows, such as that of a pod.
 PROBES = frozenset({"health.live", "health.ready"})
@@ -74,6 +74,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     errors.register(app)
     for blueprint in (jobs.bp, results.bp, models.bp, usage.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
+    app.register_blueprint(docs.bp)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))
     return app

@@ -25,6 +25,7 @@ from tests.support.raw_gateway import RawGateway, build_environment
 BROWSERS = (os.environ.get("BROWSER_FOR_TESTS", ""), "chromium", "chromium-browser", "google-chrome")
 BROWSER = next((found for name in BROWSERS if name and (found := shutil.which(name))), None)
 EVIL = "evil.example"
+SHADOW_TEXT = "document.querySelector('rapi-doc')?.shadowRoot?.textContent ?? ''"
 # How long the scripts of a page run.
 SECONDS = 2.0
 # {gateway}: its address; a script puts what it could read into the page.
@@ -123,3 +124,11 @@ def test_a_page_of_this_machine_may_send_what_instrumentation_adds(browser: Brow
         </script>"""
 
     assert "<title>READ200ID<" in browser.attack(script, host="localhost")
+
+
+def test_the_documentation_of_the_api_is_drawn(browser: Browser) -> None:
+    """Its own document is opened by RapiDoc, inside of a shadow tree."""
+    url = f"http://{LOOPBACK}:{browser.gateway.port}/docs/api"
+    with open_page(str(BROWSER), browser.folder / "profile") as page:
+        page.load(url, seconds=SECONDS)
+        wait_until(lambda: "Queue an image" in page.evaluate(SHADOW_TEXT), "the list of operations", seconds=20)

@@ -40,10 +40,14 @@ class Page:
         deadline = time.monotonic() + seconds
         document = ""
         while time.monotonic() < deadline:
-            found = self._call("Runtime.evaluate", expression="document.documentElement.outerHTML")
-            document = str(found["result"].get("value", ""))
+            document = self.evaluate("document.documentElement.outerHTML")
             time.sleep(0.1)
         return document
+
+    def evaluate(self, expression: str) -> str:
+        """Return the text that an expression of JavaScript gives in the page."""
+        found = self._call("Runtime.evaluate", expression=expression)
+        return str(found["result"].get("value", ""))
 
     def _call(self, method: str, **parameters: Any) -> Any:
         self._number += 1

@@ -25,6 +25,7 @@ from api.steward_presence import check_steward
 from api.store_guard import StoreGuard
 from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
+from shared.jobs.activity import ModelActivity
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
@@ -64,6 +65,7 @@ class Stores:
     events: JobEvents
     workers: WorkerRegistry
     usage: UsageReader
+    activity: ModelActivity
     bucket: Bucket
     guard: StoreGuard
     health: StoreHealth
@@ -72,12 +74,14 @@ class Stores:
 
 def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
+    jobs = open_job_store(client, settings)
     return Stores(
-        jobs=open_job_store(client, settings),
+        jobs=jobs,
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
+        activity=ModelActivity(client, jobs.clock),
         bucket=bucket,
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
@@ -86,7 +90,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
 
 
 def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
-    models = ModelRegistry(stores.workers, default=settings.model)
+    models = ModelRegistry(stores.workers, default=settings.model, aliases=settings.aliases)
     authenticator = build_authenticator(settings)
     limits = build_limits(settings, is_shared=authenticator.requires_token)
     admission = build_admission(settings, stores, models, limits)
@@ -122,6 +126,8 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         drain=drain,
         rate=RequestRate(settings.tenant_requests_per_second),
         usage=stores.usage,
+        activity=stores.activity,
+        load=admission.load,
         quotas=limits.queue,
         now=stores.jobs.clock.now,
     )

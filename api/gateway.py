@@ -7,11 +7,13 @@ from api.http.authentication import Authenticator
 from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
+from shared.jobs.activity import ModelActivity
 from shared.jobs.store import QueueLimits
 from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
@@ -33,5 +35,7 @@ class Gateway:
     drain: Drain
     rate: RequestRate
     usage: UsageReader
+    activity: ModelActivity
+    load: LoadMonitor
     quotas: QueueLimits
     now: Callable[[], float]

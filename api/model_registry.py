@@ -3,12 +3,12 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.errors import UnknownModel
-from shared.worker_registry import EMBEDDED_MODEL_ID, WorkerRegistry, WorkerState, WorkerStatus, public_id
+from shared.worker_registry import EMBEDDED_MODEL_ID, ModelFacts, WorkerRegistry, WorkerState, WorkerStatus, public_id
 
 CACHE_SECONDS = 1.0
 # Estimate for a model that was never loaded here.
@@ -70,8 +70,9 @@ class ModelStatus:
 class ModelRegistry:
     """Thread-safe.  Every method but `default` may raise StoreUnavailable."""
 
-    def __init__(self, registry: WorkerRegistry, *, default: str) -> None:
-        """`default` is the value of the setting MASKMILL_MODEL."""
+    def __init__(self, registry: WorkerRegistry, *, default: str, aliases: Mapping[str, str] | None = None) -> None:
+        """Take the value of MASKMILL_MODEL, and the model of each alias."""
+        self._aliases = aliases or {}
         self._catalogue = registry
         self.default = public_id(default)
         self._lock = threading.Lock()
@@ -88,18 +89,23 @@ class ModelRegistry:
             return models
 
     def find(self, model_id: str | None) -> ModelStatus:
-        """Return a model by its id; without an id, the default.
+        """Return a model by its id, or by an alias that no worker serves; without an id, the default.
 
         Raises:
             UnknownModel: no worker serves it.
         """
         wanted = self.default if not model_id else EMBEDDED_MODEL_ID if model_id == "embedded" else model_id
         models = self.list_all()
-        for model in models:
-            if model.id == wanted:
-                return model
+        by_id = {model.id: model for model in models}
+        found = by_id.get(wanted) or by_id.get(self._aliases.get(wanted, ""))
+        if found is not None:
+            return found
         known = ", ".join(model.id for model in models)
         raise UnknownModel(f"The model {wanted[:200]} is not served here; there is: {known}.")
+
+    def read_facts(self, model: ModelStatus) -> ModelFacts:
+        """Return the classes and subtasks of a model."""
+        return self._catalogue.read_facts(model.id)
 
     def _read(self) -> Sequence[ModelStatus]:
         snapshot = self._catalogue.snapshot()

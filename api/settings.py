@@ -1,5 +1,6 @@
 """Settings of the gateway: address, tokens, limits."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -21,6 +22,7 @@ from shared.setting_types import (
     check_listen_address,
 )
 from shared.settings import Settings, check_share
+from shared.worker_registry import public_id
 
 MAX_PROCESSES = 1024
 MAX_CONNECTIONS = 1_000_000
@@ -87,6 +89,11 @@ class ApiSettings(Settings):
     )
     max_image_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
         64_000_000, description="Most pixels that an image may have."
+    )
+    model_aliases: str = Field(
+        "",
+        description="Further names of models, by commas: `facebook/mask2former-swin-large-coco-panoptic=maskmill/"
+        "embedded` answers for the first with the second, which the header `x-maskmill-model` says.",
     )
     default_formats: str = Field(
         "masks,overlay",
@@ -236,6 +243,16 @@ class ApiSettings(Settings):
             raise ValueError(f"there is no format {error}; known are {', '.join(FORMAT_NAMES)}") from None
         return value
 
+    @field_validator("model_aliases")
+    @classmethod
+    def _check_aliases(cls, value: str) -> str:
+        parse_aliases(value)
+        return value
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        return parse_aliases(self.model_aliases)
+
     @field_validator("max_waiting")
     @classmethod
     def _check_waiting(cls, value: int, info: ValidationInfo) -> int:
@@ -262,6 +279,21 @@ class ApiSettings(Settings):
     def default_format_names(self) -> tuple[str, ...]:
         """The default formats in the registry's order, with the required ones."""
         return select_formats(_split(self.default_formats))
+
+
+def parse_aliases(text: str) -> Mapping[str, str]:
+    """Return the model of each alias.
+
+    Raises:
+        ValueError: a pair is not `alias=model`, or an alias is given twice.
+    """
+    pairs = [tuple(part.strip() for part in pair.split("=")) for pair in _split(text)]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ValueError("each must be `alias=model`, separated by commas")
+    aliases = {pair[0]: public_id(pair[1]) for pair in pairs}
+    if len(aliases) < len(pairs):
+        raise ValueError("an alias is given twice")
+    return aliases
 
 
 def _split(names: str) -> list[str]:

@@ -38,6 +38,8 @@ TENANT_JOBS_PREFIX = "mm:jobs:"
 QUEUED_PREFIX = "mm:queued:"
 SUSPECTS_PREFIX = "mm:suspects:"
 DELAYED_PREFIX = "mm:delayed:"
+# The scripts append a model, and the number of a minute since 1970.
+MINUTES_PREFIX = "mm:minutes:"
 # As before, and then the name of a tenant.
 UNFINISHED_PREFIX = "mm:unfinished:"
 # The scripts append a tenant, and the number of a day since 1970, in UTC.
@@ -80,6 +82,16 @@ def unfinished_jobs(queue: str, tenant: str) -> str:
 def usage(tenant: str, day: int) -> str:
     """Hash: the usage of a tenant on a day, counted from 1970 in UTC."""
     return f"{USAGE_PREFIX}{tenant}:{day}"
+
+
+def ended_jobs(model: str, minute: int) -> str:
+    """Hash: counts of the jobs of a model that ended in a minute, counted from 1970."""
+    return f"{MINUTES_PREFIX}{model}:{minute}"
+
+
+def model_facts(model: str) -> str:
+    """String: classes and subtasks of a model, JSON."""
+    return f"mm:model_facts:{model}"
 
 
 def passed_over(model: str) -> str:

@@ -85,6 +85,7 @@ NAMES: Final = frozenset(
         "METRICS_BIND",
         "MIN_TRANSFER_BYTES_PER_SECOND",
         "MODEL",
+        "MODEL_ALIASES",
         "MODEL_CACHE",
         "ORPHANED_AFTER_SECONDS",
         "PROBE_HOST",

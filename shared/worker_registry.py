@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from pydantic import TypeAdapter
+
 from shared import redis_keys
 from shared.redis_client import RedisClient, translate_redis_errors
 from shared.redis_clock import RedisClock
@@ -78,6 +80,29 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelClass:
+    """One class of a model.
+
+    is_thing: whether its instances are separate segments; None if that is unknown.
+    """
+
+    id: int
+    label: str
+    is_thing: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model can find, and how."""
+
+    classes: tuple[ModelClass, ...] = ()
+    subtasks: tuple[str, ...] = ()
+
+
+_FACTS = TypeAdapter(ModelFacts)
+
+
+@dataclass(frozen=True, slots=True)
 class RegistrySnapshot:
     """The registry at one moment.
 
@@ -107,13 +132,21 @@ class WorkerRegistry:
         self._report = client.register_script(Path(__file__).with_name("worker_heartbeat.lua").read_text())
 
     @translate_redis_errors
-    def report(self, status: WorkerStatus) -> None:
-        """Write one heartbeat."""
+    def report(self, status: WorkerStatus, facts: ModelFacts | None = None) -> None:
+        """Write one heartbeat; with the facts of the model, once it is loaded."""
         keys = [redis_keys.worker(status.id), redis_keys.WORKERS, redis_keys.MODELS, redis_keys.LOAD_SECONDS]
         heartbeat = json.dumps(asdict(status))
         load_seconds = "" if status.load_seconds is None else status.load_seconds
         is_usable = int(status.state is not WorkerState.SETUP_FAILED)
         self._report(keys, [status.id, heartbeat, HEARTBEAT_TIMEOUT_SECONDS, status.model, is_usable, load_seconds])
+        if facts is not None:
+            self._redis.set(redis_keys.model_facts(status.model), _FACTS.dump_json(facts), ex=MODEL_RETENTION_SECONDS)
+
+    @translate_redis_errors
+    def read_facts(self, model: str) -> ModelFacts:
+        """Return the facts of a model; empty ones if no worker has loaded it lately."""
+        found = self._redis.get(redis_keys.model_facts(model))
+        return ModelFacts() if found is None else _FACTS.validate_json(found)
 
     @translate_redis_errors
     def deregister(self, worker_id: str) -> None:

@@ -266,6 +266,7 @@ def load(
     return_free_memory()
     load_seconds = round(time.monotonic() - start, 2)
     log.info("model_loaded", model=segmenter.model, device=segmenter.device, load_seconds=load_seconds)
+    heartbeat.describe_model(segmenter.facts)
     heartbeat.change(
         WorkerState.LOADING,
         device=segmenter.device,

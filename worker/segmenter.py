@@ -15,6 +15,7 @@ from PIL.Image import Image, Resampling
 from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
+from shared.worker_registry import ModelFacts
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 # A photo may be decoded at a fraction of its size down to this many times the sides of the model's input.
@@ -95,6 +96,8 @@ class ForwardPass:
 
 class Segmenter(Protocol):
     """A loaded model on a device."""
+
+    facts: ModelFacts
 
     model: str  # public id, such as facebook/mask2former-swin-large-coco-panoptic
     revision: str  # differs if the weights or their configuration differ

@@ -22,6 +22,11 @@ _ACCEPTED: Final = {
 }
 _MASKS: Final = {
     "x-maskmill-job-id": {"description": "The job of this call.", "required": True, **_STRING},
+    "x-maskmill-model": {
+        "description": "The model that was used, whatever name was given.",
+        "required": True,
+        **_STRING,
+    },
     "x-maskmill-cache": {"required": True, "schema": {"type": "string", "enum": ["hit", "miss", "coalesced"]}},
     "x-compute-type": _STRING,
     "x-compute-time": {"description": "Seconds.", **_STRING},

@@ -155,5 +155,6 @@ def _build_array(body: bytes, job_id: str, model: ModelStatus, cache_status: Cac
     response.headers["x-compute-time"] = f"{time.perf_counter() - g.started:.3f}"
     response.headers["x-compute-type"] = model.compute_type
     response.headers["x-maskmill-job-id"] = job_id
+    response.headers["x-maskmill-model"] = model.id
     response.headers["x-maskmill-cache"] = cache_status
     return response

@@ -7,7 +7,8 @@ from flask_openapi3.models.tag import Tag
 from api.http.openapi import SECURITY, failures
 from api.http.parameters import refuse_query
 from api.routes.context import get_gateway, is_operator
-from api.schemas.models import ModelListView, ModelPath, ModelView
+from api.schemas.models import ClassView, ModelDetailView, ModelListView, ModelPath, ModelView
+from api.schemas.queue import QueueView
 from shared.errors import UnknownModel
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], abp_security=SECURITY)
@@ -24,8 +25,17 @@ def list_models() -> Response:
     return jsonify(view.model_dump(mode="json"))
 
 
-@bp.get("/<path:model_id>", responses={200: ModelView, **failures(UnknownModel)})
+@bp.get("/<path:model_id>", responses={200: ModelDetailView, **failures(UnknownModel)})
 def show_model(path: ModelPath) -> Response:
-    """Show one model and its workers."""
-    model = get_gateway().models.find(path.model_id.rstrip("/"))
-    return jsonify(ModelView.of(model, is_operator=is_operator()).model_dump(mode="json"))
+    """Show one model: its workers, its classes, and the jobs that wait for it."""
+    gateway = get_gateway()
+    model = gateway.models.find(path.model_id.rstrip("/"))
+    facts, now = gateway.models.read_facts(model), gateway.now()
+    view = ModelDetailView(
+        **ModelView.of(model, is_operator=is_operator()).model_dump(),
+        subtasks=list(facts.subtasks),
+        classes=[ClassView(id=one.id, label=one.label, is_thing=one.is_thing) for one in facts.classes],
+        queues=[QueueView.of(depth, now) for depth in gateway.activity.measure_queues(model.id)],
+        images_per_second=gateway.load.read(model).rate,
+    )
+    return jsonify(view.model_dump(mode="json"))

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from api.model_registry import ModelState, ModelStatus
+from api.schemas.queue import QueueView
 from shared.worker_registry import WorkerState, WorkerStatus
 
 PUBLIC_REASON = "This worker cannot serve its model; its log says why."
@@ -60,6 +61,23 @@ class ModelView(BaseModel):
         """Show a model; `is_operator` tells whether the caller may see facts of machines."""
         workers = [WorkerView.of(worker, is_operator=is_operator) for worker in model.workers]
         return cls(id=model.id, state=model.state, workers=workers)
+
+
+class ClassView(BaseModel):
+    id: int = Field(description="The `label_id` of segments.")
+    label: str
+    is_thing: bool | None = Field(description="Whether its instances are separate segments; null if that is unknown.")
+
+
+class ModelDetailView(ModelView):
+    """A model with its classes and its load."""
+
+    subtasks: list[str]
+    classes: list[ClassView] = Field(description="Empty until a worker has loaded the model.")
+    queues: list[QueueView] = Field(description="By priority, the highest first.")
+    images_per_second: float | None = Field(
+        description="Jobs that the workers complete in a second while they have enough; null if it was not measured."
+    )
 
 
 class ModelListView(BaseModel):

@@ -75,7 +75,13 @@ def sync_job_store(result: JobResult, *, jobs: JobStore, inputs: EndedInputs | N
 
 def complete_in_store(result: JobResult, *, jobs: JobStore) -> None:
     """Complete a job in the job store alone: for one whose input is not durable, while the bucket is unavailable."""
-    jobs.finish(result.request, result.state, failure=result.failure, timings_ms=result.timings_ms)
+    jobs.finish(
+        result.request,
+        result.state,
+        failure=result.failure,
+        timings_ms=result.timings_ms,
+        batch_size=result.batch_size,
+    )
 
 
 def read_result(job_id: str, *, bucket: Bucket) -> JobResult | None:

@@ -17,6 +17,11 @@ def new_job_id(unix_seconds: float) -> str:
     return uuid7(nanoseconds=int(unix_seconds * 1e9)).hex
 
 
+def read_creation_time(job_id: str) -> float:
+    """Return when a job was created: unix seconds by the clock of Redis, to the millisecond."""
+    return int(job_id[:12], 16) / 1000
+
+
 def is_job_id(text: str) -> bool:
     """Tell whether a client's string may be part of a key."""
     return _JOB_ID.fullmatch(text) is not None

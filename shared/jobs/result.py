@@ -54,6 +54,7 @@ class JobResult:
     attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
+    batch_size: images that were on the device together; 0 if none was.
     """
 
     request: JobRequest
@@ -66,6 +67,7 @@ class JobResult:
     masks: Mapping[int, ByteRange] = field(default_factory=dict)
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    batch_size: int = 0
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

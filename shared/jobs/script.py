@@ -15,6 +15,7 @@ import orjson
 from shared import redis_keys
 from shared.redis_client import RedisClient
 
+MINUTE_SECONDS = 60
 DAY_SECONDS = 86400
 # For as long the usage of a day can be seen.
 USAGE_SECONDS = 100 * DAY_SECONDS
@@ -114,6 +115,10 @@ local function count_usage(tenant, counts)
   local usage = usage_key(tenant)
   for name, count in pairs(counts) do redis.call('HINCRBY', usage, name, count) end
   redis.call('EXPIRE', usage, {USAGE_SECONDS})
+end
+-- The counts of a model's jobs that end in this minute.
+local function minute_key(model)
+  return stack_key('{redis_keys.MINUTES_PREFIX}' .. model .. ':' .. math.floor(now() / {MINUTE_SECONDS}))
 end
 -- Tell which quota of a tenant another job would exceed: `quota_bytes`, `quota_pixels` or nil.
 local function find_exceeded_quota()

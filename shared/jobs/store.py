@@ -351,10 +351,14 @@ class JobStore:
         *,
         failure: Failure | None = None,
         timings_ms: Mapping[str, float] | None = None,
+        batch_size: int = 0,
     ) -> bool:
         """Bring a job to a final state, delete its input payload, and wake its waiters.
 
         Returns False if it is unknown or final already.
+
+        Args:
+            batch_size: images that were on the device together; each had its share of the device's time.
 
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
@@ -369,7 +373,9 @@ class JobStore:
             payload_entry=payload_entry(request),
             tenant=request.tenant,
             bytes=request.image.bytes,
-            device_ms=round((timings_ms or {}).get("device", 0)),
+            device_ms=round((timings_ms or {}).get("device", 0) / max(1, batch_size)),
+            batch_size=batch_size,
+            failure_code=failure.code if failure else None,
         )
         return outcome is FinishOutcome.FINISHED
 

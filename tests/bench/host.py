@@ -20,6 +20,7 @@ from PIL import Image
 from shared.errors import MaskmillError
 from shared.jobs.result import Segment
 from shared.settings import read_settings
+from shared.worker_registry import ModelFacts
 from tests.bench.cpu_time import read_cpu_seconds
 from tests.bench.host_process import HostTask
 from tests.bench.measurement import Measurement, Workload, print_progress, stage_medians
@@ -56,6 +57,7 @@ class InstantSegmenter:
     device = "cpu"
     resize: Resize | None = RESIZE
     forward_pass = ForwardPass()
+    facts = ModelFacts()
 
     def prepare(self, image: ModelImage) -> Prepared:
         return Prepared(None, image.height, image.width, image.parameters)

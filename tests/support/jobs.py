@@ -16,6 +16,7 @@ from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from shared.storage.bucket import Bucket
 from shared.storage.keys import inbox_key
+from shared.worker_registry import ModelFacts
 from worker.batching.scheduler import Ticket
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
@@ -75,6 +76,7 @@ class FakeSegmenter:
     device = "cpu"
     resize: Resize | None = Resize(8, 8, Image.Resampling.BILINEAR)
     forward_pass = ForwardPass()
+    facts = ModelFacts()
 
     def prepare(self, image: ModelImage) -> Prepared:
         return Prepared(None, image.height, image.width, image.parameters)

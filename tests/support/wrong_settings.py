@@ -50,6 +50,7 @@ _OWN: Final[Mapping[str, Values]] = {
     "TRUSTED_PROXIES": ("proxy.example", "10.0.0.1/33", "10.0.0.0/8 10.1.0.0/16"),
     "DEFAULT_FORMATS": ("jpeg", "masks;overlay", "masks.zip"),
     "MAX_REDIS_MEMORY_SHARE": ("0", "90%", "1.5"),
+    "MODEL_ALIASES": ("acme/one", "=acme/one", "a=b,a=c"),
     "TENANT_REQUESTS_PER_SECOND": ("0", "inf", "10/s"),
     "TENANT_QUEUED_BYTES": ("0", "1.5", "1GB"),
     "TENANT_PIXELS_PER_DAY": ("0", "-1", "1e30"),

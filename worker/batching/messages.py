@@ -80,6 +80,7 @@ class Segmented:
     is_wide: bool
     wait_ms: float
     device_ms: float
+    batch_size: int
     kind: Literal["segmented"] = "segmented"
 
 

@@ -196,7 +196,7 @@ class RemoteBatches:
         label_map[:] = self._slabs.pool.view(part, label_map.shape, label_map.dtype)
         self._slabs.free(pending.slab)
         ticket = pending.ticket
-        ticket.wait_ms, ticket.device_ms = reply.wait_ms, reply.device_ms
+        ticket.wait_ms, ticket.device_ms, ticket.batch_size = reply.wait_ms, reply.device_ms, reply.batch_size
         if ticket.set_running_or_notify_cancel():
             ticket.set_result(Segmentation(label_map, reply.segments))
 

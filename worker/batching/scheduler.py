@@ -29,10 +29,12 @@ class Ticket(Future[Segmentation]):
     """The future of one segmentation; canceling it removes the image from the queue.
 
     wait_ms, device_ms: time in the queue, and time of the whole batch on the device; set before the ticket is done.
+    batch_size: images of the batch.
     """
 
     wait_ms: float = 0.0
     device_ms: float = 0.0
+    batch_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,7 @@ class BatchScheduler:
         for image in batch:
             image.ticket.wait_ms = 1000 * (started_at - image.enqueued_at)
             image.ticket.device_ms = device_ms
+            image.ticket.batch_size = len(batch)
         report = _build_report(batch, outcomes, reason, device_ms, self._cost.estimate)
         # Results of at most one batch wait to be delivered, so that they cannot fill the memory.
         self._delivered.result()

@@ -175,7 +175,7 @@ class HostConnection:
         result = ticket.result()
         self._write_label_map(request, result.label_map)
         is_wide = result.label_map.dtype == np.uint16
-        return Segmented(request.id, result.segments, is_wide, ticket.wait_ms, ticket.device_ms)
+        return Segmented(request.id, result.segments, is_wide, ticket.wait_ms, ticket.device_ms, ticket.batch_size)
 
     def _write_label_map(self, request: Submit, label_map: LabelMap) -> None:
         shape = request.height, request.width

@@ -2,6 +2,8 @@
 
 from transformers import PretrainedConfig
 
+from shared.jobs.parameters import Subtask
+from shared.worker_registry import ModelClass, ModelFacts
 from worker.engine.coco_classes import find_stuff
 
 
@@ -17,3 +19,13 @@ def get_stuff_classes(config: PretrainedConfig) -> frozenset[int] | None:
     """
     label_ids = getattr(config, "stuff_label_ids", None)
     return find_stuff(get_class_names(config)) if label_ids is None else frozenset(label_ids)
+
+
+def build_facts(config: PretrainedConfig) -> ModelFacts:
+    """Return the classes of a model, and the subtasks that every model of these families supports."""
+    stuff = get_stuff_classes(config)
+    classes = (
+        ModelClass(number, name, None if stuff is None else number not in stuff)
+        for number, name in sorted(get_class_names(config).items())
+    )
+    return ModelFacts(tuple(classes), tuple(Subtask))

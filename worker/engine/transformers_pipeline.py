@@ -14,7 +14,7 @@ from transformers import ImageSegmentationPipeline
 
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
-from worker.engine.classes import get_class_names
+from worker.engine.classes import build_facts, get_class_names
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
 from worker.engine.preparation import bound_input, explain_failure, translate_preparation_errors
@@ -38,6 +38,7 @@ class TransformersSegmenter:
         self.forward_pass = ForwardPass()
         self._pipeline: Any = pipeline
         self._processor = bound_input(pipeline.image_processor, max_input_pixels)
+        self.facts = build_facts(pipeline.model.config)
         self._names = get_class_names(pipeline.model.config)
         self._label_ids = {name: number for number, name in self._names.items()}
         self._subtasks = list_subtasks(self._processor)

@@ -77,6 +77,7 @@ class Attempt:
     """A segmented image on its way to the bucket.
 
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
+    batch_size: images that were on the device together.
     files: rendered so far, by format.
     """
 
@@ -84,6 +85,7 @@ class Attempt:
     image: Image | None
     segmentation: Segmentation
     watch: Stopwatch
+    batch_size: int = 0
     files: dict[str, Rendered] = field(default_factory=dict)
 
     @property
@@ -122,7 +124,7 @@ class AttemptRunner:
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
-        return Attempt(lease, image, segmentation, watch)
+        return Attempt(lease, image, segmentation, watch, ticket.batch_size)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -160,6 +162,7 @@ class AttemptRunner:
             masks=attempt.files["masks"].ranges if "masks" in request.formats else {},
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
+            batch_size=attempt.batch_size,
         )
 
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:

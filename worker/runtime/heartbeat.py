@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from shared.errors import Unavailable
-from shared.worker_registry import HEARTBEAT_INTERVAL_SECONDS, WorkerRegistry, WorkerState, WorkerStatus
+from shared.worker_registry import HEARTBEAT_INTERVAL_SECONDS, ModelFacts, WorkerRegistry, WorkerState, WorkerStatus
 
 log = structlog.get_logger()
 
@@ -22,6 +22,7 @@ class Heartbeat:
     def __init__(self, registry: WorkerRegistry, status: WorkerStatus) -> None:
         self._registry = registry
         self._status = status
+        self._facts: ModelFacts | None = None
         self._entered_at = time.monotonic()
         self._changed = threading.Event()
         self._is_stopped = False
@@ -33,6 +34,10 @@ class Heartbeat:
 
     def start(self) -> None:
         self._thread.start()
+
+    def describe_model(self, facts: ModelFacts) -> None:
+        """Report the facts of the loaded model too, from the next heartbeat on."""
+        self._facts = facts
 
     def change(self, state: WorkerState, **fields: Any) -> None:
         """Set the state and further fields of the status, and report it at once."""
@@ -57,7 +62,7 @@ class Heartbeat:
     def _report(self) -> bool:
         try:
             since = self._registry.clock.to_unix(self._entered_at)
-            self._registry.report(replace(self._status, since=since))
+            self._registry.report(replace(self._status, since=since), self._facts)
         except Unavailable as error:
             log.warning("heartbeat_failed", error=str(error))
             return False

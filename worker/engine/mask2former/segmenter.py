@@ -11,7 +11,7 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
-from worker.engine.classes import get_class_names, get_stuff_classes
+from worker.engine.classes import build_facts, get_class_names, get_stuff_classes
 from worker.engine.errors import translate_error
 from worker.engine.execution_plan import ExecutionPlan
 from worker.engine.mask2former.forward import build_forward, compile_forward
@@ -58,6 +58,7 @@ class Mask2FormerSegmenter:
         self._processor = bound_input(processor, plan.max_input_pixels)
         self.resize = get_resize(processor)
         self._normalization = build_normalization(processor).to(device)
+        self.facts = build_facts(network.config)
         self._names = get_class_names(network.config)
         self._stuff = get_stuff_classes(network.config)
         self._budget = Budget(plan.band_bytes)

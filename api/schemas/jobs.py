@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.parameters import FIELDS
+from shared.rfc3339 import Timestamp
 
 _JOB_ID = "^[0-9a-f]{32}$"
 
@@ -100,9 +101,12 @@ class JobView(BaseModel):
     parameters: ParametersView
     formats: list[str] = Field(description="Formats whose files are made of the result.")
     image: ImageView
-    created_at: float = Field(description="Unix seconds, as all times.")
-    started_at: float | None
-    ended_at: float | None
+    created_at: Timestamp = Field(description="UTC with milliseconds, as all times.")
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+    expires_at: Timestamp | None = Field(
+        description="When the job is deleted with its files, at the earliest; null until it has ended."
+    )
     attempt: int = Field(description="How often a worker has claimed it.")
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
     error: str | None = Field(description="Why there is no result, if there is none.")
@@ -122,6 +126,7 @@ class JobView(BaseModel):
             created_at=request.created_at,
             started_at=job.started_at,
             ended_at=job.ended_at,
+            expires_at=job.expires_at,
             attempt=job.attempt,
             timings_ms=dict(job.timings_ms),
             error=job.failure.message if job.failure else None,

@@ -189,3 +189,8 @@ class Job:
     @property
     def id(self) -> str:
         return self.request.id
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the record of the job is deleted, unix seconds; None before the end of the job."""
+        return None if self.ended_at is None else self.ended_at + self.request.retention.record_seconds

@@ -30,6 +30,7 @@ JOB_KEYS = {
     "created_at",
     "started_at",
     "ended_at",
+    "expires_at",
     "attempt",
     "timings_ms",
     "error",

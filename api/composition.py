@@ -13,6 +13,7 @@ from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit, share_limit
+from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
@@ -26,6 +27,7 @@ from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
+from shared.jobs.lists import JobLists
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import JobStore, open_job_store
@@ -58,6 +60,7 @@ class Stores:
     """Connections of one process to Redis and to the bucket."""
 
     jobs: JobStore
+    lists: JobLists
     payloads: PayloadStore
     events: JobEvents
     workers: WorkerRegistry
@@ -71,6 +74,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
     return Stores(
         jobs=open_job_store(client, settings),
+        lists=JobLists(client),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
@@ -110,6 +114,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         ),
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
+        open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),
         models=models,
         readiness=build_readiness(settings, stores, admission),
         metrics=GatewayMetrics(),

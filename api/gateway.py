@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.listing import TenantListing
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
@@ -20,6 +21,7 @@ class Gateway:
     submitter: JobSubmitter
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
+    open_listing: Callable[[str], TenantListing]
     models: ModelRegistry
     readiness: ReadinessChecks
     metrics: GatewayMetrics

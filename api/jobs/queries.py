@@ -1,10 +1,9 @@
-"""A tenant's view of its jobs: state, result, files, list.
+"""A tenant's view of one of its jobs: state, result, files.
 
 Redis knows the state of a job; the bucket knows its result, and its request even after Redis has lost its data.  A job
 of another tenant is answered like one that does not exist.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ from api.jobs.drain import Drain
 from api.jobs.files import check_requested, read_file
 from api.jobs.waiting import WaitingSlots
 from shared.errors import (
-    BadParameter,
     Canceled,
     DeadlineExceeded,
     MaskmillError,
@@ -33,10 +31,6 @@ from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
-
-FILTERED_PAGE_SIZE = 200
-# Bounds a request for a rare state in a list of millions.
-MAX_FILTERED_PAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,28 +168,6 @@ class TenantJobs:
         result = self.get_result(job_id)
         masks = read_file(result, get_format("masks"), bucket=self.bucket)
         return hf_array(result.segments, masks, result.masks)
-
-    def list_newest(
-        self, *, limit: int, cursor: str | None = None, state: JobState | None = None
-    ) -> tuple[Sequence[Job], str | None]:
-        """Return up to `limit` jobs, newest first, and the cursor of the next page if there may be one.
-
-        Raises:
-            BadParameter: the cursor is not a job id.
-        """
-        if cursor is not None and not is_job_id(cursor):
-            raise BadParameter("The cursor is not one that this service gave out.")
-        if state is None:
-            return self.jobs.list_newest(self.tenant, limit=limit, before=cursor)
-        found: list[Job] = []
-        for _ in range(MAX_FILTERED_PAGES):
-            page, cursor = self.jobs.list_newest(self.tenant, limit=FILTERED_PAGE_SIZE, before=cursor)
-            found += [job for job in page if job.state is state]
-            if len(found) > limit:
-                return found[:limit], found[limit - 1].id
-            if cursor is None:
-                break
-        return found, cursor
 
     def _check_purge(self, job_id: str) -> None:
         """Raise UnknownJob for a purged job, for which its worker may just be storing a result."""

@@ -4,8 +4,9 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from flask import url_for
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, Field, create_model
 
+from api.schemas.query import Query
 from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.parameters import FIELDS
@@ -20,17 +21,6 @@ class JobPath(BaseModel):
     )
 
 
-class Query(BaseModel):
-    """A query: no other parameters than these, so that a misspelt one is not ignored; blanks around a value are."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _strip(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
-
-
 class WaitQuery(Query):
     wait: float = Field(
         0.0, ge=0, le=3600, description="Answer when the job is final, or after this many seconds at most."
@@ -42,14 +32,6 @@ class PurgeQuery(Query):
         False,
         description="Delete the job at once, ended or not, with its input, results and record: 204, then 404.",
     )
-
-
-class ListQuery(Query):
-    limit: int = Field(50, ge=1, le=200, description="Most jobs on a page.")
-    cursor: str | None = Field(
-        None, description="`next_cursor` of the page before.", json_schema_extra={"pattern": _JOB_ID}
-    )
-    state: JobState | None = Field(None, description="Only jobs of this state.")
 
 
 def _describe_parameters() -> dict[str, Any]:
@@ -136,7 +118,12 @@ class JobView(BaseModel):
 
 
 class JobListView(BaseModel):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first; or the jobs of `ids`, in their order."""
 
     jobs: list[JobView]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+    next_cursor: str | None = Field(
+        None,
+        description="Send it as `cursor` for the next page; null on the last. A page before may be empty, because each "
+        "looks at a bounded number of jobs.",
+    )
+    missing: list[str] = Field([], description="Of `ids`: those of no job.")

@@ -9,12 +9,18 @@ import re
 
 from uuid_utils import uuid7
 
+_MAX_MS = 2**48 - 1
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def new_job_id(unix_seconds: float) -> str:
     """Return a new id for a job that is created at this time, by the clock of Redis."""
     return uuid7(nanoseconds=int(unix_seconds * 1e9)).hex
+
+
+def find_id_prefix(unix_seconds: float) -> str:
+    """Return the beginning of the ids of this millisecond; ids of earlier ones sort before it."""
+    return f"{min(max(0, int(unix_seconds * 1000)), _MAX_MS):012x}"
 
 
 def is_job_id(text: str) -> bool:

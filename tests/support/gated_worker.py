@@ -28,6 +28,7 @@ from shared.store_health import open_store_health
 from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
 from tests.support.worker import ImmediateFollowUp
+from worker.pipeline.cancellations import CancellationListener
 from worker.pipeline.completer import Completer
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
@@ -84,8 +85,11 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
     jobs = open_job_store(connect(settings), settings)
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     leases.start()
+    cancellations = CancellationListener(connect(settings), leases.check)
+    cancellations.start()
     bucket = open_bucket(settings)
     stack.callback(leases.stop)
+    stack.callback(cancellations.stop)
     stores = StoreWatch(open_store_health(settings), slots)
     stores.start()
     stack.callback(stores.stop)

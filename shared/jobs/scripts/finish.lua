@@ -4,7 +4,7 @@
 -- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds,
 --          payload_entry or nil (its input is not a payload)
 -- Out:     finished | unknown | the final state that it has already
--- Events:  the job
+-- Events:  the job; on mm:canceled too, if it is canceled while it runs
 redis.call('ZREM', key.unfinished, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
@@ -16,6 +16,7 @@ redis.call('DEL', key.input)
 if job[1] == 'running' then
   end_lease(arg.id)
   redis.call('HINCRBY', key.completed, arg.model, 1)
+  if arg.state == 'canceled' then publish_canceled(arg.id) end
 else
   remove_queued(arg.id, job[2])
 end

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from api.http.parameters import quote
 from api.jobs.listing import MAX_IDS, JobFilter, MetadataFilter
-from api.schemas.listing import METADATA_PREFIX, FilterQuery
+from api.schemas.listing import METADATA_PREFIX, CancelQuery, FilterQuery
 from shared.errors import BadParameter
 
 
@@ -22,6 +22,18 @@ def parse_filter(query: FilterQuery, arguments: Mapping[str, str]) -> JobFilter:
         query.error_type,
         _parse_metadata(arguments),
     )
+
+
+def parse_cancellation(query: CancelQuery, arguments: Mapping[str, str]) -> JobFilter:
+    """Return the filter of a bulk cancellation.
+
+    Raises:
+        BadParameter: as parse_filter(); or it has no filter and not `all`, or both.
+    """
+    wanted = parse_filter(query, arguments)
+    if wanted.is_empty != query.all:
+        raise BadParameter("Say which jobs to cancel: by at least one filter, or all of them, by all=true alone.")
+    return wanted
 
 
 def _parse_metadata(arguments: Mapping[str, str]) -> MetadataFilter | None:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from api.schemas.query import Query
 from shared.jobs.model import JobState
@@ -36,6 +36,19 @@ class PageQuery(FilterQuery):
     cursor: str | None = Field(
         None, description="`next_cursor` of the page before.", json_schema_extra={"pattern": "^[0-9a-f]{32}$"}
     )
+
+
+class CancelQuery(PageQuery):
+    limit: int = Field(100, ge=1, le=200, description="Most jobs that one call cancels.")
+    all: bool = Field(False, description="Cancel all jobs that have not ended, in place of filters.")
+
+
+class CancelView(BaseModel):
+    """What a bulk cancellation has done."""
+
+    canceled: int = Field(description="Jobs that are canceled now.")
+    already_ended: int = Field(description="Jobs that ended before they could be canceled.")
+    next_cursor: str | None = Field(description="Send it as `cursor` to go on; null once no more job matches.")
 
 
 class ListQuery(PageQuery):

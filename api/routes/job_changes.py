@@ -1,0 +1,39 @@
+"""Changes of jobs beyond their submission: cancel many."""
+
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from api.http.filters import parse_cancellation
+from api.http.openapi import SECURITY, build_job_operation_id, failures
+from api.jobs.cancellation import cancel_jobs
+from api.routes.context import get_tenant_listing
+from api.routes.jobs import build_json
+from api.schemas.listing import METADATA_FILTER, CancelQuery, CancelView
+from shared.errors import StorageUnavailable
+
+bp = APIBlueprint(
+    "job_changes",
+    __name__,
+    url_prefix="/v1/jobs",
+    abp_tags=[Tag(name="jobs")],
+    abp_security=SECURITY,
+    operation_id_callback=build_job_operation_id,
+)
+
+
+@bp.post(
+    "/cancel",
+    responses={200: CancelView, **failures(StorageUnavailable)},
+    openapi_extensions={"parameters": [METADATA_FILTER]},
+)
+def cancel_many(query: CancelQuery) -> Response:
+    """Cancel your jobs that match all filters and have not ended, newest first; safe to repeat.
+
+    Jobs beside them in a batch are not affected. Repeat the call with `next_cursor` until that is null.
+    """
+    wanted = parse_cancellation(query, request.args)
+    done = cancel_jobs(wanted, get_tenant_listing(), limit=query.limit, cursor=query.cursor)
+    return build_json(
+        CancelView(canceled=done.canceled, already_ended=done.already_ended, next_cursor=done.next_cursor)
+    )

@@ -16,6 +16,7 @@ from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -99,19 +100,22 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         bucket=stores.bucket,
         events=stores.events,
         max_wait_seconds=settings.max_waiting_seconds,
+        input_ttl_seconds=settings.input_ttl_seconds,
         slots=slots,
         drain=drain,
     )
+    submitter = JobSubmitter(
+        admission=admission,
+        profile=build_job_profile(settings),
+        jobs=stores.jobs,
+        bucket=stores.bucket,
+        compensator=compensator,
+        open_tenant=open_tenant,
+    )
     return Gateway(
         authenticator=authenticator,
-        submitter=JobSubmitter(
-            admission=admission,
-            profile=build_job_profile(settings),
-            jobs=stores.jobs,
-            bucket=stores.bucket,
-            compensator=compensator,
-            open_tenant=open_tenant,
-        ),
+        submitter=submitter,
+        redriver=JobRedriver(submitter),
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
         open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),

@@ -8,6 +8,7 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
 from api.jobs.listing import TenantListing
 from api.jobs.queries import TenantJobs
+from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -19,6 +20,7 @@ from shared.readiness import ReadinessChecks
 class Gateway:
     authenticator: Authenticator
     submitter: JobSubmitter
+    redriver: JobRedriver
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
     open_listing: Callable[[str], TenantListing]

@@ -237,6 +237,7 @@ JOB_FAILURE: Final[Errors] = (
 # Of a request for something that a job has made.
 RESULT: Final[Errors] = (
     errors.UnknownJob,
+    errors.Gone,
     errors.NotFinished,
     errors.ResultOverwritten,
     errors.StorageUnavailable,

@@ -25,6 +25,7 @@ from shared.errors import (
     Canceled,
     DeadlineExceeded,
     GatewayStopping,
+    Gone,
     MaskmillError,
     ModelNotReady,
     Overloaded,
@@ -226,7 +227,7 @@ class SyncSegmenter:
             return body
         try:
             return self.open_tenant(tenant).get_hf_array(job_id)
-        except (UnknownJob, ResultOverwritten) as error:
+        except (UnknownJob, Gone, ResultOverwritten) as error:
             raise _JobReplaced from error
 
 

@@ -1,4 +1,4 @@
-"""Changes of jobs beyond their submission: cancel many."""
+"""Changes of jobs beyond their submission: cancel many, redrive."""
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -7,10 +7,23 @@ from flask_openapi3.models.tag import Tag
 from api.http.filters import parse_cancellation
 from api.http.openapi import SECURITY, build_job_operation_id, failures
 from api.jobs.cancellation import cancel_jobs
-from api.routes.context import get_tenant_listing
-from api.routes.jobs import build_json
+from api.routes.context import get_caller, get_gateway, get_tenant_listing
+from api.routes.jobs import build_accepted, build_json
+from api.schemas.jobs import JobPath, JobView
 from api.schemas.listing import METADATA_FILTER, CancelQuery, CancelView
-from shared.errors import StorageUnavailable
+from api.schemas.query import Query
+from shared.errors import (
+    AlreadyEnded,
+    Gone,
+    NotFinished,
+    QueueFull,
+    StackUnconfirmed,
+    StorageUnavailable,
+    StoreFull,
+    UnknownJob,
+    UnknownModel,
+    WrongStores,
+)
 
 bp = APIBlueprint(
     "job_changes",
@@ -37,3 +50,32 @@ def cancel_many(query: CancelQuery) -> Response:
     return build_json(
         CancelView(canceled=done.canceled, already_ended=done.already_ended, next_cursor=done.next_cursor)
     )
+
+
+@bp.post(
+    "/<job_id>/redrive",
+    responses={
+        202: JobView,
+        **failures(
+            UnknownJob,
+            NotFinished,
+            AlreadyEnded,
+            Gone,
+            UnknownModel,
+            QueueFull,
+            StoreFull,
+            StorageUnavailable,
+            StackUnconfirmed,
+            WrongStores,
+        ),
+    },
+)
+def redrive_job(path: JobPath, query: Query) -> Response:
+    """Run a job again that failed or expired: as a new job, whose `redrive_of` is this one, while its image is kept.
+
+    Sent again within a day, it answers with the same new job.
+    """
+    gateway = get_gateway()
+    job = gateway.redriver.redrive(path.job_id, get_caller())
+    gateway.metrics.submitted.labels(job.request.priority).inc()
+    return build_accepted(job)

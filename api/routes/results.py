@@ -12,7 +12,7 @@ from api.routes.context import get_tenant_jobs
 from api.routes.jobs import build_json
 from api.schemas.jobs import JobPath
 from api.schemas.results import MaskPath, ResultView
-from shared.errors import StorageUnavailable, UnknownJob, UnknownMask
+from shared.errors import Gone, StorageUnavailable, UnknownJob, UnknownMask
 from shared.formats.registry import FORMATS, Format
 
 bp = APIBlueprint(
@@ -43,7 +43,7 @@ def show_mask(path: MaskPath) -> Response:
     return _build_immutable(get_tenant_jobs().get_mask(path.job_id, path.number), "image/png")
 
 
-@bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, StorageUnavailable)})
+@bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, Gone, StorageUnavailable)})
 def show_input(path: JobPath) -> Response:
     """Fetch the image file that a job was submitted with, until it is not kept any more."""
     content, image = get_tenant_jobs().get_input(path.job_id)

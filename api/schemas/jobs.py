@@ -64,7 +64,7 @@ _LINKED = {"self": "jobs.show_job", "input": "results.show_input", "result": "re
 LinksView = create_model(
     "LinksView",
     __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  The file"
-    " of a format that is not among the job's `formats` answers 404, as does `input` once the image is not kept.",
+    " of a format that is not among the job's `formats` answers 404, `input` answers 410 once the image is not kept.",
     **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
 )
 
@@ -91,6 +91,7 @@ class JobView(BaseModel):
     )
     attempt: int = Field(description="How often a worker has claimed it.")
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
+    redrive_of: str | None = Field(description="The job that this one runs again.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
     links: LinksView
@@ -111,6 +112,7 @@ class JobView(BaseModel):
             expires_at=job.expires_at,
             attempt=job.attempt,
             timings_ms=dict(job.timings_ms),
+            redrive_of=request.redrive_of,
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
             links=build_links(job.id),

@@ -112,6 +112,7 @@ class JobRequest:
     webhook: the id of the tenant's endpoint that is told of the end, or a URL.
     keeps_all_queries: whether the output of every query is kept, so that a semantic recut is possible.
     recut_of: the job of which this one is a recut.
+    redrive_of: the job that this one runs again.
     """
 
     id: str
@@ -135,6 +136,7 @@ class JobRequest:
     webhook: str | None = None
     keeps_all_queries: bool = False
     recut_of: str | None = None
+    redrive_of: str | None = None
 
     def to_json(self) -> str:
         """Return JSON in ASCII, so that it fits into an HTTP header."""

@@ -31,6 +31,7 @@ JOB_KEYS = {
     "started_at",
     "ended_at",
     "expires_at",
+    "redrive_of",
     "attempt",
     "timings_ms",
     "error",

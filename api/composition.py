@@ -28,6 +28,7 @@ from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
+from shared.jobs.keeping import JobKeeper
 from shared.jobs.lists import JobLists
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
@@ -62,6 +63,7 @@ class Stores:
 
     jobs: JobStore
     lists: JobLists
+    keeper: JobKeeper
     payloads: PayloadStore
     events: JobEvents
     workers: WorkerRegistry
@@ -76,6 +78,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
     return Stores(
         jobs=open_job_store(client, settings),
         lists=JobLists(client),
+        keeper=JobKeeper(client, bucket),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
@@ -116,6 +119,8 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         authenticator=authenticator,
         submitter=submitter,
         redriver=JobRedriver(submitter),
+        keeper=stores.keeper,
+        max_kept_seconds=settings.max_result_ttl_seconds,
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
         open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),

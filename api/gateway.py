@@ -13,6 +13,7 @@ from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
+from shared.jobs.keeping import JobKeeper
 from shared.readiness import ReadinessChecks
 
 
@@ -21,6 +22,8 @@ class Gateway:
     authenticator: Authenticator
     submitter: JobSubmitter
     redriver: JobRedriver
+    keeper: JobKeeper
+    max_kept_seconds: int
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
     open_listing: Callable[[str], TenantListing]

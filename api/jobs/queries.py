@@ -5,7 +5,7 @@ of another tenant is answered like one that does not exist.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.jobs.drain import Drain
 from api.jobs.files import check_requested, read_file
@@ -28,12 +28,13 @@ from shared.formats.registry import get_format
 from shared.jobs.completion import read_ended_job, read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
+from shared.jobs.keeping import read_kept
 from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
 from shared.jobs.result import ByteRange, JobResult
 from shared.jobs.store import JobStore
 from shared.rfc3339 import format_timestamp
 from shared.storage.bucket import Bucket, NoSuchObject
-from shared.storage.keys import dead_letter_key, inbox_key, input_key
+from shared.storage.keys import dead_letter_key, inbox_key, input_key, kept_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class TenantJobs:
             # It may have ended between the two reads: the result is put before the job store says so.
             result = read_result(job_id, bucket=self.bucket)
             if result is None:
-                raise get_failure(job) or _build_gone(f"The result of job {job_id} is not stored any more.", job)
+                raise get_failure(job) or build_gone(f"The result of job {job_id} is not stored any more.", job)
         if result.request.tenant != self.tenant:
             raise _unknown(job_id)
         failure = get_failure(Job(result.request, result.state, failure=result.failure))
@@ -185,7 +186,7 @@ class TenantJobs:
         try:
             return read_file(result, get_format(name), bucket=self.bucket, part=part)
         except Gone as error:
-            raise _build_gone(str(error), self.get(result.request.id)) from error
+            raise build_gone(str(error), self.get(result.request.id)) from error
 
     def _find_end_of_input(self, job: Job) -> str | None:
         """Return until when the image of a job that has ended was kept; None if that is not known."""
@@ -206,7 +207,8 @@ class TenantJobs:
         """Return a job that Redis does not know."""
         ended = read_ended_job(job_id, bucket=self.bucket)
         if ended is not None:
-            return ended
+            kept = read_kept(self.bucket.list_objects(kept_prefix(job_id)))
+            return replace(ended, kept_until=kept.get(job_id))
         try:
             # Redis lost its data and the steward has not recovered this job yet, so it is reported as queued.
             return Job(JobRequest.from_json(self.bucket.get_metadata(inbox_key(job_id))["request"]))
@@ -227,7 +229,8 @@ def get_failure(job: Job) -> MaskmillError | None:
     return MaskmillError("The job failed without a recorded reason.")
 
 
-def _build_gone(message: str, job: Job) -> Gone:
+def build_gone(message: str, job: Job) -> Gone:
+    """Return the error for something that was kept as long as a job."""
     return Gone(message, kept_until=None if job.expires_at is None else format_timestamp(job.expires_at))
 
 

@@ -175,6 +175,7 @@ class Job:
     attempt: number of claims.  attempt_name: of the last one, unique for ever; empty if there was none.
     stalls: how often its lease expired while it was exposed; with at least one it is a suspect.
     started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
+    kept_until: likewise; None if the job is kept no longer than others.
     """
 
     request: JobRequest
@@ -185,6 +186,7 @@ class Job:
     worker: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    kept_until: float | None = None
     failure: Failure | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -195,4 +197,6 @@ class Job:
     @property
     def expires_at(self) -> float | None:
         """When the record of the job is deleted, unix seconds; None before the end of the job."""
-        return None if self.ended_at is None else self.ended_at + self.request.retention.record_seconds
+        if self.ended_at is None:
+            return None
+        return max(self.ended_at + self.request.retention.record_seconds, self.kept_until or 0.0)

@@ -4,6 +4,7 @@ INBOX_PREFIX = "inbox/"
 INPUTS_PREFIX = "inputs/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
+KEPT_PREFIX = "kept/"
 RESULTS_PREFIX = "results/"
 STORE_CHECK_PREFIX = "store-check/"
 LAYOUT_OBJECT = "layout"
@@ -28,6 +29,15 @@ def dead_letter_key(job_id: str) -> str:
 def purged_key(job_id: str) -> str:
     """Return the key of the empty object that says that a job was purged, until nothing can be written for it."""
     return f"{PURGED_PREFIX}{job_id}"
+
+
+def kept_prefix(job_id: str) -> str:
+    """Return the prefix of the empty object that says for how long a job is kept."""
+    return f"{KEPT_PREFIX}{job_id}/"
+
+
+def kept_key(job_id: str, seconds: int) -> str:
+    return f"{kept_prefix(job_id)}{seconds}"
 
 
 def results_prefix(job_id: str) -> str:

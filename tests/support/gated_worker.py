@@ -1,6 +1,7 @@
 """A worker whose jobs wait for a key in Redis:  python -m tests.support.gated_worker [--die-at-message]
 
-Celery, claims, slots and completion are those of the real worker; only the work of an attempt is left out.
+Celery, claims, slots and completion are those of the real worker; only the work of an attempt is left out.  It does not
+listen for cancellations, as if each message were lost, so that it completes jobs that were canceled or purged.
 """
 
 import os
@@ -28,7 +29,6 @@ from shared.store_health import open_store_health
 from tests.support.jobs import MODEL
 from tests.support.polling import wait_until
 from tests.support.worker import ImmediateFollowUp
-from worker.pipeline.cancellations import CancellationListener
 from worker.pipeline.completer import Completer
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
@@ -85,11 +85,8 @@ def build_runner(settings: WorkerSettings, slots: Slots, name: str, stack: ExitS
     jobs = open_job_store(connect(settings), settings)
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     leases.start()
-    cancellations = CancellationListener(connect(settings), leases.check)
-    cancellations.start()
     bucket = open_bucket(settings)
     stack.callback(leases.stop)
-    stack.callback(cancellations.stop)
     stores = StoreWatch(open_store_health(settings), slots)
     stores.start()
     stack.callback(stores.stop)

@@ -26,6 +26,7 @@ from api.steward_presence import check_steward
 from api.store_guard import StoreGuard
 from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
+from shared.jobs.erasure import Erasures
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.keeping import JobKeeper
@@ -121,6 +122,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         redriver=JobRedriver(submitter),
         keeper=stores.keeper,
         max_kept_seconds=settings.max_result_ttl_seconds,
+        erasures=Erasures(stores.bucket),
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
         open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),

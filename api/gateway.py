@@ -13,6 +13,7 @@ from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
+from shared.jobs.erasure import Erasures
 from shared.jobs.keeping import JobKeeper
 from shared.readiness import ReadinessChecks
 
@@ -24,6 +25,7 @@ class Gateway:
     redriver: JobRedriver
     keeper: JobKeeper
     max_kept_seconds: int
+    erasures: Erasures
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
     open_listing: Callable[[str], TenantListing]

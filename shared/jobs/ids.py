@@ -20,7 +20,7 @@ def new_job_id(unix_seconds: float) -> str:
 
 def find_id_prefix(unix_seconds: float) -> str:
     """Return the beginning of the ids of this millisecond; ids of earlier ones sort before it."""
-    return f"{min(max(0, int(unix_seconds * 1000)), _MAX_MS):012x}"
+    return f"{min(max(0, round(unix_seconds * 1_000_000) // 1000), _MAX_MS):012x}"
 
 
 def is_job_id(text: str) -> bool:

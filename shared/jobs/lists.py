@@ -31,6 +31,22 @@ class JobLists:
         return list(self.get_many(ids).values()), ids[-1] if len(ids) == limit else None
 
     @translate_redis_errors
+    def list_ids(self, tenant: str, *, limit: int, before: str) -> Sequence[str]:
+        """Return ids of a tenant's listed jobs, newest first, from below an id or the beginning of one."""
+        return self._redis.zrevrangebylex(redis_keys.tenant_jobs(tenant), f"({before}", "-", start=0, num=limit)
+
+    @translate_redis_errors
+    def list_unfinished_ids(self, tenant: str) -> Sequence[str]:
+        """Return the ids of all jobs of a tenant that have not ended, listed or not; their number is bounded."""
+        ids: list[str] = []
+        for queue in self._redis.smembers(redis_keys.QUEUES):
+            key, count = redis_keys.unfinished_jobs(queue, tenant), 0
+            while page := self._redis.zrange(key, "-inf", "+inf", byscore=True, offset=count, num=1000):
+                ids += page
+                count += len(page)
+        return ids
+
+    @translate_redis_errors
     def get_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         """Return the jobs of which Redis has a record, of any tenant, by their ids and in the order of these."""
         with self._redis.pipeline(transaction=False) as batch:

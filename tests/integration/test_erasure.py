@@ -155,9 +155,12 @@ def test_an_interrupted_deletion_goes_on_where_it_was(
     reads: list[str] = []
     resumed = build_duty(gateway)
     read = DataErasure._read_owner_of_result
-    monkeypatch.setattr(
-        DataErasure, "_read_owner_of_result", lambda duty, job_id: (reads.append(job_id), read(duty, job_id))[1]
-    )
+
+    def read_counted(duty: DataErasure, job_id: str) -> str | None:
+        reads.append(job_id)
+        return read(duty, job_id)
+
+    monkeypatch.setattr(DataErasure, "_read_owner_of_result", read_counted)
     erase(resumed)
 
     assert 1 <= shown["deleted_jobs"] < 4

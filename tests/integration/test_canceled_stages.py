@@ -22,6 +22,7 @@ from tests.support.worker import InProcessWorker, build_worker, start_shared_dec
 from worker.batching.scheduler import Ticket
 from worker.decoding.decoded_image import DecodedImage
 from worker.formats.rendered import Rendered, RenderSource
+from worker.pipeline import cancellations
 from worker.pipeline.attempt import AttemptRunner
 from worker.pipeline.cancellations import CancellationListener
 from worker.pipeline.leases import Lease, LeaseKeeper
@@ -73,8 +74,9 @@ class RecordedInputs:
     recorder: Recorder
 
     def fetch(self, request: JobRequest) -> bytes:
-        self.recorder.begin("fetch")
         content: bytes = self.inputs.fetch(request)
+        # The cancellation deletes the input.
+        self.recorder.begin("fetch")
         return content
 
 
@@ -124,13 +126,15 @@ def config(clean_redis: str, storage_env: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def worker(config: Settings, redis_client: redis.Redis) -> Iterator[InProcessWorker]:
+def worker(config: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcessWorker]:
+    monkeypatch.setattr(cancellations, "POLL_SECONDS", 0.02)
     worker = build_worker(config)
     listener = CancellationListener(connect(config), worker.leases.check)
     listener.start()
     wait_until(lambda: redis_client.pubsub_numsub(redis_keys.CANCELED)[0][1] == 1)
     yield worker
     listener.stop()
+    wait_until(lambda: redis_client.pubsub_numsub(redis_keys.CANCELED)[0][1] == 0)
 
 
 def submit(worker: InProcessWorker) -> JobRequest:

@@ -79,6 +79,8 @@ def test_a_time_bounds_what_is_read(gateway: GatewayUnderTest, monkeypatch: pyte
     first = {"created_before": format_timestamp(START + 60)}
 
     assert list_ids(gateway, first) == [jobs[0].id]
+    last = gateway.client.get(f"/v1/jobs?created_after={format_timestamp(jobs[-1].created_at)}", headers=SHOP).json
+    assert ([job["id"] for job in last["jobs"]], last["next_cursor"]) == ([jobs[-1].id], None)
 
 
 def test_pages_of_a_filter_have_every_job_once(gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
 from tests.support.jobs import png
 from tests.support.polling import wait_until
 from tests.support.steward import follow_store
+from worker.steward import retention
 from worker.steward.metrics import StewardMetrics
 from worker.steward.retention import Retention
 
@@ -67,6 +68,16 @@ def test_a_kept_job_outlives_the_others(gateway: GatewayUnderTest) -> None:
     assert gateway.client.get(f"/v1/jobs/{kept}/labels.png").status_code == 200
     assert gateway.client.get(f"/v1/jobs/{kept}/input").status_code == 200
     assert gateway.stores.bucket.get(input_key(kept)) == png()
+
+
+def test_kept_jobs_hide_no_old_ones_behind_them(gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PAGE", 1)
+    kept, other = run(gateway), run(gateway)
+
+    keep(gateway, kept, {"seconds": DAY})
+
+    wait_until(lambda: is_deleted(gateway, other), seconds=10)
+    assert has_result(gateway, kept)
 
 
 def test_the_record_is_kept_as_long(gateway: GatewayUnderTest, redis_client: redis.Redis) -> None:

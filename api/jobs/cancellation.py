@@ -1,7 +1,7 @@
 """Cancellation and purge of a tenant's jobs."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -58,7 +58,7 @@ def cancel_jobs(
         BadParameter: the cursor is not a job id.
         Unavailable: a store did not answer.
     """
-    page = listing.list_newest(limit=limit, cursor=cursor, wanted=replace(wanted, is_final=False))
+    page = listing.list_unfinished(limit=limit, cursor=cursor, wanted=wanted)
     with ThreadPoolExecutor(CANCELING_THREADS, thread_name_prefix="canceling") as pool:
         outcomes = list(pool.map(partial(_is_canceled, tenant_jobs=listing.tenant_jobs), page.jobs))
     return BulkCancellation(outcomes.count(True), outcomes.count(False), page.next_cursor)

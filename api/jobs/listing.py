@@ -40,7 +40,6 @@ class JobFilter:
 
     created_after, created_before: unix seconds, of which milliseconds count; jobs of the first are wanted, those of the
         second are not.
-    is_final: whether the job has ended.
     """
 
     state: JobState | None = None
@@ -49,7 +48,6 @@ class JobFilter:
     created_before: float | None = None
     error_type: str | None = None
     metadata: MetadataFilter | None = None
-    is_final: bool | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -60,7 +58,6 @@ class JobFilter:
             (self.state, job.state),
             (self.model, job.request.model),
             (self.error_type, job.failure.code if job.failure else ""),
-            (self.is_final, job.state.is_final),
         )
         if any(one is not None and one != found for one, found in wanted) or not self._matches_time(job):
             return False
@@ -109,8 +106,7 @@ class TenantListing:
         Raises:
             BadParameter: the cursor is not a job id.
         """
-        if cursor is not None and not is_job_id(cursor):
-            raise BadParameter("The cursor is not one that this service gave out.")
+        check_cursor(cursor)
         tenant = self.tenant_jobs.tenant
         if wanted is None or wanted.is_empty:
             return JobPage(*self.lists.list_newest(tenant, limit=limit, before=cursor))
@@ -124,6 +120,24 @@ class TenantListing:
             if before is None:
                 break
         return JobPage(found, before)
+
+    def list_unfinished(self, *, limit: int, cursor: str | None = None, wanted: JobFilter) -> JobPage:
+        """Return up to `limit` listed jobs that have not ended, newest first, however many have.
+
+        Raises:
+            BadParameter: the cursor is not a job id.
+        """
+        check_cursor(cursor)
+        ids = sorted(self.lists.list_unfinished_ids(self.tenant_jobs.tenant), reverse=True)
+        left = [job_id for job_id in ids if cursor is None or job_id < cursor]
+        looked_at = left[: MAX_FILTERED_PAGES * FILTERED_PAGE_SIZE]
+        jobs = self.lists.get_many(looked_at).values()
+        found = [
+            job for job in jobs if not job.state.is_final and job.request.retention.is_listed and wanted.matches(job)
+        ]
+        if len(found) > limit:
+            return JobPage(found[:limit], found[limit - 1].id)
+        return JobPage(found, looked_at[-1] if len(looked_at) < len(left) else None)
 
     def find(self, job_ids: Sequence[str]) -> FoundJobs:
         """Return jobs by their ids: those of which Redis has a record in one round trip.
@@ -145,6 +159,12 @@ class TenantListing:
             return self.tenant_jobs.get(job_id)
         except UnknownJob:
             return None
+
+
+def check_cursor(cursor: str | None) -> None:
+    """Raise BadParameter for a cursor that is not a job id."""
+    if cursor is not None and not is_job_id(cursor):
+        raise BadParameter("The cursor is not one that this service gave out.")
 
 
 def find_bounds(wanted: JobFilter, cursor: str | None) -> tuple[str | None, str | None]:

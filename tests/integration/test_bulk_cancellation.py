@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from api.composition import build_gateway
+from api.jobs import listing
 from api.jobs.cancellation import cancel_jobs
 from api.jobs.listing import JobFilter, JobPage, TenantListing
 from shared.jobs.model import Job, JobRequest, JobState
 from shared.storage.keys import inbox_key
 from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway, run_job
-from tests.support.jobs import build_request, store_input
+from tests.support.jobs import build_request, build_sync_request, store_input
 
 SHOP, LAB = {"Authorization": "Bearer s3cret"}, {"Authorization": "Bearer 0ther"}
 
@@ -75,11 +76,11 @@ def test_all_jobs_are_canceled_page_by_page(gateway: GatewayUnderTest) -> None:
 
 def test_jobs_that_end_meanwhile_are_counted_apart(gateway: GatewayUnderTest) -> None:
     jobs = [create(gateway) for _ in range(2)]
-    listing = gateway_listing(gateway)
+    stored = gateway_listing(gateway)
     stale = [Job(job) for job in jobs]
     run_job(gateway, jobs[0].id)
 
-    done = cancel_jobs(JobFilter(), StaleListing(listing, stale), limit=9)  # type: ignore[arg-type]
+    done = cancel_jobs(JobFilter(), StaleListing(stored, stale), limit=9)  # type: ignore[arg-type]
 
     assert (done.canceled, done.already_ended) == (1, 1)
     assert [get_state(gateway, job) for job in jobs] == [JobState.SUCCEEDED, JobState.CANCELED]
@@ -94,6 +95,23 @@ def test_concurrent_calls_cancel_each_job_once_in_effect(gateway: GatewayUnderTe
 
     assert {answer.status_code for answer in answers} == {200}
     assert {get_state(gateway, job) for job in jobs} == {JobState.CANCELED}
+
+
+def test_jobs_that_have_ended_and_callers_that_wait_cost_nothing(
+    gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "FILTERED_PAGE_SIZE", 1)
+    old = create(gateway)
+    for job in [create(gateway) for _ in range(8)]:
+        run_job(gateway, job.id)
+    waiting = build_sync_request(tenant="shop")
+    gateway.stores.jobs.create(waiting)
+
+    answer = cancel(gateway, "all=true")
+
+    assert answer == {"canceled": 1, "already_ended": 0, "next_cursor": None}
+    assert get_state(gateway, old) is JobState.CANCELED
+    assert get_state(gateway, waiting) is JobState.QUEUED
 
 
 @pytest.mark.parametrize("query", ["", "limit=5", "all=false", "all=true&state=queued", "all=true&metadata.a=1"])
@@ -114,7 +132,7 @@ class StaleListing:
         self.tenant_jobs = listing.tenant_jobs
         self._jobs = jobs
 
-    def list_newest(self, **_: Any) -> Any:
+    def list_unfinished(self, **_: Any) -> Any:
         return JobPage(self._jobs, None)
 
 

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Strict, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -40,15 +40,7 @@ def _read_timestamp(value: object) -> object:
     return parse_timestamp(value) if isinstance(value, str) else value
 
 
-def _check_timestamp(text: str) -> str:
-    parse_timestamp(text)
-    return text
-
-
 _SCHEMA: Final = {"type": "string", "format": "date-time", "examples": [EXAMPLE]}
-
-TimestampText = Annotated[str, Strict(), AfterValidator(_check_timestamp), WithJsonSchema(_SCHEMA)]
-"""A text of RFC 3339, of which a number does not take the place."""
 
 Timestamp = Annotated[
     float,

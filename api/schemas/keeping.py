@@ -2,10 +2,20 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, WithJsonSchema, model_validator
 
-from shared.rfc3339 import EXAMPLE, TimestampText, parse_timestamp
+from shared.rfc3339 import EXAMPLE, parse_timestamp
 from shared.settings import MAX_TTL_SECONDS
+
+
+def _check_timestamp(text: str) -> str:
+    parse_timestamp(text)
+    return text
+
+
+# A text, of which a number does not take the place.
+_SCHEMA = {"type": "string", "format": "date-time"}
+TimestampText = Annotated[str, Strict(), AfterValidator(_check_timestamp), WithJsonSchema(_SCHEMA)]
 
 
 class KeepBody(BaseModel):

@@ -23,7 +23,7 @@ from api.http.parameters import check_query
 from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
-from api.routes import docs, health, jobs, models, queue, results, usage
+from api.routes import data, docs, health, job_changes, jobs, models, queue, results, usage
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
@@ -38,6 +38,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
 PUBLIC_BLUEPRINTS = frozenset({"docs", "health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
+API_BLUEPRINTS = (
+    *(jobs.bp, job_changes.bp, results.bp, data.bp),
+    *(models.bp, queue.bp, usage.bp, inference.bp, endpoint.bp, health.bp),
+)
 # Probes name the service by an address that no setting knows, such as that of a pod.
 PROBES = frozenset({"health.live", "health.ready"})
 
@@ -72,7 +76,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     app.before_request(check_parameters)
     app.after_request(finish_request)
     errors.register(app)
-    for blueprint in (jobs.bp, results.bp, models.bp, queue.bp, usage.bp, inference.bp, endpoint.bp, health.bp):
+    for blueprint in API_BLUEPRINTS:
         app.register_api(blueprint)
     app.register_blueprint(docs.bp)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
@@ -143,7 +147,16 @@ def authenticate_caller() -> None:
     g.tenant, g.scopes, g.permission = access.tenant, access.scopes, access.permission
     structlog.contextvars.bind_contextvars(tenant=access.tenant)
     get_gateway().rate.admit(access.tenant)
-    access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
+    access.require(_find_scope())
+
+
+def _find_scope() -> Scope:
+    """Return what a token needs for the current request."""
+    if request.method in ("GET", "HEAD"):
+        return Scope.READ
+    # Without tokens there is no administrator, and every caller may purge each job.
+    is_guarded = request.blueprint == data.bp.name and get_gateway().authenticator.requires_token
+    return Scope.ADMIN if is_guarded else Scope.SUBMIT
 
 
 def check_parameters() -> None:

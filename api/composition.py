@@ -14,8 +14,10 @@ from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit, share_limit
+from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -26,8 +28,11 @@ from api.store_guard import StoreGuard
 from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
 from shared.jobs.activity import ModelActivity
+from shared.jobs.erasure import Erasures
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
+from shared.jobs.keeping import JobKeeper
+from shared.jobs.lists import JobLists
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import JobStore, QueueLimits, open_job_store
@@ -61,6 +66,8 @@ class Stores:
     """Connections of one process to Redis and to the bucket."""
 
     jobs: JobStore
+    lists: JobLists
+    keeper: JobKeeper
     payloads: PayloadStore
     events: JobEvents
     workers: WorkerRegistry
@@ -77,6 +84,8 @@ def connect_stores(settings: ApiSettings) -> Stores:
     jobs = open_job_store(client, settings)
     return Stores(
         jobs=jobs,
+        lists=JobLists(client),
+        keeper=JobKeeper(client, bucket),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
@@ -103,21 +112,28 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         bucket=stores.bucket,
         events=stores.events,
         max_wait_seconds=settings.max_waiting_seconds,
+        input_ttl_seconds=settings.input_ttl_seconds,
         slots=slots,
         drain=drain,
     )
+    submitter = JobSubmitter(
+        admission=admission,
+        profile=build_job_profile(settings),
+        jobs=stores.jobs,
+        bucket=stores.bucket,
+        compensator=compensator,
+        open_tenant=open_tenant,
+    )
     return Gateway(
         authenticator=authenticator,
-        submitter=JobSubmitter(
-            admission=admission,
-            profile=build_job_profile(settings),
-            jobs=stores.jobs,
-            bucket=stores.bucket,
-            compensator=compensator,
-            open_tenant=open_tenant,
-        ),
+        submitter=submitter,
+        redriver=JobRedriver(submitter),
+        keeper=stores.keeper,
+        max_kept_seconds=settings.max_result_ttl_seconds,
+        erasures=Erasures(stores.bucket),
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
+        open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),
         models=models,
         readiness=build_readiness(settings, stores, admission),
         metrics=GatewayMetrics(),

@@ -7,13 +7,17 @@ from api.http.authentication import Authenticator
 from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.jobs.activity import ModelActivity
+from shared.jobs.erasure import Erasures
+from shared.jobs.keeping import JobKeeper
 from shared.jobs.store import QueueLimits
 from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
@@ -25,8 +29,13 @@ class Gateway:
 
     authenticator: Authenticator
     submitter: JobSubmitter
+    redriver: JobRedriver
+    keeper: JobKeeper
+    max_kept_seconds: int
+    erasures: Erasures
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
+    open_listing: Callable[[str], TenantListing]
     models: ModelRegistry
     readiness: ReadinessChecks
     metrics: GatewayMetrics

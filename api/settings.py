@@ -21,7 +21,7 @@ from shared.setting_types import (
     SecondsOrNone,
     check_listen_address,
 )
-from shared.settings import Settings, check_share
+from shared.settings import MAX_TTL_SECONDS, Settings, check_share
 from shared.worker_registry import public_id
 
 MAX_PROCESSES = 1024
@@ -98,6 +98,11 @@ class ApiSettings(Settings):
     default_formats: str = Field(
         "masks,overlay",
         description="Files of a job that was submitted without `formats=`, by commas; `labels` is always made.",
+    )
+    max_result_ttl_seconds: Annotated[int, Field(ge=0, le=MAX_TTL_SECONDS)] = Field(
+        90 * 24 * 3600,
+        description="How long, from the time of the call, `POST /v1/jobs/{id}/keep` can keep a job that has ended; 0 "
+        "keeps none for longer.",
     )
     max_queued: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
         10_000, description="Jobs that may wait in one queue; more are refused with 429."

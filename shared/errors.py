@@ -22,6 +22,7 @@
     - BadPrefix            the proxy in front sent a prefix that cannot begin a path
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
+    - Gone                 something of a job that is known is not stored any more
     - UnknownMask          the job has no segment of that number
     - UnknownRoute         no such path
     - WrongMethod          the path exists, but does not allow this method
@@ -193,6 +194,18 @@ class UnknownJob(ClientError):
 
 class UnknownModel(ClientError):
     code = "unknown_model"
+
+
+class Gone(ClientError):
+    """`kept_until`, where it is known, is until when it was kept at most: RFC 3339."""
+
+    code = "gone"
+
+    def __init__(self, message: str = "", *, kept_until: str | None = None) -> None:
+        if kept_until is None:
+            super().__init__(message)
+        else:
+            super().__init__(f"{message} It was kept until {kept_until}.", kept_until=kept_until)
 
 
 class UnknownMask(ClientError):

@@ -12,6 +12,8 @@ STORE_CHECK = "mm:store_check"
 
 # Channel: the id of a job is published when it is finished, discarded or purged, or its reply is stored.
 EVENTS = "mm:events"
+# Channel: the id of a running job is published when it is canceled or purged, for its worker.
+CANCELED = "mm:canceled"
 
 # Sorted set: running jobs by the time at which their lease expires.
 LEASES = "mm:leases"

@@ -75,6 +75,7 @@ NAMES: Final = frozenset(
         "MAX_QUEUED",
         "MAX_QUEUED_PER_TENANT",
         "MAX_REDIS_MEMORY_SHARE",
+        "MAX_RESULT_TTL_SECONDS",
         "MAX_RETRIES",
         "MAX_SYNC_WAIT_SECONDS",
         "MAX_SYNC_WAIT_SECONDS_PER_TENANT",

@@ -32,6 +32,7 @@ from worker.batching.messages import ModelLoaded
 from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
+from worker.pipeline.cancellations import CancellationListener
 from worker.pipeline.completer import Completer
 from worker.pipeline.ended_inputs import InputMoves
 from worker.pipeline.follow_up import FollowUp
@@ -209,6 +210,9 @@ def build_job_runner(
     leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
     leases.start()
     stack.callback(leases.stop)
+    cancellations = CancellationListener(connect(settings), leases.check)
+    cancellations.start()
+    stack.callback(cancellations.stop)
     stores = StoreWatch(open_store_health(settings), slots)
     stores.start()
     stack.callback(stores.stop)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from flask_openapi3.utils import get_operation_id_for_path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -239,6 +240,7 @@ JOB_FAILURE: Final[Errors] = (
 # Of a request for something that a job has made.
 RESULT: Final[Errors] = (
     errors.UnknownJob,
+    errors.Gone,
     errors.NotFinished,
     errors.ResultOverwritten,
     errors.StorageUnavailable,
@@ -248,6 +250,11 @@ RESULT: Final[Errors] = (
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
+
+
+def build_job_operation_id(*, name: str, path: str, method: str) -> str:
+    """Return the id of an operation of the resource /v1/jobs, under whose name generated clients have it."""
+    return get_operation_id_for_path(bp_name="jobs", name=name, path=path, method=method)
 
 
 def describe_file(one: Format) -> dict[str, Any]:

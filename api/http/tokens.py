@@ -24,7 +24,7 @@ class Scope(StrEnum):
 
     READ = "read"  # see models, jobs and results
     SUBMIT = "submit"  # submit, cancel and purge jobs
-    ADMIN = "admin"  # see what concerns the operator: names of workers, and why one cannot serve
+    ADMIN = "admin"  # see what concerns the operator, as names of workers; have all data of the tenant deleted
 
 
 DEFAULT_SCOPES = frozenset({Scope.READ, Scope.SUBMIT})

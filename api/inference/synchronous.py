@@ -25,6 +25,7 @@ from shared.errors import (
     Canceled,
     DeadlineExceeded,
     GatewayStopping,
+    Gone,
     MaskmillError,
     ModelNotReady,
     Overloaded,
@@ -225,7 +226,7 @@ class SyncSegmenter:
             return body
         try:
             return self.open_tenant(tenant).get_hf_array(job_id)
-        except (UnknownJob, ResultOverwritten) as error:
+        except (UnknownJob, Gone, ResultOverwritten) as error:
             raise _JobReplaced from error
 
 

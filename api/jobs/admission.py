@@ -137,6 +137,19 @@ class Admission:
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         return Admitted(self._build_request(submission, caller, profile, model, image), model)
 
+    def admit_again(self, request: JobRequest, caller: Caller) -> None:
+        """Check that a job like one that has ended may be created; its image was inspected once.
+
+        Raises:
+            UnknownModel: no worker serves its model any more.
+            Overloaded: there is too much work already.
+            Unavailable: Redis did not answer, or nothing may be stored.
+        """
+        self.check_stores()
+        model = self.models.find(request.model)
+        profile = JobProfile(request.priority, request.input, request.formats, request.retention)
+        self._check_load(model, caller, profile, request.image.bytes)
+
     def _build_request(
         self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts
     ) -> JobRequest:

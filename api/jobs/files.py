@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import structlog
 
-from shared.errors import ResultOverwritten, UnknownJob
+from shared.errors import Gone, ResultOverwritten, UnknownJob
 from shared.formats.registry import Format
 from shared.jobs.result import ByteRange, JobResult, StoredFile
 from shared.storage.bucket import Bucket, NoSuchObject, ObjectChanged
@@ -22,7 +22,8 @@ def read_file(result: JobResult, wanted: Format, *, bucket: Bucket, part: ByteRa
     """Return the file of a format, or a part of it.
 
     Raises:
-        UnknownJob: the job was submitted without this format, or the file is not stored any more.
+        UnknownJob: the job was submitted without this format.
+        Gone: the file is not stored any more.
         ResultOverwritten: another file is stored in its place.
         StorageUnavailable: the bucket does not answer.
     """
@@ -35,7 +36,7 @@ def read_file(result: JobResult, wanted: Format, *, bucket: Bucket, part: ByteRa
             return _read_by_etag(key, etag, part, bucket)
         content = bucket.get(key)
     except NoSuchObject as error:
-        raise UnknownJob(f"{wanted.file} of job {result.request.id} is not stored any more.") from error
+        raise Gone(f"{wanted.file} of job {result.request.id} is not stored any more.") from error
     _check_content(content, stored, result, wanted)
     return content if part is None else content[part.offset : part.offset + part.length]
 

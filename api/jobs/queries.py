@@ -1,20 +1,20 @@
-"""A tenant's view of its jobs: state, result, files, list.
+"""A tenant's view of one of its jobs: state, result, files.
 
 Redis knows the state of a job; the bucket knows its result, and its request even after Redis has lost its data.  A job
 of another tenant is answered like one that does not exist.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.jobs.drain import Drain
 from api.jobs.files import check_requested, read_file
 from api.jobs.waiting import WaitingSlots
 from shared.errors import (
-    BadParameter,
+    AttemptsExhausted,
     Canceled,
     DeadlineExceeded,
+    Gone,
     MaskmillError,
     NotFinished,
     TooManyWaiting,
@@ -25,18 +25,16 @@ from shared.errors import (
 )
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
-from shared.jobs.completion import read_result
+from shared.jobs.completion import read_ended_job, read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
+from shared.jobs.keeping import read_kept
 from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
-from shared.jobs.result import JobResult
+from shared.jobs.result import ByteRange, JobResult
 from shared.jobs.store import JobStore
+from shared.rfc3339 import format_timestamp
 from shared.storage.bucket import Bucket, NoSuchObject
-from shared.storage.keys import dead_letter_key, inbox_key, input_key
-
-FILTERED_PAGE_SIZE = 200
-# Bounds a request for a rare state in a list of millions.
-MAX_FILTERED_PAGES = 5
+from shared.storage.keys import dead_letter_key, inbox_key, input_key, kept_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,7 @@ class TenantJobs:
     bucket: Bucket
     events: JobEvents
     max_wait_seconds: float
+    input_ttl_seconds: int
     slots: WaitingSlots
     drain: Drain
 
@@ -96,6 +95,7 @@ class TenantJobs:
 
         Raises:
             UnknownJob: the tenant has no job of this id.
+            Gone: its result is not stored any more.
             NotFinished: there is no result yet.
             MaskmillError: the error that the job failed with.
         """
@@ -111,7 +111,7 @@ class TenantJobs:
             # It may have ended between the two reads: the result is put before the job store says so.
             result = read_result(job_id, bucket=self.bucket)
             if result is None:
-                raise get_failure(job) or UnknownJob(f"The result of job {job_id} is not stored any more.")
+                raise get_failure(job) or build_gone(f"The result of job {job_id} is not stored any more.", job)
         if result.request.tenant != self.tenant:
             raise _unknown(job_id)
         failure = get_failure(Job(result.request, result.state, failure=result.failure))
@@ -126,7 +126,7 @@ class TenantJobs:
             UnknownJob: the tenant has no such job, or the job was submitted without this format.
             MaskmillError: as get_result().
         """
-        return read_file(self.get_result(job_id), get_format(name), bucket=self.bucket)
+        return self._read_file(self.get_result(job_id), name)
 
     def get_mask(self, job_id: str, number: int) -> bytes:
         """Return the PNG of one segment's mask.
@@ -144,25 +144,26 @@ class TenantJobs:
         place = result.masks.get(number)
         if place is None:
             raise UnknownMask(f"The job has no mask of segment {number}.")
-        return read_file(result, masks, bucket=self.bucket, part=place)
+        return self._read_file(result, "masks", part=place)
 
     def get_input(self, job_id: str) -> tuple[bytes, ImageFacts]:
         """Return the image file that a job was submitted with, and its facts.
 
         Raises:
-            UnknownJob: the tenant has no such job, or its image is not kept (any more).
+            UnknownJob: the tenant has no such job.
+            Gone: its image is not kept, or not any more.
             StorageUnavailable: the bucket did not answer.
         """
         job = self.get(job_id)
         if not job.request.input.is_durable:
-            raise UnknownJob("The image of a synchronous request is not kept once it is answered.")
+            raise Gone("The image of a synchronous request is not kept once it is answered.")
         # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
         keys = (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id))
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
                 return self.bucket.get(key), job.request.image
-        raise UnknownJob(f"The image of job {job_id} is not kept any more.")
+        raise Gone(f"The image of job {job_id} is not kept any more.", kept_until=self._find_end_of_input(job))
 
     def get_hf_array(self, job_id: str) -> bytes:
         """Return the JSON array of the Hugging Face task, of a job that succeeded.
@@ -172,30 +173,30 @@ class TenantJobs:
             MaskmillError: as get_result().
         """
         result = self.get_result(job_id)
-        masks = read_file(result, get_format("masks"), bucket=self.bucket)
+        masks = self._read_file(result, "masks")
         return hf_array(result.segments, masks, result.masks)
 
-    def list_newest(
-        self, *, limit: int, cursor: str | None = None, state: JobState | None = None
-    ) -> tuple[Sequence[Job], str | None]:
-        """Return up to `limit` jobs, newest first, and the cursor of the next page if there may be one.
+    def _read_file(self, result: JobResult, name: str, *, part: ByteRange | None = None) -> bytes:
+        """Return the file of a format, or a part of it.
 
         Raises:
-            BadParameter: the cursor is not a job id.
+            Gone: it is not stored any more.
+            MaskmillError: as read_file().
         """
-        if cursor is not None and not is_job_id(cursor):
-            raise BadParameter("The cursor is not one that this service gave out.")
-        if state is None:
-            return self.jobs.list_newest(self.tenant, limit=limit, before=cursor)
-        found: list[Job] = []
-        for _ in range(MAX_FILTERED_PAGES):
-            page, cursor = self.jobs.list_newest(self.tenant, limit=FILTERED_PAGE_SIZE, before=cursor)
-            found += [job for job in page if job.state is state]
-            if len(found) > limit:
-                return found[:limit], found[limit - 1].id
-            if cursor is None:
-                break
-        return found, cursor
+        try:
+            return read_file(result, get_format(name), bucket=self.bucket, part=part)
+        except Gone as error:
+            raise build_gone(str(error), self.get(result.request.id)) from error
+
+    def _find_end_of_input(self, job: Job) -> str | None:
+        """Return until when the image of a job that has ended was kept; None if that is not known."""
+        if job.ended_at is None or job.expires_at is None:
+            return None
+        if job.state is JobState.CANCELED:
+            return format_timestamp(job.ended_at)
+        if job.failure is not None and job.failure.code == AttemptsExhausted.code:
+            return format_timestamp(job.expires_at)
+        return format_timestamp(min(job.ended_at + self.input_ttl_seconds, job.expires_at))
 
     def _check_purge(self, job_id: str) -> None:
         """Raise UnknownJob for a purged job, for which its worker may just be storing a result."""
@@ -204,15 +205,10 @@ class TenantJobs:
 
     def _read_from_bucket(self, job_id: str) -> Job:
         """Return a job that Redis does not know."""
-        result = read_result(job_id, bucket=self.bucket)
-        if result is not None:
-            return Job(
-                result.request,
-                result.state,
-                attempt=result.attempt,
-                failure=result.failure,
-                timings_ms=result.timings_ms,
-            )
+        ended = read_ended_job(job_id, bucket=self.bucket)
+        if ended is not None:
+            kept = read_kept(self.bucket.list_objects(kept_prefix(job_id)))
+            return replace(ended, kept_until=kept.get(job_id))
         try:
             # Redis lost its data and the steward has not recovered this job yet, so it is reported as queued.
             return Job(JobRequest.from_json(self.bucket.get_metadata(inbox_key(job_id))["request"]))
@@ -231,6 +227,11 @@ def get_failure(job: Job) -> MaskmillError | None:
     if job.state is JobState.EXPIRED:
         return DeadlineExceeded("There was no result before the deadline.")
     return MaskmillError("The job failed without a recorded reason.")
+
+
+def build_gone(message: str, job: Job) -> Gone:
+    """Return the error for something that was kept as long as a job."""
+    return Gone(message, kept_until=None if job.expires_at is None else format_timestamp(job.expires_at))
 
 
 def _check_id(job_id: str) -> None:

@@ -54,6 +54,24 @@ class JobSubmitter:
         submission.image.release()
         return job
 
+    def resubmit(self, request: JobRequest, image: bytes, *, gone_id: str | None = None) -> Job:
+        """Create a job whose request is complete and was admitted; return it, or the one that its key stands for.
+
+        Raises:
+            Overloaded: too many jobs are queued, or Redis has too little memory.
+            Unavailable: Redis or the bucket did not answer.
+        """
+        job_id = self._store_and_create(request, image, gone_id)
+        if job_id == request.id:
+            return Job(request)
+        try:
+            return self.open_tenant(request.tenant).get(job_id)
+        except UnknownJob:
+            if job_id == gone_id:
+                raise
+            # It ended, and nothing of it is kept any more.  The input that was stored just now is being deleted.
+            return self.resubmit(replace(request, id=self.admission.new_id()), image, gone_id=job_id)
+
     def _submit(
         self, submission: Submission, caller: Caller, idempotency_key: str | None, *, gone_id: str | None = None
     ) -> Job:

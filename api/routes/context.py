@@ -7,6 +7,7 @@ from flask import current_app, g
 from api.gateway import Gateway
 from api.http.tokens import Scope
 from api.jobs.admission import Caller
+from api.jobs.listing import TenantListing
 from api.jobs.queries import TenantJobs
 
 EXTENSION = "maskmill"
@@ -23,6 +24,11 @@ def get_caller() -> Caller:
 def get_tenant_jobs() -> TenantJobs:
     """Return the jobs of the tenant whose token the request carries."""
     return get_gateway().open_tenant(get_caller().tenant)
+
+
+def get_tenant_listing() -> TenantListing:
+    """Return the list of the tenant whose token the request carries."""
+    return get_gateway().open_listing(get_caller().tenant)
 
 
 def is_operator() -> bool:

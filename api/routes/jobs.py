@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from werkzeug.datastructures import Headers
 
 from api.http.bodies import ParsedBody, parse_body
+from api.http.filters import parse_filter, parse_ids
 from api.http.members import MEMBERS, OPTIONS
 from api.http.openapi import (
     IDEMPOTENCY_KEY,
@@ -26,8 +27,9 @@ from api.http.request_body import keep_reserved, parse_in_turn, read_request_bod
 from api.jobs import cancellation
 from api.jobs.admission import Submission
 from api.jobs.upload import Upload
-from api.routes.context import get_caller, get_gateway, get_tenant_jobs
-from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
+from api.routes.context import get_caller, get_gateway, get_tenant_jobs, get_tenant_listing
+from api.schemas.jobs import JobListView, JobPath, JobView, PurgeQuery, WaitQuery
+from api.schemas.listing import METADATA_FILTER, ListQuery
 from shared.errors import AlreadyEnded, BadParameter, StorageUnavailable, UnknownJob, UnknownParameter
 from shared.jobs.model import Job, Priority
 
@@ -50,11 +52,23 @@ def create_job() -> Response:
     return build_accepted(job)
 
 
-@bp.get("", responses={200: JobListView, **failures()})
+@bp.get(
+    "",
+    responses={200: JobListView, **failures(StorageUnavailable)},
+    openapi_extensions={"parameters": [METADATA_FILTER]},
+)
 def list_jobs(query: ListQuery) -> Response:
-    """List your jobs, newest first."""
-    jobs, cursor = get_tenant_jobs().list_newest(limit=query.limit, cursor=query.cursor, state=query.state)
-    return build_json(JobListView(jobs=[JobView.of(job) for job in jobs], next_cursor=cursor))
+    """List your jobs, newest first: those that match all filters; or, with `ids`, these.
+
+    Dead letters, the jobs that were given up because workers were lost with them, are
+    `?state=failed&error_type=attempts_exhausted`.
+    """
+    listing = get_tenant_listing()
+    if query.ids is not None:
+        found = listing.find(parse_ids(query.ids, request.args))
+        return build_json(JobListView(jobs=[JobView.of(job) for job in found.jobs], missing=list(found.missing)))
+    page = listing.list_newest(limit=query.limit, cursor=query.cursor, wanted=parse_filter(query, request.args))
+    return build_json(JobListView(jobs=[JobView.of(job) for job in page.jobs], next_cursor=page.next_cursor))
 
 
 @bp.get(

@@ -5,22 +5,15 @@ from collections.abc import Callable
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from flask_openapi3.utils import get_operation_id_for_path
 
-from api.http.openapi import IMAGE, PNG, RESULT, SECURITY, describe_file, failures
+from api.http.openapi import IMAGE, PNG, RESULT, SECURITY, build_job_operation_id, describe_file, failures
 from api.http.parameters import refuse_query
 from api.routes.context import get_tenant_jobs
 from api.routes.jobs import build_json
 from api.schemas.jobs import JobPath
 from api.schemas.results import MaskPath, ResultView
-from shared.errors import StorageUnavailable, UnknownJob, UnknownMask
+from shared.errors import Gone, StorageUnavailable, UnknownJob, UnknownMask
 from shared.formats.registry import FORMATS, Format
-
-
-def _build_operation_id(*, name: str, path: str, method: str) -> str:
-    # Results are part of the resource /v1/jobs, under whose name generated clients have these operations.
-    return get_operation_id_for_path(bp_name="jobs", name=name, path=path, method=method)
-
 
 bp = APIBlueprint(
     "results",
@@ -28,7 +21,7 @@ bp = APIBlueprint(
     url_prefix="/v1/jobs",
     abp_tags=[Tag(name="jobs")],
     abp_security=SECURITY,
-    operation_id_callback=_build_operation_id,
+    operation_id_callback=build_job_operation_id,
 )
 bp.before_request(lambda: refuse_query(request.args))
 
@@ -50,7 +43,7 @@ def show_mask(path: MaskPath) -> Response:
     return _build_immutable(get_tenant_jobs().get_mask(path.job_id, path.number), "image/png")
 
 
-@bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, StorageUnavailable)})
+@bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, Gone, StorageUnavailable)})
 def show_input(path: JobPath) -> Response:
     """Fetch the image file that a job was submitted with, until it is not kept any more."""
     content, image = get_tenant_jobs().get_input(path.job_id)

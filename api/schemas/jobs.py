@@ -4,11 +4,13 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from flask import url_for
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, Field, create_model
 
+from api.schemas.query import Query
 from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.parameters import FIELDS
+from shared.rfc3339 import Timestamp
 
 _JOB_ID = "^[0-9a-f]{32}$"
 
@@ -17,17 +19,6 @@ class JobPath(BaseModel):
     job_id: str = Field(
         description="32 hex digits, as the submission returned them.", json_schema_extra={"pattern": _JOB_ID}
     )
-
-
-class Query(BaseModel):
-    """A query: no other parameters than these, so that a misspelt one is not ignored; blanks around a value are."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _strip(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
 
 
 class WaitQuery(Query):
@@ -41,14 +32,6 @@ class PurgeQuery(Query):
         False,
         description="Delete the job at once, ended or not, with its input, results and record: 204, then 404.",
     )
-
-
-class ListQuery(Query):
-    limit: int = Field(50, ge=1, le=200, description="Most jobs on a page.")
-    cursor: str | None = Field(
-        None, description="`next_cursor` of the page before.", json_schema_extra={"pattern": _JOB_ID}
-    )
-    state: JobState | None = Field(None, description="Only jobs of this state.")
 
 
 def _describe_parameters() -> dict[str, Any]:
@@ -81,7 +64,7 @@ _LINKED = {"self": "jobs.show_job", "input": "results.show_input", "result": "re
 LinksView = create_model(
     "LinksView",
     __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  The file"
-    " of a format that is not among the job's `formats` answers 404, as does `input` once the image is not kept.",
+    " of a format that is not among the job's `formats` answers 404, `input` answers 410 once the image is not kept.",
     **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
 )
 
@@ -100,11 +83,15 @@ class JobView(BaseModel):
     parameters: ParametersView
     formats: list[str] = Field(description="Formats whose files are made of the result.")
     image: ImageView
-    created_at: float = Field(description="Unix seconds, as all times.")
-    started_at: float | None
-    ended_at: float | None
+    created_at: Timestamp = Field(description="UTC with milliseconds, as all times.")
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+    expires_at: Timestamp | None = Field(
+        description="When the job is deleted with its files, at the earliest; null until it has ended."
+    )
     attempt: int = Field(description="How often a worker has claimed it.")
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
+    redrive_of: str | None = Field(description="The job that this one runs again.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
     links: LinksView
@@ -122,8 +109,10 @@ class JobView(BaseModel):
             created_at=request.created_at,
             started_at=job.started_at,
             ended_at=job.ended_at,
+            expires_at=job.expires_at,
             attempt=job.attempt,
             timings_ms=dict(job.timings_ms),
+            redrive_of=request.redrive_of,
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
             links=build_links(job.id),
@@ -131,7 +120,12 @@ class JobView(BaseModel):
 
 
 class JobListView(BaseModel):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first; or the jobs of `ids`, in their order."""
 
     jobs: list[JobView]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+    next_cursor: str | None = Field(
+        None,
+        description="Send it as `cursor` for the next page; null on the last. A page before may be empty, because each "
+        "looks at a bounded number of jobs.",
+    )
+    missing: list[str] = Field([], description="Of `ids`: those of no job.")

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from shared.jobs.activity import Minute, QueueDepth
 from shared.jobs.model import Priority
+from shared.rfc3339 import Timestamp
 
 
 class QueueView(BaseModel):
@@ -31,7 +32,7 @@ class QueueView(BaseModel):
 class MinuteView(BaseModel):
     """The jobs that ended in one minute."""
 
-    at: float = Field(description="Begin of the minute, unix seconds.")
+    at: Timestamp = Field(description="Begin of the minute.")
     succeeded: int
     failed: int
     canceled: int

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from api.schemas.jobs import Query
+from api.schemas.query import Query
 from shared.errors import BadParameter
 from shared.jobs.usage import DayUsage
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from shared.errors import StorageUnavailable, Unavailable
 from shared.jobs.inputs import EndedInput
-from shared.jobs.model import JobState
+from shared.jobs.model import Job, JobState
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
@@ -90,3 +90,23 @@ def read_result(job_id: str, *, bucket: Bucket) -> JobResult | None:
         return JobResult.from_json(bucket.get(result_key(job_id)))
     except NoSuchObject:
         return None
+
+
+def read_ended_job(job_id: str, *, bucket: Bucket) -> Job | None:
+    """Return a job as its result shows it, for one of which Redis has no record; None if it is not complete.
+
+    Its end is when its result was stored, by the clock of the object store.
+    """
+    try:
+        document, stored_at = bucket.get_dated(result_key(job_id))
+    except NoSuchObject:
+        return None
+    result = JobResult.from_json(document)
+    return Job(
+        result.request,
+        result.state,
+        attempt=result.attempt,
+        ended_at=stored_at,
+        failure=result.failure,
+        timings_ms=result.timings_ms,
+    )

@@ -9,6 +9,7 @@ import re
 
 from uuid_utils import uuid7
 
+_MAX_MS = 2**48 - 1
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -20,6 +21,11 @@ def new_job_id(unix_seconds: float) -> str:
 def read_creation_time(job_id: str) -> float:
     """Return when a job was created: unix seconds by the clock of Redis, to the millisecond."""
     return int(job_id[:12], 16) / 1000
+
+
+def find_id_prefix(unix_seconds: float) -> str:
+    """Return the beginning of the ids of this millisecond; ids of earlier ones sort before it."""
+    return f"{min(max(0, round(unix_seconds * 1_000_000) // 1000), _MAX_MS):012x}"
 
 
 def is_job_id(text: str) -> bool:

@@ -112,6 +112,7 @@ class JobRequest:
     webhook: the id of the tenant's endpoint that is told of the end, or a URL.
     keeps_all_queries: whether the output of every query is kept, so that a semantic recut is possible.
     recut_of: the job of which this one is a recut.
+    redrive_of: the job that this one runs again.
     """
 
     id: str
@@ -135,6 +136,7 @@ class JobRequest:
     webhook: str | None = None
     keeps_all_queries: bool = False
     recut_of: str | None = None
+    redrive_of: str | None = None
 
     def to_json(self) -> str:
         """Return JSON in ASCII, so that it fits into an HTTP header."""
@@ -173,6 +175,7 @@ class Job:
     attempt: number of claims.  attempt_name: of the last one, unique for ever; empty if there was none.
     stalls: how often its lease expired while it was exposed; with at least one it is a suspect.
     started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
+    kept_until: likewise; None if the job is kept no longer than others.
     """
 
     request: JobRequest
@@ -183,9 +186,17 @@ class Job:
     worker: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    kept_until: float | None = None
     failure: Failure | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         return self.request.id
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the record of the job is deleted, unix seconds; None before the end of the job."""
+        if self.ended_at is None:
+            return None
+        return max(self.ended_at + self.request.retention.record_seconds, self.kept_until or 0.0)

@@ -86,6 +86,12 @@ class PurgeOutcome(StrEnum):
     UNKNOWN = "unknown"  # there was no record
 
 
+class KeepOutcome(StrEnum):
+    KEPT = "kept"  # followed by the time until which it is
+    UNFINISHED = "unfinished"
+    UNKNOWN = "unknown"  # there is no record
+
+
 class RemoveWaiterOutcome(StrEnum):
     WAITING = "waiting"  # followed by the number of callers that still wait
     UNKNOWN = "unknown"

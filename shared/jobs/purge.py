@@ -10,7 +10,7 @@ import structlog
 from shared.errors import Unavailable
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
-from shared.storage.keys import dead_letter_key, inbox_key, input_key, purged_key, results_prefix
+from shared.storage.keys import dead_letter_key, inbox_key, input_key, kept_prefix, purged_key, results_prefix
 
 log = structlog.get_logger()
 
@@ -41,5 +41,6 @@ def delete_remains(job_id: str, *, jobs: JobStore, bucket: Bucket) -> int:
     """
     jobs.purge(job_id)
     found = [entry.key for entry in bucket.list_objects(results_prefix(job_id))]
-    bucket.delete([inbox_key(job_id), input_key(job_id), dead_letter_key(job_id), *found])
+    kept = [entry.key for entry in bucket.list_objects(kept_prefix(job_id))]
+    bucket.delete([inbox_key(job_id), input_key(job_id), dead_letter_key(job_id), *kept, *found])
     return len(found)

@@ -29,6 +29,7 @@ def build_job(record: Mapping[str, str]) -> Job:
         worker=record.get("worker"),
         started_at=float(record["started_at"]) if "started_at" in record else None,
         ended_at=float(record["ended_at"]) if "ended_at" in record else None,
+        kept_until=float(record["kept_until"]) if "kept_until" in record else None,
         failure=Failure(**json.loads(record["failure"])) if record.get("failure") else None,
         timings_ms=json.loads(record.get("timings") or "{}"),
     )

@@ -37,6 +37,7 @@ local function delayed_key(queue) return stack_key('{redis_keys.DELAYED_PREFIX}'
 -- List: the messages of a queue.
 local function messages_key(queue) return stack_key(queue) end
 local function publish_event(id) redis.call('PUBLISH', stack_key('{redis_keys.EVENTS}'), id) end
+local function publish_canceled(id) redis.call('PUBLISH', stack_key('{redis_keys.CANCELED}'), id) end
 local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000

@@ -46,7 +46,7 @@ from shared.jobs.outcomes import (
     RequeueStalledOutcome,
     StartIsolatedOutcome,
 )
-from shared.jobs.records import build_job, read_job
+from shared.jobs.records import build_job
 from shared.jobs.script import Script
 from shared.jobs.store_values import (
     NO_LIMITS,
@@ -411,21 +411,6 @@ class JobStore:
         if not record:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
         return build_job(record)
-
-    @translate_redis_errors
-    def list_newest(self, tenant: str, *, limit: int, before: str | None = None) -> tuple[Sequence[Job], str | None]:
-        """Return one page of a tenant's listed jobs, newest first, from below the id `before`; and the next `before`.
-
-        A page may hold fewer than `limit` jobs before the last one: a record can expire before its place in the list.
-        """
-        highest = f"({before}" if before else "+"
-        ids = self._redis.zrevrangebylex(redis_keys.tenant_jobs(tenant), highest, "-", start=0, num=limit)
-        with self._redis.pipeline(transaction=False) as batch:
-            for job_id in ids:
-                batch.hgetall(redis_keys.job(job_id))
-            records = zip(ids, batch.execute(), strict=True)
-        jobs = [job for job_id, record in records if record and (job := read_job(job_id, record)) is not None]
-        return jobs, ids[-1] if len(ids) == limit else None
 
     @translate_redis_errors
     def is_known(self, job_id: str) -> bool:

@@ -1,10 +1,15 @@
 """Keys of a job's objects in the bucket, below MASKMILL_STORAGE_PREFIX."""
 
+import hashlib
+
 INBOX_PREFIX = "inbox/"
 INPUTS_PREFIX = "inputs/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
+KEPT_PREFIX = "kept/"
 RESULTS_PREFIX = "results/"
+UPLOADS_PREFIX = "uploads/"
+ERASURES_PREFIX = "erasures/"
 STORE_CHECK_PREFIX = "store-check/"
 LAYOUT_OBJECT = "layout"
 STACK_OBJECT = "stack"
@@ -25,9 +30,23 @@ def dead_letter_key(job_id: str) -> str:
     return f"{DEAD_LETTERS_PREFIX}{job_id}"
 
 
+def uploads_prefix(tenant: str) -> str:
+    """Return the prefix of the files that a tenant has uploaded for later jobs; its name may not fit into a key."""
+    return f"{UPLOADS_PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/"
+
+
 def purged_key(job_id: str) -> str:
     """Return the key of the empty object that says that a job was purged, until nothing can be written for it."""
     return f"{PURGED_PREFIX}{job_id}"
+
+
+def kept_prefix(job_id: str) -> str:
+    """Return the prefix of the empty object that says for how long a job is kept."""
+    return f"{KEPT_PREFIX}{job_id}/"
+
+
+def kept_key(job_id: str, seconds: int) -> str:
+    return f"{kept_prefix(job_id)}{seconds}"
 
 
 def results_prefix(job_id: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from shared.jobs.model import JobState
+from shared.rfc3339 import parse_timestamp
 from tests.chaos.client import Client, GaveUp
 from tests.chaos.records import NEVER, JobRecord
 from tests.chaos.workload import PlannedJob
@@ -41,7 +42,7 @@ def add_end(record: JobRecord, job: dict[str, Any], *, now: float) -> JobRecord:
         record,
         state=state,
         seen_at=now if state.is_final else NEVER,
-        ended_at=job["ended_at"] or NEVER,
+        ended_at=parse_timestamp(job["ended_at"]) if job["ended_at"] else NEVER,
         error_type=job["error_type"] or "",
         attempt=job["attempt"],
     )

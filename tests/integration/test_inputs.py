@@ -84,7 +84,7 @@ def test_the_image_of_another_tenant_is_unknown(gateway: GatewayUnderTest) -> No
 
 
 @pytest.mark.parametrize("end", ["deleted", "canceled", "synchronous"])
-def test_an_image_that_is_not_kept_is_a_404_that_says_so(gateway: GatewayUnderTest, end: str) -> None:
+def test_an_image_that_is_not_kept_is_a_410_that_says_so(gateway: GatewayUnderTest, end: str) -> None:
     if end == "synchronous":
         request = build_sync_request(tenant="shop")
         gateway.stores.jobs.create(request)
@@ -99,7 +99,8 @@ def test_an_image_that_is_not_kept_is_a_404_that_says_so(gateway: GatewayUnderTe
 
     response = fetch(gateway, job_id)
 
-    assert (response.status_code, response.json["error_type"]) == (404, "unknown_job")
+    assert (response.status_code, response.json["error_type"]) == (410, "gone")
+    assert ("kept_until" in response.json) == (end != "synchronous")
     assert "not kept" in response.json["error"]
     assert list_inputs(gateway) == []
 
@@ -139,7 +140,7 @@ def test_images_are_deleted_at_the_end_of_their_own_time(gateway: GatewayUnderTe
         return list_inputs(gateway)
 
     wait_until(lambda: list_left() == [dead_letter_key(ids[1])])
-    assert [fetch(gateway, job_id).status_code for job_id in ids] == [404, 200]
+    assert [fetch(gateway, job_id).status_code for job_id in ids] == [410, 200]
     assert connect(gateway.settings).exists(f"mm:job:{ids[0]}")
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from shared import redis_keys
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable, UnknownJob
+from shared.jobs.lists import JobLists
 from shared.jobs.model import Failure, Idempotency, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.store import Claim, Created, DedupKey, JobStore, QueueLimits, open_job_store
@@ -315,7 +316,7 @@ def test_a_discarded_job_leaves_no_data(jobs: JobStore, redis_client: Any) -> No
 
     with pytest.raises(UnknownJob):
         jobs.get(request.id)
-    assert jobs.list_newest("public", limit=10) == ([], None)
+    assert JobLists(jobs._redis).list_newest("public", limit=10) == ([], None)
     assert jobs.create(build_request(idempotency=build_key())).outcome is CreateOutcome.CREATED
 
 
@@ -376,8 +377,8 @@ def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore) -> None:
     jobs.create(build_request(tenant="other"))
     jobs.create(build_sync_request())
 
-    first, cursor = jobs.list_newest("public", limit=3)
-    second, end = jobs.list_newest("public", limit=3, before=cursor)
+    first, cursor = JobLists(jobs._redis).list_newest("public", limit=3)
+    second, end = JobLists(jobs._redis).list_newest("public", limit=3, before=cursor)
 
     assert [job.id for job in [*first, *second]] == ids[::-1]
     assert end is None
@@ -391,7 +392,7 @@ def test_jobs_without_a_record_are_pruned_from_the_lists(jobs: JobStore) -> None
 
     JobSurvey(jobs._redis).prune_lists(is_thorough=False)
 
-    listed, _ = jobs.list_newest("public", limit=9)
+    listed, _ = JobLists(jobs._redis).list_newest("public", limit=9)
     assert [job.id for job in listed] == [recent.id]
     assert jobs._redis.zcard(redis_keys.tenant_jobs("public")) == 1
 

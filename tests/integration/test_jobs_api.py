@@ -30,6 +30,8 @@ JOB_KEYS = {
     "created_at",
     "started_at",
     "ended_at",
+    "expires_at",
+    "redrive_of",
     "attempt",
     "timings_ms",
     "error",
@@ -450,8 +452,12 @@ def test_a_job_is_invisible_to_other_tenants(gateway_with_tokens: GatewayUnderTe
 
     assert {response.status_code for response in own} == {200}
     assert {response.status_code for response in others} == {404}
-    assert gateway_with_tokens.client.delete(f"/v1/jobs/{job_id}", headers=lab).status_code == 404
-    assert gateway_with_tokens.client.get("/v1/jobs", headers=lab).json["jobs"] == []
+    client = gateway_with_tokens.client
+    assert client.delete(f"/v1/jobs/{job_id}", headers=lab).status_code == 404
+    assert client.post(f"/v1/jobs/{job_id}/redrive", headers=lab).status_code == 404
+    assert client.post(f"/v1/jobs/{job_id}/keep", headers=lab, json={"seconds": 1}).status_code == 404
+    assert client.get("/v1/jobs", headers=lab).json["jobs"] == []
+    assert client.get(f"/v1/jobs?ids={job_id}", headers=lab).json["missing"] == [job_id]
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, '"; drop'])

@@ -9,6 +9,7 @@ import redis
 
 from shared import redis_keys
 from shared.broker.queues import JobQueue
+from shared.jobs.lists import JobLists
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.outcomes import ClaimOutcome
@@ -113,7 +114,7 @@ def test_an_unreadable_job_stays_queued_and_does_not_hold_up_another(
 def test_an_unreadable_job_does_not_hide_the_list(jobs: JobStore, redis_client: "redis.Redis") -> None:
     _, readable = create_jobs(jobs, redis_client)
 
-    page, _ = jobs.list_newest("public", limit=10)
+    page, _ = JobLists(jobs._redis).list_newest("public", limit=10)
 
     assert [job.id for job in page] == [readable.id]
 

@@ -78,7 +78,7 @@ def list_inputs(gateway: GatewayUnderTest) -> list[str]:
 
 
 def list_jobs(gateway: GatewayUnderTest) -> list[Job]:
-    return list(gateway.stores.jobs.list_newest("public", limit=100)[0])
+    return list(gateway.stores.lists.list_newest("public", limit=100)[0])
 
 
 def assert_unavailable(response: TestResponse, seconds: float) -> None:

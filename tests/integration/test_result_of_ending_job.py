@@ -9,7 +9,7 @@ from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs
 from api.jobs.waiting import WaitingSlots
-from shared.errors import UnknownJob
+from shared.errors import Gone
 from shared.jobs.model import JobState
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import result_key
@@ -48,7 +48,14 @@ def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
     tenant = stores.jobs.get(job_id).request.tenant
     slots = WaitingSlots(SharedLimit(1, 1))
     return TenantJobs(
-        tenant, stores.jobs, stores.bucket, stores.events, max_wait_seconds=1.0, slots=slots, drain=Drain(lambda: None)
+        tenant,
+        stores.jobs,
+        stores.bucket,
+        stores.events,
+        max_wait_seconds=1.0,
+        input_ttl_seconds=60,
+        slots=slots,
+        drain=Drain(lambda: None),
     )
 
 
@@ -62,10 +69,10 @@ def test_a_job_that_ends_between_the_reads_of_bucket_and_job_store_has_its_resul
     assert result.state is JobState.SUCCEEDED
 
 
-def test_a_result_that_was_deleted_is_unknown(gateway: GatewayUnderTest) -> None:
+def test_a_result_that_was_deleted_is_gone(gateway: GatewayUnderTest) -> None:
     job_id = submit(gateway)
     run_job(gateway, job_id)
     gateway.stores.bucket.delete([result_key(job_id)])
 
-    with pytest.raises(UnknownJob, match=r"is not stored any more\.$"):
+    with pytest.raises(Gone, match=r"is not stored any more\. It was kept until 20\d\d-.*Z\.$"):
         open_tenant_jobs(gateway, job_id).get_result(job_id)

@@ -316,7 +316,7 @@ def test_a_gateway_that_finds_stores_of_another_stack_refuses_work_and_names_no_
         assert response.json["error_type"] == "wrong_stores"
         assert response.json["error"] == ready.json["checks"]["stack"]
     assert foreign.storage_bucket not in ready.text
-    assert gateway.stores.jobs.list_newest("public", limit=1)[0] == []
+    assert gateway.stores.lists.list_newest("public", limit=1)[0] == []
 
 
 def test_a_gateway_takes_work_again_once_its_stores_are_its_own(foreign: Settings) -> None:

@@ -16,6 +16,7 @@ from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState, Priority
 from shared.jobs.store import JobStore, open_job_store
 from shared.redis_client import connect
+from shared.rfc3339 import parse_timestamp
 from shared.settings import Settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.worker_registry import WorkerRegistry, WorkerState
@@ -127,7 +128,7 @@ def test_wrong_clocks_change_nothing(service: ServiceUnderTest) -> None:
         segments = gateway.request("POST", "/", body=png(), content_type="image/png")
         assert len(segments.raise_for_status().json()) == 2
         job = gateway.request("POST", "/v1/jobs", body=png(7, 5), content_type="image/png").raise_for_status().json()
-        assert now <= job["created_at"] <= now + START_SECONDS
+        assert now - 0.001 <= parse_timestamp(job["created_at"]) <= now + START_SECONDS
 
     in_time = service.submit(deadline_at=service.jobs.clock.now() + 30)
     wait_until(lambda: service.get_state(in_time) is JobState.SUCCEEDED, seconds=20)

@@ -1,6 +1,7 @@
 """A worker whose jobs wait for a key in Redis:  python -m tests.support.gated_worker [--die-at-message]
 
-Celery, claims, slots and completion are those of the real worker; only the work of an attempt is left out.
+Celery, claims, slots and completion are those of the real worker; only the work of an attempt is left out.  It does not
+listen for cancellations, as if each message were lost, so that it completes jobs that were canceled or purged.
 """
 
 import os

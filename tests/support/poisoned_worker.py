@@ -32,9 +32,14 @@ class PoisonedDecoders(Decoders):
     """Decoders in a host process that ends with an image of the size KILLS_HOST."""
 
     def decode(
-        self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], object] = lambda: None
+        self,
+        data: bytes,
+        request: ImageRequest,
+        *,
+        on_slow: Callable[[], object] = lambda: None,
+        check: Callable[[], object] = lambda: None,
     ) -> DecodedImage:
-        decoded = super().decode(data, request, on_slow=on_slow)
+        decoded = super().decode(data, request, on_slow=on_slow, check=check)
         kill_on(KILLS_HOST, (decoded.width, decoded.height))
         return decoded
 

@@ -91,7 +91,12 @@ class Decoders:
             decoder.close()
 
     def decode(
-        self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], object] = lambda: None
+        self,
+        data: bytes,
+        request: ImageRequest,
+        *,
+        on_slow: Callable[[], object] = lambda: None,
+        check: Callable[[], object] = lambda: None,
     ) -> DecodedImage:
         """Decode an image and return what was requested of it; the caller releases it.
 
@@ -99,6 +104,8 @@ class Decoders:
             data: a file of one of the formats in shared/images/formats.py.
             on_slow: called at most once, from this thread: the image is large and may wait for others, or its decoding
                 has taken longer than a third of a second. What it raises ends the decoding, and is raised here.
+            check: called from this thread about three times a second while a decoder works, and before its work
+                begins; what it raises ends the decoding too.
 
         Raises:
             NotAnImage, TruncatedImage: the file is damaged.
@@ -107,7 +114,7 @@ class Decoders:
             DecodersBusy, SharedMemoryFull: memory was not free in time, or stop() was called.
             DecoderLost: the system ended each process that decoded it, or gave it no CPU time.
         """
-        watch = DecodeWatch(on_slow)
+        watch = DecodeWatch(on_slow, check)
         for _ in range(_MAX_ATTEMPTS - 1):
             with suppress(_DecoderEnded):
                 return self._attempt(data, request, watch)
@@ -127,6 +134,7 @@ class Decoders:
             if not self._budget.is_small(plan.memory_bytes):
                 watch.report()
             with self._budget.admit(plan.memory_bytes, timeout_seconds=limits.wait_seconds):
+                watch.check()
                 rasters = allocate_outputs(self._allocator, plan.outputs, timeout_seconds=limits.wait_seconds)
                 return self._fill(decoder, plan, rasters, watch)
 

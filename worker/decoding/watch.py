@@ -16,10 +16,11 @@ _WALL_SECONDS_PER_CPU_SECOND = 30.0
 
 
 class DecodeWatch:
-    """For one image; `on_slow` is called at most once."""
+    """For one image; `on_slow` is called at most once, `check` while the decoder works.  Both may raise an error."""
 
-    def __init__(self, on_slow: Callable[[], object]) -> None:
+    def __init__(self, on_slow: Callable[[], object], check: Callable[[], object] = lambda: None) -> None:
         self._on_slow = on_slow
+        self.check = check
         self._is_reported = False
 
     def report(self) -> None:
@@ -41,6 +42,7 @@ class DecodeWatch:
         start = decoder.cpu_seconds()
         while not decoder.wait(SLOW_SECONDS):
             self.report()
+            self.check()
             used = decoder.cpu_seconds() - start
             niceness = next((niceness for seconds, niceness in _NICENESS_AFTER_SECONDS if used > seconds), 0)
             if niceness:

@@ -35,11 +35,14 @@ log = structlog.get_logger()
 class ImageDecoder(Protocol):
     """Decodes images within limits; implemented by worker.decoding.decoders.Decoders."""
 
-    def decode(self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], object]) -> DecodedImage:
+    def decode(
+        self, data: bytes, request: ImageRequest, *, on_slow: Callable[[], object], check: Callable[[], object]
+    ) -> DecodedImage:
         """Decode an image; the caller releases it.
 
         Args:
             on_slow: called at most once, if decoding takes long.
+            check: called now and then; an error of it ends the decoding.
         """
 
 
@@ -130,6 +133,7 @@ class AttemptRunner:
         """Give the waiting caller the Hugging Face array.
 
         Raises:
+            Canceled: the lease was lost.
             StoreUnavailable: Redis did not answer.
         """
         masks = self._render("masks", attempt)
@@ -147,6 +151,7 @@ class AttemptRunner:
         request, claim = attempt.request, attempt.lease.claim
         for name in request.formats:
             self._render(name, attempt)
+        attempt.lease.check()
         with attempt.watch.stage("store"):
             files = attempt.files
             objects = {
@@ -170,8 +175,10 @@ class AttemptRunner:
         request = lease.claim.request
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
+        lease.check()
         with watch.stage("decode"):
-            decoded = self.decoders.decode(data, self._request_image(request), on_slow=lease.lend_slot)
+            wanted = self._request_image(request)
+            decoded = self.decoders.decode(data, wanted, on_slow=lease.lend_slot, check=lease.check)
         with decoded:
             lease.check()
             ticket = self.batches.submit(
@@ -197,8 +204,13 @@ class AttemptRunner:
         )
 
     def _render(self, name: str, attempt: Attempt) -> Rendered:
-        """Render a format, unless it is rendered already."""
+        """Render a format, unless it is rendered already.
+
+        Raises:
+            Canceled: the lease was lost.
+        """
         if name not in attempt.files:
+            attempt.lease.check()
             with attempt.watch.stage(name):
                 attempt.files[name] = self.renderers[name](build_source(attempt))
         return attempt.files[name]

@@ -114,6 +114,14 @@ class LeaseKeeper:
             with self._lock:
                 self._leases.discard(lease)
 
+    def check(self, job_id: str) -> None:
+        """Renew the lease of a job now, if it is held and not settled: the job may have been canceled."""
+        with self._lock:
+            found = [lease for lease in self._leases if lease.claim.request.id == job_id]
+        for lease in found:
+            if lease.is_held and not lease.is_settled:
+                self._renew(lease)
+
     def is_only(self, lease: Lease) -> bool:
         """Return whether no other lease than this one is held."""
         with self._lock:

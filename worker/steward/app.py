@@ -15,7 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from shared.broker.queues import JobQueue
 from shared.errors import Unavailable, UnusableStores
+from shared.jobs.erasure import Erasures
 from shared.jobs.inputs import InputMover
+from shared.jobs.lists import JobLists
 from shared.jobs.store import JobStore, open_job_store
 from shared.jobs.survey import JobSurvey
 from shared.logs import configure_logging
@@ -32,6 +34,7 @@ from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.settings import StewardSettings
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.duty_runs import DutyRuns
+from worker.steward.erasures import DataErasure
 from worker.steward.leases import DutyLeases
 from worker.steward.metrics import StewardMetrics, StoreCollector
 from worker.steward.orphans import OrphanDetector
@@ -51,6 +54,7 @@ RECORD_INTERVAL_SECONDS = 5.0
 # It lists all that is stored.
 HIDDEN_INTERVAL_SECONDS = 86400.0
 RECOVERY = "recover_jobs"
+ERASURE = "erase_data"
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -75,7 +79,7 @@ def main() -> int:
     survey = JobSurvey(client)
     registry.register(StoreCollector(runs.read, survey.measure_ages))
     leases = DutyLeases(client)
-    duties = build_duties(settings, Stores(jobs, survey, bucket, clock), guard, metrics, leases, runs)
+    duties = build_duties(settings, Stores(jobs, survey, JobLists(client), bucket, clock), guard, metrics, leases, runs)
     scheduler = DutyScheduler(duties, leases, runs)
     with ExitStack() as stack:
         if settings.probe_port:
@@ -116,6 +120,7 @@ def check_stores(check: StoreCheck) -> None:
 class Stores:
     jobs: JobStore
     survey: JobSurvey
+    lists: JobLists
     bucket: Bucket
     clock: StoreClock
 
@@ -137,6 +142,7 @@ def build_duties(
     )
     retention = Retention(survey, bucket, metrics, clock, settings.result_ttl_seconds, settings.input_ttl_seconds)
     purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
+    erasures = DataErasure(jobs, stores.lists, bucket, Erasures(bucket), metrics, clock, partial(leases.check, ERASURE))
     often = settings.requeue_interval_seconds
     return (
         Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew, has_lease=False),
@@ -153,6 +159,12 @@ def build_duties(
             settings.purge_interval_seconds,
             purges.complete_purges,
             guard.require(purges.find_purges),
+        ),
+        Duty(
+            ERASURE,
+            settings.purge_interval_seconds,
+            erasures.continue_erasures,
+            guard.require(erasures.find_erasures),
         ),
     )
 

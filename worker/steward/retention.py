@@ -1,13 +1,15 @@
 """Retention: results and inputs are deleted by their age, which counts by the clock of the object store."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import structlog
 
+from shared.jobs.keeping import read_kept
 from shared.jobs.survey import JobSurvey
 from shared.storage.bucket import Bucket
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -47,20 +49,35 @@ class Retention:
         self.survey.prune_lists(is_thorough=is_thorough)
         # Without its job an input cannot be fetched.
         input_ttl_seconds = min(self.input_ttl_seconds, self.result_ttl_seconds)
+        kept = self._read_kept()
         for prefix, ttl_seconds, reason in (
             (RESULTS_PREFIX, self.result_ttl_seconds, "deleted"),
             (DEAD_LETTERS_PREFIX, self.result_ttl_seconds, "dead_letter_deleted"),
             (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
         ):
-            self._delete_older(prefix, ttl_seconds, reason, is_thorough)
+            self._delete_older(prefix, ttl_seconds, reason, kept, is_thorough=is_thorough)
 
-    def _delete_older(self, prefix: str, ttl_seconds: int, reason: str, is_thorough: bool) -> None:
+    def _read_kept(self) -> Collection[str]:
+        """Return the jobs that are kept for longer than others, and forget those that were.
+
+        What a job is kept for in vain, because its objects were purged, is forgotten when that time is over.
+        """
+        objects = list(self.bucket.list_objects(KEPT_PREFIX))
+        now = self.clock.now()
+        kept = {job_id for job_id, end in read_kept(objects).items() if end >= now}
+        self.bucket.delete([found.key for found in objects if found.key.split("/")[1] not in kept])
+        return kept
+
+    def _delete_older(
+        self, prefix: str, ttl_seconds: int, reason: str, kept: Collection[str], *, is_thorough: bool
+    ) -> None:
         limit = self.clock.now() - ttl_seconds
         for page in split_pages(self.bucket.list_objects(prefix), PAGE):
-            expired = [found.key for found in page if found.modified_at < limit]
+            old = [found.key for found in page if found.modified_at < limit]
+            if not old and not is_thorough:
+                return
+            expired = [key for key in old if key.split("/")[1] not in kept]
             if expired:
                 self.bucket.delete(expired)
                 log.info("objects_deleted", prefix=prefix, objects=len(expired))
                 self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))
-            elif not is_thorough:
-                return

@@ -5,7 +5,7 @@
 --          payload_entry or nil (its input is not a payload), tenant, bytes: of its input, device_ms,
 --          batch_size: images that were on the device together or 0, failure_code or nil
 -- Out:     finished | unknown | the final state that it has already
--- Events:  the job
+-- Events:  the job; on mm:canceled too, if it is canceled while it runs
 -- The ring of the last hours, by minute.
 local function count_activity()
   local minute = minute_key(arg.model)
@@ -32,6 +32,7 @@ count_activity()
 if job[1] == 'running' then
   end_lease(arg.id)
   redis.call('HINCRBY', key.completed, arg.model, 1)
+  if arg.state == 'canceled' then publish_canceled(arg.id) end
 else
   remove_queued(arg.id, job[2])
 end

@@ -3,12 +3,13 @@
 -- Keys:    job, input, reply, purged
 -- In:      id, purged_seconds: how long to remember it
 -- Out:     purged | unknown (there was no record)
--- Events:  the job
+-- Events:  the job; on mm:canceled too, if it runs
 redis.call('SET', key.purged, '', 'EX', arg.purged_seconds)
 redis.call('DEL', key.input, key.reply)
 end_lease(arg.id)
-local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency')
+local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency', 'state')
 if not job[1] then return {'unknown'} end
+if job[5] == 'running' then publish_canceled(arg.id) end
 redis.call('DEL', key.job)
 remove_queued(arg.id, job[2])
 redis.call('ZREM', tenant_jobs_key(cjson.decode(job[1]).tenant), arg.id)

@@ -401,6 +401,20 @@ def test_a_large_image_is_reported_as_slow_and_its_decoder_is_not_used_again(dec
     wait_until(lambda: all(resident_bytes(pid) < 64_000_000 for pid in find_children(template)))
 
 
+def test_a_decode_is_ended_while_it_runs(fresh_decoders: Decoders) -> None:
+    is_canceled = threading.Event()
+
+    def check() -> None:
+        if is_canceled.is_set():
+            raise Canceled("The job was canceled")
+
+    # It takes seconds, and is reported as slow first.
+    with pytest.raises(Canceled):
+        fresh_decoders.decode(build_slow_jpeg(side=8000, scans=20), REQUEST, on_slow=is_canceled.set, check=check)
+
+    wait_until(lambda: not find_children(fresh_decoders.template_pid or 0))
+
+
 @pytest.mark.parametrize("side", [5000, 8000])  # small, and large by its estimate
 def test_a_decode_is_ended_by_an_exception_of_its_observer(fresh_decoders: Decoders, side: int) -> None:
     def cancel() -> None:

@@ -12,7 +12,7 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
-from api.jobs.limits import SharedLimit, share_limit
+from api.jobs.limits import OptionLimits, SharedLimit, share_limit
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
@@ -116,6 +116,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
         drain=drain,
+        option_limits=OptionLimits(settings.max_deadline_seconds, settings.max_metadata_bytes),
     )
 
 

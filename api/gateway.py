@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.limits import OptionLimits
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
@@ -26,3 +27,4 @@ class Gateway:
     fleet: FleetCollector
     slots: WaitingSlots
     drain: Drain
+    option_limits: OptionLimits

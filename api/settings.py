@@ -26,6 +26,8 @@ MAX_PROCESSES = 1024
 MAX_CONNECTIONS = 1_000_000
 # A million by a million, as sides may be long.
 MAX_PIXELS = 10**12
+# They are in Redis with the record of each job.
+MAX_METADATA_BYTES = 65_536
 # The end of the names of settings that bound a part of what another setting bounds.
 OF_ONE_TENANT = "_per_tenant"
 OFF = "off"  # a value of MASKMILL_METRICS_BIND
@@ -86,6 +88,12 @@ class ApiSettings(Settings):
     )
     max_image_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
         64_000_000, description="Most pixels that an image may have."
+    )
+    max_deadline_seconds: Seconds = Field(
+        604800.0, description="Latest deadline that a caller may set for a job, from its submission on."
+    )
+    max_metadata_bytes: Annotated[int, Field(gt=0, le=MAX_METADATA_BYTES)] = Field(
+        4096, description="Most bytes of the `metadata` of a job, as compact JSON."
     )
     default_formats: str = Field(
         "masks,overlay",

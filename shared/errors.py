@@ -8,6 +8,7 @@
     - NotAnImage           the bytes are not an image of a supported format
     - TruncatedImage       the image file stops before its end
     - BodyTooLarge         the body has more bytes than the service accepts
+    - MetadataTooLarge     the caller's own data of a job have more bytes than the service accepts
     - RequestTimeout       the client sent the request too slowly
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
@@ -121,6 +122,10 @@ class TruncatedImage(ClientError):
 
 class BodyTooLarge(ClientError):
     code = "body_too_large"
+
+
+class MetadataTooLarge(ClientError):
+    code = "metadata_too_large"
 
 
 class RequestTimeout(ClientError):

@@ -6,7 +6,7 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -25,6 +25,7 @@ from shared.images.refused import explain_refusal
 from shared.jobs.parameters import FIELDS
 
 _FORMATS = "formats"
+_MODEL = "model"
 _JSON_FIELDS = ("parameters", "options")
 _IMAGE_FIELDS = ("inputs", "image", "file")
 _IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
@@ -46,6 +47,7 @@ class ParsedBody:
     model: the model that the body names.
     options: of the older Hugging Face clients, unchecked; see parse_options().
     formats: unchecked; see parse_formats().
+    job: options of a job, unchecked; see parse_job_options().
     unknown: members of a JSON body, and `options.NAME`, that mean nothing here.
     overridden: parameters of the query that the JSON body has too.
     """
@@ -55,17 +57,21 @@ class ParsedBody:
     model: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     formats: object = None
+    job: Mapping[str, object] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
 
 
-def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> ParsedBody:
+def parse_body(
+    body: bytes, content_type: str, query: Mapping[str, str], *, job_members: Collection[str] = ()
+) -> ParsedBody:
     """Find the image and its parameters in a body.
 
     Args:
         content_type: the header as sent, or empty.
         query: the parameters of the URL's query, which is part of the address that a client was given; those in a
             JSON body override them.
+        job_members: names of the options of a job, if the route takes them; elsewhere they mean nothing.
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
@@ -73,33 +79,48 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
         BadParameter: `parameters`, `options` or `model` are of the wrong type; or a member or a field is given twice,
             or stands where it does not belong.
     """
-    defaults = {name: _parse_text(text) for name, text in query.items()}
+    defaults = {name: _parse_query(name, text, job_members) for name, text in query.items()}
     boundary = find_boundary(body, content_type)
     if boundary:
-        return _parse_form(split_form(body, boundary), defaults)
+        return _parse_form(split_form(body, boundary), defaults, job_members)
     body = convert_to_utf8(body)
     start = body.removeprefix(BOM_UTF8).lstrip()
     if not start:
         raise EmptyBody(f"The body is empty. {BYTES_ONLY}")
     if start.startswith(b"{"):
-        return _parse_json(start, defaults)
+        return _parse_json(start, defaults, job_members)
     if is_urlencoded(start, content_type):
-        return _parse_form(_url_parts(start), defaults)
-    return _build(_extract_image(body, "The body"), defaults)
+        return _parse_form(_url_parts(start), defaults, job_members)
+    return _build(_extract_image(body, "The body"), defaults, job_members)
 
 
 def _build(
     image: bytes,
-    parameters: Mapping[str, object],
+    given: Mapping[str, object],
+    job_members: Collection[str],
     *,
     model: str | None = None,
     options: Mapping[str, object] | None = None,
     unknown: tuple[str, ...] = (),
     overridden: tuple[str, ...] = (),
 ) -> ParsedBody:
-    """Return the content of a body; `formats` are among the parameters of a query and a form."""
-    rest = {name: value for name, value in parameters.items() if name != _FORMATS}
-    return ParsedBody(image, rest, model, options or {}, parameters.get(_FORMATS), unknown, overridden)
+    """Return the content of a body; `formats`, and the options of a job, are given among the parameters."""
+    job = {name: value for name, value in given.items() if name in job_members and value is not None}
+    return ParsedBody(
+        image,
+        {name: value for name, value in given.items() if name != _FORMATS and name not in job_members},
+        _check_model(job.pop(_MODEL, model)),
+        options or {},
+        given.get(_FORMATS),
+        job,
+        unknown,
+        overridden,
+    )
+
+
+def _parse_query(name: str, text: str, job_members: Collection[str]) -> object:
+    """Return a parameter of the query; the options of a job stay texts, because some may look like numbers."""
+    return (text.strip() or None) if name in job_members else _parse_text(text)
 
 
 def _parse_text(text: str) -> object:
@@ -113,7 +134,7 @@ def _parse_text(text: str) -> object:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
+def _parse_json(body: bytes, defaults: Mapping[str, object], job_members: Collection[str]) -> ParsedBody:
     try:
         document = _check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
@@ -124,15 +145,16 @@ def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
     if not isinstance(inputs, str):
         raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
     parameters, options = (_check_object(name, document.get(name)) for name in _JSON_FIELDS)
-    check_places(document, parameters, options)
-    given = {**parameters, _FORMATS: document.get(_FORMATS)}
+    check_places(document, parameters, options, job_members)
+    given = {**parameters, **{name: document.get(name) for name in (_FORMATS, *job_members)}}
     # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
     return _build(
         decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
         merge(defaults, given),
-        model=_check_model(document.get("model")),
+        job_members,
+        model=_check_model(document.get(_MODEL)),
         options=options,
-        unknown=tuple(list_unknown(document, options)),
+        unknown=tuple(list_unknown(document, options, job_members)),
         overridden=tuple(list_common(defaults, given)),
     )
 
@@ -159,29 +181,30 @@ def _is_unused(part: Part) -> bool:
     return not part.content and not part.filename and (part.filename is not None or _is_image(part))
 
 
-def _parse_form(form: Iterable[Part], query: Mapping[str, object]) -> ParsedBody:
+def _parse_form(form: Iterable[Part], query: Mapping[str, object], job_members: Collection[str]) -> ParsedBody:
     parts = list(form)
-    image = _find_image(parts)
-    fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)])
-    model = _check_model(fields.pop("model", None))
+    image = _find_image(parts, job_members)
+    fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
+    # Where the query may name a model too, it is one of the options of a job.
+    model = None if _MODEL in job_members else _check_model(fields.pop(_MODEL, None))
     parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
-    check_places({}, parameters, options)
+    check_places({}, parameters, options, job_members)
     for name in list_common(fields, parameters):
         raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
     given = merge(fields, parameters)
     for name in list_common(query, given):
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))
-    return _build(
-        _extract_image(image, "The form's image"), merge(query, given), model=model, options=options, unknown=unknown
-    )
+    content = _extract_image(image, "The form's image")
+    return _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
 
 
-def _find_image(parts: Sequence[Part]) -> bytes:
+def _find_image(parts: Sequence[Part], job_members: Collection[str]) -> bytes:
     images = [part.content for part in parts if _is_image(part) and not _is_unused(part)]
     if not images and any(_is_unused(part) for part in parts):
         raise EmptyBody(f"No image was chosen in the form: choose one, in a field {_IMAGE_FIELD_NAMES}")
-    strays = [part.name for part in parts if part.filename and part.name not in (*_IMAGE_FIELDS, *MEMBERS, *FIELDS)]
+    known = (*_IMAGE_FIELDS, *MEMBERS, *FIELDS, *job_members)
+    strays = [part.name for part in parts if part.filename and part.name not in known]
     if images and strays:
         raise UnreadableBody(
             f"The form has two files, one in the field {quote(strays[0])}; send one image, in a field "
@@ -194,7 +217,7 @@ def _find_image(parts: Sequence[Part]) -> bytes:
     return images[0]
 
 
-def _read_fields(parts: Sequence[Part]) -> dict[str, object]:
+def _read_fields(parts: Sequence[Part], job_members: Collection[str]) -> dict[str, object]:
     """Return the fields of a form that are not its image, by name: JSON, a model, or parameters of the query's types.
 
     Raises:
@@ -202,10 +225,10 @@ def _read_fields(parts: Sequence[Part]) -> dict[str, object]:
         UnreadableBody: one is too long.
     """
     check_given_once([part.name for part in parts], "in the form")
-    return {part.name: _read_field(part.name, part.content) for part in parts}
+    return {part.name: _read_field(part.name, part.content, job_members) for part in parts}
 
 
-def _read_field(name: str, content: bytes) -> object:
+def _read_field(name: str, content: bytes, job_members: Collection[str]) -> object:
     if len(content) > _MAX_FIELD_BYTES:
         raise UnreadableBody(
             f"The form's field {quote(name)} has more than {_MAX_FIELD_BYTES} bytes; "
@@ -214,7 +237,7 @@ def _read_field(name: str, content: bytes) -> object:
     if name in _JSON_FIELDS:
         return _parse_json_field(name, content)
     text = content.decode("utf-8", "replace")
-    return text if name == "model" else _parse_text(text)
+    return text if name == _MODEL else _parse_query(name, text, job_members)
 
 
 def _extract_image(body: bytes, where: str) -> bytes:

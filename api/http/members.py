@@ -1,6 +1,6 @@
 """The members of a JSON body: which there are, where each belongs, and which of two that mean the same counts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from shared.errors import BadParameter
@@ -14,8 +14,11 @@ OPTIONS: Final = ("use_cache", "wait_for_model", "use_gpu", "dont_load_model", "
 Members = Mapping[str, object]
 
 
-def check_places(document: Members, parameters: Members, options: Members) -> None:
+def check_places(document: Members, parameters: Members, options: Members, job_members: Collection[str] = ()) -> None:
     """Refuse names that mean something elsewhere, and would be without effect where they are.
+
+    Args:
+        job_members: names that mean something to the route beside MEMBERS.
 
     Raises:
         BadParameter: there is one.
@@ -25,16 +28,16 @@ def check_places(document: Members, parameters: Members, options: Members) -> No
             raise BadParameter(f'`{name}` belongs in `parameters`: send {{"parameters": {{"{name}": ...}}}}.')
     for place, names in (("parameters", parameters), ("options", options)):
         for name in names:
-            if name in MEMBERS:
+            if name in MEMBERS or name in job_members:
                 raise BadParameter(f"`{name}` does not belong in `{place}`; send it beside them.")
     for name in (*document, *parameters):
         if name in OPTIONS:
             raise BadParameter(f'`{name}` belongs in `options`: send {{"options": {{"{name}": ...}}}}.')
 
 
-def list_unknown(document: Members, options: Members) -> Iterator[str]:
+def list_unknown(document: Members, options: Members, job_members: Collection[str] = ()) -> Iterator[str]:
     """Yield the names that mean nothing here; those of options as `options.NAME`."""
-    yield from (name for name in document if name not in MEMBERS)
+    yield from (name for name in document if name not in MEMBERS and name not in job_members)
     yield from (f"options.{name}" for name in options if name not in OPTIONS)
 
 

@@ -13,6 +13,18 @@ class SharedLimit:
     per_tenant: int
 
 
+@dataclass(frozen=True, slots=True)
+class OptionLimits:
+    """Bounds of what a caller may ask for with a job.
+
+    deadline_seconds: the latest deadline, from the submission on.
+    metadata_bytes: of `metadata` as compact JSON in UTF-8.
+    """
+
+    deadline_seconds: float
+    metadata_bytes: int
+
+
 def share_limit(total: int, per_tenant: int, *, is_shared: bool) -> SharedLimit:
     """Return a limit from its settings.
 

@@ -58,7 +58,7 @@ class JobSubmitter:
         self, submission: Submission, caller: Caller, idempotency_key: str | None, *, gone_id: str | None = None
     ) -> Job:
         request = self.admission.admit(submission, caller, self.profile).request
-        request = replace(request, idempotency=build_idempotency(request, submission.formats, idempotency_key))
+        request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key))
         job_id = self._store_and_create(request, submission.image.content, gone_id)
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
@@ -106,11 +106,11 @@ class JobSubmitter:
         return created.job_id
 
 
-def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key: str | None) -> Idempotency | None:
+def build_idempotency(request: JobRequest, submission: Submission, key: str | None) -> Idempotency | None:
     """Return a key with the fingerprint of what it is used for.
 
     Args:
-        formats: those that the caller asked for; the default ones may change within the life of a key.
+        submission: what the caller asked for; the default formats may change within the life of a key.
 
     Raises:
         BadParameter: the key is empty, too long or not printable.
@@ -119,8 +119,15 @@ def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key:
         return None
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
         raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
-    asked = [request.image.sha256, request.model, asdict(request.parameters), formats]
-    return Idempotency(_hash([request.tenant, key]), _hash(asked), request.created_at + IDEMPOTENCY_SECONDS)
+    return Idempotency(
+        _hash([request.tenant, key]), compute_fingerprint(request, submission), request.created_at + IDEMPOTENCY_SECONDS
+    )
+
+
+def compute_fingerprint(request: JobRequest, submission: Submission) -> str:
+    """Return a SHA-256 of what a caller asked for: the same for the same submission, at any time."""
+    asked = [request.image.sha256, request.model, asdict(request.parameters), submission.formats]
+    return _hash([*asked, asdict(submission.options)])
 
 
 def _hash(document: object) -> str:

@@ -1,5 +1,7 @@
 """Jobs: submit, show, list, cancel, purge."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
@@ -10,26 +12,27 @@ from pydantic import BaseModel
 from werkzeug.datastructures import Headers
 
 from api.http.bodies import ParsedBody, parse_body
+from api.http.job_options import CANCEL_AFTER, JOB_MEMBERS, parse_job_options
 from api.http.members import MEMBERS, OPTIONS
 from api.http.openapi import (
     IDEMPOTENCY_KEY,
     IF_NONE_MATCH,
-    JOB_BODY,
-    QUERY_PARAMETERS,
     SECURITY,
     SUBMISSION,
     failures,
 )
+from api.http.openapi_jobs import JOB_BODY, JOB_PARAMETERS
 from api.http.options import parse_options
 from api.http.parameters import parse_formats, parse_parameters, quote
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
+from api.jobs.limits import OptionLimits
 from api.jobs.upload import Upload
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
-from shared.errors import AlreadyEnded, BadParameter, StorageUnavailable, UnknownJob, UnknownParameter
-from shared.jobs.model import Job, Priority
+from shared.errors import AlreadyEnded, BadParameter, MetadataTooLarge, StorageUnavailable, UnknownJob, UnknownParameter
+from shared.jobs.model import Job
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
 
@@ -38,15 +41,16 @@ POLL_INTERVAL_SECONDS = 1
 
 @bp.post(
     "",
-    responses={202: JobView, **failures(*SUBMISSION)},
-    openapi_extensions={"requestBody": JOB_BODY, "parameters": [*QUERY_PARAMETERS, IDEMPOTENCY_KEY]},
+    responses={202: JobView, **failures(*SUBMISSION, MetadataTooLarge)},
+    openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
     """Queue an image for segmentation; answers before any worker has seen it."""
     gateway = get_gateway()
     idempotency_key = request.headers.get("Idempotency-Key")
-    job = gateway.submitter.submit(read_submission(), get_caller(), idempotency_key=idempotency_key)
-    gateway.metrics.submitted.labels(Priority.NORMAL).inc()
+    submission = read_submission(gateway.option_limits)
+    job = gateway.submitter.submit(submission, get_caller(), idempotency_key=idempotency_key)
+    gateway.metrics.submitted.labels(job.request.priority).inc()
     return build_accepted(job)
 
 
@@ -91,31 +95,32 @@ def build_accepted(job: Job) -> Response:
     return response
 
 
-def read_submission() -> Submission:
+def read_submission(limits: OptionLimits) -> Submission:
     """Read the body and the query, and refuse what would have no effect.
 
     The options of the Hugging Face clients are checked, but change nothing: a job is computed again, and waits for its
     model.
     """
-    parsed = read_parsed_body()
+    parsed = read_parsed_body(JOB_MEMBERS)
     parse_options(parsed.options, Headers())
     _check_used(parsed)
-    return build_submission(parsed)
+    options = parse_job_options(parsed.job, request.headers.get(CANCEL_AFTER), limits)
+    return replace(build_submission(parsed), options=options)
 
 
 def _check_used(parsed: ParsedBody) -> None:
     for name in parsed.overridden:
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the body; give it once.")
     for name in parsed.unknown:
-        known = OPTIONS if name.startswith("options.") else MEMBERS
+        known = OPTIONS if name.startswith("options.") else dict.fromkeys((*MEMBERS, *JOB_MEMBERS))
         raise UnknownParameter(f"There is no member {quote(name)} of the body; known are {', '.join(known)}.")
 
 
-def read_parsed_body() -> ParsedBody:
-    """Read the body and the query."""
+def read_parsed_body(job_members: Collection[str] = ()) -> ParsedBody:
+    """Read the body and the query; `job_members` are the options of a job that the route takes."""
     body = read_request_body()
     with parse_in_turn(len(body)):
-        parsed = parse_body(body, request.content_type or "", request.args)
+        parsed = parse_body(body, request.content_type or "", request.args, job_members=job_members)
     # A body of JSON is larger than the image in it.
     del body
     keep_reserved(len(parsed.image))

@@ -28,7 +28,8 @@ from shared.formats.registry import get_format
 from shared.jobs.completion import read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
-from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
+from shared.jobs.model import ImageFacts, Job, JobState
+from shared.jobs.request_record import read_request
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
@@ -215,7 +216,7 @@ class TenantJobs:
             )
         try:
             # Redis lost its data and the steward has not recovered this job yet, so it is reported as queued.
-            return Job(JobRequest.from_json(self.bucket.get_metadata(inbox_key(job_id))["request"]))
+            return Job(read_request(job_id, bucket=self.bucket))
         except (NoSuchObject, KeyError):
             raise _unknown(job_id) from None
 

@@ -18,9 +18,9 @@ from shared.errors import BadParameter, UnknownJob
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
+from shared.jobs.request_record import list_inbox_keys, store_input
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
-from shared.storage.keys import inbox_key
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class JobSubmitter:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
 
         def delete_input() -> None:
-            self.bucket.delete([inbox_key(request.id)])
+            self.bucket.delete(list_inbox_keys(request.id))
 
         def discard() -> None:
             # The job may have been recorded although the reply was lost; a claimed job is left to its worker.
@@ -87,12 +87,7 @@ class JobSubmitter:
                 delete_input()
 
         with self.compensator.compensate_on_error(request.id, delete_input):
-            self.bucket.put(
-                inbox_key(request.id),
-                image,
-                content_type=f"image/{request.image.format}",
-                metadata={"request": request.to_json()},
-            )
+            store_input(request, image, bucket=self.bucket)
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(
                 request,

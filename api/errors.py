@@ -40,6 +40,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.NotFinished: HTTPStatus.CONFLICT,
     errors.AlreadyEnded: HTTPStatus.CONFLICT,
     errors.Canceled: HTTPStatus.CONFLICT,
+    errors.ClientIdTaken: HTTPStatus.CONFLICT,
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,

@@ -28,6 +28,7 @@
     - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
+    - ClientIdTaken        the caller's own id names a job that was submitted otherwise
     - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
@@ -224,6 +225,10 @@ class AlreadyEnded(ClientError):
 
 class Canceled(ClientError):
     code = "canceled"
+
+
+class ClientIdTaken(ClientError):
+    code = "client_id_taken"
 
 
 class IdempotencyConflict(ClientError):

@@ -90,6 +90,11 @@ def idempotency(digest: str) -> str:
     return f"mm:idempotency:{digest}"
 
 
+def client_id(tenant: str, client_id: str) -> str:
+    """Hash: job and fingerprint of a caller's own id of a job."""
+    return f"mm:client_id:{tenant}:{client_id}"
+
+
 def dedup(key: str) -> str:
     """String: id of the job that computes, or has computed, the result of a deduplication key."""
     return f"mm:dedup:{key}"

@@ -114,3 +114,20 @@ JOB_PARAMETERS: list[dict[str, Any]] = [
         "example": "1m",
     },
 ]
+PREFER: dict[str, Any] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=<seconds>`: answer with the result if the job succeeds so soon.",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
+ENDED_JOB: dict[str, Any] = {
+    "description": "With `Prefer: wait=N`: the result of a job that has succeeded; or the job, if it has ended "
+    "otherwise.  Without: the job, which was submitted before and has ended.",
+    "content": {
+        "application/json": {
+            "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("ResultView", "JobView")]}
+        }
+    },
+}

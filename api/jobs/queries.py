@@ -1,7 +1,8 @@
 """A tenant's view of its jobs: state, result, files, list.
 
-Redis knows the state of a job; the bucket knows its result, and its request even after Redis has lost its data.  A job
-of another tenant is answered like one that does not exist.
+A job is named by its id, or by the one that its caller has given it.  Redis knows the state of a job; the bucket knows
+its result, and its request even after Redis has lost its data.  A job of another tenant is answered like one that does
+not exist.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.completion import read_result
 from shared.jobs.events import JobEvents
-from shared.jobs.ids import is_job_id
+from shared.jobs.ids import is_client_id, is_job_id
 from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.request_record import read_request
 from shared.jobs.result import JobResult
@@ -58,7 +59,7 @@ class TenantJobs:
         Raises:
             UnknownJob: the tenant has no job of this id.
         """
-        _check_id(job_id)
+        job_id = self.resolve(job_id)
         try:
             job = self.jobs.get(job_id)
         except UnknownJob:
@@ -67,6 +68,19 @@ class TenantJobs:
         if job.request.tenant != self.tenant:
             raise _unknown(job_id)
         return job
+
+    def resolve(self, job_id: str) -> str:
+        """Return the id of a job that is named by it, or by the caller's own id.
+
+        Raises:
+            UnknownJob: the tenant has no job of this own id, or it is no id.
+        """
+        if is_job_id(job_id):
+            return job_id
+        found = self.jobs.find_client_id(self.tenant, job_id) if is_client_id(job_id) else None
+        if found is None:
+            raise _unknown(job_id)
+        return found
 
     def wait(self, job_id: str, *, seconds: float) -> Job:
         """Return a job when it is final, or its current state after the timeout.
@@ -78,8 +92,8 @@ class TenantJobs:
         """
 
         def poll() -> Job | None:
-            job = self.get(job_id)
-            return job if job.state.is_final or self.drain.has_begun else None
+            current = self.get(job.id)
+            return current if current.state.is_final or self.drain.has_begun else None
 
         job = self.get(job_id)
         if job.state.is_final or seconds <= 0:
@@ -87,7 +101,7 @@ class TenantJobs:
         seconds = min(seconds, self.max_wait_seconds)
         try:
             with self.slots.occupy(self.tenant):
-                return self.events.wait_for(job_id, poll, seconds=seconds) or self.get(job_id)
+                return self.events.wait_for(job.id, poll, seconds=seconds) or self.get(job.id)
         except TooManyWaiting:
             # The client asked for a delay at most, and polls again after the Retry-After of the response.
             return job
@@ -100,7 +114,7 @@ class TenantJobs:
             NotFinished: there is no result yet.
             MaskmillError: the error that the job failed with.
         """
-        _check_id(job_id)
+        job_id = self.resolve(job_id)
         # While Redis is unavailable, results are still shown; of a purged job the steward leaves none.
         with suppress(Unavailable):
             self._check_purge(job_id)
@@ -158,7 +172,7 @@ class TenantJobs:
         if not job.request.input.is_durable:
             raise UnknownJob("The image of a synchronous request is not kept once it is answered.")
         # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
-        keys = (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id))
+        keys = (inbox_key(job.id), input_key(job.id), dead_letter_key(job.id))
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
@@ -232,11 +246,6 @@ def get_failure(job: Job) -> MaskmillError | None:
     if job.state is JobState.EXPIRED:
         return DeadlineExceeded("There was no result before the deadline.")
     return MaskmillError("The job failed without a recorded reason.")
-
-
-def _check_id(job_id: str) -> None:
-    if not is_job_id(job_id):
-        raise _unknown(job_id)
 
 
 def _unknown(job_id: str) -> UnknownJob:

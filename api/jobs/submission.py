@@ -42,8 +42,8 @@ class JobSubmitter:
     def submit(self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None) -> Job:
         """Submit a job; once this returns, the job survives the loss of any process and of Redis.
 
-        With an idempotency key that was used before, the earlier job is returned and nothing is stored; unless nothing
-        of that job is kept any more.
+        With an idempotency key or an own id that was used before, the earlier job is returned and nothing is stored;
+        unless nothing of that job is kept any more.
 
         Raises:
             ClientError: the image, the model or the idempotency key is not acceptable.
@@ -110,6 +110,9 @@ def build_idempotency(request: JobRequest, submission: Submission, key: str | No
     Raises:
         BadParameter: the key is empty, too long or not printable.
     """
+    if request.client_id is not None:
+        # It lives as long as the record of the job.
+        return Idempotency("", compute_fingerprint(request, submission), 0.0)
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():

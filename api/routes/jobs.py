@@ -1,6 +1,7 @@
 """Jobs: submit, show, list, cancel, purge."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -21,9 +22,10 @@ from api.http.openapi import (
     SUBMISSION,
     failures,
 )
-from api.http.openapi_jobs import JOB_BODY, JOB_PARAMETERS
+from api.http.openapi_jobs import ENDED_JOB, JOB_BODY, JOB_PARAMETERS, PREFER
 from api.http.options import parse_options
 from api.http.parameters import parse_formats, parse_parameters, quote
+from api.http.prefer import parse_prefer
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
@@ -31,8 +33,19 @@ from api.jobs.limits import OptionLimits
 from api.jobs.upload import Upload
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
-from shared.errors import AlreadyEnded, BadParameter, MetadataTooLarge, StorageUnavailable, UnknownJob, UnknownParameter
-from shared.jobs.model import Job
+from api.schemas.results import ResultView
+from shared.errors import (
+    AlreadyEnded,
+    BadParameter,
+    ClientIdTaken,
+    MetadataTooLarge,
+    StorageUnavailable,
+    Unavailable,
+    UnknownJob,
+    UnknownParameter,
+)
+from shared.jobs.ids import is_client_id
+from shared.jobs.model import Job, JobState
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
 
@@ -41,17 +54,36 @@ POLL_INTERVAL_SECONDS = 1
 
 @bp.post(
     "",
-    responses={202: JobView, **failures(*SUBMISSION, MetadataTooLarge)},
-    openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, IDEMPOTENCY_KEY]},
+    responses={200: ENDED_JOB, 202: JobView, **failures(*SUBMISSION, MetadataTooLarge)},
+    openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, PREFER, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
-    """Queue an image for segmentation; answers before any worker has seen it."""
-    gateway = get_gateway()
-    idempotency_key = request.headers.get("Idempotency-Key")
-    submission = read_submission(gateway.option_limits)
-    job = gateway.submitter.submit(submission, get_caller(), idempotency_key=idempotency_key)
-    gateway.metrics.submitted.labels(job.request.priority).inc()
-    return build_accepted(job)
+    """Queue an image for segmentation; answers before any worker has seen it.
+
+    With `Prefer: wait=N` it answers 200 with the result if the job succeeds in that time, or with the job if it ends
+    otherwise; else 202.
+    """
+    return _answer(_submit(request.headers.get("Idempotency-Key")))
+
+
+@bp.put(
+    "/<job_id>",
+    responses={200: ENDED_JOB, 202: JobView, **failures(*SUBMISSION, MetadataTooLarge, ClientIdTaken)},
+    openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, PREFER]},
+)
+def put_job(path: JobPath) -> Response:
+    """Queue an image as a job with an id of your own, once: 1 to 64 of `A-Za-z0-9._~-`, and not 32 hex digits.
+
+    If you have submitted the same under this id before, that job is returned, with 200 once it has ended; if it was
+    something else, 409.  All routes of a job take this id, for as long as its record is kept.
+    """
+    if not is_client_id(path.job_id):
+        raise BadParameter(
+            f"An id of your own has 1 to 64 of A-Z a-z 0-9 . _ ~ -, and is not 32 hex digits: {path.job_id[:64]!r}"
+        )
+    if "Idempotency-Key" in request.headers:
+        raise BadParameter("PUT takes no Idempotency-Key: the id in its path is one.")
+    return _answer(_submit(None, client_id=path.job_id))
 
 
 @bp.get("", responses={200: JobListView, **failures()})
@@ -87,6 +119,39 @@ def cancel_job(path: JobPath, query: PurgeQuery) -> Response:
     return build_json(JobView.of(cancellation.cancel_job(path.job_id, get_tenant_jobs())))
 
 
+def _submit(idempotency_key: str | None, *, client_id: str | None = None) -> Job:
+    gateway = get_gateway()
+    submission = read_submission(gateway.option_limits, client_id=client_id)
+    job = gateway.submitter.submit(submission, get_caller(), idempotency_key=idempotency_key)
+    gateway.metrics.submitted.labels(job.request.priority).inc()
+    return job
+
+
+def _answer(job: Job) -> Response:
+    """Answer a submission, after the time that its caller prefers to wait."""
+    preference = parse_prefer(request.headers.get("Prefer"))
+    if preference is None:
+        return _build_ended(JobView.of(job), job) if job.state.is_final else build_accepted(job)
+    job = get_tenant_jobs().wait(job.id, seconds=preference.wait_seconds)
+    response = _build_ended(_find_result(job), job) if job.state.is_final else build_accepted(job)
+    response.headers["Preference-Applied"] = preference.applied
+    return response
+
+
+def _build_ended(view: BaseModel, job: Job) -> Response:
+    response = build_json(view)
+    response.headers["Location"] = url_for("jobs.show_job", job_id=job.id)
+    return response
+
+
+def _find_result(job: Job) -> BaseModel:
+    """Return the result of a job that succeeded, or the job: after an error the submission would be repeated."""
+    if job.state is JobState.SUCCEEDED:
+        with suppress(Unavailable, UnknownJob):
+            return ResultView.of(get_tenant_jobs().get_result(job.id))
+    return JobView.of(job)
+
+
 def build_accepted(job: Job) -> Response:
     """Return a 202 with the job, its location and the poll interval."""
     response = build_json(JobView.of(job), HTTPStatus.ACCEPTED)
@@ -95,7 +160,7 @@ def build_accepted(job: Job) -> Response:
     return response
 
 
-def read_submission(limits: OptionLimits) -> Submission:
+def read_submission(limits: OptionLimits, *, client_id: str | None = None) -> Submission:
     """Read the body and the query, and refuse what would have no effect.
 
     The options of the Hugging Face clients are checked, but change nothing: a job is computed again, and waits for its
@@ -105,7 +170,7 @@ def read_submission(limits: OptionLimits) -> Submission:
     parse_options(parsed.options, Headers())
     _check_used(parsed)
     options = parse_job_options(parsed.job, request.headers.get(CANCEL_AFTER), limits)
-    return replace(build_submission(parsed), options=options)
+    return replace(build_submission(parsed), options=replace(options, client_id=client_id))
 
 
 def _check_used(parsed: ParsedBody) -> None:

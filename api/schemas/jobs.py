@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from shared.formats.registry import FORMATS
 from shared.jobs.format_options import FormatOptions
+from shared.jobs.ids import CLIENT_ID_PATTERN
 from shared.jobs.model import ImageFacts, Job, JobState, Priority
 from shared.jobs.parameters import FIELDS
 
@@ -16,7 +17,8 @@ _JOB_ID = "^[0-9a-f]{32}$"
 
 class JobPath(BaseModel):
     job_id: str = Field(
-        description="32 hex digits, as the submission returned them.", json_schema_extra={"pattern": _JOB_ID}
+        description="32 hex digits, as the submission returned them; or your own id, if it was submitted with one.",
+        json_schema_extra={"pattern": f"^{CLIENT_ID_PATTERN}$"},
     )
 
 

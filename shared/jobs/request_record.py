@@ -1,7 +1,8 @@
 """The request of a job in the bucket, with its input, so that it outlives Redis.
 
 It is the metadata of the input.  S3 allows 2 KB there, so a larger request is an object of its own, and the
-metadata say so.  It is stored before the input and deleted with it: while the input is in the inbox, its request can be read.
+metadata say so.  It is stored before the input and deleted with it: while the input is in the inbox, its request can be
+read.
 """
 
 from typing import Final

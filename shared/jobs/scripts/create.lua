@@ -2,8 +2,9 @@
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
 -- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
---          fingerprint and idempotency_ms or nil (when the key expires), gone_id or nil: a job of which nothing is stored
---          any more, so that its idempotency key is free, listed_tenant or nil (not listed),
+--          fingerprint or nil, idempotency_ms or nil: when the key expires; without it, with the record,
+--          gone_id or nil: a job of which nothing is stored any more, so that its idempotency key is free,
+--          listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
 --          payload: the image or nil; and with it input_ms: how long to keep it,
@@ -57,7 +58,7 @@ redis.call('SADD', key.queues, arg.queue)
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.
 if arg.fingerprint and redis.call('EXISTS', key.idempotency) == 0 then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)
-  redis.call('PEXPIREAT', key.idempotency, arg.idempotency_ms)
+  if arg.idempotency_ms then redis.call('PEXPIREAT', key.idempotency, arg.idempotency_ms) end
   redis.call('HSET', key.job, 'idempotency', key.idempotency)
 end
 if arg.listed_tenant then

@@ -15,6 +15,8 @@ EVENTS = "mm:events"
 
 # Sorted set: running jobs by the time at which their lease expires.
 LEASES = "mm:leases"
+# Sorted set: jobs with a deadline that are not final, by it; those of synchronous requests are left to their callers.
+DEADLINES = "mm:deadlines"
 # Hash: the suspect that each worker runs; a worker runs one at a time.
 ISOLATED = "mm:isolated"
 # Sets: tenants that have a list of jobs; queues that ever had a job.

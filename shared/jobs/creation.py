@@ -39,6 +39,7 @@ def account_keys(request: JobRequest) -> dict[str, str]:
     """Return the keys of what a job occupies until it ends."""
     return {
         "unfinished": redis_keys.unfinished_jobs(job_queue(request), request.tenant),
+        "deadlines": redis_keys.DEADLINES,
         "input": redis_keys.input_payload(request.id),
         "purged": redis_keys.purge_mark(request.id),
     }

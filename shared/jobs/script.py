@@ -101,6 +101,7 @@ end
 local function release_accounts(id, queue, request)
   local job = cjson.decode(request)
   redis.call('ZREM', stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant), id)
+  redis.call('ZREM', stack_key('{redis_keys.DEADLINES}'), id)
   if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 local function count_payload_bytes(entry)

@@ -386,6 +386,11 @@ class JobStore:
         )
 
     @translate_redis_errors
+    def forget_deadline(self, job_id: str) -> None:
+        """Stop to watch the deadline of a job that is final, or has no record any more."""
+        self._redis.zrem(redis_keys.DEADLINES, job_id)
+
+    @translate_redis_errors
     def is_purged(self, job_id: str) -> bool:
         return bool(self._redis.exists(redis_keys.purge_mark(job_id)))
 

@@ -30,6 +30,7 @@ from shared.store_check import StoreCheck, check_at_start, open_store_check
 from shared.store_health import open_store_health
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.settings import StewardSettings
+from worker.steward.deadlines import DeadlineExpiry
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.duty_runs import DutyRuns
 from worker.steward.leases import DutyLeases
@@ -137,6 +138,7 @@ def build_duties(
     )
     retention = Retention(survey, bucket, metrics, clock, settings.result_ttl_seconds, settings.input_ttl_seconds)
     purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
+    deadlines = DeadlineExpiry(jobs, bucket, metrics, inputs)
     often = settings.requeue_interval_seconds
     return (
         Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew, has_lease=False),
@@ -144,6 +146,7 @@ def build_duties(
         Duty("requeue_stalled", often, reconciler.requeue_stalled, reconciler.find_stalled),
         Duty("fail_exhausted", often, reconciler.fail_exhausted, reconciler.find_exhausted),
         Duty("requeue_delayed", often, reconciler.requeue_delayed, survey.find_delayed),
+        Duty("expire_overdue", often, deadlines.expire_overdue, survey.find_overdue),
         Duty("republish_orphaned", often, reconciler.republish_orphaned, reconciler.find_orphaned),
         Duty(RECOVERY, settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
         Duty("delete_expired", settings.retention_interval_seconds, guard.require(retention.delete_expired)),

@@ -1,6 +1,6 @@
 #!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
+-- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, deadlines, input, payloads, purged
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
 --          fingerprint or nil, idempotency_ms or nil: when the key expires; without it, with the record,
 --          gone_id or nil: a job of which nothing is stored any more, so that its idempotency key is free,
@@ -55,6 +55,8 @@ local place = arg.is_recovered and math.min(time, arg.created_at) or time
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
 redis.call('ZADD', key.unfinished, place, arg.id)
 redis.call('SADD', key.queues, arg.queue)
+-- The caller of a synchronous request, whose input is a payload, ends its job itself.
+if arg.deadline_at and not payload then redis.call('ZADD', key.deadlines, arg.deadline_at, arg.id) end
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.
 if arg.fingerprint and redis.call('EXISTS', key.idempotency) == 0 then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, unfinished, input, completed
+-- Keys:    job, unfinished, deadlines, input, completed
 -- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds, has_client_id,
 --          payload_entry or nil (its input is not a payload)
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job
 redis.call('ZREM', key.unfinished, arg.id)
+redis.call('ZREM', key.deadlines, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
 if not job[1] then return {'unknown'} end

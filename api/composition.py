@@ -116,7 +116,9 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
         drain=drain,
-        option_limits=OptionLimits(settings.max_deadline_seconds, settings.max_metadata_bytes),
+        option_limits=OptionLimits(
+            settings.max_deadline_seconds, settings.max_metadata_bytes, settings.max_images_per_request
+        ),
     )
 
 

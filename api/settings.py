@@ -26,6 +26,8 @@ MAX_PROCESSES = 1024
 MAX_CONNECTIONS = 1_000_000
 # A million by a million, as sides may be long.
 MAX_PIXELS = 10**12
+# Each is submitted while its caller waits for the answer.
+MAX_IMAGES_PER_REQUEST = 1000
 # They are in Redis with the record of each job.
 MAX_METADATA_BYTES = 65_536
 # The end of the names of settings that bound a part of what another setting bounds.
@@ -88,6 +90,9 @@ class ApiSettings(Settings):
     )
     max_image_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
         64_000_000, description="Most pixels that an image may have."
+    )
+    max_images_per_request: Annotated[int, Field(gt=0, le=MAX_IMAGES_PER_REQUEST)] = Field(
+        32, description="Most images in one form; each becomes a job of its own."
     )
     max_deadline_seconds: Seconds = Field(
         604800.0, description="Latest deadline that a caller may set for a job, from its submission on."

@@ -7,11 +7,12 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 import re
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
 from api.http.base64_text import BYTES_ONLY, decode_base64, location_error
+from api.http.form_images import FormImage, read_images
 from api.http.json_documents import parse_json
 from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
@@ -50,6 +51,7 @@ class ParsedBody:
     job: options of a job, unchecked; see parse_job_options().
     unknown: members of a JSON body, and `options.NAME`, that mean nothing here.
     overridden: parameters of the query that the JSON body has too.
+    images: those of a form that has several; then `image` is empty.
     """
 
     image: bytes
@@ -60,10 +62,16 @@ class ParsedBody:
     job: Mapping[str, object] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
+    images: tuple[FormImage, ...] = ()
 
 
 def parse_body(
-    body: bytes, content_type: str, query: Mapping[str, str], *, job_members: Collection[str] = ()
+    body: bytes,
+    content_type: str,
+    query: Mapping[str, str],
+    *,
+    job_members: Collection[str] = (),
+    max_images: int = 1,
 ) -> ParsedBody:
     """Find the image and its parameters in a body.
 
@@ -72,6 +80,7 @@ def parse_body(
         query: the parameters of the URL's query, which is part of the address that a client was given; those in a
             JSON body override them.
         job_members: names of the options of a job, if the route takes them; elsewhere they mean nothing.
+        max_images: of a form.
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
@@ -82,7 +91,8 @@ def parse_body(
     defaults = {name: _parse_query(name, text, job_members) for name, text in query.items()}
     boundary = find_boundary(body, content_type)
     if boundary:
-        return _parse_form(split_form(body, boundary), defaults, job_members)
+        form = split_form(body, boundary, max_parts=MAX_PARTS - 1 + max_images)
+        return _parse_form(form, defaults, job_members, max_images)
     body = convert_to_utf8(body)
     start = body.removeprefix(BOM_UTF8).lstrip()
     if not start:
@@ -90,7 +100,7 @@ def parse_body(
     if start.startswith(b"{"):
         return _parse_json(start, defaults, job_members)
     if is_urlencoded(start, content_type):
-        return _parse_form(_url_parts(start), defaults, job_members)
+        return _parse_form(_url_parts(start), defaults, job_members, max_images)
     return _build(_extract_image(body, "The body"), defaults, job_members)
 
 
@@ -181,9 +191,11 @@ def _is_unused(part: Part) -> bool:
     return not part.content and not part.filename and (part.filename is not None or _is_image(part))
 
 
-def _parse_form(form: Iterable[Part], query: Mapping[str, object], job_members: Collection[str]) -> ParsedBody:
+def _parse_form(
+    form: Iterable[Part], query: Mapping[str, object], job_members: Collection[str], max_images: int
+) -> ParsedBody:
     parts = list(form)
-    image = _find_image(parts, job_members)
+    images = _find_images(parts, job_members, max_images)
     fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
     # Where the query may name a model too, it is one of the options of a job.
     model = None if _MODEL in job_members else _check_model(fields.pop(_MODEL, None))
@@ -195,12 +207,14 @@ def _parse_form(form: Iterable[Part], query: Mapping[str, object], job_members: 
     for name in list_common(query, given):
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))
-    content = _extract_image(image, "The form's image")
-    return _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
+    several = read_images(images, _extract_image) if len(images) > 1 else ()
+    content = b"" if several else _extract_image(images[0].content, "The form's image")
+    parsed = _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
+    return replace(parsed, images=several)
 
 
-def _find_image(parts: Sequence[Part], job_members: Collection[str]) -> bytes:
-    images = [part.content for part in parts if _is_image(part) and not _is_unused(part)]
+def _find_images(parts: Sequence[Part], job_members: Collection[str], max_images: int) -> Sequence[Part]:
+    images = [part for part in parts if _is_image(part) and not _is_unused(part)]
     if not images and any(_is_unused(part) for part in parts):
         raise EmptyBody(f"No image was chosen in the form: choose one, in a field {_IMAGE_FIELD_NAMES}")
     known = (*_IMAGE_FIELDS, *MEMBERS, *FIELDS, *job_members)
@@ -210,11 +224,12 @@ def _find_image(parts: Sequence[Part], job_members: Collection[str]) -> bytes:
             f"The form has two files, one in the field {quote(strays[0])}; send one image, in a field "
             f"{_IMAGE_FIELD_NAMES}"
         )
-    if len(images) != 1:
-        raise UnreadableBody(f"The form has {len(images)} images; send exactly one, in a field {_IMAGE_FIELD_NAMES}")
-    if not images[0]:
+    if not 1 <= len(images) <= max_images:
+        wanted = "exactly one" if max_images == 1 else f"1 to {max_images}"
+        raise UnreadableBody(f"The form has {len(images)} images; send {wanted}, in a field {_IMAGE_FIELD_NAMES}")
+    if len(images) == 1 and not images[0].content:
         raise EmptyBody("The image in the form is empty")
-    return images[0]
+    return images
 
 
 def _read_fields(parts: Sequence[Part], job_members: Collection[str]) -> dict[str, object]:

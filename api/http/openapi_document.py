@@ -21,6 +21,8 @@ _ACCEPTED: Final = {
     "Retry-After": {"description": "Seconds between two polls.", "required": True, "schema": {"type": "integer"}},
 }
 _APPLIED: Final = {"description": "What of `Prefer` was heeded.", **_STRING}
+# An answer with several jobs has neither.
+_OF_ONE_JOB: Final = {name: {**header, "required": False} for name, header in _ACCEPTED.items()}
 _MASKS: Final = {
     "x-maskmill-job-id": {"description": "The job of this call.", "required": True, **_STRING},
     "x-maskmill-cache": {"required": True, "schema": {"type": "string", "enum": ["hit", "miss", "coalesced"]}},
@@ -36,7 +38,7 @@ _IGNORED: Final = {
 _SYNCHRONOUS: Final = ("/", "/models/{model_id}")
 # Headers of a response by its path, method and status.
 _HEADERS: Final[Mapping[tuple[str, str, str], Mapping[str, Any]]] = {
-    ("/v1/jobs", "post", "202"): {**_ACCEPTED, "Preference-Applied": _APPLIED},
+    ("/v1/jobs", "post", "202"): {**_OF_ONE_JOB, "Preference-Applied": _APPLIED},
     ("/v1/jobs", "post", "200"): {"Location": _ACCEPTED["Location"], "Preference-Applied": _APPLIED},
     ("/v1/jobs/{job_id}", "put", "202"): {**_ACCEPTED, "Preference-Applied": _APPLIED},
     ("/v1/jobs/{job_id}", "put", "200"): {"Location": _ACCEPTED["Location"], "Preference-Applied": _APPLIED},

@@ -98,7 +98,14 @@ _STRICT_JSON_SCHEMA: dict[str, Any] = {
         "options": {**OPTIONS_SCHEMA, "additionalProperties": False},
     },
 }
-_JOB_FORM_SCHEMA: dict[str, Any] = {**FORM_SCHEMA, "properties": {**FORM_SCHEMA["properties"], **_TEXTS}}
+_FILE = {
+    **FORM_SCHEMA["properties"]["file"],
+    "description": "The image.  With POST the field may be repeated: each image becomes a job of its own.",
+}
+_JOB_FORM_SCHEMA: dict[str, Any] = {
+    **FORM_SCHEMA,
+    "properties": {**FORM_SCHEMA["properties"], **_TEXTS, "file": _FILE},
+}
 JOB_BODY = describe_body(_STRICT_JSON_SCHEMA, _JOB_FORM_SCHEMA, "A parameter in the query and in the body is refused.")
 _MODEL: Final[Mapping[str, Any]] = {"type": "string", "description": "Id of a model; the default one without it."}
 JOB_PARAMETERS: list[dict[str, Any]] = [
@@ -121,6 +128,14 @@ PREFER: dict[str, Any] = {
     "description": "`wait=<seconds>`: answer with the result if the job succeeds so soon.",
     "schema": {"type": "string"},
     "example": "wait=10",
+}
+ACCEPTED_JOBS: dict[str, Any] = {
+    "description": "The job; or, for a form with several images, the job of each.",
+    "content": {
+        "application/json": {
+            "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("JobView", "BatchView")]}
+        }
+    },
 }
 ENDED_JOB: dict[str, Any] = {
     "description": "With `Prefer: wait=N`: the result of a job that has succeeded; or the job, if it has ended "

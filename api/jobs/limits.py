@@ -19,10 +19,12 @@ class OptionLimits:
 
     deadline_seconds: the latest deadline, from the submission on.
     metadata_bytes: of `metadata` as compact JSON in UTF-8.
+    images: in one form.
     """
 
     deadline_seconds: float
     metadata_bytes: int
+    images: int = 1
 
 
 def share_limit(total: int, per_tenant: int, *, is_shared: bool) -> SharedLimit:

@@ -39,26 +39,37 @@ class JobSubmitter:
     compensator: Compensator
     open_tenant: Callable[[str], TenantJobs]
 
-    def submit(self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None) -> Job:
+    def submit(
+        self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None, place: int | None = None
+    ) -> Job:
         """Submit a job; once this returns, the job survives the loss of any process and of Redis.
 
         With an idempotency key or an own id that was used before, the earlier job is returned and nothing is stored;
         unless nothing of that job is kept any more.
+
+        Args:
+            place: of the image among those of its request, from 0, if there are several: each has a key of its own.
 
         Raises:
             ClientError: the image, the model or the idempotency key is not acceptable.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
-        job = self._submit(submission, caller, idempotency_key)
+        job = self._submit(submission, caller, idempotency_key, place)
         submission.image.release()
         return job
 
     def _submit(
-        self, submission: Submission, caller: Caller, idempotency_key: str | None, *, gone_id: str | None = None
+        self,
+        submission: Submission,
+        caller: Caller,
+        idempotency_key: str | None,
+        place: int | None,
+        *,
+        gone_id: str | None = None,
     ) -> Job:
         request = self.admission.admit(submission, caller, self.profile).request
-        request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key))
+        request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key, place))
         job_id = self._store_and_create(request, submission.image.content, gone_id)
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
@@ -68,7 +79,7 @@ class JobSubmitter:
                 if job_id == gone_id:
                     raise
                 # It ended, and nothing of it is kept any more.
-                return self._submit(submission, caller, idempotency_key, gone_id=job_id)
+                return self._submit(submission, caller, idempotency_key, place, gone_id=job_id)
         log.info(
             "job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes
         )
@@ -101,11 +112,14 @@ class JobSubmitter:
         return created.job_id
 
 
-def build_idempotency(request: JobRequest, submission: Submission, key: str | None) -> Idempotency | None:
+def build_idempotency(
+    request: JobRequest, submission: Submission, key: str | None, place: int | None = None
+) -> Idempotency | None:
     """Return a key with the fingerprint of what it is used for.
 
     Args:
         submission: what the caller asked for; the default formats may change within the life of a key.
+        place: of the image in its request, if that has several.
 
     Raises:
         BadParameter: the key is empty, too long or not printable.
@@ -117,9 +131,9 @@ def build_idempotency(request: JobRequest, submission: Submission, key: str | No
         return None
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
         raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
-    return Idempotency(
-        _hash([request.tenant, key]), compute_fingerprint(request, submission), request.created_at + IDEMPOTENCY_SECONDS
-    )
+    digest = _hash([request.tenant, key, *([] if place is None else [place])])
+    expires_at = request.created_at + IDEMPOTENCY_SECONDS
+    return Idempotency(digest, compute_fingerprint(request, submission), expires_at)
 
 
 def compute_fingerprint(request: JobRequest, submission: Submission) -> str:

@@ -1,6 +1,6 @@
 """Jobs: submit, show, list, cancel, purge."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from werkzeug.datastructures import Headers
 
 from api.http.bodies import ParsedBody, parse_body
+from api.http.form_images import FormImage
 from api.http.job_options import CANCEL_AFTER, JOB_MEMBERS, parse_job_options
 from api.http.members import MEMBERS, OPTIONS
 from api.http.openapi import (
@@ -22,16 +23,18 @@ from api.http.openapi import (
     SUBMISSION,
     failures,
 )
-from api.http.openapi_jobs import ENDED_JOB, JOB_BODY, JOB_PARAMETERS, PREFER
+from api.http.openapi_jobs import ACCEPTED_JOBS, ENDED_JOB, JOB_BODY, JOB_PARAMETERS, PREFER
 from api.http.options import parse_options
 from api.http.parameters import parse_formats, parse_parameters, quote
 from api.http.prefer import parse_prefer
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
+from api.jobs.batches import BatchPart, PartOutcome, submit_batch
 from api.jobs.limits import OptionLimits
 from api.jobs.upload import Upload
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
+from api.schemas.batches import BatchView
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
 from api.schemas.results import ResultView
 from shared.errors import (
@@ -54,7 +57,7 @@ POLL_INTERVAL_SECONDS = 1
 
 @bp.post(
     "",
-    responses={200: ENDED_JOB, 202: JobView, **failures(*SUBMISSION, MetadataTooLarge)},
+    responses={200: ENDED_JOB, 202: ACCEPTED_JOBS, 207: BatchView, **failures(*SUBMISSION, MetadataTooLarge)},
     openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, PREFER, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
@@ -62,8 +65,16 @@ def create_job() -> Response:
 
     With `Prefer: wait=N` it answers 200 with the result if the job succeeds in that time, or with the job if it ends
     otherwise; else 202.
+
+    A form with several images makes a job of each, and is answered with a list, at once: 202 if each has a job, else
+    207.
     """
-    return _answer(_submit(request.headers.get("Idempotency-Key")))
+    gateway = get_gateway()
+    key, parts = request.headers.get("Idempotency-Key"), read_parts(gateway.option_limits)
+    if isinstance(parts, Submission):
+        return _answer(_submit(parts, key))
+    outcomes = submit_batch(parts, get_caller(), gateway.submitter, idempotency_key=key)
+    return _answer_batch(outcomes)
 
 
 @bp.put(
@@ -78,12 +89,11 @@ def put_job(path: JobPath) -> Response:
     something else, 409.  All routes of a job take this id, for as long as its record is kept.
     """
     if not is_client_id(path.job_id):
-        raise BadParameter(
-            f"An id of your own has 1 to 64 of A-Z a-z 0-9 . _ ~ -, and is not 32 hex digits: {path.job_id[:64]!r}"
-        )
+        raise BadParameter(f"{quote(path.job_id)} is no id of your own: 1 to 64 of A-Za-z0-9._~-, not 32 hex digits.")
     if "Idempotency-Key" in request.headers:
         raise BadParameter("PUT takes no Idempotency-Key: the id in its path is one.")
-    return _answer(_submit(None, client_id=path.job_id))
+    submission = read_submission(get_gateway().option_limits, client_id=path.job_id)
+    return _answer(_submit(submission, None))
 
 
 @bp.get("", responses={200: JobListView, **failures()})
@@ -119,9 +129,8 @@ def cancel_job(path: JobPath, query: PurgeQuery) -> Response:
     return build_json(JobView.of(cancellation.cancel_job(path.job_id, get_tenant_jobs())))
 
 
-def _submit(idempotency_key: str | None, *, client_id: str | None = None) -> Job:
+def _submit(submission: Submission, idempotency_key: str | None) -> Job:
     gateway = get_gateway()
-    submission = read_submission(gateway.option_limits, client_id=client_id)
     job = gateway.submitter.submit(submission, get_caller(), idempotency_key=idempotency_key)
     gateway.metrics.submitted.labels(job.request.priority).inc()
     return job
@@ -135,6 +144,18 @@ def _answer(job: Job) -> Response:
     job = get_tenant_jobs().wait(job.id, seconds=preference.wait_seconds)
     response = _build_ended(_find_result(job), job) if job.state.is_final else build_accepted(job)
     response.headers["Preference-Applied"] = preference.applied
+    return response
+
+
+def _answer_batch(outcomes: Sequence[PartOutcome]) -> Response:
+    jobs = [one.outcome for one in outcomes if isinstance(one.outcome, Job)]
+    for job in jobs:
+        get_gateway().metrics.submitted.labels(job.request.priority).inc()
+    status = HTTPStatus.ACCEPTED if len(jobs) == len(outcomes) else HTTPStatus.MULTI_STATUS
+    response = build_json(BatchView.of((one.name, one.outcome) for one in outcomes), status)
+    for one in outcomes:
+        if isinstance(one.outcome, Unavailable):
+            response.headers.update(one.outcome.headers())
     return response
 
 
@@ -166,11 +187,38 @@ def read_submission(limits: OptionLimits, *, client_id: str | None = None) -> Su
     The options of the Hugging Face clients are checked, but change nothing: a job is computed again, and waits for its
     model.
     """
-    parsed = read_parsed_body(JOB_MEMBERS)
-    parse_options(parsed.options, Headers())
-    _check_used(parsed)
+    parsed = _read_strictly()
     options = parse_job_options(parsed.job, request.headers.get(CANCEL_AFTER), limits)
     return replace(build_submission(parsed), options=replace(options, client_id=client_id))
+
+
+def read_parts(limits: OptionLimits) -> Submission | Sequence[BatchPart]:
+    """Read a submission as read_submission(), or the several of a form with several images."""
+    parsed = _read_strictly(max_images=limits.images)
+    options = parse_job_options(parsed.job, request.headers.get(CANCEL_AFTER), limits)
+    submission = replace(build_submission(parsed), options=options)
+    return list(_build_parts(submission, parsed.images)) if parsed.images else submission
+
+
+def _build_parts(submission: Submission, images: Sequence[FormImage]) -> Iterator[BatchPart]:
+    """Yield the submission of each image; what a request has reserved shrinks with each that is released."""
+    held = sum(len(image.content) for image in images)
+
+    def release(nbytes: int) -> None:
+        nonlocal held
+        held -= nbytes
+        keep_reserved(held)
+
+    for image in images:
+        upload = Upload(image.content, on_release=partial(release, len(image.content)))
+        yield BatchPart(image.name, image.error or replace(submission, image=upload))
+
+
+def _read_strictly(*, max_images: int = 1) -> ParsedBody:
+    parsed = read_parsed_body(JOB_MEMBERS, max_images=max_images)
+    parse_options(parsed.options, Headers())
+    _check_used(parsed)
+    return parsed
 
 
 def _check_used(parsed: ParsedBody) -> None:
@@ -181,14 +229,16 @@ def _check_used(parsed: ParsedBody) -> None:
         raise UnknownParameter(f"There is no member {quote(name)} of the body; known are {', '.join(known)}.")
 
 
-def read_parsed_body(job_members: Collection[str] = ()) -> ParsedBody:
+def read_parsed_body(job_members: Collection[str] = (), *, max_images: int = 1) -> ParsedBody:
     """Read the body and the query; `job_members` are the options of a job that the route takes."""
     body = read_request_body()
     with parse_in_turn(len(body)):
-        parsed = parse_body(body, request.content_type or "", request.args, job_members=job_members)
+        parsed = parse_body(
+            body, request.content_type or "", request.args, job_members=job_members, max_images=max_images
+        )
     # A body of JSON is larger than the image in it.
     del body
-    keep_reserved(len(parsed.image))
+    keep_reserved(len(parsed.image) + sum(len(image.content) for image in parsed.images))
     return parsed
 
 

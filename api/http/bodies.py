@@ -14,7 +14,7 @@ import orjson
 from api.http.base64_text import BYTES_ONLY, decode_base64, location_error
 from api.http.form_images import FormImage, read_images
 from api.http.json_documents import parse_json
-from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
+from api.http.members import MEMBERS, check_model, check_object, check_places, list_common, list_unknown, merge
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
 from api.http.parameters import check_given_once, quote
@@ -119,7 +119,7 @@ def _build(
     return ParsedBody(
         image,
         {name: value for name, value in given.items() if name != _FORMATS and name not in job_members},
-        _check_model(job.pop(_MODEL, model)),
+        check_model(job.pop(_MODEL, model)),
         options or {},
         given.get(_FORMATS),
         job,
@@ -146,7 +146,7 @@ def _parse_text(text: str) -> object:
 
 def _parse_json(body: bytes, defaults: Mapping[str, object], job_members: Collection[str]) -> ParsedBody:
     try:
-        document = _check_object("body", parse_json(body))
+        document = check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
     inputs = _get_inputs(document)
@@ -154,7 +154,7 @@ def _parse_json(body: bytes, defaults: Mapping[str, object], job_members: Collec
         raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
     if not isinstance(inputs, str):
         raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
-    parameters, options = (_check_object(name, document.get(name)) for name in _JSON_FIELDS)
+    parameters, options = (check_object(name, document.get(name)) for name in _JSON_FIELDS)
     check_places(document, parameters, options, job_members)
     given = {**parameters, **{name: document.get(name) for name in (_FORMATS, *job_members)}}
     # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
@@ -162,7 +162,7 @@ def _parse_json(body: bytes, defaults: Mapping[str, object], job_members: Collec
         decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
         merge(defaults, given),
         job_members,
-        model=_check_model(document.get(_MODEL)),
+        model=check_model(document.get(_MODEL)),
         options=options,
         unknown=tuple(list_unknown(document, options, job_members)),
         overridden=tuple(list_common(defaults, given)),
@@ -198,8 +198,8 @@ def _parse_form(
     images = _find_images(parts, job_members, max_images)
     fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
     # Where the query may name a model too, it is one of the options of a job.
-    model = None if _MODEL in job_members else _check_model(fields.pop(_MODEL, None))
-    parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
+    model = None if _MODEL in job_members else check_model(fields.pop(_MODEL, None))
+    parameters, options = (check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
     check_places({}, parameters, options, job_members)
     for name in list_common(fields, parameters):
         raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
@@ -291,17 +291,3 @@ def _parse_json_field(name: str, content: bytes) -> object:
         return parse_json(content.strip() or b"null")
     except orjson.JSONDecodeError as error:
         raise BadParameter(f"the form's field `{name}` must be JSON: {error.msg}") from error
-
-
-def _check_object(name: str, value: object) -> Mapping[str, object]:
-    if value is None:
-        return {}
-    if isinstance(value, dict):
-        return value
-    raise BadParameter(f"`{name}` must be a JSON object, not {quote(value)}")
-
-
-def _check_model(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return (value or "").strip() or None
-    raise BadParameter(f"`model` must be a string, not {quote(value)}")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from api.http.parameters import quote
 from shared.errors import BadParameter
 from shared.jobs.parameters import FIELDS
 
@@ -49,3 +50,27 @@ def list_common(query: Members, given: Members) -> Iterator[str]:
 def merge(query: Members, given: Members) -> Members:
     """Return the parameters of a query, overridden by the given ones; a null keeps that of the query."""
     return {**query, **{name: value for name, value in given.items() if value is not None or name not in query}}
+
+
+def check_object(name: str, value: object) -> Members:
+    """Return a JSON object; an empty one for null.
+
+    Raises:
+        BadParameter: it is something else.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return value
+    raise BadParameter(f"`{name}` must be a JSON object, not {quote(value)}")
+
+
+def check_model(value: object) -> str | None:
+    """Return the id of a model; None for null and for an empty text.
+
+    Raises:
+        BadParameter: it is no text.
+    """
+    if value is None or isinstance(value, str):
+        return (value or "").strip() or None
+    raise BadParameter(f"`model` must be a string, not {quote(value)}")

@@ -28,9 +28,21 @@ MAX_IDEMPOTENCY_KEY_LENGTH = 255
 IDEMPOTENCY_SECONDS = 24 * 3600
 
 
+WebhookCheck = Callable[[str, str], object]
+"""Is given a tenant and the webhook of a submission; raises a ClientError if there may be no such one."""
+
+
+def accept_webhook(_tenant: str, _webhook: str) -> None:
+    """Accept any webhook, whose shape was checked with the other options."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobSubmitter:
-    """Submits jobs whose input is durable; `open_tenant` gives access to the jobs of a tenant."""
+    """Submits jobs whose input is durable.
+
+    open_tenant: gives access to the jobs of a tenant.
+    check_webhook: called before anything is stored.
+    """
 
     admission: Admission
     profile: JobProfile
@@ -38,6 +50,7 @@ class JobSubmitter:
     bucket: Bucket
     compensator: Compensator
     open_tenant: Callable[[str], TenantJobs]
+    check_webhook: WebhookCheck = accept_webhook
 
     def submit(
         self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None, place: int | None = None
@@ -69,6 +82,8 @@ class JobSubmitter:
         gone_id: str | None = None,
     ) -> Job:
         request = self.admission.admit(submission, caller, self.profile).request
+        if request.webhook is not None:
+            self.check_webhook(request.tenant, request.webhook)
         request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key, place))
         job_id = self._store_and_create(request, submission.image.content, gone_id)
         if job_id != request.id:

@@ -3,14 +3,18 @@
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
+from api.app import create_app
+from api.composition import build_gateway
+from shared.errors import BadParameter
 from shared.jobs.model import Priority
-from tests.support.gateway import GatewayUnderTest
+from tests.support.gateway import GatewayUnderTest, list_queued_ids
 from tests.support.jobs import MODEL, png
 
 INPUTS = base64.b64encode(png()).decode()
@@ -137,3 +141,21 @@ def test_the_routes_of_hugging_face_do_not_know_them(gateway: GatewayUnderTest) 
     assert in_json.headers["x-maskmill-ignored"] == "priority, labels"
     assert (in_json.json["priority"], in_json.json["labels"]) == ("normal", [])
     assert (in_query.status_code, in_query.json["error_type"]) == (400, "unknown_parameter")
+
+
+def test_a_webhook_is_checked_before_anything_is_stored(gateway: GatewayUnderTest) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def refuse(tenant: str, webhook: str) -> None:
+        asked.append((tenant, webhook))
+        raise BadParameter("There is no such endpoint.")
+
+    built = build_gateway(gateway.settings, gateway.stores)
+    app = create_app(gateway.settings, replace(built, submitter=replace(built.submitter, check_webhook=refuse)))
+
+    refused = app.test_client().post("/v1/jobs?webhook=whe_1", data=png())
+    without = app.test_client().post("/v1/jobs", data=png())
+
+    assert (refused.status_code, refused.json["error"]) == (400, "There is no such endpoint.")
+    assert (without.status_code, asked) == (202, [("public", "whe_1")])
+    assert list_queued_ids(gateway) == [without.json["id"]]

@@ -90,11 +90,12 @@ def parse_metadata(value: object, max_bytes: int) -> Mapping[str, JsonValue]:
     document = _parse_text_of_json(value) if isinstance(value, str) else value
     if not isinstance(document, dict):
         raise BadParameter(f"metadata must be a JSON object, not {quote(document)}")
+    # First: what is much deeper cannot be written.
+    if _has_deeper(document, MAX_METADATA_DEPTH):
+        raise BadParameter(f"metadata has more than {MAX_METADATA_DEPTH} objects and lists inside one another")
     size = len(orjson.dumps(document))
     if size > max_bytes:
         raise MetadataTooLarge(f"metadata has {size} bytes as JSON; {max_bytes} are the most.")
-    if _has_deeper(document, MAX_METADATA_DEPTH):
-        raise BadParameter(f"metadata has more than {MAX_METADATA_DEPTH} objects and lists inside one another")
     return document
 
 

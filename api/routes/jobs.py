@@ -88,11 +88,11 @@ def put_job(path: JobPath) -> Response:
     If you have submitted the same under this id before, that job is returned, with 200 once it has ended; if it was
     something else, 409.  All routes of a job take this id, for as long as its record is kept.
     """
+    submission = read_submission(get_gateway().option_limits, client_id=path.job_id)
     if not is_client_id(path.job_id):
         raise BadParameter(f"{quote(path.job_id)} is no id of your own: 1 to 64 of A-Za-z0-9._~-, not 32 hex digits.")
     if "Idempotency-Key" in request.headers:
         raise BadParameter("PUT takes no Idempotency-Key: the id in its path is one.")
-    submission = read_submission(get_gateway().option_limits, client_id=path.job_id)
     return _answer(_submit(submission, None))
 
 

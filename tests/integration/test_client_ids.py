@@ -81,6 +81,7 @@ def test_it_belongs_to_its_tenant(gateway: GatewayUnderTest) -> None:
     of_lab = put(gateway, image=png(9, 9), caller=LAB)
     assert (of_lab.status_code, of_lab.json["id"] != of_shop.json["id"]) == (202, True)
     assert get(gateway).json["id"] == of_shop.json["id"]
+    assert get(gateway, caller=LAB).json["id"] == of_lab.json["id"]
 
 
 def test_it_is_restored_after_the_loss_of_redis(gateway: GatewayUnderTest, redis_client: "redis.Redis") -> None:

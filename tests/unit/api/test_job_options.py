@@ -113,6 +113,10 @@ def test_metadata_are_refused_beyond_a_depth() -> None:
     assert parse_metadata(deep, 10_000) == deep
     with pytest.raises(BadParameter, match="inside one another"):
         parse_metadata({"a": deep}, 10_000)
+    for _ in range(400):
+        deep = [deep]
+    with pytest.raises(BadParameter, match="inside one another"):
+        parse_metadata({"a": deep}, 10_000)
 
 
 @pytest.mark.parametrize(

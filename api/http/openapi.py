@@ -204,6 +204,8 @@ SUBMISSION: Final[Errors] = (
     errors.ImageTooLarge,
     errors.ImageTooCostly,
     errors.UnknownModel,
+    errors.ModelNotAllowed,
+    errors.PriorityNotAllowed,
     errors.IdempotencyConflict,
     errors.UploadsFull,
     errors.QueueFull,

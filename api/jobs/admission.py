@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from api.jobs.allowance import Allowance
 from api.jobs.inspection import inspect_image
 from api.jobs.limits import SharedLimit
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
@@ -20,10 +21,11 @@ from shared.jobs.store import UNBOUNDED, JobStore
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant that sent a request, and the id of the request in the logs."""
+    """The tenant that sent a request, the id of the request in the logs, and what its token allows."""
 
     tenant: str
     request_id: str
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ class Admission:
         """
         self.check_stores()
         model = self.models.find(submission.model)
-        profile = apply_options(profile, submission.options)
+        caller.allowance.check_model(model.id)
+        profile = apply_options(profile, submission.options, caller.allowance)
         self._check_load(model, caller, profile)
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         return Admitted(self._build_request(submission, caller, profile, model, image), model)
@@ -218,10 +221,14 @@ class Admission:
             raise QueueFull(str(error), limit=error.limit, retry_after_seconds=seconds) from error
 
 
-def apply_options(profile: JobProfile, options: JobOptions) -> JobProfile:
-    """Return the profile of a job whose caller has these wishes."""
+def apply_options(profile: JobProfile, options: JobOptions, allowance: Allowance) -> JobProfile:
+    """Return the profile of a job whose caller has these wishes.
+
+    Raises:
+        PriorityNotAllowed: the caller may not have this priority.
+    """
     return replace(
         profile,
-        priority=options.priority or profile.priority,
+        priority=allowance.choose_priority(options.priority, profile.priority),
         deadline_seconds=profile.deadline_seconds if options.deadline_seconds is None else options.deadline_seconds,
     )

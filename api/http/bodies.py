@@ -225,7 +225,7 @@ def _find_images(parts: Sequence[Part], job_members: Collection[str], max_images
             f"{_IMAGE_FIELD_NAMES}"
         )
     if not 1 <= len(images) <= max_images:
-        wanted = "exactly one" if max_images == 1 else f"1 to {max_images}"
+        wanted = "exactly one" if not images or max_images == 1 else f"at most {max_images}"
         raise UnreadableBody(f"The form has {len(images)} images; send {wanted}, in a field {_IMAGE_FIELD_NAMES}")
     if len(images) == 1 and not images[0].content:
         raise EmptyBody("The image in the form is empty")

@@ -101,7 +101,7 @@ def test_the_number_of_images_is_bounded(clean_redis: str, storage_env: Mapping[
     assert len(send(gateway, *[GOOD] * 40).json["jobs"]) == 40
     response = send(gateway, *[GOOD] * 41)
     assert (response.status_code, response.json["error_type"]) == (400, "unreadable_body")
-    assert "1 to 40" in response.json["error"]
+    assert "at most 40" in response.json["error"]
 
 
 def test_a_form_with_one_image_is_answered_with_its_job(gateway: GatewayUnderTest) -> None:

@@ -107,6 +107,16 @@ _JOB_FORM_SCHEMA: dict[str, Any] = {
     "properties": {**FORM_SCHEMA["properties"], **_TEXTS, "file": _FILE},
 }
 JOB_BODY = describe_body(_STRICT_JSON_SCHEMA, _JOB_FORM_SCHEMA, "A parameter in the query and in the body is refused.")
+# A PNG of 8 x 8 pixels.
+_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGNkaGhgwAaYsIoOWgkAzIgBEFCQDcoAAAAASUVORK5CYII="
+JOB_BODY["content"]["application/json"]["example"] = {
+    "inputs": _IMAGE,
+    "parameters": {"threshold": 0.7},
+    "formats": ["masks"],
+    "labels": ["person"],
+    "priority": "low",
+    "metadata": {"order": 17},
+}
 _MODEL: Final[Mapping[str, Any]] = {"type": "string", "description": "Id of a model; the default one without it."}
 JOB_PARAMETERS: list[dict[str, Any]] = [
     *QUERY_PARAMETERS,
@@ -133,7 +143,7 @@ ACCEPTED_JOBS: dict[str, Any] = {
     "description": "The job; or, for a form with several images, the job of each.",
     "content": {
         "application/json": {
-            "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("JobView", "BatchView")]}
+            "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("JobView", "BundleView")]}
         }
     },
 }

@@ -30,11 +30,11 @@ from api.http.prefer import parse_prefer
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
-from api.jobs.batches import BatchPart, PartOutcome, submit_batch
+from api.jobs.bundles import BundleItem, ItemOutcome, submit_bundle
 from api.jobs.limits import OptionLimits
 from api.jobs.upload import Upload
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs
-from api.schemas.batches import BatchView
+from api.schemas.bundles import BundleView
 from api.schemas.jobs import JobListView, JobPath, JobView, ListQuery, PurgeQuery, WaitQuery
 from api.schemas.results import ResultView
 from shared.errors import (
@@ -57,7 +57,7 @@ POLL_INTERVAL_SECONDS = 1
 
 @bp.post(
     "",
-    responses={200: ENDED_JOB, 202: ACCEPTED_JOBS, 207: BatchView, **failures(*SUBMISSION, MetadataTooLarge)},
+    responses={200: ENDED_JOB, 202: ACCEPTED_JOBS, 207: BundleView, **failures(*SUBMISSION, MetadataTooLarge)},
     openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, PREFER, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
@@ -70,11 +70,11 @@ def create_job() -> Response:
     207.
     """
     gateway = get_gateway()
-    key, parts = request.headers.get("Idempotency-Key"), read_parts(gateway.option_limits)
-    if isinstance(parts, Submission):
-        return _answer(_submit(parts, key))
-    outcomes = submit_batch(parts, get_caller(), gateway.submitter, idempotency_key=key)
-    return _answer_batch(outcomes)
+    key, submissions = request.headers.get("Idempotency-Key"), read_submissions(gateway.option_limits)
+    if isinstance(submissions, Submission):
+        return _answer(_submit(submissions, key))
+    outcomes = submit_bundle(submissions, get_caller(), gateway.submitter, idempotency_key=key)
+    return _answer_bundle(outcomes)
 
 
 @bp.put(
@@ -147,12 +147,12 @@ def _answer(job: Job) -> Response:
     return response
 
 
-def _answer_batch(outcomes: Sequence[PartOutcome]) -> Response:
+def _answer_bundle(outcomes: Sequence[ItemOutcome]) -> Response:
     jobs = [one.outcome for one in outcomes if isinstance(one.outcome, Job)]
     for job in jobs:
         get_gateway().metrics.submitted.labels(job.request.priority).inc()
     status = HTTPStatus.ACCEPTED if len(jobs) == len(outcomes) else HTTPStatus.MULTI_STATUS
-    response = build_json(BatchView.of((one.name, one.outcome) for one in outcomes), status)
+    response = build_json(BundleView.of((one.name, one.outcome) for one in outcomes), status)
     for one in outcomes:
         if isinstance(one.outcome, Unavailable):
             response.headers.update(one.outcome.headers())
@@ -192,15 +192,15 @@ def read_submission(limits: OptionLimits, *, client_id: str | None = None) -> Su
     return replace(build_submission(parsed), options=replace(options, client_id=client_id))
 
 
-def read_parts(limits: OptionLimits) -> Submission | Sequence[BatchPart]:
+def read_submissions(limits: OptionLimits) -> Submission | Sequence[BundleItem]:
     """Read a submission as read_submission(), or the several of a form with several images."""
     parsed = _read_strictly(max_images=limits.images)
     options = parse_job_options(parsed.job, request.headers.get(CANCEL_AFTER), limits)
     submission = replace(build_submission(parsed), options=options)
-    return list(_build_parts(submission, parsed.images)) if parsed.images else submission
+    return list(_build_items(submission, parsed.images)) if parsed.images else submission
 
 
-def _build_parts(submission: Submission, images: Sequence[FormImage]) -> Iterator[BatchPart]:
+def _build_items(submission: Submission, images: Sequence[FormImage]) -> Iterator[BundleItem]:
     """Yield the submission of each image; what a request has reserved shrinks with each that is released."""
     held = sum(len(image.content) for image in images)
 
@@ -211,7 +211,7 @@ def _build_parts(submission: Submission, images: Sequence[FormImage]) -> Iterato
 
     for image in images:
         upload = Upload(image.content, on_release=partial(release, len(image.content)))
-        yield BatchPart(image.name, image.error or replace(submission, image=upload))
+        yield BundleItem(image.name, image.error or replace(submission, image=upload))
 
 
 def _read_strictly(*, max_images: int = 1) -> ParsedBody:

@@ -12,7 +12,7 @@ from shared.errors import MaskmillError
 from shared.jobs.model import Job
 
 
-class PartView(BaseModel):
+class ItemView(BaseModel):
     """What became of one image of a request."""
 
     index: int = Field(description="Its place among the images of the form, from 0.")
@@ -31,12 +31,12 @@ class PartView(BaseModel):
         return cls(index=index, name=name, status=status, job=None, error=str(outcome), error_type=outcome.code)
 
 
-class BatchView(BaseModel):
+class BundleView(BaseModel):
     """The images of a request, in the order of the form: 202 if each has a job, else 207."""
 
-    jobs: list[PartView]
+    jobs: list[ItemView]
 
     @classmethod
     def of(cls, parts: Iterable[tuple[str, Job | MaskmillError]]) -> Self:
         """Return the answer for images with these names, each with its job or its error."""
-        return cls(jobs=[PartView.of(index, name, outcome) for index, (name, outcome) in enumerate(parts)])
+        return cls(jobs=[ItemView.of(index, name, outcome) for index, (name, outcome) in enumerate(parts)])

@@ -10,7 +10,7 @@ from shared.jobs.model import Job
 
 
 @dataclass(frozen=True, slots=True)
-class BatchPart:
+class BundleItem:
     """One image of a request: its submission, or why it cannot be submitted."""
 
     name: str
@@ -18,16 +18,16 @@ class BatchPart:
 
 
 @dataclass(frozen=True, slots=True)
-class PartOutcome:
+class ItemOutcome:
     """The job of one image, or why there is none."""
 
     name: str
     outcome: Job | MaskmillError
 
 
-def submit_batch(
-    parts: Sequence[BatchPart], caller: Caller, submitter: JobSubmitter, *, idempotency_key: str | None = None
-) -> Sequence[PartOutcome]:
+def submit_bundle(
+    items: Sequence[BundleItem], caller: Caller, submitter: JobSubmitter, *, idempotency_key: str | None = None
+) -> Sequence[ItemOutcome]:
     """Submit each image in order; an image that is refused stops no other.
 
     When the service can take no more, it is not asked for each of the rest again.
@@ -38,25 +38,25 @@ def submit_batch(
     Raises:
         Unavailable: the service could not take any image.
     """
-    outcomes: list[PartOutcome] = []
+    outcomes: list[ItemOutcome] = []
     stop: Unavailable | None = None
-    for place, part in enumerate(parts):
-        outcome = stop or _submit_part(place, part, caller, submitter, idempotency_key)
+    for place, item in enumerate(items):
+        outcome = stop or _submit_item(place, item, caller, submitter, idempotency_key)
         stop = outcome if isinstance(outcome, Unavailable) else None
-        outcomes.append(PartOutcome(part.name, outcome))
+        outcomes.append(ItemOutcome(item.name, outcome))
     if stop is not None and not any(isinstance(one.outcome, Job) for one in outcomes):
         raise stop
     return outcomes
 
 
-def _submit_part(
-    place: int, part: BatchPart, caller: Caller, submitter: JobSubmitter, idempotency_key: str | None
+def _submit_item(
+    place: int, item: BundleItem, caller: Caller, submitter: JobSubmitter, idempotency_key: str | None
 ) -> Job | MaskmillError:
-    if isinstance(part.submission, MaskmillError):
-        return part.submission
+    if isinstance(item.submission, MaskmillError):
+        return item.submission
     try:
-        return submitter.submit(part.submission, caller, idempotency_key=idempotency_key, place=place)
+        return submitter.submit(item.submission, caller, idempotency_key=idempotency_key, place=place)
     except MaskmillError as error:
         return error
     finally:
-        part.submission.image.release()
+        item.submission.image.release()

@@ -139,7 +139,7 @@ def authenticate_caller() -> None:
     if _is_public():
         return
     access = get_gateway().authenticator.authenticate(request.headers.get("Authorization"))
-    g.tenant, g.scopes, g.allowance = access.tenant, access.scopes, access.allowance
+    g.tenant, g.scopes = access.tenant, access.scopes
     structlog.contextvars.bind_contextvars(tenant=access.tenant)
     access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
 

@@ -30,8 +30,6 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.ImageTooNarrow: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.MissingScope: HTTPStatus.FORBIDDEN,
-    errors.PriorityNotAllowed: HTTPStatus.FORBIDDEN,
-    errors.ModelNotAllowed: HTTPStatus.FORBIDDEN,
     errors.UnknownHost: HTTPStatus.MISDIRECTED_REQUEST,
     errors.ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,

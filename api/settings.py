@@ -72,8 +72,7 @@ class ApiSettings(Settings):
     tokens_file: str = Field(
         "",
         description="File with a line `name:sha256 scopes=read,submit expires=2027-01-31T00:00:00Z` for each token, "
-        "the last two optional, and so are `priority=normal`, the highest of its jobs, and `models=`, by commas; "
-        "`python -m api.tokens NAME` makes one. A changed file is read within a second.",
+        "the last two optional; `python -m api.tokens NAME` makes one. A changed file is read within a second.",
     )
     cors_origins: str = Field(
         "auto",

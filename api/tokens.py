@@ -1,7 +1,5 @@
 """Make a token and its line for the tokens file:  python -m api.tokens NAME [--scopes read] [--expires 2027-01-31]
 
-With --priority and --models its jobs may have only these.
-
 The token is shown once and stored nowhere; the file holds only its digest.
 """
 
@@ -10,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 
-from api.http.tokens import Token, compute_digest, format_line, parse_allowance, parse_scopes, parse_time
+from api.http.tokens import Token, compute_digest, format_line, parse_scopes, parse_time
 
 RANDOM_BYTES = 32
 
@@ -21,15 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="of the tenant; a tenant may have several tokens")
     parser.add_argument("--scopes", default="read,submit", help="read, submit, admin, by commas (read,submit)")
     parser.add_argument("--expires", help="such as 2027-01-31 or 2027-01-31T12:00:00Z (never)")
-    parser.add_argument("--priority", help="the highest of its jobs: interactive, normal or low (interactive)")
-    parser.add_argument("--models", help="that it may use: ids, by commas (all)")
     chosen = parser.parse_args(arguments)
     token = secrets.token_urlsafe(RANDOM_BYTES)
     try:
         expires_at = parse_time(chosen.expires) if chosen.expires else None
-        allowance = parse_allowance(chosen.priority, chosen.models)
-        made = Token(chosen.name, compute_digest(token), parse_scopes(chosen.scopes), expires_at, allowance)
-        line = format_line(made)
+        line = format_line(Token(chosen.name, compute_digest(token), parse_scopes(chosen.scopes), expires_at))
     except ValueError as error:
         parser.error(str(error))
     sys.stdout.write(f"Token for the client, shown only now:  {token}\nLine for MASKMILL_TOKENS_FILE:\n{line}\n")

@@ -17,8 +17,6 @@
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, an unknown one, or one that has expired
     - MissingScope         the token may not do this
-    - PriorityNotAllowed   the token may not have this priority
-    - ModelNotAllowed      the token may not use this model
     - UnknownHost          the request names the service by a name that is not its own
     - ForeignOrigin        a web page that may not call the service
     - BadPrefix            the proxy in front sent a prefix that cannot begin a path
@@ -174,14 +172,6 @@ class MissingScope(ClientError):
     def headers(self) -> Mapping[str, str]:
         """Return WWW-Authenticate in the form of RFC 6750, section 3."""
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'}
-
-
-class PriorityNotAllowed(ClientError):
-    code = "priority_not_allowed"
-
-
-class ModelNotAllowed(ClientError):
-    code = "model_not_allowed"
 
 
 class UnknownHost(ClientError):

@@ -3,11 +3,10 @@
 import hmac
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from api.http.tokens import DEFAULT_SCOPES, Scope, compute_digest, format_time, parse_words
 from api.http.tokens_file import TokenTable
-from api.jobs.allowance import Allowance
 from api.settings import ApiSettings
 from shared.authority import parse_address
 from shared.errors import MissingScope, Unauthorized
@@ -17,11 +16,10 @@ PUBLIC = "public"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The tenant of a request, what it may do, and what its jobs may have."""
+    """The tenant of a request, and what it may do."""
 
     tenant: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
-    allowance: Allowance = field(default_factory=Allowance)
 
     def require(self, scope: Scope) -> None:
         """Check a scope.
@@ -69,7 +67,7 @@ class Authenticator:
             raise Unauthorized(
                 f"This token expired at {format_time(token.expires_at)}: ask the operator for a new one."
             )
-        return Access(token.tenant, token.scopes, token.allowance)
+        return Access(token.tenant, token.scopes)
 
     def accepts(self, authorization: str | None) -> bool:
         """Tell whether authenticate() returns an access."""

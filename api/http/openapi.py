@@ -204,8 +204,6 @@ SUBMISSION: Final[Errors] = (
     errors.ImageTooLarge,
     errors.ImageTooCostly,
     errors.UnknownModel,
-    errors.ModelNotAllowed,
-    errors.PriorityNotAllowed,
     errors.IdempotencyConflict,
     errors.UploadsFull,
     errors.QueueFull,

@@ -1,23 +1,18 @@
 """Tokens: a line of the tokens file for each, or a word of MASKMILL_TOKENS.  Only SHA-256 digests are kept.
 
-    name:sha256 scopes=read,submit expires=2027-01-31T00:00:00Z priority=normal models=org/one,org/two
+    name:sha256 scopes=read,submit expires=2027-01-31T00:00:00Z
 
-Each attribute may be missing: such a token may read and submit, with any priority and any model, and never expires.
+Both attributes may be missing: such a token may read and submit, and never expires.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from api.jobs.allowance import Allowance
-from shared.jobs.model import Priority
-
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# A blank ends an attribute, and `#` begins a comment.
-_MODEL = re.compile(r"[^\s#,=]{1,255}")
 _SETTINGS = "MASKMILL_TOKENS, MASKMILL_TOKENS_FILE"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -38,14 +33,12 @@ class Token:
     """A token: its digest (64 hex digits), its tenant and its rights.
 
     expires_at: unix seconds; None: never.
-    allowance: what its jobs may have.
     """
 
     tenant: str
     digest: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     expires_at: float | None = None
-    allowance: Allowance = field(default_factory=Allowance)
 
 
 def compute_digest(token: str) -> str:
@@ -89,7 +82,7 @@ def build_table(tokens: Iterable[Token]) -> Sequence[Token]:
             )
         if other != token:
             raise ValueError(
-                f"{_SETTINGS}: a token of {token.tenant} is given twice, with different rights or times of expiry"
+                f"{_SETTINGS}: a token of {token.tenant} is given twice, with different scopes or times of expiry"
             )
     return tuple(table.values())
 
@@ -105,18 +98,6 @@ def parse_scopes(text: str) -> frozenset[Scope]:
     if unknown:
         raise ValueError(f"there is no scope {unknown[0][:64]!r}: the scopes are {', '.join(Scope)}")
     return frozenset(Scope(name) for name in names) | {Scope.READ}
-
-
-def parse_allowance(priority: str | None, models: str | None) -> Allowance:
-    """Read the highest priority, and ids of models separated by commas; None: any.
-
-    Raises:
-        ValueError: there is no such priority, or no model.
-    """
-    ids = None if models is None else frozenset(filter(None, models.split(",")))
-    if ids is not None and not (ids and all(map(_MODEL.fullmatch, ids))):
-        raise ValueError("models are ids, separated by commas")
-    return Allowance(Priority.INTERACTIVE if priority is None else Priority(priority.lower()), ids)
 
 
 def parse_time(text: str) -> float:
@@ -151,10 +132,7 @@ def format_line(token: Token) -> str:
     if not _NAME.fullmatch(token.tenant):
         raise ValueError("a name has 1 to 64 letters, digits, . _ -")
     line = f"{token.tenant}:{token.digest} scopes={','.join(scope for scope in Scope if scope in token.scopes)}"
-    expires = "" if token.expires_at is None else f" expires={format_time(token.expires_at)}"
-    priority = "" if token.allowance.priority is Priority.INTERACTIVE else f" priority={token.allowance.priority}"
-    models = "" if token.allowance.models is None else f" models={','.join(sorted(token.allowance.models))}"
-    return f"{line}{expires}{priority}{models}"
+    return line if token.expires_at is None else f"{line} expires={format_time(token.expires_at)}"
 
 
 def _parse_word(word: str) -> Token:
@@ -182,30 +160,27 @@ def _parse_lines(lines: Iterable[str], path: str) -> Iterator[Token]:
             # The line may hold a token by mistake, so the message does not repeat it.
             raise ValueError(
                 f"MASKMILL_TOKENS_FILE: line {number} of {path} is not `name:sha256`, with `scopes=` (read, submit, "
-                "admin, by commas), `expires=` (such as 2027-01-31T00:00:00Z), `priority=` (the highest) and `models=` "
-                "(ids, by commas) after it if need be"
+                "admin, by commas) and `expires=` (such as 2027-01-31T00:00:00Z) after it if need be"
             ) from None
 
 
 def _parse_line(entry: str) -> Token:
     name, _, rest = entry.partition(":")
-    digest, *words = rest.split() or [""]
-    if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest.lower()):
+    digest, *words = rest.lower().split() or [""]
+    if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
         raise ValueError
     attributes = _parse_attributes(words)
     scopes, expires = attributes.get("scopes"), attributes.get("expires")
     return Token(
         name,
-        digest.lower(),
-        DEFAULT_SCOPES if scopes is None else parse_scopes(scopes.lower()),
+        digest,
+        DEFAULT_SCOPES if scopes is None else parse_scopes(scopes),
         None if expires is None else parse_time(expires),
-        parse_allowance(attributes.get("priority"), attributes.get("models")),
     )
 
 
 def _parse_attributes(words: Sequence[str]) -> Mapping[str, str]:
-    pairs = [word.split("=", 1) for word in words]
-    attributes = {name.lower(): value for name, value in pairs}
-    if len(attributes) != len(words) or not attributes.keys() <= {"scopes", "expires", "priority", "models"}:
+    attributes = dict(word.split("=", 1) for word in words)
+    if len(attributes) != len(words) or not attributes.keys() <= {"scopes", "expires"}:
         raise ValueError
     return attributes

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from api.jobs.allowance import Allowance
 from api.jobs.inspection import inspect_image
 from api.jobs.limits import SharedLimit
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
@@ -21,11 +20,10 @@ from shared.jobs.store import UNBOUNDED, JobStore
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant that sent a request, the id of the request in the logs, and what its token allows."""
+    """The tenant that sent a request, and the id of the request in the logs."""
 
     tenant: str
     request_id: str
-    allowance: Allowance = field(default_factory=Allowance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +125,7 @@ class Admission:
         """
         self.check_stores()
         model = self.models.find(submission.model)
-        caller.allowance.check_model(model.id)
-        profile = apply_options(profile, submission.options, caller.allowance)
+        profile = apply_options(profile, submission.options)
         self._check_load(model, caller, profile)
         image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
         return Admitted(self._build_request(submission, caller, profile, model, image), model)
@@ -221,14 +218,10 @@ class Admission:
             raise QueueFull(str(error), limit=error.limit, retry_after_seconds=seconds) from error
 
 
-def apply_options(profile: JobProfile, options: JobOptions, allowance: Allowance) -> JobProfile:
-    """Return the profile of a job whose caller has these wishes.
-
-    Raises:
-        PriorityNotAllowed: the caller may not have this priority.
-    """
+def apply_options(profile: JobProfile, options: JobOptions) -> JobProfile:
+    """Return the profile of a job whose caller has these wishes."""
     return replace(
         profile,
-        priority=allowance.choose_priority(options.priority, profile.priority),
+        priority=options.priority or profile.priority,
         deadline_seconds=profile.deadline_seconds if options.deadline_seconds is None else options.deadline_seconds,
     )

@@ -17,7 +17,7 @@ def get_gateway() -> Gateway:
 
 
 def get_caller() -> Caller:
-    return Caller(tenant=g.tenant, request_id=g.request_id, allowance=g.allowance)
+    return Caller(tenant=g.tenant, request_id=g.request_id)
 
 
 def get_tenant_jobs() -> TenantJobs:

@@ -4,11 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from werkzeug.test import TestResponse
 
 from api.http.tokens import Scope, Token, compute_digest, format_line
-from api.jobs.allowance import Allowance
-from shared.jobs.model import Priority
 from shared.redis_client import connect
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.conftest import Storage
@@ -74,33 +71,6 @@ def test_readiness_has_details_for_a_token_only(gateway: GatewayUnderTest) -> No
     assert gateway.client.get("/readyz").json == {"status": "degraded"}
     assert gateway.client.get("/readyz", headers=EXPIRED).json == {"status": "degraded"}
     assert set(gateway.client.get("/readyz", headers=READER).json) == {"status", "checks", "models"}
-
-
-def test_a_token_bounds_the_priority_and_the_models_of_its_jobs(
-    clean_redis: str, storage_env: dict[str, str], tmp_path: Path
-) -> None:
-    lines = {
-        "low": Token("shop", compute_digest("low"), allowance=Allowance(Priority.LOW)),
-        "other": Token("shop", compute_digest("other"), allowance=Allowance(models=frozenset({"org/other"}))),
-    }
-    (tmp_path / "tokens").write_text("".join(f"{format_line(token)}\n" for token in lines.values()))
-    gateway = open_gateway(clean_redis, storage_env, tokens_file=str(tmp_path / "tokens"))
-
-    def submit(token: str, path: str = "/v1/jobs") -> TestResponse:
-        headers = {"Authorization": f"Bearer {token}", "Prefer": "respond-async"}
-        return gateway.client.post(path, data=png(), headers=headers)
-
-    higher, usual, synchronous, other_model = (
-        submit("low", "/v1/jobs?priority=normal"),
-        submit("low"),
-        submit("low", "/"),
-        submit("other"),
-    )
-
-    assert (higher.status_code, higher.json["error_type"]) == (403, "priority_not_allowed")
-    assert (usual.status_code, usual.json["priority"]) == (202, "low")
-    assert (synchronous.status_code, synchronous.json["priority"]) == (202, "low")
-    assert (other_model.status_code, other_model.json["error_type"]) == (403, "model_not_allowed")
 
 
 @pytest.fixture

@@ -12,11 +12,9 @@ from structlog.testing import capture_logs
 from api.http.authentication import PUBLIC, Access, Authenticator, build_authenticator
 from api.http.tokens import Scope, Token, format_line, parse_file, parse_time, parse_words
 from api.http.tokens_file import TokenTable
-from api.jobs.allowance import Allowance
 from api.settings import ApiSettings
 from api.tokens import main as make_token
 from shared.errors import MissingScope, Unauthorized
-from shared.jobs.model import Priority
 
 REACHABLE = "0.0.0.0:8000"
 
@@ -196,9 +194,6 @@ def test_a_changed_file_is_read_within_a_second(tokens_file: TokensFile) -> None
         f"shop:{'0' * 64} expires=2027-01-31T00:00:00\n",
         f"shop:{'0' * 64} scopes=read scopes=submit\n",
         f"shop:{'0' * 64} scope=read\n",
-        f"shop:{'0' * 64} priority=urgent\n",
-        f"shop:{'0' * 64} models=\n",
-        f"shop:{'0' * 64} models=,\n",
         f"shop:{'0' * 64} s3cret\n",
         f"shop:{'0' * 64}\nlab:{'0' * 64}\n",
         f"shop:{'0' * 64}\nshop:{'0' * 64} scopes=admin\n",
@@ -340,18 +335,9 @@ def test_a_time_that_is_no_year_of_utc_is_refused(text: str) -> None:
 NAMES = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
 
 
-ALLOWANCES = st.builds(
-    Allowance,
-    st.sampled_from(Priority),
-    st.none() | st.frozensets(st.from_regex(r"[A-Za-z0-9._/-]{1,20}", fullmatch=True), min_size=1),
-)
-
-
-@given(NAMES, st.sets(st.sampled_from(Scope), min_size=1), st.none() | st.integers(-(2**35), 2**37), ALLOWANCES)
-def test_a_line_is_read_as_it_was_written(
-    name: str, scopes: set[Scope], expires_at: int | None, allowance: Allowance
-) -> None:
-    token = Token(name, sha256(name), frozenset({*scopes, Scope.READ}), expires_at, allowance)
+@given(NAMES, st.sets(st.sampled_from(Scope), min_size=1), st.none() | st.integers(-(2**35), 2**37))
+def test_a_line_is_read_as_it_was_written(name: str, scopes: set[Scope], expires_at: int | None) -> None:
+    token = Token(name, sha256(name), frozenset({*scopes, Scope.READ}), expires_at)
 
     assert parse_file(format_line(token), "tokens") == [token]
 

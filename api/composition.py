@@ -13,7 +13,7 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
-from api.jobs.limits import SharedLimit, share_limit
+from api.jobs.limits import OptionLimits, SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
@@ -146,6 +146,9 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         load=admission.load,
         quotas=limits.queue,
         now=stores.jobs.clock.now,
+        option_limits=OptionLimits(
+            settings.max_deadline_seconds, settings.max_metadata_bytes, settings.max_images_per_request
+        ),
     )
 
 

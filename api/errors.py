@@ -22,6 +22,7 @@ log = structlog.get_logger()
 STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.ClientError: HTTPStatus.BAD_REQUEST,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.MetadataTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -41,6 +42,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.NotFinished: HTTPStatus.CONFLICT,
     errors.AlreadyEnded: HTTPStatus.CONFLICT,
     errors.Canceled: HTTPStatus.CONFLICT,
+    errors.ClientIdTaken: HTTPStatus.CONFLICT,
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,

@@ -7,6 +7,7 @@ from api.http.authentication import Authenticator
 from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.limits import OptionLimits
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
@@ -48,3 +49,4 @@ class Gateway:
     load: LoadMonitor
     quotas: QueueLimits
     now: Callable[[], float]
+    option_limits: OptionLimits

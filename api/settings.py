@@ -28,6 +28,10 @@ MAX_PROCESSES = 1024
 MAX_CONNECTIONS = 1_000_000
 # A million by a million, as sides may be long.
 MAX_PIXELS = 10**12
+# Each is submitted while its caller waits for the answer.
+MAX_IMAGES_PER_REQUEST = 1000
+# They are in Redis with the record of each job.
+MAX_METADATA_BYTES = 65_536
 # The end of the names of settings that bound a part of what another setting bounds.
 OF_ONE_TENANT = "_per_tenant"
 OFF = "off"  # a value of MASKMILL_METRICS_BIND
@@ -94,6 +98,15 @@ class ApiSettings(Settings):
         "",
         description="Further names of models, by commas: `facebook/mask2former-swin-large-coco-panoptic=maskmill/"
         "embedded` answers for the first with the second, which the header `x-maskmill-model` says.",
+    )
+    max_images_per_request: Annotated[int, Field(gt=0, le=MAX_IMAGES_PER_REQUEST)] = Field(
+        32, description="Most images in one form; each becomes a job of its own."
+    )
+    max_deadline_seconds: Seconds = Field(
+        604800.0, description="Latest deadline that a caller may set for a job, from its submission on."
+    )
+    max_metadata_bytes: Annotated[int, Field(gt=0, le=MAX_METADATA_BYTES)] = Field(
+        4096, description="Most bytes of the `metadata` of a job, as compact JSON."
     )
     default_formats: str = Field(
         "masks,overlay",

@@ -8,6 +8,7 @@
     - NotAnImage           the bytes are not an image of a supported format
     - TruncatedImage       the image file stops before its end
     - BodyTooLarge         the body has more bytes than the service accepts
+    - MetadataTooLarge     the caller's own data of a job have more bytes than the service accepts
     - RequestTimeout       the client sent the request too slowly
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
@@ -29,6 +30,7 @@
     - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
+    - ClientIdTaken        the caller's own id names a job that was submitted otherwise
     - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
@@ -125,6 +127,10 @@ class TruncatedImage(ClientError):
 
 class BodyTooLarge(ClientError):
     code = "body_too_large"
+
+
+class MetadataTooLarge(ClientError):
+    code = "metadata_too_large"
 
 
 class RequestTimeout(ClientError):
@@ -239,6 +245,10 @@ class AlreadyEnded(ClientError):
 
 class Canceled(ClientError):
     code = "canceled"
+
+
+class ClientIdTaken(ClientError):
+    code = "client_id_taken"
 
 
 class IdempotencyConflict(ClientError):

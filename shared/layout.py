@@ -11,6 +11,7 @@ from itertools import islice
 
 from shared import redis_keys
 from shared.errors import LayoutMismatch
+from shared.jobs.request_record import read_request_text
 from shared.redis_client import RedisClient, redis_errors
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import INBOX_PREFIX, LAYOUT_OBJECT, RESULTS_PREFIX
@@ -60,7 +61,7 @@ def _read_requests(bucket: Bucket) -> Iterator[dict[str, object]]:
     """Yield the requests of some jobs in the bucket, as JSON objects of whichever layout."""
     for found in islice(bucket.list_objects(INBOX_PREFIX), MAX_EXAMINED_OBJECTS):
         with suppress(NoSuchObject, KeyError, ValueError):
-            yield json.loads(bucket.get_metadata(found.key)["request"])
+            yield json.loads(read_request_text(found.key.removeprefix(INBOX_PREFIX), bucket=bucket))
     for found in islice(bucket.list_objects(RESULTS_PREFIX), MAX_EXAMINED_OBJECTS):
         if found.key.endswith("/result.json"):
             with suppress(NoSuchObject, KeyError, ValueError):

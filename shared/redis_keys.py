@@ -17,6 +17,8 @@ CANCELED = "mm:canceled"
 
 # Sorted set: running jobs by the time at which their lease expires.
 LEASES = "mm:leases"
+# Sorted set: jobs with a deadline that are not final, by it; those of synchronous requests are left to their callers.
+DEADLINES = "mm:deadlines"
 # Hash: the suspect that each worker runs; a worker runs one at a time.
 ISOLATED = "mm:isolated"
 # Sets: tenants that have a list of jobs; queues that ever had a job.
@@ -46,6 +48,7 @@ MINUTES_PREFIX = "mm:minutes:"
 UNFINISHED_PREFIX = "mm:unfinished:"
 # The scripts append a tenant, and the number of a day since 1970, in UTC.
 USAGE_PREFIX = "mm:usage:"
+CLIENT_ID_PREFIX = "mm:client_id:"
 
 # Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.
 WORKERS = "mm:workers"
@@ -114,6 +117,11 @@ def tenant_jobs(tenant: str) -> str:
 def idempotency(digest: str) -> str:
     """Hash: job and fingerprint of an idempotency key, by the SHA-256 of tenant and key."""
     return f"mm:idempotency:{digest}"
+
+
+def client_id(tenant: str, client_id: str) -> str:
+    """Hash: job and fingerprint of a caller's own id of a job."""
+    return f"{CLIENT_ID_PREFIX}{tenant}:{client_id}"
 
 
 def dedup(key: str) -> str:

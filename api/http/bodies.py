@@ -6,14 +6,15 @@ No Flask here, and no URL or path in a body is ever fetched or opened.
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import orjson
 
 from api.http.base64_text import BYTES_ONLY, decode_base64, location_error
+from api.http.form_images import FormImage, read_images
 from api.http.json_documents import parse_json
-from api.http.members import MEMBERS, check_places, list_common, list_unknown, merge
+from api.http.members import MEMBERS, check_model, check_object, check_places, list_common, list_unknown, merge
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
 from api.http.parameters import check_given_once, quote
@@ -25,6 +26,7 @@ from shared.images.refused import explain_refusal
 from shared.jobs.parameters import FIELDS
 
 _FORMATS = "formats"
+_MODEL = "model"
 _JSON_FIELDS = ("parameters", "options")
 _IMAGE_FIELDS = ("inputs", "image", "file")
 _IMAGE_FIELD_NAMES = ", ".join(f"`{name}`" for name in _IMAGE_FIELDS)
@@ -46,8 +48,10 @@ class ParsedBody:
     model: the model that the body names.
     options: of the older Hugging Face clients, unchecked; see parse_options().
     formats: unchecked; see parse_formats().
+    job: options of a job, unchecked; see parse_job_options().
     unknown: members of a JSON body, and `options.NAME`, that mean nothing here.
     overridden: parameters of the query that the JSON body has too.
+    images: those of a form that has several; then `image` is empty.
     """
 
     image: bytes
@@ -55,17 +59,28 @@ class ParsedBody:
     model: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     formats: object = None
+    job: Mapping[str, object] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
+    images: tuple[FormImage, ...] = ()
 
 
-def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> ParsedBody:
+def parse_body(
+    body: bytes,
+    content_type: str,
+    query: Mapping[str, str],
+    *,
+    job_members: Collection[str] = (),
+    max_images: int = 1,
+) -> ParsedBody:
     """Find the image and its parameters in a body.
 
     Args:
         content_type: the header as sent, or empty.
         query: the parameters of the URL's query, which is part of the address that a client was given; those in a
             JSON body override them.
+        job_members: names of the options of a job, if the route takes them; elsewhere they mean nothing.
+        max_images: of a form.
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
@@ -73,33 +88,49 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
         BadParameter: `parameters`, `options` or `model` are of the wrong type; or a member or a field is given twice,
             or stands where it does not belong.
     """
-    defaults = {name: _parse_text(text) for name, text in query.items()}
+    defaults = {name: _parse_query(name, text, job_members) for name, text in query.items()}
     boundary = find_boundary(body, content_type)
     if boundary:
-        return _parse_form(split_form(body, boundary), defaults)
+        form = split_form(body, boundary, max_parts=MAX_PARTS - 1 + max_images)
+        return _parse_form(form, defaults, job_members, max_images)
     body = convert_to_utf8(body)
     start = body.removeprefix(BOM_UTF8).lstrip()
     if not start:
         raise EmptyBody(f"The body is empty. {BYTES_ONLY}")
     if start.startswith(b"{"):
-        return _parse_json(start, defaults)
+        return _parse_json(start, defaults, job_members)
     if is_urlencoded(start, content_type):
-        return _parse_form(_url_parts(start), defaults)
-    return _build(_extract_image(body, "The body"), defaults)
+        return _parse_form(_url_parts(start), defaults, job_members, max_images)
+    return _build(_extract_image(body, "The body"), defaults, job_members)
 
 
 def _build(
     image: bytes,
-    parameters: Mapping[str, object],
+    given: Mapping[str, object],
+    job_members: Collection[str],
     *,
     model: str | None = None,
     options: Mapping[str, object] | None = None,
     unknown: tuple[str, ...] = (),
     overridden: tuple[str, ...] = (),
 ) -> ParsedBody:
-    """Return the content of a body; `formats` are among the parameters of a query and a form."""
-    rest = {name: value for name, value in parameters.items() if name != _FORMATS}
-    return ParsedBody(image, rest, model, options or {}, parameters.get(_FORMATS), unknown, overridden)
+    """Return the content of a body; `formats`, and the options of a job, are given among the parameters."""
+    job = {name: value for name, value in given.items() if name in job_members and value is not None}
+    return ParsedBody(
+        image,
+        {name: value for name, value in given.items() if name != _FORMATS and name not in job_members},
+        check_model(job.pop(_MODEL, model)),
+        options or {},
+        given.get(_FORMATS),
+        job,
+        unknown,
+        overridden,
+    )
+
+
+def _parse_query(name: str, text: str, job_members: Collection[str]) -> object:
+    """Return a parameter of the query; the options of a job stay texts, because some may look like numbers."""
+    return (text.strip() or None) if name in job_members else _parse_text(text)
 
 
 def _parse_text(text: str) -> object:
@@ -113,9 +144,9 @@ def _parse_text(text: str) -> object:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
+def _parse_json(body: bytes, defaults: Mapping[str, object], job_members: Collection[str]) -> ParsedBody:
     try:
-        document = _check_object("body", parse_json(body))
+        document = check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
     inputs = _get_inputs(document)
@@ -123,16 +154,17 @@ def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
         raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
     if not isinstance(inputs, str):
         raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
-    parameters, options = (_check_object(name, document.get(name)) for name in _JSON_FIELDS)
-    check_places(document, parameters, options)
-    given = {**parameters, _FORMATS: document.get(_FORMATS)}
+    parameters, options = (check_object(name, document.get(name)) for name in _JSON_FIELDS)
+    check_places(document, parameters, options, job_members)
+    given = {**parameters, **{name: document.get(name) for name in (_FORMATS, *job_members)}}
     # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
     return _build(
         decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
         merge(defaults, given),
-        model=_check_model(document.get("model")),
+        job_members,
+        model=check_model(document.get(_MODEL)),
         options=options,
-        unknown=tuple(list_unknown(document, options)),
+        unknown=tuple(list_unknown(document, options, job_members)),
         overridden=tuple(list_common(defaults, given)),
     )
 
@@ -159,42 +191,48 @@ def _is_unused(part: Part) -> bool:
     return not part.content and not part.filename and (part.filename is not None or _is_image(part))
 
 
-def _parse_form(form: Iterable[Part], query: Mapping[str, object]) -> ParsedBody:
+def _parse_form(
+    form: Iterable[Part], query: Mapping[str, object], job_members: Collection[str], max_images: int
+) -> ParsedBody:
     parts = list(form)
-    image = _find_image(parts)
-    fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)])
-    model = _check_model(fields.pop("model", None))
-    parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
-    check_places({}, parameters, options)
+    images = _find_images(parts, job_members, max_images)
+    fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
+    # Where the query may name a model too, it is one of the options of a job.
+    model = None if _MODEL in job_members else check_model(fields.pop(_MODEL, None))
+    parameters, options = (check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
+    check_places({}, parameters, options, job_members)
     for name in list_common(fields, parameters):
         raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
     given = merge(fields, parameters)
     for name in list_common(query, given):
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))
-    return _build(
-        _extract_image(image, "The form's image"), merge(query, given), model=model, options=options, unknown=unknown
-    )
+    several = read_images(images, _extract_image) if len(images) > 1 else ()
+    content = b"" if several else _extract_image(images[0].content, "The form's image")
+    parsed = _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
+    return replace(parsed, images=several)
 
 
-def _find_image(parts: Sequence[Part]) -> bytes:
-    images = [part.content for part in parts if _is_image(part) and not _is_unused(part)]
+def _find_images(parts: Sequence[Part], job_members: Collection[str], max_images: int) -> Sequence[Part]:
+    images = [part for part in parts if _is_image(part) and not _is_unused(part)]
     if not images and any(_is_unused(part) for part in parts):
         raise EmptyBody(f"No image was chosen in the form: choose one, in a field {_IMAGE_FIELD_NAMES}")
-    strays = [part.name for part in parts if part.filename and part.name not in (*_IMAGE_FIELDS, *MEMBERS, *FIELDS)]
+    known = (*_IMAGE_FIELDS, *MEMBERS, *FIELDS, *job_members)
+    strays = [part.name for part in parts if part.filename and part.name not in known]
     if images and strays:
         raise UnreadableBody(
             f"The form has two files, one in the field {quote(strays[0])}; send one image, in a field "
             f"{_IMAGE_FIELD_NAMES}"
         )
-    if len(images) != 1:
-        raise UnreadableBody(f"The form has {len(images)} images; send exactly one, in a field {_IMAGE_FIELD_NAMES}")
-    if not images[0]:
+    if not 1 <= len(images) <= max_images:
+        wanted = "exactly one" if not images or max_images == 1 else f"at most {max_images}"
+        raise UnreadableBody(f"The form has {len(images)} images; send {wanted}, in a field {_IMAGE_FIELD_NAMES}")
+    if len(images) == 1 and not images[0].content:
         raise EmptyBody("The image in the form is empty")
-    return images[0]
+    return images
 
 
-def _read_fields(parts: Sequence[Part]) -> dict[str, object]:
+def _read_fields(parts: Sequence[Part], job_members: Collection[str]) -> dict[str, object]:
     """Return the fields of a form that are not its image, by name: JSON, a model, or parameters of the query's types.
 
     Raises:
@@ -202,10 +240,10 @@ def _read_fields(parts: Sequence[Part]) -> dict[str, object]:
         UnreadableBody: one is too long.
     """
     check_given_once([part.name for part in parts], "in the form")
-    return {part.name: _read_field(part.name, part.content) for part in parts}
+    return {part.name: _read_field(part.name, part.content, job_members) for part in parts}
 
 
-def _read_field(name: str, content: bytes) -> object:
+def _read_field(name: str, content: bytes, job_members: Collection[str]) -> object:
     if len(content) > _MAX_FIELD_BYTES:
         raise UnreadableBody(
             f"The form's field {quote(name)} has more than {_MAX_FIELD_BYTES} bytes; "
@@ -214,7 +252,7 @@ def _read_field(name: str, content: bytes) -> object:
     if name in _JSON_FIELDS:
         return _parse_json_field(name, content)
     text = content.decode("utf-8", "replace")
-    return text if name == "model" else _parse_text(text)
+    return text if name == _MODEL else _parse_query(name, text, job_members)
 
 
 def _extract_image(body: bytes, where: str) -> bytes:
@@ -253,17 +291,3 @@ def _parse_json_field(name: str, content: bytes) -> object:
         return parse_json(content.strip() or b"null")
     except orjson.JSONDecodeError as error:
         raise BadParameter(f"the form's field `{name}` must be JSON: {error.msg}") from error
-
-
-def _check_object(name: str, value: object) -> Mapping[str, object]:
-    if value is None:
-        return {}
-    if isinstance(value, dict):
-        return value
-    raise BadParameter(f"`{name}` must be a JSON object, not {quote(value)}")
-
-
-def _check_model(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return (value or "").strip() or None
-    raise BadParameter(f"`model` must be a string, not {quote(value)}")

@@ -11,7 +11,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from shared.errors import ClientError, UnreadableBody
 
-MAX_PARTS = 32
+MAX_PARTS = 32  # with one image
 # A delimiter may be followed by blanks (RFC 2046, section 5.1.1).
 _MAX_PADDING_BYTES = 256
 _PIECE_BYTES = 1 << 16
@@ -53,17 +53,17 @@ def _parse_boundary(content_type: str) -> bytes:
     return options.get("boundary", "").encode("ascii", "ignore")
 
 
-def split_form(body: bytes, boundary: bytes) -> Iterator[Part]:
+def split_form(body: bytes, boundary: bytes, *, max_parts: int = MAX_PARTS) -> Iterator[Part]:
     """Yield each part, file or field: some clients send images without a file name.
 
     Raises:
         UnreadableBody: the form is malformed, or has too many parts or headers.
     """
-    _check_parts(body, b"--" + boundary)
+    _check_parts(body, b"--" + boundary, max_parts)
     name, filename = "", None
     content: list[bytes] = []
     try:
-        for event in _decode_parts(body, boundary):
+        for event in _decode_parts(body, boundary, max_parts):
             if isinstance(event, Field | File):
                 name, filename, content = event.name or "", getattr(event, "filename", None), []
             elif isinstance(event, Data):
@@ -71,19 +71,19 @@ def split_form(body: bytes, boundary: bytes) -> Iterator[Part]:
                 if not event.more_data:
                     yield Part(name, filename, b"".join(content))
     except RequestEntityTooLarge as error:
-        raise _too_many_parts_error() from error
+        raise _too_many_parts_error(max_parts) from error
     except ClientError:
         raise
     except Exception as error:  # hostile part headers raise various exceptions
         raise UnreadableBody("The form is broken: it does not hold together as multipart/form-data") from error
 
 
-def _decode_parts(body: bytes, boundary: bytes) -> Iterator[Event]:
+def _decode_parts(body: bytes, boundary: bytes, max_parts: int) -> Iterator[Event]:
     """Yield the events of a form, which is decoded by pieces.
 
     In one piece a regular expression is searched in all of it, which holds up every other thread meanwhile.
     """
-    decoder = MultipartDecoder(boundary, max_parts=MAX_PARTS)
+    decoder = MultipartDecoder(boundary, max_parts=max_parts)
     for piece in chain(_split_pieces(body, b"--" + boundary), (None,)):
         decoder.receive_data(piece)
         while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
@@ -107,14 +107,14 @@ def _split_pieces(body: bytes, delimiter: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _check_parts(body: bytes, delimiter: bytes) -> None:
+def _check_parts(body: bytes, delimiter: bytes, max_parts: int) -> None:
     """Refuse forms whose parts are too many, or begin with headers that are too long, before they are parsed.
 
     Raises:
         UnreadableBody: the form is such a one.
     """
     position = 0
-    for _ in range(MAX_PARTS + 2):  # the last delimiter, and none
+    for _ in range(max_parts + 2):  # the last delimiter, and none
         position = body.find(delimiter, position)
         if position < 0:
             return
@@ -123,8 +123,8 @@ def _check_parts(body: bytes, delimiter: bytes) -> None:
         is_last = head.startswith(b"--")
         if not is_last and len(head) == _MAX_PART_HEADER_BYTES and not any(end in head for end in _BLANK_LINES):
             raise UnreadableBody(f"A part of the form has more than {_MAX_PART_HEADER_BYTES} bytes of headers")
-    raise _too_many_parts_error()
+    raise _too_many_parts_error(max_parts)
 
 
-def _too_many_parts_error() -> UnreadableBody:
-    return UnreadableBody(f"The form has more than {MAX_PARTS} parts")
+def _too_many_parts_error(max_parts: int) -> UnreadableBody:
+    return UnreadableBody(f"The form has more than {max_parts} parts")

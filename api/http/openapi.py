@@ -60,7 +60,7 @@ _FORMATS_SCHEMA: dict[str, Any] = {
 _SWITCH: dict[str, Any] = {
     "anyOf": [{"type": "boolean"}, {"type": "integer", "enum": [0, 1]}, {"type": "string"}, {"type": "null"}]
 }
-_OPTIONS_SCHEMA: dict[str, Any] = {
+OPTIONS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "Of older Hugging Face clients. They change no job of `/v1/jobs`: it is always computed, and waits.",
     "properties": {
@@ -69,7 +69,7 @@ _OPTIONS_SCHEMA: dict[str, Any] = {
         "wait_for_model": {**_SWITCH, "description": "The header `x-wait-for-model`, which it overrides."},
     },
 }
-_JSON_SCHEMA: dict[str, Any] = {
+JSON_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
@@ -82,15 +82,10 @@ _JSON_SCHEMA: dict[str, Any] = {
         "parameters": PARAMETERS_SCHEMA,
         "model": {"type": "string", "description": "Id of a model; the default one if it is missing."},
         "formats": _FORMATS_SCHEMA,
-        "options": _OPTIONS_SCHEMA,
+        "options": OPTIONS_SCHEMA,
     },
 }
-_STRICT_JSON_SCHEMA: dict[str, Any] = {
-    **_JSON_SCHEMA,
-    "additionalProperties": False,
-    "properties": {**_JSON_SCHEMA["properties"], "options": {**_OPTIONS_SCHEMA, "additionalProperties": False}},
-}
-_FORM_SCHEMA: dict[str, Any] = {
+FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["file"],
     "properties": {
@@ -102,7 +97,8 @@ _FORM_SCHEMA: dict[str, Any] = {
 }
 
 
-def _describe_body(json_schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+def describe_body(json_schema: Mapping[str, Any], form_schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """Return a request body that is an image, JSON or a form."""
     return {
         "required": True,
         "description": "A raw image, JSON, or a form, recognized by its bytes and not by the Content-Type. "
@@ -110,17 +106,17 @@ def _describe_body(json_schema: Mapping[str, Any], description: str) -> dict[str
         "content": {
             "image/*": {"schema": {"type": "string", "format": "binary"}},
             "application/json": {"schema": json_schema},
-            "multipart/form-data": {"schema": _FORM_SCHEMA},
+            "multipart/form-data": {"schema": form_schema},
         },
     }
 
 
-IMAGE_BODY = _describe_body(
-    _JSON_SCHEMA,
+IMAGE_BODY = describe_body(
+    JSON_SCHEMA,
+    FORM_SCHEMA,
     "Parameters in JSON override those of the query.  Other members of JSON have no effect, and are named "
     "in the response header `x-maskmill-ignored`.",
 )
-JOB_BODY = _describe_body(_STRICT_JSON_SCHEMA, "A parameter in the query and in the body is refused.")
 QUERY_PARAMETERS: list[dict[str, Any]] = [
     *(_describe_query(name) for name in FIELDS),
     {

@@ -20,6 +20,9 @@ _ACCEPTED: Final = {
     "Location": {"description": "Path of the job.", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds between two polls.", "required": True, "schema": {"type": "integer"}},
 }
+_APPLIED: Final = {"description": "What of `Prefer` was heeded.", **_STRING}
+# An answer with several jobs has neither.
+_OF_ONE_JOB: Final = {name: {**header, "required": False} for name, header in _ACCEPTED.items()}
 _MASKS: Final = {
     "x-maskmill-job-id": {"description": "The job of this call.", "required": True, **_STRING},
     "x-maskmill-model": {
@@ -40,7 +43,10 @@ _IGNORED: Final = {
 _SYNCHRONOUS: Final = ("/", "/models/{model_id}")
 # Headers of a response by its path, method and status.
 _HEADERS: Final[Mapping[tuple[str, str, str], Mapping[str, Any]]] = {
-    ("/v1/jobs", "post", "202"): _ACCEPTED,
+    ("/v1/jobs", "post", "202"): {**_OF_ONE_JOB, "Preference-Applied": _APPLIED},
+    ("/v1/jobs", "post", "200"): {"Location": _ACCEPTED["Location"], "Preference-Applied": _APPLIED},
+    ("/v1/jobs/{job_id}", "put", "202"): {**_ACCEPTED, "Preference-Applied": _APPLIED},
+    ("/v1/jobs/{job_id}", "put", "200"): {"Location": _ACCEPTED["Location"], "Preference-Applied": _APPLIED},
     **{(path, "post", "202"): _ACCEPTED for path in _SYNCHRONOUS},
     **{(path, "post", "200"): _MASKS for path in _SYNCHRONOUS},
     ("/v1/jobs/{job_id}", "get", "200"): {
@@ -79,9 +85,9 @@ def _list_operations(document: Document) -> Iterator[tuple[str, str, dict[str, A
 
 
 def _link_jobs(document: Document) -> None:
-    """Link every answer that names a job to all operations on one job."""
+    """Link every answer that names a job to all operations on one job; PUT creates one."""
     for path, method, operation in list(_list_operations(document)):
-        if "{job_id}" not in path or "{number}" in path:
+        if "{job_id}" not in path or "{number}" in path or method == "put":
             continue
         for source in ("/v1/jobs", *_SYNCHRONOUS):
             _add_link(document, (source, "post", "202"), operation, {"job_id": "$response.body#/id"})

@@ -31,8 +31,8 @@ def cancel_job(job_id: str, tenant_jobs: TenantJobs) -> Job:
     if not job.state.is_final:
         canceled = JobResult(job.request, JobState.CANCELED, failure=Failure(Canceled.code, "The job was canceled."))
         if complete_job(canceled, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket) == canceled:
-            log.info("job_canceled", job_id=job_id)
-        job = tenant_jobs.get(job_id)
+            log.info("job_canceled", job_id=job.id)
+        job = tenant_jobs.get(job.id)
     if job.state is not JobState.CANCELED:
         raise AlreadyEnded(f"The job has {job.state} already, so it cannot be canceled.", state=job.state)
     return job
@@ -80,7 +80,7 @@ def purge_job(job_id: str, tenant_jobs: TenantJobs) -> None:
         UnknownJob: the tenant has no job of this id, or it was purged already.
         Unavailable: a store did not answer.
     """
-    tenant_jobs.get(job_id)
+    job_id = tenant_jobs.get(job_id).id
     try:
         delete_job(job_id, jobs=tenant_jobs.jobs, bucket=tenant_jobs.bucket)
     except Unavailable as error:

@@ -13,6 +13,20 @@ class SharedLimit:
     per_tenant: int
 
 
+@dataclass(frozen=True, slots=True)
+class OptionLimits:
+    """Bounds of what a caller may ask for with a job.
+
+    deadline_seconds: the latest deadline, from the submission on.
+    metadata_bytes: of `metadata` as compact JSON in UTF-8.
+    images: in one form.
+    """
+
+    deadline_seconds: float
+    metadata_bytes: int
+    images: int = 1
+
+
 def share_limit(total: int, per_tenant: int, *, is_shared: bool) -> SharedLimit:
     """Return a limit from its settings.
 

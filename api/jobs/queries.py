@@ -1,7 +1,8 @@
 """A tenant's view of one of its jobs: state, result, files.
 
-Redis knows the state of a job; the bucket knows its result, and its request even after Redis has lost its data.  A job
-of another tenant is answered like one that does not exist.
+A job is named by its id, or by the one that its caller has given it.  Redis knows the state of a job; the bucket knows
+its result, and its request even after Redis has lost its data.  A job of another tenant is answered like one that does
+not exist.
 """
 
 from contextlib import suppress
@@ -27,9 +28,10 @@ from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.completion import read_ended_job, read_result
 from shared.jobs.events import JobEvents
-from shared.jobs.ids import is_job_id
+from shared.jobs.ids import is_client_id, is_job_id
 from shared.jobs.keeping import read_kept
-from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
+from shared.jobs.model import ImageFacts, Job, JobState
+from shared.jobs.request_record import read_request
 from shared.jobs.result import ByteRange, JobResult
 from shared.jobs.store import JobStore
 from shared.rfc3339 import format_timestamp
@@ -56,7 +58,7 @@ class TenantJobs:
         Raises:
             UnknownJob: the tenant has no job of this id.
         """
-        _check_id(job_id)
+        job_id = self.resolve(job_id)
         try:
             job = self.jobs.get(job_id)
         except UnknownJob:
@@ -65,6 +67,19 @@ class TenantJobs:
         if job.request.tenant != self.tenant:
             raise _unknown(job_id)
         return job
+
+    def resolve(self, job_id: str) -> str:
+        """Return the id of a job that is named by it, or by the caller's own id.
+
+        Raises:
+            UnknownJob: the tenant has no job of this own id, or it is no id.
+        """
+        if is_job_id(job_id):
+            return job_id
+        found = self.jobs.find_client_id(self.tenant, job_id) if is_client_id(job_id) else None
+        if found is None:
+            raise _unknown(job_id)
+        return found
 
     def wait(self, job_id: str, *, seconds: float) -> Job:
         """Return a job when it is final, or its current state after the timeout.
@@ -76,8 +91,8 @@ class TenantJobs:
         """
 
         def poll() -> Job | None:
-            job = self.get(job_id)
-            return job if job.state.is_final or self.drain.has_begun else None
+            current = self.get(job.id)
+            return current if current.state.is_final or self.drain.has_begun else None
 
         job = self.get(job_id)
         if job.state.is_final or seconds <= 0:
@@ -85,7 +100,7 @@ class TenantJobs:
         seconds = min(seconds, self.max_wait_seconds)
         try:
             with self.slots.occupy(self.tenant):
-                return self.events.wait_for(job_id, poll, seconds=seconds) or self.get(job_id)
+                return self.events.wait_for(job.id, poll, seconds=seconds) or self.get(job.id)
         except TooManyWaiting:
             # The client asked for a delay at most, and polls again after the Retry-After of the response.
             return job
@@ -99,7 +114,7 @@ class TenantJobs:
             NotFinished: there is no result yet.
             MaskmillError: the error that the job failed with.
         """
-        _check_id(job_id)
+        job_id = self.resolve(job_id)
         # While Redis is unavailable, results are still shown; of a purged job the steward leaves none.
         with suppress(Unavailable):
             self._check_purge(job_id)
@@ -158,7 +173,7 @@ class TenantJobs:
         if not job.request.input.is_durable:
             raise Gone("The image of a synchronous request is not kept once it is answered.")
         # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
-        keys = (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id))
+        keys = (inbox_key(job.id), input_key(job.id), dead_letter_key(job.id))
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
@@ -211,7 +226,7 @@ class TenantJobs:
             return replace(ended, kept_until=kept.get(job_id))
         try:
             # Redis lost its data and the steward has not recovered this job yet, so it is reported as queued.
-            return Job(JobRequest.from_json(self.bucket.get_metadata(inbox_key(job_id))["request"]))
+            return Job(read_request(job_id, bucket=self.bucket))
         except (NoSuchObject, KeyError):
             raise _unknown(job_id) from None
 
@@ -232,11 +247,6 @@ def get_failure(job: Job) -> MaskmillError | None:
 def build_gone(message: str, job: Job) -> Gone:
     """Return the error for something that was kept as long as a job."""
     return Gone(message, kept_until=None if job.expires_at is None else format_timestamp(job.expires_at))
-
-
-def _check_id(job_id: str) -> None:
-    if not is_job_id(job_id):
-        raise _unknown(job_id)
 
 
 def _unknown(job_id: str) -> UnknownJob:

@@ -18,9 +18,9 @@ from shared.errors import BadParameter, UnknownJob
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
+from shared.jobs.request_record import list_inbox_keys, store_input
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
-from shared.storage.keys import inbox_key
 
 log = structlog.get_logger()
 
@@ -28,9 +28,21 @@ MAX_IDEMPOTENCY_KEY_LENGTH = 255
 IDEMPOTENCY_SECONDS = 24 * 3600
 
 
+WebhookCheck = Callable[[str, str], object]
+"""Is given a tenant and the webhook of a submission; raises a ClientError if there may be no such one."""
+
+
+def accept_webhook(_tenant: str, _webhook: str) -> None:
+    """Accept any webhook, whose shape was checked with the other options."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobSubmitter:
-    """Submits jobs whose input is durable; `open_tenant` gives access to the jobs of a tenant."""
+    """Submits jobs whose input is durable.
+
+    open_tenant: gives access to the jobs of a tenant.
+    check_webhook: called before anything is stored.
+    """
 
     admission: Admission
     profile: JobProfile
@@ -38,19 +50,25 @@ class JobSubmitter:
     bucket: Bucket
     compensator: Compensator
     open_tenant: Callable[[str], TenantJobs]
+    check_webhook: WebhookCheck = accept_webhook
 
-    def submit(self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None) -> Job:
+    def submit(
+        self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None, place: int | None = None
+    ) -> Job:
         """Submit a job; once this returns, the job survives the loss of any process and of Redis.
 
-        With an idempotency key that was used before, the earlier job is returned and nothing is stored; unless nothing
-        of that job is kept any more.
+        With an idempotency key or an own id that was used before, the earlier job is returned and nothing is stored;
+        unless nothing of that job is kept any more.
+
+        Args:
+            place: of the image among those of its request, from 0, if there are several: each has a key of its own.
 
         Raises:
             ClientError: the image, the model or the idempotency key is not acceptable.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
-        job = self._submit(submission, caller, idempotency_key)
+        job = self._submit(submission, caller, idempotency_key, place)
         submission.image.release()
         return job
 
@@ -73,10 +91,18 @@ class JobSubmitter:
             return self.resubmit(replace(request, id=self.admission.new_id()), image, gone_id=job_id)
 
     def _submit(
-        self, submission: Submission, caller: Caller, idempotency_key: str | None, *, gone_id: str | None = None
+        self,
+        submission: Submission,
+        caller: Caller,
+        idempotency_key: str | None,
+        place: int | None,
+        *,
+        gone_id: str | None = None,
     ) -> Job:
         request = self.admission.admit(submission, caller, self.profile).request
-        request = replace(request, idempotency=build_idempotency(request, submission.formats, idempotency_key))
+        if request.webhook is not None:
+            self.check_webhook(request.tenant, request.webhook)
+        request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key, place))
         job_id = self._store_and_create(request, submission.image.content, gone_id)
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
@@ -86,7 +112,7 @@ class JobSubmitter:
                 if job_id == gone_id:
                     raise
                 # It ended, and nothing of it is kept any more.
-                return self._submit(submission, caller, idempotency_key, gone_id=job_id)
+                return self._submit(submission, caller, idempotency_key, place, gone_id=job_id)
         log.info(
             "job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes
         )
@@ -96,7 +122,7 @@ class JobSubmitter:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
 
         def delete_input() -> None:
-            self.bucket.delete([inbox_key(request.id)])
+            self.bucket.delete(list_inbox_keys(request.id))
 
         def discard() -> None:
             # The job may have been recorded although the reply was lost; a claimed job is left to its worker.
@@ -105,12 +131,7 @@ class JobSubmitter:
                 delete_input()
 
         with self.compensator.compensate_on_error(request.id, delete_input):
-            self.bucket.put(
-                inbox_key(request.id),
-                image,
-                content_type=f"image/{request.image.format}",
-                metadata={"request": request.to_json()},
-            )
+            store_input(request, image, bucket=self.bucket)
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(
                 request,
@@ -123,21 +144,34 @@ class JobSubmitter:
         return created.job_id
 
 
-def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key: str | None) -> Idempotency | None:
+def build_idempotency(
+    request: JobRequest, submission: Submission, key: str | None, place: int | None = None
+) -> Idempotency | None:
     """Return a key with the fingerprint of what it is used for.
 
     Args:
-        formats: those that the caller asked for; the default ones may change within the life of a key.
+        submission: what the caller asked for; the default formats may change within the life of a key.
+        place: of the image in its request, if that has several.
 
     Raises:
         BadParameter: the key is empty, too long or not printable.
     """
+    if request.client_id is not None:
+        # It lives as long as the record of the job.
+        return Idempotency("", compute_fingerprint(request, submission), 0.0)
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
         raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
-    asked = [request.image.sha256, request.model, asdict(request.parameters), formats]
-    return Idempotency(_hash([request.tenant, key]), _hash(asked), request.created_at + IDEMPOTENCY_SECONDS)
+    digest = _hash([request.tenant, key, *([] if place is None else [place])])
+    expires_at = request.created_at + IDEMPOTENCY_SECONDS
+    return Idempotency(digest, compute_fingerprint(request, submission), expires_at)
+
+
+def compute_fingerprint(request: JobRequest, submission: Submission) -> str:
+    """Return a SHA-256 of what a caller asked for: the same for the same submission, at any time."""
+    asked = [request.image.sha256, request.model, asdict(request.parameters), submission.formats]
+    return _hash([*asked, asdict(submission.options)])
 
 
 def _hash(document: object) -> str:

@@ -1,14 +1,16 @@
 """The wire form of jobs.  A new field of a job does not appear by itself: it has to be named here."""
 
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from flask import url_for
 from pydantic import BaseModel, Field, create_model
 
 from api.schemas.query import Query
 from shared.formats.registry import FORMATS
-from shared.jobs.model import ImageFacts, Job, JobState
+from shared.jobs.format_options import FormatOptions
+from shared.jobs.ids import CLIENT_ID_PATTERN
+from shared.jobs.model import ImageFacts, Job, JobState, Priority
 from shared.jobs.parameters import FIELDS
 from shared.rfc3339 import Timestamp
 
@@ -17,7 +19,8 @@ _JOB_ID = "^[0-9a-f]{32}$"
 
 class JobPath(BaseModel):
     job_id: str = Field(
-        description="32 hex digits, as the submission returned them.", json_schema_extra={"pattern": _JOB_ID}
+        description="32 hex digits, as the submission returned them; or your own id, if it was submitted with one.",
+        json_schema_extra={"pattern": f"^{CLIENT_ID_PATTERN}$"},
     )
 
 
@@ -44,6 +47,19 @@ def _plain(annotation: Any) -> Any:
 
 
 ParametersView = create_model("ParametersView", **_describe_parameters())
+
+
+class FormatOptionsView(BaseModel):
+    """How the files of a job are made."""
+
+    polygon_tolerance: float = Field(
+        description="Pixels by which a simplified outline may differ from the exact one; 0: not at all."
+    )
+    coco_polygons: bool = Field(description="Whether coco.json has polygons in place of RLE.")
+
+    @classmethod
+    def of(cls, options: FormatOptions) -> Self:
+        return cls(polygon_tolerance=options.polygon_tolerance, coco_polygons=options.coco_polygons)
 
 
 class ImageView(BaseModel):
@@ -78,12 +94,20 @@ class JobView(BaseModel):
     """The current state of a job."""
 
     id: str
+    client_id: str | None = Field(description="Your own id of the job, if it was submitted with one.")
     state: JobState
     model: str
+    priority: Priority
     parameters: ParametersView
     formats: list[str] = Field(description="Formats whose files are made of the result.")
+    format_options: FormatOptionsView
+    labels: list[str] = Field(description="Labels of the segments that the result has; empty: all.")
+    recut: Literal["semantic"] | None = Field(description="What the job keeps for a recut, if that was asked for.")
+    metadata: dict[str, Any] = Field(description="Your own data, as they were submitted.")
+    webhook: str | None = Field(description="Who is told of its end.")
     image: ImageView
     created_at: Timestamp = Field(description="UTC with milliseconds, as all times.")
+    deadline_at: Timestamp | None = Field(description="When it is `expired` if it has not ended.")
     started_at: Timestamp | None
     ended_at: Timestamp | None
     expires_at: Timestamp | None = Field(
@@ -101,12 +125,20 @@ class JobView(BaseModel):
         request = job.request
         return cls(
             id=job.id,
+            client_id=request.client_id,
             state=job.state,
             model=request.model,
+            priority=request.priority,
             parameters=ParametersView(**asdict(request.parameters)),
             formats=list(request.formats),
+            format_options=FormatOptionsView.of(request.format_options),
+            labels=list(request.labels),
+            recut="semantic" if request.keeps_all_queries else None,
+            metadata=dict(request.metadata),
+            webhook=request.webhook,
             image=ImageView.of(request.image),
             created_at=request.created_at,
+            deadline_at=request.deadline_at,
             started_at=job.started_at,
             ended_at=job.ended_at,
             expires_at=job.expires_at,

@@ -11,10 +11,11 @@ from typing import Protocol
 from shared.errors import StorageUnavailable, Unavailable
 from shared.jobs.inputs import EndedInput
 from shared.jobs.model import Job, JobState
+from shared.jobs.request_record import list_inbox_keys
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
-from shared.storage.keys import inbox_key, result_key
+from shared.storage.keys import result_key
 
 
 class EndedInputs(Protocol):
@@ -41,7 +42,7 @@ def complete_job(result: JobResult, *, jobs: JobStore, bucket: Bucket, inputs: E
     sync_job_store(final, jobs=jobs, inputs=inputs)
     if inputs is None and final.state is JobState.CANCELED and final.request.input.is_durable:
         with suppress(Unavailable):
-            bucket.delete([inbox_key(final.request.id)])
+            bucket.delete(list_inbox_keys(final.request.id))
     return final
 
 

@@ -4,7 +4,14 @@ import math
 from typing import Any
 
 from shared import redis_keys
-from shared.errors import IdempotencyConflict, MaskmillError, PayloadsFull, QueueFull, QuotaExceeded
+from shared.errors import (
+    ClientIdTaken,
+    IdempotencyConflict,
+    MaskmillError,
+    PayloadsFull,
+    QueueFull,
+    QuotaExceeded,
+)
 from shared.jobs.fairness import compute_cost
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
@@ -16,9 +23,16 @@ from shared.jobs.store_values import DedupKey, InputPayload, QueueLimits
 def submission_keys(request: JobRequest) -> dict[str, str]:
     return {
         "job": redis_keys.job(request.id),
-        "idempotency": redis_keys.idempotency(request.idempotency.digest if request.idempotency else ""),
+        "idempotency": _build_idempotency_key(request),
         "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
     }
+
+
+def _build_idempotency_key(request: JobRequest) -> str:
+    """Return the key that stands for a job in place of its id: that of the caller's own id, or an idempotency key."""
+    if request.client_id is not None:
+        return redis_keys.client_id(request.tenant, request.client_id)
+    return redis_keys.idempotency(request.idempotency.digest if request.idempotency else "")
 
 
 def creation_keys(request: JobRequest, dedup: DedupKey | None) -> dict[str, str]:
@@ -36,6 +50,7 @@ def account_keys(request: JobRequest) -> dict[str, str]:
     """Return the keys of what a job occupies until it ends."""
     return {
         "unfinished": redis_keys.unfinished_jobs(job_queue(request), request.tenant),
+        "deadlines": redis_keys.DEADLINES,
         "input": redis_keys.input_payload(request.id),
         "purged": redis_keys.purge_mark(request.id),
     }
@@ -55,7 +70,8 @@ def submission_arguments(request: JobRequest, dedup: DedupKey | None) -> dict[st
         "deadline_at": request.deadline_at,
         "listed_tenant": request.tenant if request.retention.is_listed else None,
         "fingerprint": idempotency.fingerprint if idempotency else None,
-        "idempotency_ms": int(1000 * idempotency.expires_at) if idempotency else None,
+        # A caller's own id lives as long as the record of its job.
+        "idempotency_ms": int(1000 * idempotency.expires_at) if idempotency and request.client_id is None else None,
         "dedup_seconds": dedup.seconds if dedup else None,
         "reuse": dedup.reuse if dedup else None,
     }
@@ -99,10 +115,13 @@ def image_arguments(request: JobRequest) -> dict[str, Any]:
     }
 
 
-def build_refusal(outcome: CreateOutcome, limits: QueueLimits, now: float) -> MaskmillError:
+def build_refusal(
+    outcome: CreateOutcome, limits: QueueLimits, now: float, *, client_id: str | None = None
+) -> MaskmillError:
     """Return the error of an outcome that leaves a submission without a job.
 
     Args:
+        client_id: the caller's own id of the job, if it has one.
         now: unix seconds by the clock of Redis.
     """
     match outcome:
@@ -135,4 +154,6 @@ def build_refusal(outcome: CreateOutcome, limits: QueueLimits, now: float) -> Ma
                 "Too many images of your synchronous requests are waiting; "
                 "send more when some of them are answered, or submit them as jobs, at /v1/jobs."
             )
+    if client_id is not None:
+        return ClientIdTaken(f"Your job {client_id} was submitted with another image or other options.")
     return IdempotencyConflict("This Idempotency-Key was used for another image or other parameters.")

@@ -6,11 +6,17 @@ is in the order of time, and the oldest come first.
 """
 
 import re
+from typing import Final
 
 from uuid_utils import uuid7
 
 _MAX_MS = 2**48 - 1
+CLIENT_ID_PATTERN: Final = "[A-Za-z0-9._~-]{1,64}"
+
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
+_CLIENT_ID = re.compile(CLIENT_ID_PATTERN)
+# Clients remove these from a path.
+_STEPS = (".", "..")
 
 
 def new_job_id(unix_seconds: float) -> str:
@@ -31,3 +37,8 @@ def find_id_prefix(unix_seconds: float) -> str:
 def is_job_id(text: str) -> bool:
     """Tell whether a client's string may be part of a key."""
     return _JOB_ID.fullmatch(text) is not None
+
+
+def is_client_id(text: str) -> bool:
+    """Tell whether a client may name a job so: the characters that no URL has to encode, and not 32 hex digits."""
+    return _CLIENT_ID.fullmatch(text) is not None and not is_job_id(text.lower()) and text not in _STEPS

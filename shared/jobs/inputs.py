@@ -10,6 +10,7 @@ from typing import Self
 
 from shared.errors import AttemptsExhausted
 from shared.jobs.model import JobState
+from shared.jobs.request_record import list_inbox_keys
 from shared.jobs.result import JobResult
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.failures import Failures
@@ -71,7 +72,7 @@ class InputMover:
             self.for_each(copy, [one for one in ended if one not in moved])
         finally:
             # Last: what is still in the inbox is found again.
-            self.bucket.delete([inbox_key(one.job_id) for one in ended if one in moved])
+            self.bucket.delete([key for one in ended if one in moved for key in list_inbox_keys(one.job_id)])
         failures.raise_first()
 
     def _choose_key(self, one: EndedInput) -> str | None:

@@ -41,7 +41,7 @@ class JobKeeper:
 
     @translate_redis_errors
     def _keep_record(self, job_id: str, seconds: int) -> None:
-        self._keep({"job": redis_keys.job(job_id)}, seconds=seconds)
+        self._keep({"job": redis_keys.job(job_id)}, id=job_id, seconds=seconds)
 
 
 def find_ends(objects: Iterable[StoredObject]) -> Mapping[str, float]:

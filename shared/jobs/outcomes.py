@@ -109,5 +109,9 @@ class FindDelayedOutcome(StrEnum):
     FOUND = "found"  # followed by the ids of jobs by queue
 
 
+class FindOverdueOutcome(StrEnum):
+    FOUND = "found"  # followed by the ids of jobs
+
+
 class MeasureAgesOutcome(StrEnum):
     MEASURED = "measured"  # followed by the ages

@@ -8,9 +8,10 @@ the loss of Redis, and of the process that purges.
 import structlog
 
 from shared.errors import Unavailable
+from shared.jobs.request_record import list_inbox_keys
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
-from shared.storage.keys import dead_letter_key, inbox_key, input_key, kept_prefix, purged_key, results_prefix
+from shared.storage.keys import dead_letter_key, input_key, kept_prefix, purged_key, results_prefix
 
 log = structlog.get_logger()
 
@@ -42,5 +43,5 @@ def delete_remains(job_id: str, *, jobs: JobStore, bucket: Bucket) -> int:
     jobs.purge(job_id)
     found = [entry.key for entry in bucket.list_objects(results_prefix(job_id))]
     kept = [entry.key for entry in bucket.list_objects(kept_prefix(job_id))]
-    bucket.delete([inbox_key(job_id), input_key(job_id), dead_letter_key(job_id), *kept, *found])
+    bucket.delete([*list_inbox_keys(job_id), input_key(job_id), dead_letter_key(job_id), *kept, *found])
     return len(found)

@@ -34,6 +34,7 @@ local function queued_key(queue) return stack_key('{redis_keys.QUEUED_PREFIX}' .
 -- Suspects: jobs that have stalled.  They are claimed only to be run alone.
 local function suspects_key(queue) return stack_key('{redis_keys.SUSPECTS_PREFIX}' .. queue) end
 local function delayed_key(queue) return stack_key('{redis_keys.DELAYED_PREFIX}' .. queue) end
+local client_id_prefix = stack_key('{redis_keys.CLIENT_ID_PREFIX}')
 -- List: the messages of a queue.
 local function messages_key(queue) return stack_key(queue) end
 local function publish_event(id) redis.call('PUBLISH', stack_key('{redis_keys.EVENTS}'), id) end
@@ -133,6 +134,7 @@ local function release_accounts(id, queue, request)
   local job = cjson.decode(request)
   local unfinished = stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant)
   if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -job.image.bytes) end
+  redis.call('ZREM', stack_key('{redis_keys.DEADLINES}'), id)
   if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 local function count_payload_bytes(entry)

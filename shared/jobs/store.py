@@ -155,6 +155,7 @@ class JobStore:
             PayloadsFull: a bound of the payload is reached.
             StoreFull: Redis is out of memory.
             IdempotencyConflict: the key was used for something else.
+            ClientIdTaken: the caller's own id names a job that was submitted otherwise.
         """
         queue = queue_name(request.model, request.priority)
         outcome, (job_id, *_) = self._create(
@@ -173,7 +174,7 @@ class JobStore:
             **(payload_arguments(request, payload) if payload else {}),
         )
         if outcome in REFUSALS:
-            raise build_refusal(outcome, limits, self.clock.now())
+            raise build_refusal(outcome, limits, self.clock.now(), client_id=request.client_id)
         return Created(job_id, outcome)
 
     @translate_redis_errors
@@ -370,6 +371,7 @@ class JobStore:
             failure=json.dumps(asdict(failure)) if failure else None,
             timings=json.dumps(dict(timings_ms or {})),
             record_seconds=request.retention.record_seconds,
+            has_client_id=request.client_id is not None,
             payload_entry=payload_entry(request),
             tenant=request.tenant,
             bytes=request.image.bytes,
@@ -397,6 +399,11 @@ class JobStore:
         )
 
     @translate_redis_errors
+    def forget_deadline(self, job_id: str) -> None:
+        """Stop to watch the deadline of a job that is final, or has no record any more."""
+        self._redis.zrem(redis_keys.DEADLINES, job_id)
+
+    @translate_redis_errors
     def is_purged(self, job_id: str) -> bool:
         return bool(self._redis.exists(redis_keys.purge_mark(job_id)))
 
@@ -411,6 +418,11 @@ class JobStore:
         if not record:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
         return build_job(record)
+
+    @translate_redis_errors
+    def find_client_id(self, tenant: str, client_id: str) -> str | None:
+        """Return the id of the job that a tenant has submitted under an id of its own; None if there is none."""
+        return self._redis.hget(redis_keys.client_id(tenant, client_id), "id")
 
     @translate_redis_errors
     def is_known(self, job_id: str) -> bool:

@@ -7,12 +7,14 @@ from typing import Self
 
 from shared import redis_keys
 from shared.jobs.model import JobState
-from shared.jobs.outcomes import FindDelayedOutcome, FindStalledOutcome, MeasureAgesOutcome
+from shared.jobs.outcomes import FindDelayedOutcome, FindOverdueOutcome, FindStalledOutcome, MeasureAgesOutcome
 from shared.jobs.script import Script
 from shared.redis_client import RedisClient, translate_redis_errors
 
 # Jobs that are looked at in one round trip.
 PAGE = 1000
+# In which the worker of a running job comes to the end of a stage, and says which one it had reached.
+OVERDUE_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class JobSurvey:
         self._redis = client
         self._find_stalled = Script(client, "find_stalled", FindStalledOutcome)
         self._find_delayed = Script(client, "find_delayed", FindDelayedOutcome)
+        self._find_overdue = Script(client, "find_overdue", FindOverdueOutcome)
         self._measure_ages = Script(client, "measure_ages", MeasureAgesOutcome)
 
     @translate_redis_errors
@@ -77,6 +80,14 @@ class JobSurvey:
         """Return up to PAGE jobs of each queue."""
         _, found = self._find_delayed({"queues": redis_keys.QUEUES}, limit=PAGE)
         return [DelayedJob(job_id, queue) for queue, *job_ids in found for job_id in job_ids]
+
+    @translate_redis_errors
+    def find_overdue(self) -> Sequence[str]:
+        """Return up to PAGE jobs that have not ended by their deadline, running ones OVERDUE_GRACE_SECONDS after it."""
+        _, found = self._find_overdue(
+            {"deadlines": redis_keys.DEADLINES}, limit=PAGE, grace_seconds=OVERDUE_GRACE_SECONDS
+        )
+        return found
 
     @translate_redis_errors
     def find_ends(self, job_ids: Sequence[str]) -> Sequence[JobEnd | None]:

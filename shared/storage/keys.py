@@ -4,6 +4,7 @@ import hashlib
 
 INBOX_PREFIX = "inbox/"
 INPUTS_PREFIX = "inputs/"
+REQUESTS_PREFIX = "requests/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
 KEPT_PREFIX = "kept/"
@@ -16,8 +17,13 @@ STACK_OBJECT = "stack"
 
 
 def inbox_key(job_id: str) -> str:
-    """Return the key of the input; the request is in the object's metadata."""
+    """Return the key of the input; the request is in the object's metadata, if it fits there."""
     return f"{INBOX_PREFIX}{job_id}"
+
+
+def request_key(job_id: str) -> str:
+    """Return the key of a request that is too large for the metadata of its input."""
+    return f"{REQUESTS_PREFIX}{job_id}"
 
 
 def input_key(job_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Every command of the section "Use" of README.md, unchanged, against a running service."""
+"""Every command of two sections of README.md, unchanged, against a running service."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from deploy.local.stack import Stack
 from tests.support.readme import README
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of a language in the section "Use"."""
-    section = README.read_text().partition("\n## Use\n")[2].partition("\n## ")[0]
+def blocks(language: str, title: str = "Use") -> list[str]:
+    """Return the code blocks of a language in a section."""
+    section = README.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
@@ -78,3 +78,13 @@ def test_the_python_client_prints_the_segments(folder: Path, stack: Stack) -> No
     lines = run(f"{sys.executable} program.py", folder, stack).splitlines()
 
     assert any("person" in line for line in lines)
+
+
+def test_the_options_of_a_job_do_what_the_section_says(folder: Path, stack: Stack) -> None:
+    [block] = blocks("sh", "Options of a job")
+    low, result, put, named, batch = (json.loads(run(command, folder, stack)) for command in block.splitlines())
+
+    assert (low["labels"], low["priority"]) == (["person", "car"], "low")
+    assert result["segments"]
+    assert (put["client_id"], named["id"], named["state"]) == ("order-17", put["id"], "succeeded")
+    assert [(part["status"], part["job"]["metadata"]) for part in batch["jobs"]] == [(202, {"order": 17})] * 2

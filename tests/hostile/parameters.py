@@ -1,6 +1,7 @@
 """Hostile queries."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from tests.hostile.inputs import HostileInput
 from tests.support.images import cat, jpeg
@@ -40,6 +41,18 @@ INPUTS: Sequence[HostileInput] = (
     submit("formats of 3,000 commas", 400, "formats=" + "," * 3000),
     submit("an unknown format", 400, "formats=../../etc/passwd"),
     submit("a format 150 times", 202, "formats=" + "masks," * 150),
+    submit("an unknown priority", 400, "priority=' OR 1=1 --"),
+    submit("a deadline of digits", 400, "deadline_seconds=" + "9" * 3000),
+    submit("a deadline of digits and points", 400, "deadline_seconds=" + "1." * 1500),
+    submit("labels of commas", 202, "labels=" + "," * 3000),
+    submit("labels of 1,500 names", 400, "labels=" + ",".join(str(number) for number in range(600))),
+    submit("metadata of brackets", 400, "metadata=" + quote('{"a":' + "[" * 1200)),
+    submit("metadata of 30 objects inside one another", 202, "metadata=" + quote('{"a":' * 30 + "1" + "}" * 30)),
+    submit("metadata of 600 lists inside one another", 400, "metadata=" + quote('{"a":' + "[" * 600 + "]" * 600 + "}")),
+    submit("metadata with a member twice", 400, "metadata=" + quote('{"a":1,"a":2}')),
+    submit("metadata of half a character", 400, "metadata=" + quote('{"a":"\\ud800"}')),
+    submit("a webhook of a zero byte", 400, "webhook=a%00"),
+    submit("a tolerance of nan", 400, "polygon_tolerance=nan"),
     read("a limit of digits", 400, "/v1/jobs?limit=" + "9" * 3000),
     read("a limit of -1", 400, "/v1/jobs?limit=-1"),
     read("a limit of a float", 400, "/v1/jobs?limit=1.5"),

@@ -132,7 +132,7 @@ def test_inputs_that_arrive_together_are_deleted_in_one_call() -> None:
         moves.move([end(str(number))])
     moves.close()
 
-    assert bucket.calls == [[f"inbox/{number}" for number in range(100)]]
+    assert bucket.calls == [[f"{folder}/{number}" for number in range(100) for folder in ("inbox", "requests")]]
 
 
 def test_an_unavailable_store_does_not_end_the_thread() -> None:
@@ -144,5 +144,5 @@ def test_an_unavailable_store_does_not_end_the_thread() -> None:
 
     moves.move([end("second")])
 
-    wait_until(lambda: ["inbox/second"] in bucket.calls)
+    wait_until(lambda: ["inbox/second", "requests/second"] in bucket.calls)
     moves.close()

@@ -22,6 +22,7 @@ from tests.support.polling import wait_until
 
 JOB_KEYS = {
     "id",
+    *("client_id", "priority", "format_options", "labels", "recut", "metadata", "webhook", "deadline_at"),
     "state",
     "model",
     "parameters",

@@ -181,12 +181,17 @@ def test_a_form_with_an_empty_second_input_is_accepted(gateway_with_worker: Gate
 
 
 @pytest.mark.parametrize("path", SUBMISSIONS)
-def test_a_form_with_two_images_or_none_says_so(gateway: GatewayUnderTest, path: str) -> None:
-    two = gateway.client.post(path, **form((png(), "a.png"), (png(), "b.png")))
+def test_a_form_without_an_image_says_so(gateway: GatewayUnderTest, path: str) -> None:
     none = gateway.client.post(path, **form((b"", "")))
 
-    check_refused(two, "2 images", error_type="unreadable_body")
     check_refused(none, "No image was chosen", error_type="empty_body")
+
+
+@pytest.mark.parametrize("path", SUBMISSIONS[:2])
+def test_a_form_with_two_images_is_for_jobs_alone(gateway: GatewayUnderTest, path: str) -> None:
+    two = gateway.client.post(path, **form((png(), "a.png"), (png(), "b.png")))
+
+    check_refused(two, "2 images", error_type="unreadable_body")
 
 
 # What is given twice.

@@ -11,11 +11,11 @@ from PIL import Image
 from uuid_utils import uuid7
 
 from shared.errors import MaskmillError
+from shared.jobs import request_record
 from shared.jobs.model import ImageFacts, InboxInput, JobRequest, PayloadInput, Priority, Retention
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from shared.storage.bucket import Bucket
-from shared.storage.keys import inbox_key
 from shared.worker_registry import ModelFacts
 from worker.batching.scheduler import Ticket
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
@@ -56,9 +56,7 @@ def build_sync_request(**changes: object) -> JobRequest:
 
 def store_input(bucket: Bucket, request: JobRequest, image: bytes | None = None) -> None:
     """Store the input of a job as the gateway does; by default it is the image of build_request()."""
-    content = png() if image is None else image
-    metadata = {"request": request.to_json()}
-    bucket.put(inbox_key(request.id), content, content_type="image/png", metadata=metadata)
+    request_record.store_input(request, png() if image is None else image, bucket=bucket)
 
 
 def png(width: int = 6, height: int = 4) -> bytes:

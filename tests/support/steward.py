@@ -14,6 +14,7 @@ from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.bucket import Bucket
 from shared.storage.clock import StoreClock
+from worker.steward.deadlines import DeadlineExpiry
 from worker.steward.metrics import StewardMetrics
 from worker.steward.orphans import OrphanDetector
 from worker.steward.outages import OutageGrace
@@ -46,6 +47,7 @@ class Steward:
     recovery: InboxRecovery
     retention: Retention
     purges: PurgeCompletion
+    deadlines: DeadlineExpiry
 
     def reconcile(self) -> None:
         """Run each duty of the reconciler once."""
@@ -54,6 +56,9 @@ class Steward:
         reconciler.fail_exhausted(reconciler.find_exhausted())
         reconciler.requeue_delayed(self.survey.find_delayed())
         reconciler.republish_orphaned(reconciler.find_orphaned())
+
+    def expire_overdue(self) -> None:
+        self.deadlines.expire_overdue(self.survey.find_overdue())
 
     def complete_purges(self) -> None:
         self.purges.complete_purges(self.purges.find_purges())
@@ -89,4 +94,5 @@ def build_steward(
         InboxRecovery(jobs, survey, bucket, metrics, inputs, clock, inbox_grace_seconds, check=lambda: None),
         Retention(survey, bucket, metrics, clock, result_ttl_seconds, settings.input_ttl_seconds),
         PurgeCompletion(jobs, bucket, metrics, now=clock.now),
+        DeadlineExpiry(jobs, bucket, metrics, inputs),
     )

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 from PIL.Image import Image, Resampling, fromarray
 
-from shared.errors import Canceled
+from shared.errors import Canceled, DeadlineExceeded
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState, build_file_name
@@ -28,6 +28,7 @@ from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
 from worker.pipeline.rendering import Renderer
 from worker.segmenter import ModelImage, Resize, Segmentation
+from worker.selection import select_labels
 
 log = structlog.get_logger()
 
@@ -114,7 +115,7 @@ class AttemptRunner:
 
         Raises:
             Canceled: the lease was lost.
-            DeadlineExceeded: the deadline passed before the image reached the device.
+            DeadlineExceeded: the deadline has passed; `stage` of its details is the one that the job had reached.
             Unavailable: Redis or the bucket did not answer.
             MaskmillError: any other error of this image.
         """
@@ -126,8 +127,8 @@ class AttemptRunner:
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
-        lease.check()
-        return Attempt(lease, image, segmentation, watch, ticket.batch_size)
+        self._check(lease, "device")
+        return Attempt(lease, image, select_labels(segmentation, request.labels), watch, ticket.batch_size)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -146,17 +147,19 @@ class AttemptRunner:
 
         Raises:
             Canceled: the lease was lost; objects that were stored already stay unreferenced.
+            DeadlineExceeded: as segment().
             StorageUnavailable: the bucket did not answer in time.
         """
         request, claim = attempt.request, attempt.lease.claim
         for name in request.formats:
             self._render(name, attempt)
-        attempt.lease.check()
+            self._check(attempt.lease, "render")
         with attempt.watch.stage("store"):
             files = attempt.files
             objects = {
                 name: self.publication.store_file(attempt.lease, name, files[name].content) for name in request.formats
             }
+        self._check(attempt.lease, "store")
         return JobResult(
             request,
             JobState.SUCCEEDED,
@@ -175,12 +178,12 @@ class AttemptRunner:
         request = lease.claim.request
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
-        lease.check()
+        self._check(lease, "fetch")
         with watch.stage("decode"):
             wanted = self._request_image(request)
             decoded = self.decoders.decode(data, wanted, on_slow=lease.lend_slot, check=lease.check)
         with decoded:
-            lease.check()
+            self._check(lease, "decode")
             ticket = self.batches.submit(
                 ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
                 priority=request.priority,
@@ -190,6 +193,20 @@ class AttemptRunner:
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
         return image, ticket
+
+    def _check(self, lease: Lease, stage: str) -> None:
+        """End an attempt between two stages if its lease is lost, or the deadline of its job has passed.
+
+        The caller of a synchronous request has its own clock, and may have the reply already.
+
+        Raises:
+            Canceled: the lease is lost.
+            DeadlineExceeded: the deadline has passed.
+        """
+        lease.check()
+        request = lease.claim.request
+        if request.deadline_at is not None and not request.wants_reply and self.clock.now() > request.deadline_at:
+            raise DeadlineExceeded("The deadline has passed.", stage=stage)
 
     def _request_image(self, request: JobRequest) -> ImageRequest:
         """Return what the model and the formats of a job need of its image."""
@@ -233,8 +250,11 @@ def wait_for_ticket(ticket: Ticket) -> Segmentation:
 
     Raises:
         Canceled: the ticket was canceled, because the lease was lost.
+        DeadlineExceeded: the deadline passed before the image reached the device.
     """
     try:
         return ticket.result()
+    except DeadlineExceeded as error:
+        raise DeadlineExceeded(str(error), stage="batch") from error
     except CancelledError as error:
         raise Canceled("The job was canceled, or another worker has it.") from error

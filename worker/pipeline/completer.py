@@ -6,8 +6,9 @@ from typing import Protocol
 
 import structlog
 
-from shared.errors import AttemptsExhausted, DeadlineExceeded, EngineLost, MaskmillError, ModelNotReady, Unavailable
-from shared.jobs.model import Failure, JobRequest, JobState
+from shared.errors import AttemptsExhausted, EngineLost, MaskmillError, ModelNotReady, Unavailable
+from shared.jobs.deadlines import build_expired
+from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import ReleaseOutcome
 from shared.jobs.result import JobResult, failed_result
 from shared.jobs.store import JobStore
@@ -51,13 +52,11 @@ class Completer:
         self.publication.record(final)
         self._record(result, final)
 
-    def expire(self, lease: Lease) -> None:
-        """Complete a job whose deadline passed before it reached a device."""
+    def expire(self, lease: Lease, stage: str) -> None:
+        """Complete a job whose deadline has passed; `stage` is the one that it had reached."""
         claim = lease.claim
-        failure = Failure(DeadlineExceeded.code, "There was no result before the deadline.")
-        self.complete(
-            lease, JobResult(claim.request, JobState.EXPIRED, claim.attempt, claim.attempt_name, failure=failure)
-        )
+        expired = build_expired(claim.request, stage, attempt=claim.attempt, attempt_name=claim.attempt_name)
+        self.complete(lease, expired)
 
     def release(self, lease: Lease, error: Unavailable) -> None:
         """Return a job to its queue because something is unavailable.

@@ -19,8 +19,8 @@ log = structlog.get_logger()
 
 # How long an input waits for others to be moved with.
 INTERVAL_SECONDS = 0.5
-# S3 deletes this many objects in one call.
-MAX_INPUTS = 1000
+# S3 deletes 1000 objects in one call: an input, and its request if that was too large for the metadata.
+MAX_INPUTS = 500
 # Each input that is kept takes a call.
 COPYING_THREADS = 8
 

@@ -19,6 +19,7 @@ from shared.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from shared.jobs.deadlines import QUEUED, RUNNING
 from shared.jobs.messages import job_queue
 from shared.jobs.outcomes import ClaimOutcome
 from shared.jobs.store import Claim, JobStore, TakenMessage
@@ -118,7 +119,7 @@ class JobRunner:
             lease = stack.enter_context(self.leases.hold(claim, slot))
             with self._complete_on_error(lease):
                 if claim.is_late:
-                    self.completer.expire(lease)
+                    self.completer.expire(lease, QUEUED)
                     return
                 if claim.is_recovered and self.completer.sync(claim.request):
                     return
@@ -152,8 +153,8 @@ class JobRunner:
                 yield
         except Canceled:
             self.completer.drop(claim.request.id, "lease_lost")
-        except DeadlineExceeded:
-            self.completer.expire(lease)
+        except DeadlineExceeded as error:
+            self.completer.expire(lease, str(error.details.get("stage", RUNNING)))
         except Unavailable as error:
             self.completer.release(lease, error)
         except MaskmillError as error:

@@ -32,6 +32,7 @@ from shared.store_check import StoreCheck, check_at_start, open_store_check
 from shared.store_health import open_store_health
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.settings import StewardSettings
+from worker.steward.deadlines import DeadlineExpiry
 from worker.steward.duties import Duty, DutyScheduler
 from worker.steward.duty_runs import DutyRuns
 from worker.steward.erasures import DataErasure
@@ -143,6 +144,7 @@ def build_duties(
     retention = Retention(survey, bucket, metrics, clock, settings.result_ttl_seconds, settings.input_ttl_seconds)
     purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
     erasures = DataErasure(jobs, stores.lists, bucket, Erasures(bucket), metrics, clock, partial(leases.check, ERASURE))
+    deadlines = DeadlineExpiry(jobs, bucket, metrics, inputs)
     often = settings.requeue_interval_seconds
     return (
         Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew, has_lease=False),
@@ -150,6 +152,7 @@ def build_duties(
         Duty("requeue_stalled", often, reconciler.requeue_stalled, reconciler.find_stalled),
         Duty("fail_exhausted", often, reconciler.fail_exhausted, reconciler.find_exhausted),
         Duty("requeue_delayed", often, reconciler.requeue_delayed, survey.find_delayed),
+        Duty("expire_overdue", often, deadlines.expire_overdue, survey.find_overdue),
         Duty("republish_orphaned", often, reconciler.republish_orphaned, reconciler.find_orphaned),
         Duty(RECOVERY, settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
         Duty("delete_expired", settings.retention_interval_seconds, guard.require(retention.delete_expired)),

@@ -15,13 +15,13 @@ import structlog
 from shared.jobs.erasure import Erasure, Erasures
 from shared.jobs.ids import is_job_id
 from shared.jobs.lists import JobLists
-from shared.jobs.model import JobRequest
 from shared.jobs.purge import delete_remains, purge_job
+from shared.jobs.request_record import read_request
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject, StoredObject
 from shared.storage.clock import StoreClock
 from shared.storage.failures import Failures
-from shared.storage.keys import INBOX_PREFIX, RESULTS_PREFIX, inbox_key, result_key, uploads_prefix
+from shared.storage.keys import INBOX_PREFIX, RESULTS_PREFIX, result_key, uploads_prefix
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import run_for_each, split_pages
 from worker.steward.purges import SETTLING_SECONDS as WRITING_SECONDS
@@ -131,7 +131,7 @@ class DataErasure:
 
     def _read_owner_of_input(self, job_id: str) -> str | None:
         with log_unreadable_owner(job_id), suppress(NoSuchObject):
-            return JobRequest.from_json(self.bucket.get_metadata(inbox_key(job_id))["request"]).tenant
+            return read_request(job_id, bucket=self.bucket).tenant
         return None
 
     def _delete(self, erasure: Erasure, ids: Sequence[str], settled: set[str]) -> Erasure:

@@ -13,6 +13,7 @@ from shared.jobs.inputs import EndedInput, InputMover
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import CreateOutcome
+from shared.jobs.request_record import list_inbox_keys, read_request
 from shared.jobs.store import JobStore
 from shared.jobs.survey import JobSurvey
 from shared.storage.bucket import Bucket, NoSuchObject, StoredObject
@@ -84,21 +85,20 @@ class InboxRecovery:
                 self._create(request)
 
     def _read_request(self, job_id: str) -> JobRequest | None:
-        """Return the request of a job, from one read; None if the input is gone, or is not one."""
-        key = inbox_key(job_id)
+        """Return the request of a job, from one read or two; None if the input is gone, or is not one."""
         try:
-            return JobRequest.from_json(self.bucket.get_metadata(key)["request"])
+            return read_request(job_id, bucket=self.bucket)
         except NoSuchObject:
             return None
         except (KeyError, ValueError) as error:
-            log.error("input_without_request", key=key, reason=repr(error))
+            log.error("input_without_request", key=inbox_key(job_id), reason=repr(error))
             return None
 
     def _create(self, request: JobRequest) -> None:
         """Create a job again; whether its result is stored is seen by the worker that claims it."""
         created = self.jobs.create(request, message=encode_message(job_queue(request)), is_recovered=True)
         if created.outcome is CreateOutcome.PURGED:
-            self.bucket.delete([inbox_key(request.id)])
+            self.bucket.delete(list_inbox_keys(request.id))
             return
         log.info("job_recovered", reason="redis_lost_it", job_id=request.id)
         self.metrics.jobs_reconciled("recovered")

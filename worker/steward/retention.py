@@ -7,9 +7,16 @@ import structlog
 
 from shared.jobs.keeping import read_kept
 from shared.jobs.survey import JobSurvey
-from shared.storage.bucket import Bucket
+from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import (
+    DEAD_LETTERS_PREFIX,
+    INPUTS_PREFIX,
+    KEPT_PREFIX,
+    REQUESTS_PREFIX,
+    RESULTS_PREFIX,
+    inbox_key,
+)
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -17,6 +24,8 @@ log = structlog.get_logger()
 
 # S3 deletes this many objects in one call.
 PAGE = 1000
+# The input of a request is stored right after it.
+ORPHANED_REQUEST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,21 @@ class Retention:
     def delete_hidden(self) -> None:
         """Delete what delete_expired() does not reach, by reading each listing to its end; raises as that."""
         self._delete(is_thorough=True)
+        self._delete_orphaned_requests()
+
+    def _delete_orphaned_requests(self) -> None:
+        """Delete the requests that have no input: a submission has ended between the two."""
+        limit = self.clock.now() - ORPHANED_REQUEST_SECONDS
+        for page in split_pages(self.bucket.list_objects(REQUESTS_PREFIX), PAGE):
+            old = [found.key for found in page if found.modified_at < limit]
+            self.bucket.delete([key for key in old if not self._has_input(key.removeprefix(REQUESTS_PREFIX))])
+
+    def _has_input(self, job_id: str) -> bool:
+        try:
+            self.bucket.get_metadata(inbox_key(job_id))
+        except NoSuchObject:
+            return False
+        return True
 
     def _delete(self, *, is_thorough: bool) -> None:
         self.survey.prune_lists(is_thorough=is_thorough)

@@ -1,10 +1,12 @@
 #!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
 -- Its place in the queue is its start in virtual time: see shared/jobs/fairness.py.
--- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged, virtual_times
+-- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, deadlines, input, payloads, purged,
+--          virtual_times
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
---          fingerprint and idempotency_ms or nil (when the key expires), gone_id or nil: a job of which nothing is stored
---          any more, so that its idempotency key is free, listed_tenant or nil (not listed),
+--          fingerprint or nil, idempotency_ms or nil: when the key expires; without it, with the record,
+--          gone_id or nil: a job of which nothing is stored any more, so that its idempotency key is free,
+--          listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
 --          cost: in virtual time, tenant, bytes and pixels: of the image, quota_bytes: that the tenant's unfinished jobs may
@@ -69,10 +71,12 @@ redis.call('ZADD', key.unfinished, place + arg.cost, arg.id)
 add_queued_bytes(arg.tenant, arg.bytes)
 if not arg.is_recovered then count_usage(arg.tenant, {submitted = 1, pixels = arg.pixels}) end
 redis.call('SADD', key.queues, arg.queue)
+-- The caller of a synchronous request, whose input is a payload, ends its job itself.
+if arg.deadline_at and not payload then redis.call('ZADD', key.deadlines, arg.deadline_at, arg.id) end
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.
 if arg.fingerprint and redis.call('EXISTS', key.idempotency) == 0 then
   redis.call('HSET', key.idempotency, 'id', arg.id, 'fingerprint', arg.fingerprint)
-  redis.call('PEXPIREAT', key.idempotency, arg.idempotency_ms)
+  if arg.idempotency_ms then redis.call('PEXPIREAT', key.idempotency, arg.idempotency_ms) end
   redis.call('HSET', key.job, 'idempotency', key.idempotency)
 end
 if arg.listed_tenant then

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, unfinished, input, completed
--- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds,
+-- Keys:    job, unfinished, deadlines, input, completed
+-- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds, has_client_id,
 --          payload_entry or nil (its input is not a payload), tenant, bytes: of its input, device_ms,
 --          batch_size: images that were on the device together or 0, failure_code or nil
 -- Out:     finished | unknown | the final state that it has already
@@ -20,12 +20,16 @@ local function count_activity()
 end
 
 if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -arg.bytes) end
+redis.call('ZREM', key.deadlines, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
 if not job[1] then return {'unknown'} end
 if job[1] ~= 'queued' and job[1] ~= 'running' then return {job[1]} end
 redis.call('HSET', key.job, 'state', arg.state, 'failure', arg.failure or '', 'timings', arg.timings, 'ended_at', now())
 redis.call('EXPIRE', key.job, arg.record_seconds)
+-- The caller's own id of the job is kept as long as its record.
+local named = arg.has_client_id and redis.call('HGET', key.job, 'idempotency')
+if named and redis.call('HGET', named, 'id') == arg.id then redis.call('EXPIRE', named, arg.record_seconds) end
 redis.call('DEL', key.input)
 count_usage(arg.tenant, {[arg.state] = 1, device_ms = arg.device_ms})
 count_activity()

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask, request
 
 from api.http.request_body import LARGE_BODY_BYTES, keep_reserved, parse_in_turn, read_request_body
+from api.jobs.limits import OptionLimits
 from api.routes.jobs import read_submission
 from api.server.budget import ByteBudget
 from api.server.options import REFUSAL_KEY, RESERVATION_KEY
@@ -92,7 +93,7 @@ def test_a_submission_keeps_reserved_what_its_image_takes_until_it_is_released()
     assert len(body) > len(image)
     budget = ByteBudget(10 * MAX_BYTES)
     with open_request(body, reservation=budget.reserve(len(body)), CONTENT_TYPE="application/json"):
-        submission = read_submission()
+        submission = read_submission(OptionLimits(deadline_seconds=60, metadata_bytes=100))
 
         assert budget.used == len(submission.image.content) == len(image)
         submission.image.release()

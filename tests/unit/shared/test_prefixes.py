@@ -36,8 +36,9 @@ def list_redis_keys() -> list[str]:
 
 
 def list_object_keys() -> list[str]:
-    names = (storage_keys.inbox_key, storage_keys.input_key, storage_keys.dead_letter_key, storage_keys.purged_key)
-    job = [*(name("0") for name in names), storage_keys.object_key("0", "1-a", "labels.png")]
+    names = (storage_keys.inbox_key, storage_keys.input_key, storage_keys.dead_letter_key)
+    more = (storage_keys.purged_key, storage_keys.request_key)
+    job = [*(name("0") for name in (*names, *more)), storage_keys.object_key("0", "1-a", "labels.png")]
     job.append(storage_keys.kept_key("0", 1))
     return [*job, *(value for name, value in vars(storage_keys).items() if name.isupper())]
 

@@ -1,8 +1,7 @@
 #!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
 -- Its place in the queue is its start in virtual time: see shared/jobs/fairness.py.
--- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, deadlines, input, payloads, purged,
---          virtual_times
+-- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, deadlines, input, payloads, purged, virtual_times
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
 --          fingerprint or nil, idempotency_ms or nil: when the key expires; without it, with the record,
 --          gone_id or nil: a job of which nothing is stored any more, so that its idempotency key is free,

@@ -2,6 +2,8 @@
 
 PORT  ?= 8000
 MODEL ?= embedded
+# Empty on a developer's machine: a test that fails once has failed.  CI names the tests that it had to repeat.
+RERUNS ?=
 DATA  ?= ./data
 # The first Python that is new enough; PYTHON=... chooses another one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -24,7 +26,7 @@ serve: $(INSTALLED) ## Run the whole service on this machine until Ctrl-C
 
 test: check ## Lint, types, import rules and all tests that need neither Docker nor a GPU
 	$(VENV)/python -m pytest -p xdist -n auto --maxprocesses 4 --dist loadfile tests/unit
-	$(VENV)/python -m pytest -m "not compose and not gpu" --ignore tests/unit
+	$(VENV)/python -m pytest -p xdist -n 2 --dist loadfile $(RERUNS) -m "not compose and not gpu" --ignore tests/unit
 
 check: $(INSTALLED) ## Lint, formatting, types and import rules
 	$(VENV)/ruff check --quiet .

@@ -28,6 +28,10 @@
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
     - IdempotencyConflict  an idempotency key was reused for a different request
+    - ForbiddenUrl         a URL of a kind that this service does not use
+    - UrlRefused           a URL leads to an address that this service does not connect to
+    - UrlUnreachable       the server of a URL did not answer as it must
+    - UrlTooLarge          a URL has more bytes than the service accepts
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
       - QueueFull          too many jobs are queued
@@ -223,6 +227,22 @@ class Canceled(ClientError):
 
 class IdempotencyConflict(ClientError):
     code = "idempotency_conflict"
+
+
+class ForbiddenUrl(ClientError):
+    code = "forbidden_url"
+
+
+class UrlRefused(ClientError):
+    code = "url_refused"
+
+
+class UrlUnreachable(ClientError):
+    code = "url_unreachable"
+
+
+class UrlTooLarge(ClientError):
+    code = "url_too_large"
 
 
 class Unavailable(MaskmillError):

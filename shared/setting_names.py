@@ -87,6 +87,7 @@ NAMES: Final = frozenset(
         "MODEL",
         "MODEL_CACHE",
         "ORPHANED_AFTER_SECONDS",
+        "OUTGOING_ALLOWED",
         "PROBE_HOST",
         "PROBE_PORT",
         "PROCESSES",

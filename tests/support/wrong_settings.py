@@ -31,6 +31,7 @@ _OWN: Final[Mapping[str, Values]] = {
     "STORAGE_PREFIX": ("a//b", "../other", "inbox"),
     "STORAGE_PROXY": ("proxy.example:3128", f"socks5://me:{SECRET}@proxy", f"http://me:{SECRET}@proxy:99999"),
     "STORAGE_RETRIES": ("-1", "2.5", "1000000"),
+    "OUTGOING_ALLOWED": ("http://images.internal", "10.0.0.1/8", "images.internal:8080"),
     "MODEL": ("https://huggingface.co/facebook/mask2former", "s3://models", "two words"),
     "MAX_IMAGE_SIDE": ("0", "1e6", "1000001"),
     "MAX_ATTEMPTS": ("0", "three", "1" * 30),

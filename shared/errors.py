@@ -22,10 +22,14 @@
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
     - UnknownMask          the job has no segment of that number
+    - UnknownWebhook       no such webhook, or it belongs to another tenant
+    - UnknownDelivery      the webhook has no such delivery, or it is not kept any more
     - UnknownRoute         no such path
     - WrongMethod          the path exists, but does not allow this method
     - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
+    - TooManyWebhooks      the tenant has as many webhooks as it may
+    - WebhookDisabled      the webhook gets no messages until it is enabled
     - Canceled             the job was canceled, so it has no result
     - IdempotencyConflict  an idempotency key was reused for a different request
     - ForbiddenUrl         a URL of a kind that this service does not use
@@ -196,6 +200,14 @@ class UnknownMask(ClientError):
     code = "unknown_mask"
 
 
+class UnknownWebhook(ClientError):
+    code = "unknown_webhook"
+
+
+class UnknownDelivery(ClientError):
+    code = "unknown_delivery"
+
+
 class UnknownRoute(ClientError):
     code = "unknown_route"
 
@@ -219,6 +231,14 @@ class NotFinished(ClientError):
 
 class AlreadyEnded(ClientError):
     code = "already_ended"
+
+
+class TooManyWebhooks(ClientError):
+    code = "too_many_webhooks"
+
+
+class WebhookDisabled(ClientError):
+    code = "webhook_disabled"
 
 
 class Canceled(ClientError):

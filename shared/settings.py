@@ -87,6 +87,14 @@ class Settings(BaseSettings):
         description="Hosts and networks that URLs of clients may lead to although their addresses are not public, as "
         "in `images.internal, 10.1.0.0/16`. Empty means none.",
     )
+    webhook_http: Literal["off", "on"] = Field(
+        "off", description="Whether webhooks may have URLs of `http://`; otherwise only of `https://`."
+    )
+    max_pending_webhooks: Count = Field(
+        10_000,
+        description="Messages of one webhook that may wait to be delivered; while there are as many, the ends of "
+        "further jobs are not sent to it.",
+    )
     model: ModelName = Field(
         "embedded",
         description="What the worker serves and the gateway defaults to: `embedded`, a Hub id, a folder, or "

@@ -348,7 +348,7 @@ class JobStore:
         failure: Failure | None = None,
         timings_ms: Mapping[str, float] | None = None,
     ) -> bool:
-        """Bring a job to a final state, delete its input payload, and wake its waiters.
+        """Bring a job to a final state, delete its input payload, wake its waiters, put it into the outbox.
 
         Returns False if it is unknown or final already.
 
@@ -363,6 +363,8 @@ class JobStore:
             timings=json.dumps(dict(timings_ms or {})),
             record_seconds=request.retention.record_seconds,
             payload_entry=payload_entry(request),
+            listed_tenant=request.tenant if request.retention.is_listed else None,
+            has_webhook=request.webhook is not None,
         )
         return outcome is FinishOutcome.FINISHED
 

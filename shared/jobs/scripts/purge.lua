@@ -6,6 +6,7 @@
 -- Events:  the job
 redis.call('SET', key.purged, '', 'EX', arg.purged_seconds)
 redis.call('DEL', key.input, key.reply)
+remove_webhooks(arg.id)
 end_lease(arg.id)
 local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency')
 if not job[1] then return {'unknown'} end

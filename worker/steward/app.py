@@ -43,6 +43,7 @@ from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
 from worker.steward.stack_guard import StackGuard
 from worker.steward.stored_results import StoredResults
+from worker.steward.webhooks import build_webhooks
 
 log = structlog.get_logger()
 
@@ -76,7 +77,8 @@ def main() -> int:
     registry.register(StoreCollector(runs.read, survey.measure_ages))
     leases = DutyLeases(client)
     duties = build_duties(settings, Stores(jobs, survey, bucket, clock), guard, metrics, leases, runs)
-    scheduler = DutyScheduler(duties, leases, runs)
+    webhooks = build_webhooks(settings, client, jobs, bucket, registry)
+    scheduler = DutyScheduler([*duties, *webhooks.list_duties(guard)], leases, runs)
     with ExitStack() as stack:
         if settings.probe_port:
             stack.callback(start_health_server(settings, registry).stop)
@@ -87,6 +89,7 @@ def main() -> int:
         log.info("steward_ready")
         signal.sigwait(END_SIGNALS)
         scheduler.stop()
+        webhooks.threads.stop()
         leases.give_up()
         scheduler.join(STOP_TIMEOUT_SECONDS)
         guard.release()

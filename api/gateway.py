@@ -9,6 +9,7 @@ from api.jobs.drain import Drain
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.webhooks import TenantWebhooks
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.readiness import ReadinessChecks
@@ -20,6 +21,7 @@ class Gateway:
     submitter: JobSubmitter
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
+    open_webhooks: Callable[[str], TenantWebhooks]
     models: ModelRegistry
     readiness: ReadinessChecks
     metrics: GatewayMetrics

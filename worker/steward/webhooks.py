@@ -11,7 +11,7 @@ from shared.jobs.store import JobStore
 from shared.outgoing.client import GuardedClient
 from shared.redis_client import RedisClient
 from shared.storage.bucket import Bucket
-from shared.webhooks.delivery_store import Breaker, DeliveryStore
+from shared.webhooks.delivery_store import Breaker, DeliveryStore, EndedJob
 from shared.webhooks.endpoint_store import EndpointCache, EndpointStore
 from shared.webhooks.urls import build_webhook_policy
 from worker.settings import StewardSettings
@@ -26,8 +26,10 @@ from worker.steward.webhook_policy import RetryPolicy
 from worker.steward.webhook_threads import DeliveryThreads
 
 # The delay of a message is half of it on average.
-INTERVAL_SECONDS: Final = 0.25
-RESTORE_INTERVAL_SECONDS: Final = 1.0
+PLAN_INTERVAL_SECONDS: Final = 0.25
+# Of repetitions and test messages: what is planned is sent at once.
+SEND_INTERVAL_SECONDS: Final = 1.0
+RESTORE_INTERVAL_SECONDS: Final = 5.0
 # After the timeout of a request, for what is read and written beside it.
 LEASE_MARGIN_SECONDS: Final = 5.0
 # A receiver that does not answer holds no more threads.
@@ -49,17 +51,26 @@ class Webhooks:
     def restore_tenants(self, _is_lost: bool = True) -> None:
         self.endpoints.restore_tenants()
 
+    def plan_and_send(self, ended: Sequence[EndedJob]) -> None:
+        """Make the deliveries of jobs that have ended, and begin to send them.
+
+        Raises:
+            Unavailable: a store did not answer.
+        """
+        self.planner.plan_deliveries(ended)
+        self.threads.send_due()
+
     def list_duties(self, guard: StackGuard) -> Sequence[Duty]:
         return (
             Duty("restore_webhooks", RESTORE_INTERVAL_SECONDS, self.restore_tenants, guard.require(self.find_loss)),
             Duty(
                 "plan_webhooks",
-                INTERVAL_SECONDS,
-                self.planner.plan_deliveries,
+                PLAN_INTERVAL_SECONDS,
+                self.plan_and_send,
                 self.planner.find_ended,
                 has_lease=False,
             ),
-            Duty("send_webhooks", INTERVAL_SECONDS, self.threads.send_due, has_lease=False),
+            Duty("send_webhooks", SEND_INTERVAL_SECONDS, self.threads.send_due, has_lease=False),
         )
 
 

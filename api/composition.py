@@ -20,6 +20,7 @@ from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.webhooks import TenantWebhooks, WebhookRules
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
@@ -42,6 +43,9 @@ from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
 from shared.store_check import open_store_check
 from shared.store_health import StoreHealth, StoreState
+from shared.webhooks.delivery_store import DeliveryStore
+from shared.webhooks.endpoint_store import EndpointStore
+from shared.webhooks.urls import build_webhook_policy
 from shared.worker_registry import WorkerRegistry
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
@@ -74,6 +78,8 @@ class Stores:
     usage: UsageReader
     activity: ModelActivity
     bucket: Bucket
+    endpoints: EndpointStore
+    deliveries: DeliveryStore
     guard: StoreGuard
     health: StoreHealth
     check_steward: Callable[[], str]
@@ -92,6 +98,8 @@ def connect_stores(settings: ApiSettings) -> Stores:
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
         bucket=bucket,
+        endpoints=EndpointStore(client, bucket),
+        deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
         check_steward=partial(check_steward, client),
@@ -116,6 +124,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         slots=slots,
         drain=drain,
     )
+    open_webhooks = build_webhooks(settings, stores)
     submitter = JobSubmitter(
         admission=admission,
         profile=build_job_profile(settings),
@@ -123,6 +132,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         bucket=stores.bucket,
         compensator=compensator,
         open_tenant=open_tenant,
+        check_webhook=lambda tenant, webhook: open_webhooks(tenant).check_webhook(webhook),
     )
     return Gateway(
         authenticator=authenticator,
@@ -134,6 +144,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
         open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),
+        open_webhooks=open_webhooks,
         models=models,
         readiness=build_readiness(settings, stores, admission),
         metrics=GatewayMetrics(),
@@ -145,6 +156,17 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         activity=stores.activity,
         load=admission.load,
         quotas=limits.queue,
+        now=stores.jobs.clock.now,
+    )
+
+
+def build_webhooks(settings: ApiSettings, stores: Stores) -> Callable[[str], TenantWebhooks]:
+    """Return a function that gives access to the webhooks of a tenant."""
+    return partial(
+        TenantWebhooks,
+        endpoints=stores.endpoints,
+        deliveries=stores.deliveries,
+        rules=WebhookRules(build_webhook_policy(settings), settings.max_webhooks, settings.webhook_urls == "on"),
         now=stores.jobs.clock.now,
     )
 

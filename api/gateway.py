@@ -13,6 +13,7 @@ from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.webhooks import TenantWebhooks
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.jobs.activity import ModelActivity
@@ -36,6 +37,7 @@ class Gateway:
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
     open_listing: Callable[[str], TenantListing]
+    open_webhooks: Callable[[str], TenantWebhooks]
     models: ModelRegistry
     readiness: ReadinessChecks
     metrics: GatewayMetrics

@@ -104,6 +104,12 @@ class ApiSettings(Settings):
         description="How long, from the time of the call, `POST /v1/jobs/{id}/keep` can keep a job that has ended; 0 "
         "keeps none for longer.",
     )
+    max_webhooks: Count = Field(10, description="Webhooks that one tenant may have.")
+    webhook_urls: Literal["off", "on"] = Field(
+        "off",
+        description="Whether a job may name a URL as its `webhook`, which gets unsigned messages; otherwise only the "
+        "id of a webhook of its tenant.",
+    )
     max_queued: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
         10_000, description="Jobs that may wait in one queue; more are refused with 429."
     )

@@ -30,7 +30,10 @@ IDEMPOTENCY_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class JobSubmitter:
-    """Submits jobs whose input is durable; `open_tenant` gives access to the jobs of a tenant."""
+    """Submits jobs whose input is durable; `open_tenant` gives access to the jobs of a tenant.
+
+    check_webhook: raises a ClientError unless a job of a tenant may name this webhook.
+    """
 
     admission: Admission
     profile: JobProfile
@@ -38,6 +41,7 @@ class JobSubmitter:
     bucket: Bucket
     compensator: Compensator
     open_tenant: Callable[[str], TenantJobs]
+    check_webhook: Callable[[str, str], None]
 
     def submit(self, submission: Submission, caller: Caller, *, idempotency_key: str | None = None) -> Job:
         """Submit a job; once this returns, the job survives the loss of any process and of Redis.
@@ -46,10 +50,12 @@ class JobSubmitter:
         of that job is kept any more.
 
         Raises:
-            ClientError: the image, the model or the idempotency key is not acceptable.
+            ClientError: the image, the model, the webhook or the idempotency key is not acceptable.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
+        if submission.options.webhook is not None:
+            self.check_webhook(caller.tenant, submission.options.webhook)
         job = self._submit(submission, caller, idempotency_key)
         submission.image.release()
         return job

@@ -135,6 +135,26 @@ local function release_accounts(id, queue, request)
   if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -job.image.bytes) end
   if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
 end
+-- Put a job that has ended into the outbox of webhooks.  `tenant`: whose endpoints may get all jobs, or nil;
+-- is_named: whether the job names an endpoint or a URL.  Until the steward has listed the tenants with endpoints, each
+-- tenant may have some.
+local function enqueue_webhook(id, tenant, is_named)
+  local tenants = stack_key('{redis_keys.WEBHOOK_TENANTS}')
+  local may_have = tenant and (redis.call('HEXISTS', tenants, tenant) == 1 or redis.call('HEXISTS', tenants, '*') == 0)
+  if is_named or may_have then redis.call('ZADD', stack_key('{redis_keys.WEBHOOK_OUTBOX}'), 'NX', now(), id) end
+end
+-- Delete what was planned for the webhooks of a job.
+local function remove_webhooks(id)
+  redis.call('ZREM', stack_key('{redis_keys.WEBHOOK_OUTBOX}'), id)
+  local planned = redis.call('HGET', job_key(id), 'deliveries')
+  for _, delivery in ipairs(planned and cjson.decode(planned) or {{}}) do
+    local target, message = string.match(delivery, '^(.*)/([^/]*)$')
+    redis.call('DEL', stack_key('{redis_keys.WEBHOOK_DELIVERY_PREFIX}' .. delivery))
+    redis.call('ZREM', stack_key('{redis_keys.WEBHOOK_PENDING_PREFIX}' .. target), message)
+    redis.call('ZREM', stack_key('{redis_keys.WEBHOOK_RECENT_PREFIX}' .. target), message)
+    redis.call('ZREM', stack_key('{redis_keys.WEBHOOK_RUNNING}'), delivery)
+  end
+end
 local function count_payload_bytes(entry)
   local tenant = string.match(entry, '^%d+:([^:]*):')
   local sums = redis.call('HMGET', stack_key('{redis_keys.PAYLOAD_BYTES}'), '*', tenant)
@@ -147,13 +167,22 @@ Outcome = TypeVar("Outcome", bound=StrEnum)
 
 
 class Script(Generic[Outcome]):
-    """A script of the folder `scripts`, loaded into Redis at its first call; it returns one of `outcomes`."""
+    """A script of a folder `scripts`, loaded into Redis at its first call; it returns one of `outcomes`."""
 
-    def __init__(self, client: RedisClient, name: str, outcomes: type[Outcome]) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        name: str,
+        outcomes: type[Outcome],
+        *,
+        folder: Path = _FOLDER,
+        prelude: str = "",
+    ) -> None:
+        """Take what the scripts of another folder have in common, beside what all scripts have."""
         self._outcomes = outcomes
         self._prefix = client.key_prefix
-        flags, _, text = (_FOLDER / f"{name}.lua").read_text().partition("\n")
-        self._run = client.register_script(f"{flags}{_PRELUDE}{text}")
+        flags, _, text = (folder / f"{name}.lua").read_text().partition("\n")
+        self._run = client.register_script(f"{flags}{_PRELUDE}{prelude}{text}")
 
     def __call__(self, keys: Mapping[str, str], *, payload: bytes = b"", **arguments: Any) -> tuple[Outcome, list[Any]]:
         """Run the script; return its outcome and the values after it.

@@ -353,7 +353,7 @@ class JobStore:
         timings_ms: Mapping[str, float] | None = None,
         batch_size: int = 0,
     ) -> bool:
-        """Bring a job to a final state, delete its input payload, and wake its waiters.
+        """Bring a job to a final state, delete its input payload, wake its waiters, put it into the outbox.
 
         Returns False if it is unknown or final already.
 
@@ -376,6 +376,8 @@ class JobStore:
             device_ms=round((timings_ms or {}).get("device", 0) / max(1, batch_size)),
             batch_size=batch_size,
             failure_code=failure.code if failure else None,
+            listed_tenant=request.tenant if request.retention.is_listed else None,
+            has_webhook=request.webhook is not None,
         )
         return outcome is FinishOutcome.FINISHED
 

@@ -6,6 +6,7 @@
 -- Events:  the job; on mm:canceled too, if it runs
 redis.call('SET', key.purged, '', 'EX', arg.purged_seconds)
 redis.call('DEL', key.input, key.reply)
+remove_webhooks(arg.id)
 end_lease(arg.id)
 local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency', 'state')
 if not job[1] then return {'unknown'} end

@@ -8,13 +8,16 @@ import pytest
 
 from shared.jobs import outcomes, script
 from shared.jobs.model import JobState
+from shared.webhooks import outcomes as webhook_outcomes
+from shared.webhooks.script import FOLDER as WEBHOOK_FOLDER
 
 FOLDER = Path(script.__file__).parent / "scripts"
-SCRIPTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.lua"))}
+SCRIPTS = {path.stem: path.read_text() for folder in (FOLDER, WEBHOOK_FOLDER) for path in sorted(folder.glob("*.lua"))}
 
 
 def get_outcomes(name: str) -> type[StrEnum]:
-    enumeration = getattr(outcomes, "".join(word.capitalize() for word in name.split("_")) + "Outcome")
+    outcome = "".join(word.capitalize() for word in name.split("_")) + "Outcome"
+    enumeration = getattr(outcomes, outcome, None) or getattr(webhook_outcomes, outcome)
     assert issubclass(enumeration, StrEnum)
     return enumeration
 

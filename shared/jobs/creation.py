@@ -24,6 +24,7 @@ def creation_keys(request: JobRequest, dedup: DedupKey | None) -> dict[str, str]
         "queues": redis_keys.QUEUES,
         "dedup": redis_keys.dedup(dedup.key if dedup else ""),
         "payloads": redis_keys.PAYLOADS,
+        "queued_pixels": redis_keys.QUEUED_PIXELS,
         **account_keys(request),
     }
 

@@ -167,12 +167,25 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a queued job stands.
+
+    position: jobs of its model that come before it, of its own priority and of higher ones, plus one.
+    pixels: of their images and of its own.
+    """
+
+    position: int
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as the job store knows it.
 
     attempt: number of claims.  attempt_name: of the last one, unique for ever; empty if there was none.
     stalls: how often its lease expired while it was exposed; with at least one it is a suspect.
     started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
+    place: of a queued job that can be claimed, where it was asked for.
     """
 
     request: JobRequest
@@ -185,6 +198,7 @@ class Job:
     ended_at: float | None = None
     failure: Failure | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    place: QueuePlace | None = None
 
     @property
     def id(self) -> str:

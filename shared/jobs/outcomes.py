@@ -91,6 +91,24 @@ class MeasureLoadOutcome(StrEnum):
     MEASURED = "measured"
 
 
+class MeasureServiceOutcome(StrEnum):
+    MEASURED = "measured"
+
+
+class ShowOutcome(StrEnum):
+    SHOWN = "shown"  # followed by the fields of the record, and the place of a queued job
+    UNKNOWN = "unknown"
+
+
+class WatchOutcome(StrEnum):
+    WATCHED = "watched"  # followed by what Redis knows of each job
+
+
+class LogStageOutcome(StrEnum):
+    LOGGED = "logged"
+    LOST = "lost"  # the job is not this attempt's any more
+
+
 class FindStalledOutcome(StrEnum):
     FOUND = "found"  # followed by the time and the ids of jobs
 

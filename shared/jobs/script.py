@@ -13,9 +13,13 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from shared import redis_keys
+from shared.jobs.model import Priority
 from shared.redis_client import RedisClient
 
 _FOLDER = Path(__file__).parent / "scripts"
+_PRIORITIES = ", ".join(f"'{one}'" for one in Priority)
+# Of the events of one job: those of a dozen attempts with their stages.
+MAX_LOG_BYTES = 4096
 # `arg`: the named arguments (absent ones are nil); `key`: the named keys; `payload`: bytes, or nil.
 _PRELUDE = f"""
 local arg = cjson.decode(ARGV[1])
@@ -37,6 +41,23 @@ local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000
 end
+-- Append an event to the log of a job, a field of its record: lines of JSON, [id, event, data].  The id of an event is
+-- its time in milliseconds, or one more than that of the event before.  The oldest lines make room for it.
+-- Return whether somebody watches the job.  `data`: JSON, or nil.
+local function append_event(id, event, data)
+  local record = redis.call('HMGET', job_key(id), 'events', 'watched')
+  local lines = record[1] or ''
+  local last = string.match('\\n' .. lines, '.*\\n%[(%d+),')
+  local number = math.max(math.floor(now() * 1000), (tonumber(last) or 0) + 1)
+  local line = string.format('[%.0f,"%s",%s]\\n', number, event, data or '{{}}')
+  while #lines > 0 and #lines + #line > {MAX_LOG_BYTES} do lines = string.match(lines, '\\n(.*)$') or '' end
+  redis.call('HSET', job_key(id), 'events', lines .. line)
+  return record[2]
+end
+-- As before, and tell those who watch the job, if there are any.
+local function log_event(id, event, data)
+  if append_event(id, event, data) then publish_event(id) end
+end
 -- For an answer, in which a number would lose its fraction.
 local function format_time(seconds) return string.format('%.6f', seconds) end
 local function count_claimable(queue)
@@ -47,12 +68,32 @@ local function trim_messages(queue)
   local excess = redis.call('LLEN', messages_key(queue)) - count_claimable(queue)
   if excess > 0 then redis.call('RPOP', messages_key(queue), excess) end
 end
--- Return a job to its place in its queue, and enqueue its message.
-local function requeue(id, message)
+-- Return a job to its place in its queue, and enqueue its message.  `reason`: JSON for the event.
+local function requeue(id, message, reason)
   local job = redis.call('HMGET', job_key(id), 'queue', 'place', 'stalls')
   redis.call('HSET', job_key(id), 'state', 'queued')
   redis.call('ZADD', job[3] == '0' and queued_key(job[1]) or suspects_key(job[1]), job[2], id)
   redis.call('LPUSH', messages_key(job[1]), message)
+  log_event(id, 'requeued', reason)
+end
+-- Where a queued job stands: the number of jobs that come before it, of its queue and of those of its model with a
+-- higher priority, plus one; and the pixels of them and of its own image.  Nil while it cannot be claimed.
+-- The pixels are differences of sums: `in:` of all images that came into a queue, `out:` of those up to the last claim.
+local function find_place(id)
+  local job = redis.call('HMGET', job_key(id), 'queue', 'stalls', 'pixels_in')
+  local queue, sums = job[1], stack_key('{redis_keys.QUEUED_PIXELS}')
+  local before = redis.call('ZRANK', job[2] == '0' and queued_key(queue) or suspects_key(queue), id)
+  if not before then return nil end
+  local pixels = math.max(0, (job[3] or 0) - (redis.call('HGET', sums, 'out:' .. queue) or 0))
+  local model, priority = string.match(queue, '^(.*)%.([^.]*)$')
+  for _, higher in ipairs({{{_PRIORITIES}}}) do
+    if higher == priority then break end
+    local other = model .. '.' .. higher
+    local both = redis.call('HMGET', sums, 'in:' .. other, 'out:' .. other)
+    before = before + count_claimable(other)
+    pixels = pixels + math.max(0, (both[1] or 0) - (both[2] or 0))
+  end
+  return {{before + 1, string.format('%.0f', pixels)}}
 end
 -- Remove a queued job from its queue.
 local function remove_queued(id, queue)

@@ -143,8 +143,10 @@ class AttemptRunner:
             StorageUnavailable: the bucket did not answer in time.
         """
         request, claim = attempt.request, attempt.lease.claim
+        attempt.lease.enter("render")
         for name in request.formats:
             self._render(name, attempt)
+        attempt.lease.enter("store")
         with attempt.watch.stage("store"):
             files = attempt.files
             objects = {
@@ -165,8 +167,10 @@ class AttemptRunner:
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
         """Fetch and decode a job's image, and queue it for the device."""
         request = lease.claim.request
+        lease.enter("fetch")
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
+        lease.enter("decode")
         with watch.stage("decode"):
             decoded = self.decoders.decode(data, self._request_image(request), on_slow=lease.lend_slot)
         with decoded:
@@ -179,6 +183,7 @@ class AttemptRunner:
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
+        lease.enter("device")
         return image, ticket
 
     def _request_image(self, request: JobRequest) -> ImageRequest:

@@ -3,15 +3,15 @@
 -- The first job of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
 -- A suspect (a job that has stalled) is chosen only for a worker that may isolate one, and runs no other.
 -- A worker that got no answer calls it with the same token again, and gets the job that was claimed for it.
--- Keys:    leases, passed_over, claim, isolated
+-- Keys:    leases, passed_over, claim, isolated, queued_pixels
 -- In:      worker, lease_seconds, token: of this claim,
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
 --          may_isolate: whether the worker can run a suspect alone;
 --          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
--- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect and whether it was recovered (1 or 0),
---          time |
+-- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect, whether it was recovered and whether
+--          it is watched (1 or 0), time |
 --          deadline_exceeded, the same: claimed to be expired | empty
--- Events:  none
+-- Events:  the job, if it is watched
 local time = now()
 local counts = redis.call('HGETALL', key.passed_over)
 local passed_over = {}
@@ -94,6 +94,14 @@ local function find_claimed()
   return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0'}
 end
 
+-- One that was requeued is before the last one that was claimed.
+local function record_pixels(job)
+  local pixels, name = tonumber(redis.call('HGET', job_key(job.id), 'pixels_in')), 'out:' .. job.queue
+  if pixels and pixels > tonumber(redis.call('HGET', key.queued_pixels, name) or 0) then
+    redis.call('HSET', key.queued_pixels, name, string.format('%.0f', pixels))
+  end
+end
+
 local function claim_next()
   local job = take_next()
   settle_messages(job and job.queue)
@@ -103,6 +111,8 @@ local function claim_next()
     'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1)
   if job.is_suspect then redis.call('HSET', key.isolated, arg.worker, job.id) end
   redis.call('SET', key.claim, job.id, 'PX', math.ceil(2000 * arg.lease_seconds))
+  record_pixels(job)
+  log_event(job.id, 'running', '{"attempt":' .. job.attempt .. '}')
   return job
 end
 
@@ -112,4 +122,5 @@ if not job then return {'empty'} end
 redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
 return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request,
-  job.is_suspect and 1 or 0, redis.call('HEXISTS', job_key(job.id), 'recovered'), format_time(time)}
+  job.is_suspect and 1 or 0, redis.call('HEXISTS', job_key(job.id), 'recovered'),
+  redis.call('HEXISTS', job_key(job.id), 'watched'), format_time(time)}

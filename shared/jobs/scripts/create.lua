@@ -1,11 +1,12 @@
 #!lua
 -- Record a new job as queued and enqueue its message, unless an earlier job stands for it.
--- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged
+-- Keys:    job, unfinished, idempotency, tenant_jobs, tenants, queues, dedup, input, payloads, purged, queued_pixels
 -- In:      id, request (JSON), queue, deadline_at or nil, max_queued, max_queued_per_tenant,
 --          fingerprint and idempotency_ms or nil (when the key expires), gone_id or nil: a job of which nothing is stored
 --          any more, so that its idempotency key is free, listed_tenant or nil (not listed),
 --          dedup_seconds or nil (no deduplication), reuse (whether an earlier job may be used),
 --          message or nil (not enqueued), is_recovered (Redis lost the job, so no other one stands for it), created_at,
+--          pixels: of its image,
 --          payload: the image or nil; and with it input_ms: how long to keep it,
 --          payload_entry: its entry in the accounts, max_payload_bytes and max_payload_bytes_per_tenant
 -- Out:     created | repeated (same idempotency key) | conflict (same key, other fingerprint) | cached (the result is
@@ -48,10 +49,16 @@ if full then return {full, ''} end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
   'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
 if arg.is_recovered then redis.call('HSET', key.job, 'recovered', 1) end
+append_event(arg.id, 'queued', arg.is_recovered and '{"recovered":true}')
 local time = now()
 -- A job that Redis has lost comes before those that were created after it.
 local place = arg.is_recovered and math.min(time, arg.created_at) or time
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
+-- Jobs that left the queue without a claim are forgotten when it is empty.
+if count_claimable(arg.queue) == 1 then
+  redis.call('HSET', key.queued_pixels, 'out:' .. arg.queue, redis.call('HGET', key.queued_pixels, 'in:' .. arg.queue) or 0)
+end
+redis.call('HSET', key.job, 'pixels_in', redis.call('HINCRBY', key.queued_pixels, 'in:' .. arg.queue, arg.pixels))
 redis.call('ZADD', key.unfinished, place, arg.id)
 redis.call('SADD', key.queues, arg.queue)
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.

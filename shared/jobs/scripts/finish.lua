@@ -1,10 +1,33 @@
 #!lua flags=allow-oom
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, unfinished, input, completed
+-- Keys:    job, unfinished, input, completed, service_times
 -- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds,
---          payload_entry or nil (its input is not a payload)
+--          payload_entry or nil (its input is not a payload), megapixels: of its image, work_ms: of its stages,
+--          queues: those of the model
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job
+-- Sums over the last jobs of the model: of the work of each by its pixels (x, y), and of what all workers have completed
+-- while a job was queued, so that none was idle (busy).  Older ones count less.
+local function measure_service(time)
+  local found = redis.call('GET', key.service_times)
+  local sums = found and cjson.decode(found) or {jobs = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0,
+    busy_seconds = 0, busy_jobs = 0, busy_x = 0}
+  local x, y = arg.megapixels, arg.work_ms
+  for name, value in pairs({jobs = 1, x = x, y = y, xx = x * x, xy = x * y, yy = y * y}) do
+    sums[name] = sums[name] * 0.98 + value
+  end
+  local seconds = sums.at and time - sums.at or 0
+  if sums.has_backlog and seconds >= 0 and seconds < 60 then
+    local kept = math.exp(-seconds / 30)
+    for name, value in pairs({busy_seconds = seconds, busy_jobs = 1, busy_x = x}) do
+      sums[name] = sums[name] * kept + value
+    end
+  end
+  sums.at, sums.has_backlog = time, false
+  for _, queue in ipairs(arg.queues) do sums.has_backlog = sums.has_backlog or count_claimable(queue) > 0 end
+  redis.call('SET', key.service_times, cjson.encode(sums), 'EX', 604800)
+end
+
 redis.call('ZREM', key.unfinished, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
@@ -16,9 +39,11 @@ redis.call('DEL', key.input)
 if job[1] == 'running' then
   end_lease(arg.id)
   redis.call('HINCRBY', key.completed, arg.model, 1)
+  measure_service(now())
 else
   remove_queued(arg.id, job[2])
 end
+append_event(arg.id, arg.state)
 -- Only a success is reused for identical requests.
 if arg.state ~= 'succeeded' and job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end
 publish_event(arg.id)

@@ -12,11 +12,13 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
+from api.jobs.eta import EtaEstimator
 from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.watching import EventStreams
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
@@ -24,6 +26,7 @@ from api.steward_presence import check_steward
 from api.store_guard import StoreGuard
 from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
+from shared.jobs.event_log import EventLog
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
@@ -42,7 +45,8 @@ SYNC_RECORD_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits that tenants share: jobs in one queue, waiting requests of this process, bytes of payloads.
+    """The limits that tenants share: jobs in one queue, waiting requests and event streams of this
+    process, bytes of payloads.
 
     sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
     """
@@ -50,6 +54,7 @@ class Limits:
     queue: SharedLimit
     waiting: SharedLimit
     payload_bytes: SharedLimit
+    streams: SharedLimit
     sync_wait_seconds_per_tenant: float
 
 
@@ -60,6 +65,7 @@ class Stores:
     jobs: JobStore
     payloads: PayloadStore
     events: JobEvents
+    event_log: EventLog
     workers: WorkerRegistry
     bucket: Bucket
     guard: StoreGuard
@@ -73,6 +79,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         jobs=open_job_store(client, settings),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
+        event_log=EventLog(client),
         workers=WorkerRegistry(client),
         bucket=bucket,
         guard=StoreGuard(open_store_check(settings, client, bucket)),
@@ -89,6 +96,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
+    eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -116,6 +124,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
         drain=drain,
+        streams=EventStreams(
+            stores.event_log,
+            stores.events,
+            eta,
+            limit=limits.streams,
+            heartbeat_seconds=settings.event_heartbeat_seconds,
+        ),
+        eta=eta,
     )
 
 
@@ -147,6 +163,7 @@ def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
         payload_bytes=share_limit(
             settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
         ),
+        streams=share_limit(settings.max_event_streams, settings.max_event_streams_per_tenant, is_shared=is_shared),
         sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
         or settings.sync_wait_seconds / (2 if is_shared else 1),
     )

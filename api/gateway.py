@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.eta import EtaEstimator
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.watching import EventStreams
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.readiness import ReadinessChecks
@@ -26,3 +28,5 @@ class Gateway:
     fleet: FleetCollector
     slots: WaitingSlots
     drain: Drain
+    streams: EventStreams
+    eta: EtaEstimator

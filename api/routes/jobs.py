@@ -65,7 +65,7 @@ def list_jobs(query: ListQuery) -> Response:
 def show_job(path: JobPath, query: WaitQuery) -> Response:
     """Show the current state of a job; with `wait`, once it is final."""
     job = get_tenant_jobs().wait(path.job_id, seconds=query.wait)
-    response = build_json(JobView.of(job))
+    response = build_json(JobView.of(job, get_gateway().eta.estimate(job)))
     response.set_etag(f"{job.state}-{job.attempt}-{job.stalls}", weak=True)
     response.headers["Cache-Control"] = "no-cache"
     if not job.state.is_final:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from shared.formats.registry import FORMATS
 from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.parameters import FIELDS
+from shared.jobs.service_times import Eta
+from shared.rfc3339 import format_timestamp
 
 _JOB_ID = "^[0-9a-f]{32}$"
 
@@ -91,6 +93,17 @@ def build_links(job_id: str) -> BaseModel:
     return LinksView.model_validate({name: url_for(route, job_id=job_id) for name, route in _LINKED.items()})
 
 
+class EtaView(BaseModel):
+    """A range of time, RFC 3339 in UTC."""
+
+    earliest: str = Field(examples=["2026-11-28T23:31:34.000Z"])
+    latest: str = Field(examples=["2026-11-28T23:31:35.500Z"])
+
+    @classmethod
+    def of(cls, eta: Eta) -> Self:
+        return cls(earliest=format_timestamp(eta.earliest), latest=format_timestamp(eta.latest))
+
+
 class JobView(BaseModel):
     """The current state of a job."""
 
@@ -107,10 +120,21 @@ class JobView(BaseModel):
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
+    queue_position: int | None = Field(
+        None,
+        description="Of a queued job that can be claimed, where it is shown alone: the jobs of its model that come "
+        "before it, of its own priority and of higher ones, plus one.",
+        examples=[3],
+    )
+    eta: EtaView | None = Field(
+        None,
+        description="Of the same job: when it will have ended, by what the workers complete at present. Null while "
+        "that is unknown.",
+    )
     links: LinksView
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: Job, eta: Eta | None = None) -> Self:
         request = job.request
         return cls(
             id=job.id,
@@ -126,6 +150,8 @@ class JobView(BaseModel):
             timings_ms=dict(job.timings_ms),
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
+            queue_position=job.place.position if job.place else None,
+            eta=EtaView.of(eta) if eta else None,
             links=build_links(job.id),
         )
 

@@ -14,6 +14,14 @@ MIN_JOBS = 8.0
 MIN_BUSY_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Eta:
+    """The range in which a job ends, unix seconds by the clock of Redis."""
+
+    earliest: float
+    latest: float
+
+
 def build_service_time(request: JobRequest, timings_ms: Mapping[str, float]) -> dict[str, Any]:
     """Return the arguments of finish.lua: the megapixels of a job, and the milliseconds of its own stages."""
     work_ms = sum(ms for stage, ms in timings_ms.items() if stage not in _WAITS)
@@ -27,6 +35,7 @@ class ServiceTimes:
     fixed_ms, ms_per_megapixel: of the line.  spread_ms: standard deviation of the work of a job around it.
     mean_megapixels: of the last jobs.
     work_rate: milliseconds of work that all workers complete in a second; None if it is unknown.
+    measured_jobs: by which it was measured.
     running: jobs of all models.
     """
 
@@ -35,6 +44,7 @@ class ServiceTimes:
     spread_ms: float = 0.0
     mean_megapixels: float = 0.0
     work_rate: float | None = None
+    measured_jobs: float = 0.0
     running: int = 0
 
     @classmethod
@@ -54,7 +64,8 @@ class ServiceTimes:
         busy_jobs, busy_seconds = float(sums["busy_jobs"]), float(sums["busy_seconds"])
         work = fixed * busy_jobs + slope * float(sums["busy_x"])
         is_known = busy_jobs >= MIN_JOBS and busy_seconds >= MIN_BUSY_SECONDS and work > 0
-        return cls(fixed, slope, math.sqrt(max(0.0, variance)), x, work / busy_seconds if is_known else None, running)
+        rate = work / busy_seconds if is_known else None
+        return cls(fixed, slope, math.sqrt(max(0.0, variance)), x, rate, busy_jobs, running)
 
     def estimate_work(self, jobs: float, megapixels: float) -> float:
         """Return the milliseconds of work of so many jobs with so many megapixels in all."""

@@ -51,7 +51,7 @@ class Harness:
     held: list[Connection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed")
+        hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed", lambda one: self.loop.push(one))
         peers = PeerPolicy(parse_networks(self.trusted))
         self.loop = ConnectionLoop(
             self.limits, peers, hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now

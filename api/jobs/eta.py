@@ -7,28 +7,32 @@ work while jobs wait.  The work of a job is told by its pixels (shared/jobs/serv
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from api.jobs.load import ModelSource
-from shared.jobs.model import Job
+from shared.jobs.model import Job, JobState, QueuePlace
 from shared.jobs.service_times import Eta, ServiceTimes
 from shared.worker_registry import WorkerState
 
 CACHE_SECONDS = 1.0
+# Bounds the memory of what is remembered for a second.
+MAX_LOCATED = 10_000
 # The sums of finish.lua forget busy time at the same pace.
 FORGET_SECONDS = 30.0
 # A range that holds nine of ten values of a normal distribution reaches so many standard deviations to both sides.
 DEVIATIONS = 1.65
-MIN_MARGIN, MAX_MARGIN = 0.15, 0.6
+MIN_MARGIN, MAX_MARGIN = 0.2, 0.6
 # The end of a job is that of its batch, and what it stores takes a moment.
 MIN_SECONDS = 0.5
 
 
 class ServiceSource(Protocol):
-    """Measures the time of a model's jobs; implemented by JobStore."""
+    """Measures the time of a model's jobs, and finds the place of one; implemented by JobStore."""
 
     def measure_service(self, model: str) -> ServiceTimes: ...
+
+    def find_place(self, job_id: str) -> QueuePlace | None: ...
 
 
 @dataclass(slots=True)
@@ -54,6 +58,28 @@ class EtaEstimator:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, _Model] = {}
+        self._located: dict[str, tuple[float, tuple[QueuePlace, Eta | None] | None]] = {}
+
+    def locate(self, job: Job) -> tuple[QueuePlace, Eta | None] | None:
+        """Return where a queued job stands, and when it ends if that is known; None for another job.
+
+        For a job it is read once in CACHE_SECONDS, so that clients that poll without a pause cost no more than before.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        if job.state is not JobState.QUEUED:
+            return None
+        now = self._clock()
+        read_at, found = self._located.get(job.id, (-math.inf, None))
+        if now - read_at >= CACHE_SECONDS:
+            place = self._jobs.find_place(job.id)
+            found = (place, self.estimate(replace(job, place=place))) if place else None
+            with self._lock:
+                if len(self._located) >= MAX_LOCATED:
+                    self._located.clear()
+                self._located[job.id] = now, found
+        return found
 
     def estimate(self, job: Job) -> Eta | None:
         """Return the range in which a job ends; None if it is not queued, or if it is unknown.
@@ -97,13 +123,14 @@ def estimate_end(job: Job, times: ServiceTimes, now: float, *, running_share: fl
         running_share: of the running jobs of all models, those of this one.
         scale: what the present workers can do, as a share of those by which the rate was measured.
     """
-    if job.place is None or not times.work_rate or scale <= 0:
+    if job.place is None or times.work_rates is None or scale <= 0:
         return None
     running = times.running * running_share
     jobs = running + job.place.position
     work = times.estimate_work(jobs, running * times.mean_megapixels + job.place.pixels / 1e6)
-    seconds = work / (times.work_rate * scale)
-    # Of the sum of the jobs' work, and of a rate that was measured by so many jobs.
+    slow, fast = times.work_rates
+    # Of the sum of the jobs' work, and of rates that were measured by so many jobs.
     deviation = math.sqrt(jobs * (times.spread_ms / work) ** 2 + 1 / times.measured_jobs) if work else 0.0
     margin = min(MAX_MARGIN, max(MIN_MARGIN, DEVIATIONS * deviation))
-    return Eta(now + seconds * (1 - margin), now + seconds * (1 + margin) + MIN_SECONDS)
+    shortest, longest = work / (fast * scale), work / (slow * scale)
+    return Eta(now + shortest * (1 - margin), now + longest * (1 + margin) + MIN_SECONDS)

@@ -65,8 +65,10 @@ def list_jobs(query: ListQuery) -> Response:
 def show_job(path: JobPath, query: WaitQuery) -> Response:
     """Show the current state of a job; with `wait`, once it is final."""
     job = get_tenant_jobs().wait(path.job_id, seconds=query.wait)
-    response = build_json(JobView.of(job, get_gateway().eta.estimate(job)))
-    response.set_etag(f"{job.state}-{job.attempt}-{job.stalls}", weak=True)
+    place, eta = get_gateway().eta.locate(job) or (None, None)
+    response = build_json(JobView.of(job, place, eta))
+    position = place.position if place else 0
+    response.set_etag(f"{job.state}-{job.attempt}-{job.stalls}-{position}", weak=True)
     response.headers["Cache-Control"] = "no-cache"
     if not job.state.is_final:
         response.headers["Retry-After"] = str(POLL_INTERVAL_SECONDS)

@@ -7,7 +7,7 @@ from flask import url_for
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from shared.formats.registry import FORMATS
-from shared.jobs.model import ImageFacts, Job, JobState
+from shared.jobs.model import ImageFacts, Job, JobState, QueuePlace
 from shared.jobs.parameters import FIELDS
 from shared.jobs.service_times import Eta
 from shared.rfc3339 import format_timestamp
@@ -134,7 +134,7 @@ class JobView(BaseModel):
     links: LinksView
 
     @classmethod
-    def of(cls, job: Job, eta: Eta | None = None) -> Self:
+    def of(cls, job: Job, place: QueuePlace | None = None, eta: Eta | None = None) -> Self:
         request = job.request
         return cls(
             id=job.id,
@@ -150,7 +150,7 @@ class JobView(BaseModel):
             timings_ms=dict(job.timings_ms),
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
-            queue_position=job.place.position if job.place else None,
+            queue_position=place.position if place else None,
             eta=EtaView.of(eta) if eta else None,
             links=build_links(job.id),
         )

@@ -95,9 +95,9 @@ class MeasureServiceOutcome(StrEnum):
     MEASURED = "measured"
 
 
-class ShowOutcome(StrEnum):
-    SHOWN = "shown"  # followed by the fields of the record, and the place of a queued job
-    UNKNOWN = "unknown"
+class FindPlaceOutcome(StrEnum):
+    PLACED = "placed"  # followed by the place of a queued job, and the pixels before it
+    NONE = "none"  # it is not queued, or cannot be claimed yet
 
 
 class WatchOutcome(StrEnum):

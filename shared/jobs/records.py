@@ -25,8 +25,8 @@ def read_job(job_id: str, record: Mapping[str, str]) -> Job | None:
         return None
 
 
-def build_job(record: Mapping[str, str], place: QueuePlace | None = None) -> Job:
-    """Return the job of a record; fields that are missing may be empty."""
+def build_job(record: Mapping[str, str]) -> Job:
+    """Return the job of a record, in which fields may be missing or empty."""
     return Job(
         request=JobRequest.from_json(record["request"]),
         state=JobState(record["state"]),
@@ -38,7 +38,6 @@ def build_job(record: Mapping[str, str], place: QueuePlace | None = None) -> Job
         ended_at=read_time(record.get("ended_at")),
         failure=read_failure(record.get("failure")),
         timings_ms=read_timings(record.get("timings")),
-        place=place,
     )
 
 

@@ -34,8 +34,9 @@ class ServiceTimes:
 
     fixed_ms, ms_per_megapixel: of the line.  spread_ms: standard deviation of the work of a job around it.
     mean_megapixels: of the last jobs.
-    work_rate: milliseconds of work that all workers complete in a second; None if it is unknown.
-    measured_jobs: by which it was measured.
+    work_rates: milliseconds of work that all workers complete in a second, the lower and the higher of that of the last
+        seconds and that of the last half minute; None if it is unknown.
+    measured_jobs: in the last half minute.
     running: jobs of all models.
     """
 
@@ -43,7 +44,7 @@ class ServiceTimes:
     ms_per_megapixel: float = 0.0
     spread_ms: float = 0.0
     mean_megapixels: float = 0.0
-    work_rate: float | None = None
+    work_rates: tuple[float, float] | None = None
     measured_jobs: float = 0.0
     running: int = 0
 
@@ -61,15 +62,27 @@ class ServiceTimes:
         fixed, slope = _fit_line(x, y, xx, xy)
         # Of the squares of y - fixed - slope * x.
         variance = yy - 2 * (fixed * y + slope * xy) + fixed * fixed + 2 * fixed * slope * x + slope * slope * xx
-        busy_jobs, busy_seconds = float(sums["busy_jobs"]), float(sums["busy_seconds"])
-        work = fixed * busy_jobs + slope * float(sums["busy_x"])
-        is_known = busy_jobs >= MIN_JOBS and busy_seconds >= MIN_BUSY_SECONDS and work > 0
-        rate = work / busy_seconds if is_known else None
-        return cls(fixed, slope, math.sqrt(max(0.0, variance)), x, rate, busy_jobs, running)
+        rates = [_measure_rate(sums, window, fixed, slope) for window in ("busy", "recent")]
+        known = sorted(rate for rate in rates if rate is not None)
+        return cls(
+            fixed,
+            slope,
+            math.sqrt(max(0.0, variance)),
+            x,
+            (known[0], known[-1]) if len(known) == len(rates) else None,
+            float(sums["busy_jobs"]),
+            running,
+        )
 
     def estimate_work(self, jobs: float, megapixels: float) -> float:
         """Return the milliseconds of work of so many jobs with so many megapixels in all."""
         return self.fixed_ms * jobs + self.ms_per_megapixel * megapixels
+
+
+def _measure_rate(sums: Mapping[str, Any], window: str, fixed: float, slope: float) -> float | None:
+    jobs, seconds, megapixels = (float(sums[f"{window}_{name}"]) for name in ("jobs", "seconds", "x"))
+    work = fixed * jobs + slope * megapixels
+    return work / seconds if jobs >= MIN_JOBS and seconds >= MIN_BUSY_SECONDS and work > 0 else None
 
 
 def _fit_line(x: float, y: float, xx: float, xy: float) -> tuple[float, float]:

@@ -28,12 +28,13 @@ from shared.jobs.creation import (
     submission_keys,
 )
 from shared.jobs.messages import queue_name
-from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
+from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority, QueuePlace
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
     ClaimOutcome,
     CreateOutcome,
     DiscardOutcome,
+    FindPlaceOutcome,
     FinishOutcome,
     LogStageOutcome,
     MeasureLoadOutcome,
@@ -44,7 +45,6 @@ from shared.jobs.outcomes import (
     RenewOutcome,
     RequeueDelayedOutcome,
     RequeueStalledOutcome,
-    ShowOutcome,
     StartIsolatedOutcome,
 )
 from shared.jobs.records import FIELDS, build_job, read_job, read_place
@@ -126,7 +126,7 @@ class JobStore:
         self._finish = Script(client, "finish", FinishOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
         self._purge = Script(client, "purge", PurgeOutcome)
-        self._show = Script(client, "show", ShowOutcome)
+        self._find_place = Script(client, "find_place", FindPlaceOutcome)
         self._log_stage = Script(client, "log_stage", LogStageOutcome)
         self._measure_service = Script(client, "measure_service", MeasureServiceOutcome)
 
@@ -412,16 +412,21 @@ class JobStore:
 
     @translate_redis_errors
     def get(self, job_id: str) -> Job:
-        """Return a job; with its place, if it is queued.
+        """Return a job.
 
         Raises:
             UnknownJob: Redis has no record of it; the bucket may still hold its result.
         """
-        outcome, values = self._show({"job": redis_keys.job(job_id)}, id=job_id, fields=FIELDS)
-        if outcome is ShowOutcome.UNKNOWN:
+        values = self._redis.hmget(redis_keys.job(job_id), FIELDS)
+        if values[0] is None:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
-        fields, place = values
-        return build_job(dict(zip(FIELDS, fields, strict=True)), read_place(place))
+        return build_job({name: value or "" for name, value in zip(FIELDS, values, strict=True)})
+
+    @translate_redis_errors
+    def find_place(self, job_id: str) -> QueuePlace | None:
+        """Return where a queued job stands; None if it is not queued, or cannot be claimed yet."""
+        outcome, values = self._find_place({}, id=job_id)
+        return read_place(values) if outcome is FindPlaceOutcome.PLACED else None
 
     @translate_redis_errors
     def list_newest(self, tenant: str, *, limit: int, before: str | None = None) -> tuple[Sequence[Job], str | None]:

@@ -220,13 +220,13 @@ def test_a_place_counts_the_jobs_and_the_pixels_before_it(jobs: JobStore) -> Non
     for one in (first, second, third):
         jobs.create(one)
 
-    assert [jobs.get(one.id).place for one in (first, second, third)] == [
+    assert [jobs.find_place(one.id) for one in (first, second, third)] == [
         QueuePlace(1, 4_000_000),
         QueuePlace(2, 6_000_000),
         QueuePlace(3, 7_000_000),
     ]
     claim(jobs)
-    assert [jobs.get(one.id).place for one in (first, second, third)] == [
+    assert [jobs.find_place(one.id) for one in (first, second, third)] == [
         None,
         QueuePlace(1, 2_000_000),
         QueuePlace(2, 3_000_000),
@@ -238,7 +238,7 @@ def test_jobs_of_higher_priorities_come_before_it(jobs: JobStore) -> None:
     for one in (low, normal, interactive):
         jobs.create(one)
 
-    places = [jobs.get(one.id).place for one in (low, normal, interactive)]
+    places = [jobs.find_place(one.id) for one in (low, normal, interactive)]
 
     assert places == [QueuePlace(3, 6_000_000), QueuePlace(2, 5_000_000), QueuePlace(1, 3_000_000)]
 
@@ -250,7 +250,7 @@ def test_canceled_jobs_are_no_work_for_those_that_come_when_the_queue_is_empty(j
 
     jobs.create(later)
 
-    assert jobs.get(later.id).place == QueuePlace(1, 1_000_000)
+    assert jobs.find_place(later.id) == QueuePlace(1, 1_000_000)
 
 
 def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
@@ -259,7 +259,7 @@ def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
     jobs.postpone(request.id, claim(jobs).attempt_name, jitter=0, is_counted=True)
 
     assert jobs.get(request.id).state is JobState.QUEUED
-    assert jobs.get(request.id).place is None
+    assert jobs.find_place(request.id) is None
 
 
 def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
@@ -274,7 +274,7 @@ def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
     assert times.fixed_ms == pytest.approx(20, abs=0.1)
     assert times.ms_per_megapixel == pytest.approx(30, abs=0.1)
     # No job was queued while another ended, so nothing tells how much the workers can do.
-    assert times.work_rate is None
+    assert times.work_rates is None
 
 
 def test_memory_of_a_queued_job(jobs: JobStore, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:

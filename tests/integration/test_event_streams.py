@@ -281,7 +281,7 @@ def test_a_gateway_that_is_killed_loses_no_event(
     job_id = submit(gateway)
     with open_stream(own_process, job_id) as stream:
         seen = drop_places(stream.read_until("position"))
-        for pid in (*list_descendants(own_process.pid), own_process.pid):
+        for pid in list_descendants(own_process.pid):
             os.kill(pid, signal.SIGKILL)
     run_job(gateway, job_id)
 

@@ -7,20 +7,23 @@
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job
 -- Sums over the last jobs of the model: of the work of each by its pixels (x, y), and of what all workers have completed
--- while a job was queued, so that none was idle (busy).  Older ones count less.
+-- while a job was queued, so that none was idle: busy in the last half minute or so, recent in the last seconds.  Older
+-- ones count less.
 local function measure_service(time)
   local found = redis.call('GET', key.service_times)
   local sums = found and cjson.decode(found) or {jobs = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0,
-    busy_seconds = 0, busy_jobs = 0, busy_x = 0}
+    busy_seconds = 0, busy_jobs = 0, busy_x = 0, recent_seconds = 0, recent_jobs = 0, recent_x = 0}
   local x, y = arg.megapixels, arg.work_ms
   for name, value in pairs({jobs = 1, x = x, y = y, xx = x * x, xy = x * y, yy = y * y}) do
     sums[name] = sums[name] * 0.98 + value
   end
   local seconds = sums.at and time - sums.at or 0
   if sums.has_backlog and seconds >= 0 and seconds < 60 then
-    local kept = math.exp(-seconds / 30)
-    for name, value in pairs({busy_seconds = seconds, busy_jobs = 1, busy_x = x}) do
-      sums[name] = sums[name] * kept + value
+    for window, length in pairs({busy = 30, recent = 6}) do
+      for name, value in pairs({seconds = seconds, jobs = 1, x = x}) do
+        name = window .. '_' .. name
+        sums[name] = sums[name] * math.exp(-seconds / length) + value
+      end
     end
   end
   sums.at, sums.has_backlog = time, false

@@ -22,7 +22,7 @@ MAX_LOCATED = 10_000
 FORGET_SECONDS = 30.0
 # A range that holds nine of ten values of a normal distribution reaches so many standard deviations to both sides.
 DEVIATIONS = 1.65
-MIN_MARGIN, MAX_MARGIN = 0.2, 0.6
+MIN_MARGIN, MAX_MARGIN = 0.25, 0.6
 # The end of a job is that of its batch, and what it stores takes a moment.
 MIN_SECONDS = 0.5
 

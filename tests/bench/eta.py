@@ -119,7 +119,7 @@ def compare(estimates: Sequence[Estimate], ends: Mapping[str, float]) -> dict[st
         end = ends[one.job_id]
         held += one.earliest <= end <= one.latest
         early += end < one.earliest
-        wait = max(0.1, end - one.asked_at)
+        wait = max(1.0, end - one.asked_at)
         waits.append(wait)
         errors.append(abs((one.earliest + one.latest) / 2 - end) / wait)
     return {

@@ -41,22 +41,22 @@ local function now()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000
 end
--- Append an event to the log of a job, a field of its record: lines of JSON, [id, event, data].  The id of an event is
--- its time in milliseconds, or one more than that of the event before.  The oldest lines make room for it.
--- Return whether somebody watches the job.  `data`: JSON, or nil.
-local function append_event(id, event, data)
-  local record = redis.call('HMGET', job_key(id), 'events', 'watched')
-  local lines = record[1] or ''
-  local last = string.match('\\n' .. lines, '.*\\n%[(%d+),')
-  local number = math.max(math.floor(now() * 1000), (tonumber(last) or 0) + 1)
+-- Add an event to the log of a job, a field of its record: lines of JSON, [id, event, data].  The id of an event is its
+-- time in milliseconds, or one more than that of the event before.  The oldest lines make room for it.
+-- `lines`: the log so far, or nothing.  `data`: JSON, or nil.
+local function add_event(lines, event, data)
+  lines = lines or ''
+  local last = lines ~= '' and string.match('\\n' .. lines, '.*\\n%[(%d+),')
+  local number = math.max(math.floor(now() * 1000), (tonumber(last or 0) or 0) + 1)
   local line = string.format('[%.0f,"%s",%s]\\n', number, event, data or '{{}}')
   while #lines > 0 and #lines + #line > {MAX_LOG_BYTES} do lines = string.match(lines, '\\n(.*)$') or '' end
-  redis.call('HSET', job_key(id), 'events', lines .. line)
-  return record[2]
+  return lines .. line
 end
--- As before, and tell those who watch the job, if there are any.
-local function log_event(id, event, data)
-  if append_event(id, event, data) then publish_event(id) end
+-- Append an event to the log of a job, and tell those who watch it, if there are any.
+local function append_event(id, event, data)
+  local record = redis.call('HMGET', job_key(id), 'events', 'watched')
+  redis.call('HSET', job_key(id), 'events', add_event(record[1], event, data))
+  if record[2] then publish_event(id) end
 end
 -- For an answer, in which a number would lose its fraction.
 local function format_time(seconds) return string.format('%.6f', seconds) end
@@ -74,7 +74,7 @@ local function requeue(id, message, reason)
   redis.call('HSET', job_key(id), 'state', 'queued')
   redis.call('ZADD', job[3] == '0' and queued_key(job[1]) or suspects_key(job[1]), job[2], id)
   redis.call('LPUSH', messages_key(job[1]), message)
-  log_event(id, 'requeued', reason)
+  append_event(id, 'requeued', reason)
 end
 -- Where a queued job stands: the number of jobs that come before it, of its queue and of those of its model with a
 -- higher priority, plus one; and the pixels of them and of its own image.  Nil while it cannot be claimed.

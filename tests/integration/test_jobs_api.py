@@ -32,6 +32,8 @@ JOB_KEYS = {
     "ended_at",
     "attempt",
     "timings_ms",
+    "queue_position",
+    "eta",
     "error",
     "error_type",
     "links",

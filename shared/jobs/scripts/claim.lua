@@ -38,11 +38,12 @@ local function take_first(queue)
   while true do
     local first = redis.call('ZPOPMIN', find_first_set(queue))
     if not first[1] then return nil end
-    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request', 'stalls')
+    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request', 'stalls',
+      'events', 'watched', 'pixels_in')
     -- A record can be missing only if it was deleted by hand.
     if job[1] == 'queued' then
       return {id = first[1], queue = queue, place = first[2], attempt = job[2] + 1, deadline_at = job[3], request = job[4],
-        is_suspect = job[5] ~= '0'}
+        is_suspect = job[5] ~= '0', events = job[6], watched = job[7], pixels_in = tonumber(job[8])}
     end
   end
 end
@@ -89,14 +90,16 @@ local function name_attempt(attempt) return attempt .. '-' .. arg.token end
 local function find_claimed()
   local id = redis.call('GET', key.claim)
   if not id then return nil end
-  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request', 'stalls')
+  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request', 'stalls',
+    'watched')
   if job[1] ~= 'running' or job[2] ~= name_attempt(job[3]) then return nil end
-  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0'}
+  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0',
+    watched = job[7]}
 end
 
 -- One that was requeued is before the last one that was claimed.
 local function record_pixels(job)
-  local pixels, name = tonumber(redis.call('HGET', job_key(job.id), 'pixels_in')), 'out:' .. job.queue
+  local pixels, name = job.pixels_in, 'out:' .. job.queue
   if pixels and pixels > tonumber(redis.call('HGET', key.queued_pixels, name) or 0) then
     redis.call('HSET', key.queued_pixels, name, string.format('%.0f', pixels))
   end
@@ -108,11 +111,12 @@ local function claim_next()
   if not job then return nil end
   count_passed_over(job.queue)
   redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
-    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1)
+    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1,
+    'events', add_event(job.events, 'running', '{"attempt":' .. job.attempt .. '}'))
+  if job.watched then publish_event(job.id) end
   if job.is_suspect then redis.call('HSET', key.isolated, arg.worker, job.id) end
   redis.call('SET', key.claim, job.id, 'PX', math.ceil(2000 * arg.lease_seconds))
   record_pixels(job)
-  log_event(job.id, 'running', '{"attempt":' .. job.attempt .. '}')
   return job
 end
 
@@ -123,4 +127,4 @@ redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
 return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request,
   job.is_suspect and 1 or 0, redis.call('HEXISTS', job_key(job.id), 'recovered'),
-  redis.call('HEXISTS', job_key(job.id), 'watched'), format_time(time)}
+  job.watched and 1 or 0, format_time(time)}

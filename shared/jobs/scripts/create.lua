@@ -46,19 +46,19 @@ if arg.dedup_seconds and arg.reuse then
 end
 local full = find_full_queue(arg.queue, key.unfinished) or payload and find_full_payloads()
 if full then return {full, ''} end
+-- Jobs that left the queue without a claim are forgotten when it is empty.
+local pixels = redis.call('HINCRBY', key.queued_pixels, 'in:' .. arg.queue, arg.pixels)
+if count_claimable(arg.queue) == 0 then
+  redis.call('HSET', key.queued_pixels, 'out:' .. arg.queue, string.format('%.0f', pixels - arg.pixels))
+end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
-  'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
+  'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1, 'pixels_in', pixels,
+  'events', add_event(nil, 'queued', arg.is_recovered and '{"recovered":true}'))
 if arg.is_recovered then redis.call('HSET', key.job, 'recovered', 1) end
-append_event(arg.id, 'queued', arg.is_recovered and '{"recovered":true}')
 local time = now()
 -- A job that Redis has lost comes before those that were created after it.
 local place = arg.is_recovered and math.min(time, arg.created_at) or time
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
--- Jobs that left the queue without a claim are forgotten when it is empty.
-if count_claimable(arg.queue) == 1 then
-  redis.call('HSET', key.queued_pixels, 'out:' .. arg.queue, redis.call('HGET', key.queued_pixels, 'in:' .. arg.queue) or 0)
-end
-redis.call('HSET', key.job, 'pixels_in', redis.call('HINCRBY', key.queued_pixels, 'in:' .. arg.queue, arg.pixels))
 redis.call('ZADD', key.unfinished, place, arg.id)
 redis.call('SADD', key.queues, arg.queue)
 -- A job that is recovered leaves the key to one that was submitted under it meanwhile.

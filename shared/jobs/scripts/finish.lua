@@ -26,17 +26,22 @@ local function measure_service(time)
       end
     end
   end
-  sums.at, sums.has_backlog = time, false
-  for _, queue in ipairs(arg.queues) do sums.has_backlog = sums.has_backlog or count_claimable(queue) > 0 end
+  local queues = {}
+  for _, queue in ipairs(arg.queues) do
+    table.insert(queues, queued_key(queue))
+    table.insert(queues, suspects_key(queue))
+  end
+  sums.at, sums.has_backlog = time, redis.call('EXISTS', unpack(queues)) > 0
   redis.call('SET', key.service_times, cjson.encode(sums), 'EX', 604800)
 end
 
 redis.call('ZREM', key.unfinished, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
-local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
+local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup', 'events')
 if not job[1] then return {'unknown'} end
 if job[1] ~= 'queued' and job[1] ~= 'running' then return {job[1]} end
-redis.call('HSET', key.job, 'state', arg.state, 'failure', arg.failure or '', 'timings', arg.timings, 'ended_at', now())
+redis.call('HSET', key.job, 'state', arg.state, 'failure', arg.failure or '', 'timings', arg.timings, 'ended_at', now(),
+  'events', add_event(job[4], arg.state))
 redis.call('EXPIRE', key.job, arg.record_seconds)
 redis.call('DEL', key.input)
 if job[1] == 'running' then
@@ -46,7 +51,6 @@ if job[1] == 'running' then
 else
   remove_queued(arg.id, job[2])
 end
-append_event(arg.id, arg.state)
 -- Only a success is reused for identical requests.
 if arg.state ~= 'succeeded' and job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end
 publish_event(arg.id)

@@ -6,5 +6,5 @@
 -- Events:  the job, if it is watched
 local job = redis.call('HMGET', key.job, 'state', 'attempt_name', 'attempt')
 if job[1] ~= 'running' or job[2] ~= arg.attempt_name then return {'lost'} end
-log_event(arg.id, 'stage', cjson.encode({stage = arg.stage, attempt = tonumber(job[3])}))
+append_event(arg.id, 'stage', cjson.encode({stage = arg.stage, attempt = tonumber(job[3])}))
 return {'logged'}

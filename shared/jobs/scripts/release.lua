@@ -26,6 +26,6 @@ else
   redis.call('ZADD', delayed_key(job[3]), find_due_time(arg.max_retries and retries or 0), arg.id)
   redis.call('HSET', key.job, 'state', 'queued')
   if arg.max_retries then redis.call('HINCRBY', key.job, 'retries', 1) end
-  log_event(arg.id, 'requeued', '{"reason":"delayed"}')
+  append_event(arg.id, 'requeued', '{"reason":"delayed"}')
 end
 return {'queued'}

@@ -57,10 +57,10 @@ def test_every_argument_that_is_used_is_named_in_the_header(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_events_are_published_as_the_header_says(name: str) -> None:
     text = SCRIPTS[name]
-    if re.search(r"\bpublish_event\(", text):
-        expected = "the job"
-    elif re.search(r"\b(log_event|requeue)\(", text):
+    if re.search(r"\b(append_event|requeue)\(|watched then publish_event\(", text):
         expected = "the job, if it is watched"
+    elif re.search(r"\bpublish_event\(", text):
+        expected = "the job"
     else:
         expected = "none"
 

@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -94,6 +95,10 @@ def _call_app(exchange: Exchange, sink: "ResponseSink", slot: StreamSlot) -> tup
     }
     chunks = exchange.app(environ, response.start_response)
     try:
+        if slot.stream is not None and response.status_code != HTTPStatus.OK:
+            # The app failed after it had opened the stream.
+            slot.close()
+            slot.stream = None
         if exchange.closes() or slot.stream is not None:
             response.force_close()
         for chunk in chunks:

@@ -1,7 +1,8 @@
 """When a queued job will have ended: a range, from how long jobs of its model take and how many come before it.
 
-A job ends when all jobs that run, those before it and itself are completed, at the rate at which the workers complete
-work while jobs wait.  The work of a job is told by its pixels (shared/jobs/service_times.py).
+A job ends at the earliest when those before it and itself are completed, at the latest when all that run are as well,
+at the rate at which the workers complete work while jobs wait.  The work of a job is told by its pixels
+(shared/jobs/service_times.py).
 """
 
 import math
@@ -132,5 +133,7 @@ def estimate_end(job: Job, times: ServiceTimes, now: float, *, running_share: fl
     # Of the sum of the jobs' work, and of rates that were measured by so many jobs.
     deviation = math.sqrt(jobs * (times.spread_ms / work) ** 2 + 1 / times.measured_jobs) if work else 0.0
     margin = min(MAX_MARGIN, max(MIN_MARGIN, DEVIATIONS * deviation))
-    shortest, longest = work / (fast * scale), work / (slow * scale)
+    # A small image overtakes those that run: it may end soon after its claim, which those before it delay alone.
+    claimed = times.estimate_work(job.place.position, job.place.pixels / 1e6)
+    shortest, longest = claimed / (fast * scale), work / (slow * scale)
     return Eta(now + shortest * (1 - margin), now + longest * (1 + margin) + MIN_SECONDS)

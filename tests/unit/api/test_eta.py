@@ -68,7 +68,8 @@ def test_running_jobs_come_before_it() -> None:
 
     assert alone is not None
     assert behind is not None
-    assert behind.earliest == pytest.approx(2 * alone.earliest)
+    assert behind.latest > 1.9 * alone.latest - 1
+    assert behind.earliest == pytest.approx(alone.earliest)
 
 
 @given(small=st.integers(0, 10**8), more=st.integers(1, 10**9), position=st.integers(1, 1000))

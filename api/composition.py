@@ -13,6 +13,7 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
+from api.jobs.eta import EtaEstimator
 from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
@@ -20,6 +21,7 @@ from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.watching import EventStreams
 from api.jobs.webhooks import TenantWebhooks, WebhookRules
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
@@ -30,6 +32,7 @@ from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
 from shared.jobs.activity import ModelActivity
 from shared.jobs.erasure import Erasures
+from shared.jobs.event_log import EventLog
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.keeping import JobKeeper
@@ -54,7 +57,8 @@ SYNC_RECORD_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits that tenants share: jobs in one queue, waiting requests of this process, bytes of payloads.
+    """The limits that tenants share: jobs in one queue, waiting requests and event streams of this
+    process, bytes of payloads.
 
     sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
     """
@@ -62,6 +66,7 @@ class Limits:
     queue: QueueLimits
     waiting: SharedLimit
     payload_bytes: SharedLimit
+    streams: SharedLimit
     sync_wait_seconds_per_tenant: float
 
 
@@ -74,6 +79,7 @@ class Stores:
     keeper: JobKeeper
     payloads: PayloadStore
     events: JobEvents
+    event_log: EventLog
     workers: WorkerRegistry
     usage: UsageReader
     activity: ModelActivity
@@ -94,6 +100,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         keeper=JobKeeper(client, bucket),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
+        event_log=EventLog(client),
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
@@ -114,6 +121,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
+    eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -157,6 +165,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         load=admission.load,
         quotas=limits.queue,
         now=stores.jobs.clock.now,
+        streams=EventStreams(
+            stores.event_log,
+            stores.events,
+            eta,
+            limit=limits.streams,
+            heartbeat_seconds=settings.event_heartbeat_seconds,
+        ),
+        eta=eta,
     )
 
 
@@ -199,6 +215,7 @@ def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
         payload_bytes=share_limit(
             settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
         ),
+        streams=share_limit(settings.max_event_streams, settings.max_event_streams_per_tenant, is_shared=is_shared),
         sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
         or settings.sync_wait_seconds / (2 if is_shared else 1),
     )

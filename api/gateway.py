@@ -7,12 +7,14 @@ from api.http.authentication import Authenticator
 from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.eta import EtaEstimator
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.watching import EventStreams
 from api.jobs.webhooks import TenantWebhooks
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
@@ -50,3 +52,5 @@ class Gateway:
     load: LoadMonitor
     quotas: QueueLimits
     now: Callable[[], float]
+    streams: EventStreams
+    eta: EtaEstimator

@@ -143,6 +143,16 @@ class ApiSettings(Settings):
         description="Share of Redis' `maxmemory` above which new work is refused with 429; "
         "the rest is for jobs that are queued or running.",
     )
+    max_event_streams: Count = Field(
+        1000, description="Event streams of jobs that one gateway process holds open; further ones get 429."
+    )
+    max_event_streams_per_tenant: CountOrNone = Field(
+        0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
+    )
+    event_heartbeat_seconds: Seconds = Field(
+        10.0,
+        description="After so long without an event a stream gets a comment, so that no proxy takes it for dead.",
+    )
     max_waiting_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         60.0, description="Longest time that `?wait=` can hold a request."
     )

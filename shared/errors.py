@@ -44,6 +44,7 @@
       - QuotaExceeded      a quota of the tenant is used up
         - TooManyRequests  the tenant sends too many requests a second
       - TooManyWaiting     too many requests wait for their results
+      - TooManyStreams     too many event streams are open
       - WaitTooLong        there is more work ahead than a caller may wait for
       - UploadsFull        the gateway holds as many bytes of uploads as it may
       - PayloadsFull       too many bytes of images of synchronous requests are stored
@@ -374,6 +375,15 @@ class UploadsFull(Overloaded):
 class TooManyWaiting(Overloaded):
     code = "too_many_waiting"
     retry_after_seconds = 2
+
+
+class TooManyStreams(Overloaded):
+    code = "too_many_streams"
+
+    def __init__(
+        self, message: str = "Too many event streams are open; close some, or ask for the job itself from time to time."
+    ) -> None:
+        super().__init__(message)
 
 
 class WaitTooLong(Overloaded):

@@ -33,6 +33,8 @@ PAYLOAD_BYTES = "mm:payload_bytes"
 QUEUED_BYTES = "mm:queued_bytes"
 # Hash: number of jobs that the workers of each model have completed.
 COMPLETED = "mm:completed"
+# Hash: for each queue the pixels of the images of its jobs that can be claimed.
+QUEUED_PIXELS = "mm:queued_pixels"
 
 # Prefixes: the scripts append the id of a job to the first, a tenant to the second, and a queue's name to the others.
 JOB_PREFIX = "mm:job:"
@@ -114,6 +116,11 @@ def model_facts(model: str) -> str:
 def passed_over(model: str) -> str:
     """Hash: for each queue of a model how many jobs of its other queues were claimed since the last one of its own."""
     return f"mm:passed_over:{model}"
+
+
+def service_times(model: str) -> str:
+    """String: sums over the last jobs of a model, by which the time of further ones is estimated."""
+    return f"mm:service_times:{model}"
 
 
 def claim(token: str) -> str:

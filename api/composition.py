@@ -13,6 +13,7 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
+from api.jobs.eta import EtaEstimator
 from api.jobs.limits import OptionLimits, SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
@@ -20,6 +21,8 @@ from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.watching import EventStreams
+from api.jobs.webhooks import TenantWebhooks, WebhookRules
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
@@ -29,6 +32,7 @@ from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
 from shared.jobs.activity import ModelActivity
 from shared.jobs.erasure import Erasures
+from shared.jobs.event_log import EventLog
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.keeping import JobKeeper
@@ -42,6 +46,9 @@ from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
 from shared.store_check import open_store_check
 from shared.store_health import StoreHealth, StoreState
+from shared.webhooks.delivery_store import DeliveryStore
+from shared.webhooks.endpoint_store import EndpointStore
+from shared.webhooks.urls import build_webhook_policy
 from shared.worker_registry import WorkerRegistry
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
@@ -50,7 +57,8 @@ SYNC_RECORD_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits that tenants share: jobs in one queue, waiting requests of this process, bytes of payloads.
+    """The limits that tenants share: jobs in one queue, waiting requests and event streams of this
+    process, bytes of payloads.
 
     sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
     """
@@ -58,6 +66,7 @@ class Limits:
     queue: QueueLimits
     waiting: SharedLimit
     payload_bytes: SharedLimit
+    streams: SharedLimit
     sync_wait_seconds_per_tenant: float
 
 
@@ -70,10 +79,13 @@ class Stores:
     keeper: JobKeeper
     payloads: PayloadStore
     events: JobEvents
+    event_log: EventLog
     workers: WorkerRegistry
     usage: UsageReader
     activity: ModelActivity
     bucket: Bucket
+    endpoints: EndpointStore
+    deliveries: DeliveryStore
     guard: StoreGuard
     health: StoreHealth
     check_steward: Callable[[], str]
@@ -88,10 +100,13 @@ def connect_stores(settings: ApiSettings) -> Stores:
         keeper=JobKeeper(client, bucket),
         payloads=PayloadStore(connect(settings, decode=False)),
         events=JobEvents(client),
+        event_log=EventLog(client),
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
         bucket=bucket,
+        endpoints=EndpointStore(client, bucket),
+        deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
         check_steward=partial(check_steward, client),
@@ -106,6 +121,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
+    eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -116,6 +132,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         slots=slots,
         drain=drain,
     )
+    open_webhooks = build_webhooks(settings, stores)
     submitter = JobSubmitter(
         admission=admission,
         profile=build_job_profile(settings),
@@ -123,6 +140,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         bucket=stores.bucket,
         compensator=compensator,
         open_tenant=open_tenant,
+        check_webhook=lambda tenant, webhook: open_webhooks(tenant).check_webhook(webhook),
     )
     return Gateway(
         authenticator=authenticator,
@@ -134,6 +152,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
         open_tenant=open_tenant,
         open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),
+        open_webhooks=open_webhooks,
         models=models,
         readiness=build_readiness(settings, stores, admission),
         metrics=GatewayMetrics(),
@@ -149,6 +168,25 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         option_limits=OptionLimits(
             settings.max_deadline_seconds, settings.max_metadata_bytes, settings.max_images_per_request
         ),
+        streams=EventStreams(
+            stores.event_log,
+            stores.events,
+            eta,
+            limit=limits.streams,
+            heartbeat_seconds=settings.event_heartbeat_seconds,
+        ),
+        eta=eta,
+    )
+
+
+def build_webhooks(settings: ApiSettings, stores: Stores) -> Callable[[str], TenantWebhooks]:
+    """Return a function that gives access to the webhooks of a tenant."""
+    return partial(
+        TenantWebhooks,
+        endpoints=stores.endpoints,
+        deliveries=stores.deliveries,
+        rules=WebhookRules(build_webhook_policy(settings), settings.max_webhooks, settings.webhook_urls == "on"),
+        now=stores.jobs.clock.now,
     )
 
 
@@ -180,6 +218,7 @@ def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
         payload_bytes=share_limit(
             settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
         ),
+        streams=share_limit(settings.max_event_streams, settings.max_event_streams_per_tenant, is_shared=is_shared),
         sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
         or settings.sync_wait_seconds / (2 if is_shared else 1),
     )

@@ -7,6 +7,7 @@ from api.http.authentication import Authenticator
 from api.http.rate import RequestRate
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
+from api.jobs.eta import EtaEstimator
 from api.jobs.limits import OptionLimits
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
@@ -14,6 +15,8 @@ from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
+from api.jobs.watching import EventStreams
+from api.jobs.webhooks import TenantWebhooks
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.jobs.activity import ModelActivity
@@ -37,6 +40,7 @@ class Gateway:
     synchronous: SyncSegmenter
     open_tenant: Callable[[str], TenantJobs]
     open_listing: Callable[[str], TenantListing]
+    open_webhooks: Callable[[str], TenantWebhooks]
     models: ModelRegistry
     readiness: ReadinessChecks
     metrics: GatewayMetrics
@@ -50,3 +54,5 @@ class Gateway:
     quotas: QueueLimits
     now: Callable[[], float]
     option_limits: OptionLimits
+    streams: EventStreams
+    eta: EtaEstimator

@@ -117,6 +117,12 @@ class ApiSettings(Settings):
         description="How long, from the time of the call, `POST /v1/jobs/{id}/keep` can keep a job that has ended; 0 "
         "keeps none for longer.",
     )
+    max_webhooks: Count = Field(10, description="Webhooks that one tenant may have.")
+    webhook_urls: Literal["off", "on"] = Field(
+        "off",
+        description="Whether a job may name a URL as its `webhook`, which gets unsigned messages; otherwise only the "
+        "id of a webhook of its tenant.",
+    )
     max_queued: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
         10_000, description="Jobs that may wait in one queue; more are refused with 429."
     )
@@ -149,6 +155,16 @@ class ApiSettings(Settings):
         0.9,
         description="Share of Redis' `maxmemory` above which new work is refused with 429; "
         "the rest is for jobs that are queued or running.",
+    )
+    max_event_streams: Count = Field(
+        1000, description="Event streams of jobs that one gateway process holds open; further ones get 429."
+    )
+    max_event_streams_per_tenant: CountOrNone = Field(
+        0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
+    )
+    event_heartbeat_seconds: Seconds = Field(
+        10.0,
+        description="After so long without an event a stream gets a comment, so that no proxy takes it for dead.",
     )
     max_waiting_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         60.0, description="Longest time that `?wait=` can hold a request."

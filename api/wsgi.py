@@ -21,6 +21,7 @@ import structlog
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from api.gateway import Gateway
 from api.http.authentication import Authenticator, build_authenticator
 from api.http.hosts import build_host_policy
 from api.server.arbiter import GatewayArbiter
@@ -156,10 +157,16 @@ def build_service(settings: ApiSettings, *, are_stores_checked: bool) -> HttpSer
         operations=create_operations_app(gateway, bind=settings.metrics_bind),
         refuse=partial(refuse_unauthorized, gateway.authenticator),
         count_drop=gateway.metrics.count_drop,
-        begin_drain=gateway.drain.begin,
+        begin_drain=partial(begin_drain, gateway),
         end_waits=gateway.drain.end_waits,
         close=stores.events.close,
     )
+
+
+def begin_drain(gateway: Gateway) -> None:
+    """End the requests that may be answered early, and the streams, whose clients connect again."""
+    gateway.drain.begin()
+    gateway.streams.end_all()
 
 
 def refuse_unauthorized(authenticator: Authenticator, authorization: str | None) -> MaskmillError | None:

@@ -25,19 +25,28 @@
     - UnknownModel         no worker serves this model
     - Gone                 something of a job that is known is not stored any more
     - UnknownMask          the job has no segment of that number
+    - UnknownWebhook       no such webhook, or it belongs to another tenant
+    - UnknownDelivery      the webhook has no such delivery, or it is not kept any more
     - UnknownRoute         no such path
     - WrongMethod          the path exists, but does not allow this method
     - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
+    - TooManyWebhooks      the tenant has as many webhooks as it may
+    - WebhookDisabled      the webhook gets no messages until it is enabled
     - Canceled             the job was canceled, so it has no result
     - ClientIdTaken        the caller's own id names a job that was submitted otherwise
     - IdempotencyConflict  an idempotency key was reused for a different request
+    - ForbiddenUrl         a URL of a kind that this service does not use
+    - UrlRefused           a URL leads to an address that this service does not connect to
+    - UrlUnreachable       the server of a URL did not answer as it must
+    - UrlTooLarge          a URL has more bytes than the service accepts
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
       - QueueFull          too many jobs are queued
       x QuotaExceeded      a quota of the tenant is used up
         - TooManyRequests  the tenant sends too many requests a second
       - TooManyWaiting     too many requests wait for their results
+      - TooManyStreams     too many event streams are open
       - WaitTooLong        there is more work ahead than a caller may wait for
       - UploadsFull        the gateway holds as many bytes of uploads as it may
       - PayloadsFull       too many bytes of images of synchronous requests are stored
@@ -218,6 +227,14 @@ class UnknownMask(ClientError):
     code = "unknown_mask"
 
 
+class UnknownWebhook(ClientError):
+    code = "unknown_webhook"
+
+
+class UnknownDelivery(ClientError):
+    code = "unknown_delivery"
+
+
 class UnknownRoute(ClientError):
     code = "unknown_route"
 
@@ -243,6 +260,14 @@ class AlreadyEnded(ClientError):
     code = "already_ended"
 
 
+class TooManyWebhooks(ClientError):
+    code = "too_many_webhooks"
+
+
+class WebhookDisabled(ClientError):
+    code = "webhook_disabled"
+
+
 class Canceled(ClientError):
     code = "canceled"
 
@@ -253,6 +278,22 @@ class ClientIdTaken(ClientError):
 
 class IdempotencyConflict(ClientError):
     code = "idempotency_conflict"
+
+
+class ForbiddenUrl(ClientError):
+    code = "forbidden_url"
+
+
+class UrlRefused(ClientError):
+    code = "url_refused"
+
+
+class UrlUnreachable(ClientError):
+    code = "url_unreachable"
+
+
+class UrlTooLarge(ClientError):
+    code = "url_too_large"
 
 
 class Unavailable(MaskmillError):
@@ -344,6 +385,15 @@ class UploadsFull(Overloaded):
 class TooManyWaiting(Overloaded):
     code = "too_many_waiting"
     retry_after_seconds = 2
+
+
+class TooManyStreams(Overloaded):
+    code = "too_many_streams"
+
+    def __init__(
+        self, message: str = "Too many event streams are open; close some, or ask for the job itself from time to time."
+    ) -> None:
+        super().__init__(message)
 
 
 class WaitTooLong(Overloaded):

@@ -10,7 +10,7 @@ MAX_STORAGE_PREFIX = 200
 OBJECT_NAMES = frozenset(
     {
         *("dead-letters", "erasures", "inbox", "inputs", "kept", "layout", "purged"),
-        *("requests", "results", "stack", "store-check", "uploads"),
+        *("requests", "results", "stack", "store-check", "uploads", "webhooks"),
     }
 )
 

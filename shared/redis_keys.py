@@ -35,6 +35,8 @@ PAYLOAD_BYTES = "mm:payload_bytes"
 QUEUED_BYTES = "mm:queued_bytes"
 # Hash: number of jobs that the workers of each model have completed.
 COMPLETED = "mm:completed"
+# Hash: for each queue the pixels of the images of its jobs that can be claimed.
+QUEUED_PIXELS = "mm:queued_pixels"
 
 # Prefixes: the scripts append the id of a job to the first, a tenant to the second, and a queue's name to the others.
 JOB_PREFIX = "mm:job:"
@@ -49,6 +51,21 @@ UNFINISHED_PREFIX = "mm:unfinished:"
 # The scripts append a tenant, and the number of a day since 1970, in UTC.
 USAGE_PREFIX = "mm:usage:"
 CLIENT_ID_PREFIX = "mm:client_id:"
+
+# Sorted set: jobs that have ended and whose webhooks are not planned yet, by the time of their end.
+WEBHOOK_OUTBOX = "mm:webhook_outbox"
+# Hash: a random word for each tenant that has, or had, endpoints, changed with each of their changes; and `*`, once all
+# tenants of the bucket are in it.
+WEBHOOK_TENANTS = "mm:webhook_tenants"
+# Sorted sets: targets with pending deliveries by the time of the first one; running ones by the end of their lease.
+# A target is `tenant/endpoint`, a delivery `tenant/endpoint/message`.
+WEBHOOK_DUE = "mm:webhook_due"
+WEBHOOK_RUNNING = "mm:webhook_running"
+# Prefixes: the scripts append a delivery to the first, a target to the others.
+WEBHOOK_DELIVERY_PREFIX = "mm:webhook_delivery:"
+WEBHOOK_PENDING_PREFIX = "mm:webhook_pending:"
+WEBHOOK_RECENT_PREFIX = "mm:webhook_recent:"
+WEBHOOK_HEALTH_PREFIX = "mm:webhook_health:"
 
 # Sorted sets: workers by last heartbeat, models likewise; hash: seconds that each model took to load.
 WORKERS = "mm:workers"
@@ -104,6 +121,11 @@ def passed_over(model: str) -> str:
     return f"mm:passed_over:{model}"
 
 
+def service_times(model: str) -> str:
+    """String: sums over the last jobs of a model, by which the time of further ones is estimated."""
+    return f"mm:service_times:{model}"
+
+
 def claim(token: str) -> str:
     """String: id of the job that a claim got, in case that its answer is lost."""
     return f"mm:claim:{token}"
@@ -147,6 +169,11 @@ def purge_mark(job_id: str) -> str:
 def duty_lease(duty: str) -> str:
     """String: a random word of the steward that runs a duty now."""
     return f"mm:duty:{duty}"
+
+
+def webhook_edit(tenant: str) -> str:
+    """String: a random word of the process that changes an endpoint of a tenant now."""
+    return f"mm:webhook_edit:{tenant}"
 
 
 def worker(worker_id: str) -> str:

@@ -12,7 +12,7 @@ from redis.client import Pipeline, PubSub
 
 _ONE_KEY = frozenset(
     {
-        *("GET", "SET", "HGET", "HGETALL", "HMGET", "LLEN", "SMEMBERS"),
+        *("GET", "SET", "HGET", "HGETALL", "HMGET", "HSET", "LLEN", "SMEMBERS"),
         *("ZADD", "ZCARD", "ZRANGE", "ZREM", "ZREVRANGEBYLEX"),
     }
 )

@@ -12,6 +12,7 @@ from shared.prefixes import check_redis_prefix, check_storage_prefix
 from shared.setting_names import PREFIX, SECRETS_DIR, find_wrong_names
 from shared.setting_types import (
     AccessKey,
+    AllowedTargets,
     BucketName,
     Certificates,
     Count,
@@ -80,6 +81,19 @@ class Settings(BaseSettings):
         repr=False,
         description="HTTP proxy for the object store, as in `http://proxy.example:3128`. Empty means none: "
         "`http_proxy`, `https_proxy` and `all_proxy` are for models of the Hub alone.",
+    )
+    outgoing_allowed: AllowedTargets = Field(
+        "",
+        description="Hosts and networks that URLs of clients may lead to although their addresses are not public, as "
+        "in `images.internal, 10.1.0.0/16`. Empty means none.",
+    )
+    webhook_http: Literal["off", "on"] = Field(
+        "off", description="Whether webhooks may have URLs of `http://`; otherwise only of `https://`."
+    )
+    max_pending_webhooks: Count = Field(
+        10_000,
+        description="Messages of one webhook that may wait to be delivered; while there are as many, the ends of "
+        "further jobs are not sent to it.",
     )
     model: ModelName = Field(
         "embedded",

@@ -8,6 +8,7 @@ from shared.setting_types import (
     Count,
     CountOrNone,
     Device,
+    Endpoint,
     Host,
     Milliseconds,
     Port,
@@ -125,6 +126,20 @@ class StewardSettings(Settings):
     retention_interval_seconds: Seconds = Field(600.0, description="How often the steward deletes expired results.")
     purge_interval_seconds: Seconds = Field(
         5.0, description="How often the steward looks for purged jobs, and deletes what their workers stored meanwhile."
+    )
+    webhook_threads: Count = Field(
+        32, description="Messages of webhooks that one steward sends at a time; one tenant gets half of them."
+    )
+    webhook_timeout_seconds: Annotated[Seconds, Field(le=300)] = Field(
+        15.0, description="How long a receiver of webhooks may take to answer."
+    )
+    webhook_retry_seconds: Seconds = Field(
+        24 * 3600.0, description="How long a message of a webhook is repeated until a receiver takes it."
+    )
+    public_url: Endpoint = Field(
+        "",
+        description="URL at which clients reach the gateway, as in `https://masks.example/api`: links in webhooks "
+        "begin with it. Empty means that they are paths.",
     )
     probe_host: Host = Field("127.0.0.1", description="Address for the steward's health and metrics.")
     probe_port: Port = Field(

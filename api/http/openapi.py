@@ -145,6 +145,44 @@ IF_NONE_MATCH: dict[str, Any] = {
     "description": "The ETag of an earlier answer; 304 if the job is still in that state.",
     "schema": {"type": "string"},
 }
+LAST_EVENT_ID: dict[str, Any] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The id of the last event that was seen: the stream goes on after it.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,15}(-end)?$"},
+    "example": "1795908693123",
+}
+_EVENTS_EXAMPLE = """retry: 1000
+
+id: 1795908693123
+event: queued
+data: {"id":"019e0c3f6c8b7a1fa0c2d6b7f3a1e5d4","at":"2026-11-28T23:31:33.123Z"}
+
+event: position
+data: {"id":"019e0c3f6c8b7a1fa0c2d6b7f3a1e5d4","position":3,"eta":{"earliest":"2026-11-28T23:31:34.000Z",\
+"latest":"2026-11-28T23:31:35.500Z"}}
+
+id: 1795908694002
+event: running
+data: {"id":"019e0c3f6c8b7a1fa0c2d6b7f3a1e5d4","at":"2026-11-28T23:31:34.002Z","attempt":1}
+
+id: 1795908694310-end
+event: succeeded
+data: {"id":"019e0c3f6c8b7a1fa0c2d6b7f3a1e5d4","at":"2026-11-28T23:31:34.310Z","state":"succeeded","attempt":1,\
+"error":null,"error_type":null,"timings_ms":{"queue":879.0,"device":210.5}}
+
+"""
+EVENT_STREAM: dict[str, Any] = {
+    "description": "Server-sent events, until the job has ended.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "examples": {"succeeded": {"value": _EVENTS_EXAMPLE.replace("\\\n", "")}},
+        }
+    },
+    "headers": {"Cache-Control": {"schema": {"type": "string"}}, "X-Accel-Buffering": {"schema": {"type": "string"}}},
+}
 # Of the Hugging Face routes.
 CALL_HEADERS: list[dict[str, Any]] = [
     {

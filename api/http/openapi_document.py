@@ -49,6 +49,9 @@ _HEADERS: Final[Mapping[tuple[str, str, str], Mapping[str, Any]]] = {
     ("/v1/jobs/{job_id}", "put", "200"): {"Location": _ACCEPTED["Location"], "Preference-Applied": _APPLIED},
     **{(path, "post", "202"): _ACCEPTED for path in _SYNCHRONOUS},
     **{(path, "post", "200"): _MASKS for path in _SYNCHRONOUS},
+    ("/v1/webhooks", "post", "201"): {
+        "Location": {"description": "Path of the webhook.", "required": True, **_STRING},
+    },
     ("/v1/jobs/{job_id}", "get", "200"): {
         "ETag": {"description": "Changes with the state of the job.", "required": True, **_STRING},
         "Retry-After": {"description": "Seconds until the next poll of a job that is not final.", **_STRING},
@@ -75,6 +78,7 @@ def complete_document(document: Document, *, requires_token: bool) -> Document:
     document["components"]["headers"] = {"RequestId": _REQUEST_ID, "Ignored": _IGNORED}
     _link_jobs(document)
     _link_lists(document)
+    _link_webhooks(document)
     return document
 
 
@@ -108,6 +112,16 @@ def _link_lists(document: Document) -> None:
     for path, method in (("/v1/models/{model_id}", "get"), ("/models/{model_id}", "post")):
         operation = document["paths"][path][method]
         _add_link(document, ("/v1/models", "get", "200"), operation, {"model_id": "$response.body#/models/0/id"})
+
+
+def _link_webhooks(document: Document) -> None:
+    """Link a new webhook to all operations on it, and a test message to its repetition."""
+    for path, _, operation in list(_list_operations(document)):
+        if "{delivery_id}" in path:
+            parameters = {"webhook_id": "$request.path.webhook_id", "delivery_id": "$response.body#/id"}
+            _add_link(document, ("/v1/webhooks/{webhook_id}/ping", "post", "202"), operation, parameters)
+        elif "{webhook_id}" in path:
+            _add_link(document, ("/v1/webhooks", "post", "201"), operation, {"webhook_id": "$response.body#/id"})
 
 
 def _add_link(

@@ -64,7 +64,7 @@ class JobSubmitter:
             place: of the image among those of its request, from 0, if there are several: each has a key of its own.
 
         Raises:
-            ClientError: the image, the model or the idempotency key is not acceptable.
+            ClientError: the image, the model, the webhook or the idempotency key is not acceptable.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """

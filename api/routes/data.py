@@ -22,10 +22,11 @@ bp.before_request(lambda: refuse_query(request.args))
 
 @bp.delete("", responses={202: DataView, **failures(StorageUnavailable)})
 def delete_data() -> Response:
-    """Delete all your jobs, in any state, with their results, images, uploads and keys; needs the scope `admin`.
+    """Delete all your jobs, in any state, with their results, images, uploads and keys, and your webhooks.
 
-    It is done in the background. Jobs that are submitted after the answer are not deleted. Sent again, it includes what
-    was stored meanwhile.
+    It needs the scope `admin`.
+    It is done in the background. Jobs and webhooks that are made after the answer are not deleted. Sent again, it
+    includes what was stored meanwhile.
     """
     gateway, tenant = get_gateway(), get_caller().tenant
     erasure = gateway.erasures.request(tenant, gateway.submitter.admission.now())

@@ -125,8 +125,12 @@ def list_jobs(query: ListQuery) -> Response:
 def show_job(path: JobPath, query: WaitQuery) -> Response:
     """Show the current state of a job; with `wait`, once it is final."""
     job = get_tenant_jobs().wait(path.job_id, seconds=query.wait)
-    response = build_json(JobView.of(job))
-    response.set_etag(f"{job.state}-{job.attempt}-{job.stalls}", weak=True)
+    place, eta = get_gateway().eta.locate(job) or (None, None)
+    response = build_json(JobView.of(job, place, eta))
+    position = place.position if place else 0
+    # A job that has ended can be kept for longer.
+    changing = (job.state, job.attempt, job.stalls, position, round(job.expires_at or 0))
+    response.set_etag("-".join(map(str, changing)), weak=True)
     response.headers["Cache-Control"] = "no-cache"
     if not job.state.is_final:
         response.headers["Retry-After"] = str(POLL_INTERVAL_SECONDS)

@@ -10,8 +10,9 @@ from api.schemas.query import Query
 from shared.formats.registry import FORMATS
 from shared.jobs.format_options import FormatOptions
 from shared.jobs.ids import CLIENT_ID_PATTERN
-from shared.jobs.model import ImageFacts, Job, JobState, Priority
+from shared.jobs.model import ImageFacts, Job, JobState, Priority, QueuePlace
 from shared.jobs.parameters import FIELDS
+from shared.jobs.service_times import Eta
 from shared.rfc3339 import Timestamp
 
 _JOB_ID = "^[0-9a-f]{32}$"
@@ -90,6 +91,17 @@ def build_links(job_id: str) -> BaseModel:
     return LinksView.model_validate({name: url_for(route, job_id=job_id) for name, route in _LINKED.items()})
 
 
+class EtaView(BaseModel):
+    """A range of time, RFC 3339 in UTC."""
+
+    earliest: Timestamp
+    latest: Timestamp
+
+    @classmethod
+    def of(cls, eta: Eta) -> Self:
+        return cls(earliest=eta.earliest, latest=eta.latest)
+
+
 class JobView(BaseModel):
     """The current state of a job."""
 
@@ -118,10 +130,22 @@ class JobView(BaseModel):
     redrive_of: str | None = Field(description="The job that this one runs again.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
+    queue_position: int | None = Field(
+        None,
+        description="Of a queued job that can be claimed, where it is shown alone: the jobs of its model that come "
+        "before it, of its own priority and of higher ones, plus one. Jobs that others submit later may come "
+        "before it, because the workers are shared out between tenants.",
+        examples=[3],
+    )
+    eta: EtaView | None = Field(
+        None,
+        description="Of the same job: when it will have ended, by what the workers complete at present. Null while "
+        "that is unknown.",
+    )
     links: LinksView
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: Job, place: QueuePlace | None = None, eta: Eta | None = None) -> Self:
         request = job.request
         return cls(
             id=job.id,
@@ -147,6 +171,8 @@ class JobView(BaseModel):
             redrive_of=request.redrive_of,
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
+            queue_position=place.position if place else None,
+            eta=EtaView.of(eta) if eta else None,
             links=build_links(job.id),
         )
 

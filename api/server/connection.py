@@ -11,6 +11,7 @@ from typing import Any
 
 from api.server.body import BodyReceiver
 from api.server.budget import Reservation
+from api.server.push import PushedBody
 
 NEVER = math.inf
 _MAX_PIECES = 64
@@ -20,13 +21,15 @@ class Phase(StrEnum):
     """What a connection is waiting for.
 
     IDLE: the first byte of a further request.  HEAD, BODY: the rest of them.  RUNNING: the app.
-    WRITING: the client, to read the response.  LINGERING: the client, to close.
+    STREAMING: the app, to push more of the response.  WRITING: the client, to read the response.  LINGERING: the
+    client, to close.
     """
 
     IDLE = "idle"
     HEAD = "head"
     BODY = "body"
     RUNNING = "running"
+    STREAMING = "streaming"
     WRITING = "writing"
     LINGERING = "lingering"
     CLOSED = "closed"
@@ -46,8 +49,8 @@ class Connection:
 
     __slots__ = (
         "address", "body", "deadline", "discarded_bytes", "head_reservation", "is_last", "is_late", "keeps_alive",
-        "linger_until", "listener", "number", "peer", "phase", "received", "request", "searched", "socket", "unsent",
-        "uploader", "watched_events",
+        "linger_until", "listener", "number", "peer", "phase", "pushed", "received", "request", "searched", "socket",
+        "unsent", "uploader", "watched_events",
     )  # fmt: skip
 
     def __init__(self, client: socket.socket, address: Any, peer: str | None, listener: Listener) -> None:
@@ -66,6 +69,7 @@ class Connection:
         self.body: BodyReceiver | None = None
         self.head_reservation: Reservation | None = None
         self.unsent: deque[memoryview] = deque()
+        self.pushed: PushedBody | None = None
         self.is_last = False
         self.is_late = False
         self.keeps_alive = False
@@ -124,10 +128,16 @@ class Connection:
         self.release_body()
         self.request = None
 
+    def release_stream(self) -> None:
+        if self.pushed is not None:
+            self.pushed.stream.close()
+            self.pushed = None
+
     def release(self) -> None:
         """Give back everything."""
         self.release_head()
         self.release_request()
+        self.release_stream()
 
 
 def send_pieces(client: socket.socket, pieces: "deque[memoryview]") -> int:

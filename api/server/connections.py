@@ -3,7 +3,7 @@
 import selectors
 from collections.abc import Callable
 
-from api.server.connection import Connection, Phase
+from api.server.connection import NEVER, Connection, Phase
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerShares, WaitingConnections
 
@@ -75,8 +75,28 @@ class Connections:
         self._unsent.hold(connection, connection.peer, connection.unsent_bytes)
         self.watch(connection, WRITE)
         self._wait(connection)
+        self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
         while self._unsent.total > self._limits.max_buffered_bytes and len(self._unsent) > 1:
             self.drop(self._unsent.find_surplus(), DropReason.UNREAD_RESPONSES)
+
+    def wait_for_app(self, connection: Connection, transfer_deadline: float) -> None:
+        """Wait for more of a response that is pushed, and for the client to read what it was slow to read.
+
+        Args:
+            transfer_deadline: until when the client may take for that.
+        """
+        connection.phase = Phase.STREAMING
+        if not connection.unsent:
+            connection.deadline = NEVER
+            self.stop_writing(connection)
+            self.watch(connection, READ)
+            return
+        connection.deadline = transfer_deadline
+        self._unsent.hold(connection, connection.peer, connection.unsent_bytes)
+        self.watch(connection, READ | WRITE)
+        self._drop_surplus()
 
     def count_sent(self, connection: Connection, nbytes: int) -> None:
         self._unsent.hold(connection, connection.peer, self._unsent.get_amount(connection) - nbytes)

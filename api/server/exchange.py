@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -14,7 +15,8 @@ from gunicorn.http import wsgi  # type: ignore[import-untyped]
 
 from api.server.budget import Reservation
 from api.server.connection import send_pieces
-from api.server.options import REFUSAL_KEY, RESERVATION_KEY, WsgiApp
+from api.server.options import REFUSAL_KEY, RESERVATION_KEY, STREAM_KEY, WsgiApp
+from api.server.push import PushedBody, StreamSlot
 from shared.errors import MaskmillError
 
 
@@ -42,10 +44,11 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """unsent: the rest of the response."""
+    """unsent: the rest of the response.  body: what comes after it, if the app pushes the response."""
 
     unsent: deque[memoryview]
     keeps_alive: bool
+    body: PushedBody | None = None
 
 
 def run_exchange(exchange: Exchange) -> Outcome:
@@ -54,12 +57,15 @@ def run_exchange(exchange: Exchange) -> Outcome:
     Raises:
         OSError: the connection is broken.
     """
-    sink = ResponseSink(exchange.client)
+    sink, slot = ResponseSink(exchange.client), StreamSlot()
+    body = None
     try:
-        keeps_alive = _call_app(exchange, sink)
+        keeps_alive, body = _call_app(exchange, sink, slot)
     except OSError:
+        slot.close()
         raise
     except Exception as error:
+        slot.close()
         page = exchange.render_error(exchange.request, exchange.address, error)
         if not sink.is_flushed:
             sink.pieces.clear()
@@ -70,11 +76,11 @@ def run_exchange(exchange: Exchange) -> Outcome:
         exchange.content.close()
         if exchange.reservation is not None:
             exchange.reservation.release()
-    return Outcome(sink.pieces, keeps_alive)
+    return Outcome(sink.pieces, keeps_alive, body)
 
 
-def _call_app(exchange: Exchange, sink: "ResponseSink") -> bool:
-    """Write the response to the sink; return whether the connection can be used for another request."""
+def _call_app(exchange: Exchange, sink: "ResponseSink", slot: StreamSlot) -> tuple[bool, PushedBody | None]:
+    """Write the response to the sink; return whether the connection can be used again, and what follows."""
     request = exchange.request
     # The loop has asked for the body already.
     request._expected_100_continue = False
@@ -85,20 +91,29 @@ def _call_app(exchange: Exchange, sink: "ResponseSink") -> bool:
         "gunicorn.socket": exchange.client,
         REFUSAL_KEY: exchange.refusal,
         RESERVATION_KEY: exchange.reservation,
+        STREAM_KEY: slot,
     }
     chunks = exchange.app(environ, response.start_response)
     try:
-        if exchange.closes():
+        if slot.stream is not None and response.status_code != HTTPStatus.OK:
+            # The app failed after it had opened the stream.
+            slot.close()
+            slot.stream = None
+        if exchange.closes() or slot.stream is not None:
             response.force_close()
         for chunk in chunks:
             response.write(chunk)
-        response.close()
+        if slot.stream is None:
+            response.close()
+        else:
+            response.send_headers()
         sink.flush()
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
-    return not response.should_close()
+    body = PushedBody(slot.stream, response.chunked) if slot.stream is not None else None
+    return not response.should_close(), body
 
 
 class ResponseSink:

@@ -83,6 +83,10 @@ class ConnectionLoop:
         """Go on with a connection after its request has run; on the loop's thread."""
         self._protocol.finish(connection, future)
 
+    def push(self, connection: Connection) -> None:
+        """Go on with a connection for which the app has pushed something; on the loop's thread."""
+        self._protocol.push(connection)
+
     def stop_listening(self) -> None:
         """Accept the connections that wait already, no more after them, and let those end that are here."""
         for listener in self._listeners:

@@ -79,5 +79,7 @@ READINESS_PATHS = frozenset({"/readyz", "/health"})
 # The keys under which the app finds what belongs to a request (api/http/request_body.py).
 REFUSAL_KEY = "maskmill.refusal"
 RESERVATION_KEY = "maskmill.reservation"
+# Under this one the app leaves the stream of its response (api/server/push.py).
+STREAM_KEY = "maskmill.stream"
 # The prefix of the path that a trusted proxy sent, if it is none (api/http/hosts.py).
 REFUSED_PREFIX_KEY = "maskmill.refused_prefix"

@@ -24,6 +24,7 @@ from api.server.error_pages import build_page
 from api.server.exchange import Outcome
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy
+from api.server.push import PushedBody
 from api.server.uploads import find_loser
 from shared.errors import BodyTooLarge, GatewayStopping, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
 
@@ -53,11 +54,13 @@ class RequestHooks:
         has finish() called on the loop's thread afterwards.
     refuse: returns the error of a request whose body need not be read, by its Authorization header; or None.
     render_error: returns the response for a malformed request, by request (if any), address and exception.
+    wake: called on any thread; has push() called on the loop's thread.
     """
 
     dispatch: Callable[[Connection, MaskmillError | None], None]
     refuse: Callable[[str | None], MaskmillError | None]
     render_error: Callable[[Any, Any, Exception], bytes]
+    wake: Callable[[Connection], object]
 
 
 class Protocol:
@@ -95,6 +98,11 @@ class Protocol:
     def finish(self, connection: Connection, future: "Future[Outcome]") -> None:
         """Go on with a connection after its request has run."""
         self._attempt(lambda _, one: self._finish(one, future.result()), connection)
+
+    def push(self, connection: Connection) -> None:
+        """Go on with a connection for which the app has pushed more of the response, or has ended it."""
+        if connection.phase is Phase.STREAMING:
+            self._attempt(Protocol._push, connection)
 
     def expire(self, connection: Connection) -> None:
         """Go on with a connection whose deadline has passed."""
@@ -295,7 +303,45 @@ class Protocol:
         connection.release_request()
         connection.keeps_alive = outcome.keeps_alive
         connection.unsent = outcome.unsent
-        self._settle(connection)
+        if outcome.body is None:
+            self._settle(connection)
+        else:
+            self._begin_stream(connection, outcome.body)
+
+    def _begin_stream(self, connection: Connection, body: PushedBody) -> None:
+        """Send what the app pushes from now on; further requests on the connection are not read."""
+        connection.pushed = body
+        connection.keeps_alive = False
+        connection.received.clear()
+        connection.release_head()
+        self._connections.wait_for_app(connection, self._limits.transfer.start(self._clock()))
+        body.stream.attach(partial(self._hooks.wake, connection))
+
+    def _push(self, connection: Connection) -> None:
+        assert connection.pushed is not None
+        data, is_last = connection.pushed.take()
+        if data:
+            connection.unsent.append(memoryview(data))
+        self._send_pushed(connection)
+        if is_last:
+            connection.release_stream()
+            self._connections.stop_writing(connection)
+            self._settle(connection)
+
+    def _send_pushed(self, connection: Connection) -> None:
+        now = self._clock()
+        transfer = self._limits.transfer
+        deadline = transfer.start(now) if connection.deadline == NEVER else connection.deadline
+        self._connections.wait_for_app(connection, transfer.extend(deadline, now, connection.send()))
+
+    def _stream(self, connection: Connection) -> None:
+        """Send what the client reads by now; it has gone if it closes its side."""
+        data = connection.receive(READ_BYTES)
+        connection.discarded_bytes += len(data or b"")
+        if data == b"" or connection.discarded_bytes > MAX_DISCARDED_BYTES:
+            self._connections.close(connection)
+        elif connection.unsent:
+            self._send_pushed(connection)
 
     def _answer(self, connection: Connection, page: bytes) -> None:
         """Answer without the app, and close."""
@@ -365,7 +411,7 @@ class Protocol:
                 self._connections.count_drop(DropReason.BODY_TIMEOUT)
                 connection.is_late = True
                 self._run(connection, _too_slow())
-            case Phase.WRITING:
+            case Phase.WRITING | Phase.STREAMING:
                 self._connections.drop(connection, DropReason.READ_TIMEOUT)
             case Phase.LINGERING:
                 self._connections.drop(connection, DropReason.LINGER_TIMEOUT)
@@ -377,6 +423,7 @@ _HANDLERS: dict[Phase, Callable[[Protocol, Connection], None]] = {
     Phase.IDLE: Protocol._read_idle,
     Phase.HEAD: Protocol._read_head,
     Phase.BODY: Protocol._read_body,
+    Phase.STREAMING: Protocol._stream,
     Phase.WRITING: Protocol._write,
     Phase.LINGERING: Protocol._discard,
 }

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -75,7 +76,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._loop = ConnectionLoop(
             limits,
             peers,
-            RequestHooks(self._dispatch, service.refuse, self._render_error),
+            RequestHooks(self._dispatch, service.refuse, self._render_error, self._defer_push),
             cfg=self.cfg,
             count_drop=service.count_drop,
         )
@@ -146,6 +147,11 @@ class LoopWorker(Worker):  # type: ignore[misc]
 
     def _defer_finish(self, connection: Connection, future: "Future[Outcome]") -> None:
         self._wakeups.defer(self._loop.finish, connection, future)
+
+    def _defer_push(self, connection: Connection) -> None:
+        # Streams are ended when the process stops, also after its loop.
+        with suppress(OSError, ValueError):
+            self._wakeups.defer(self._loop.push, connection)
 
     def _choose_app(self, connection: Connection) -> WsgiApp:
         if connection.listener.is_internal:

@@ -1,4 +1,4 @@
-"""Waiting for a job without polling: one Redis subscription per process wakes every thread that waits."""
+"""Waiting for a job without polling: one Redis subscription per process wakes all that wait."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ class JobEvents:
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
         self._lock = threading.Lock()
-        self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
+        self._waiters: dict[str, set[Callable[[], object]]] = defaultdict(set)
         self._listener: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -38,9 +38,9 @@ class JobEvents:
     def wake_all(self) -> None:
         """Make every waiter poll at once."""
         with self._lock:
-            for events in self._waiters.values():
-                for event in events:
-                    event.set()
+            for waiters in self._waiters.values():
+                for wake in waiters:
+                    wake()
 
     def wait_for(
         self, job_id: str, poll: Callable[[], T | None], *, seconds: float, first_poll_seconds: float = 0.0
@@ -52,7 +52,8 @@ class JobEvents:
                 queued, and polling takes CPU time from the worker that is to run it.
         """
         deadline = time.monotonic() + seconds
-        with self._registered(job_id) as event:
+        event = threading.Event()
+        with self._registered(job_id, event.set):
             event.wait(first_poll_seconds)
             while True:
                 event.clear()
@@ -63,19 +64,25 @@ class JobEvents:
                     return None
                 event.wait(min(left, POLL_INTERVAL_SECONDS))
 
-    @contextmanager
-    def _registered(self, job_id: str) -> Iterator[threading.Event]:
-        event = threading.Event()
+    def register(self, job_id: str, wake: Callable[[], object]) -> None:
+        """Have a function called at every event of a job, on the listener's thread; it neither blocks nor raises."""
         with self._lock:
-            self._waiters[job_id].add(event)
+            self._waiters[job_id].add(wake)
             self._start_listener()
+
+    def unregister(self, job_id: str, wake: Callable[[], object]) -> None:
+        with self._lock:
+            self._waiters[job_id].discard(wake)
+            if not self._waiters[job_id]:
+                del self._waiters[job_id]
+
+    @contextmanager
+    def _registered(self, job_id: str, wake: Callable[[], object]) -> Iterator[None]:
+        self.register(job_id, wake)
         try:
-            yield event
+            yield
         finally:
-            with self._lock:
-                self._waiters[job_id].discard(event)
-                if not self._waiters[job_id]:
-                    del self._waiters[job_id]
+            self.unregister(job_id, wake)
 
     def _start_listener(self) -> None:
         if self._listener is None:
@@ -106,5 +113,5 @@ class JobEvents:
 
     def _wake(self, job_id: str) -> None:
         with self._lock:
-            for event in self._waiters.get(job_id, ()):
-                event.set()
+            for wake in self._waiters.get(job_id, ()):
+                wake()

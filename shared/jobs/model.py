@@ -169,6 +169,18 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a queued job stands.
+
+    position: jobs of its model that come before it, of its own priority and of higher ones, plus one.
+    pixels: of its image, and of theirs, by the mean of each queue.
+    """
+
+    position: int
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as the job store knows it.
 
@@ -176,6 +188,7 @@ class Job:
     stalls: how often its lease expired while it was exposed; with at least one it is a suspect.
     started_at, ended_at: unix seconds by the clock of Redis.  timings_ms: milliseconds by stage.
     kept_until: likewise; None if the job is kept no longer than others.
+    place: of a queued job that can be claimed, where it was asked for.
     """
 
     request: JobRequest
@@ -189,6 +202,7 @@ class Job:
     kept_until: float | None = None
     failure: Failure | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    place: QueuePlace | None = None
 
     @property
     def id(self) -> str:

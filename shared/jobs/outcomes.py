@@ -101,6 +101,24 @@ class MeasureLoadOutcome(StrEnum):
     MEASURED = "measured"
 
 
+class MeasureServiceOutcome(StrEnum):
+    MEASURED = "measured"
+
+
+class FindPlaceOutcome(StrEnum):
+    PLACED = "placed"  # followed by the place of a queued job, and the pixels before it
+    NONE = "none"  # it is not queued, or cannot be claimed yet
+
+
+class WatchOutcome(StrEnum):
+    WATCHED = "watched"  # followed by what Redis knows of each job
+
+
+class LogStageOutcome(StrEnum):
+    LOGGED = "logged"
+    LOST = "lost"  # the job is not this attempt's any more
+
+
 class FindStalledOutcome(StrEnum):
     FOUND = "found"  # followed by the time and the ids of jobs
 

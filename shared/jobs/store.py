@@ -30,14 +30,17 @@ from shared.jobs.creation import (
     submission_keys,
 )
 from shared.jobs.messages import queue_name
-from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
+from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority, QueuePlace
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
     ClaimOutcome,
     CreateOutcome,
     DiscardOutcome,
+    FindPlaceOutcome,
     FinishOutcome,
+    LogStageOutcome,
     MeasureLoadOutcome,
+    MeasureServiceOutcome,
     PurgeOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
@@ -46,8 +49,9 @@ from shared.jobs.outcomes import (
     RequeueStalledOutcome,
     StartIsolatedOutcome,
 )
-from shared.jobs.records import build_job
+from shared.jobs.records import FIELDS, build_job, read_place
 from shared.jobs.script import Script
+from shared.jobs.service_times import ServiceTimes, build_service_time
 from shared.jobs.store_values import (
     NO_LIMITS,
     UNBOUNDED,
@@ -57,6 +61,7 @@ from shared.jobs.store_values import (
     InputPayload,
     LoadSnapshot,
     QueueLimits,
+    Renewal,
     TakenMessage,
 )
 from shared.redis_client import RedisClient, translate_redis_errors
@@ -126,6 +131,9 @@ class JobStore:
         self._finish = Script(client, "finish", FinishOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
         self._purge = Script(client, "purge", PurgeOutcome)
+        self._find_place = Script(client, "find_place", FindPlaceOutcome)
+        self._log_stage = Script(client, "log_stage", LogStageOutcome)
+        self._measure_service = Script(client, "measure_service", MeasureServiceOutcome)
 
     @translate_redis_errors
     def create(
@@ -241,7 +249,7 @@ class JobStore:
 
     def _read_claim(self, outcome: ClaimOutcome, values: Sequence[Any]) -> Claim | ClaimOutcome:
         """Return the claim that claim.lua has answered with, or release a job that this version cannot read."""
-        job_id, attempt, attempt_name, request, is_suspect, recovered, now = values
+        job_id, attempt, attempt_name, request, is_suspect, recovered, is_watched, now = values
         try:
             return Claim(
                 JobRequest.from_json(request),
@@ -250,6 +258,7 @@ class JobStore:
                 is_late=outcome is ClaimOutcome.DEADLINE_EXCEEDED,
                 is_isolated=bool(int(is_suspect)),
                 is_recovered=bool(int(recovered)) or int(attempt) > 1,
+                is_watched=bool(int(is_watched)),
                 now=float(now),
             )
         except ValueError as error:
@@ -279,12 +288,17 @@ class JobStore:
         return outcome is StartIsolatedOutcome.STARTED
 
     @translate_redis_errors
-    def renew(self, job_id: str, attempt_name: str) -> bool:
-        """Renew the lease; False if the job is not this attempt's any more (canceled, or claimed by another worker)."""
-        outcome, _ = self._renew(
+    def renew(self, job_id: str, attempt_name: str) -> Renewal | None:
+        """Renew the lease; None if the job is not this attempt's any more (canceled, or claimed by another worker)."""
+        outcome, values = self._renew(
             _lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=self._lease_seconds
         )
-        return outcome is RenewOutcome.RENEWED
+        return Renewal(is_watched=bool(int(values[0]))) if outcome is RenewOutcome.RENEWED else None
+
+    @translate_redis_errors
+    def log_stage(self, job_id: str, attempt_name: str, stage: str) -> None:
+        """Tell those who watch a job to which stage its attempt has come."""
+        self._log_stage({"job": redis_keys.job(job_id)}, id=job_id, attempt_name=attempt_name, stage=stage)
 
     @translate_redis_errors
     def abandon(self, job_id: str, attempt_name: str) -> None:
@@ -354,7 +368,7 @@ class JobStore:
         timings_ms: Mapping[str, float] | None = None,
         batch_size: int = 0,
     ) -> bool:
-        """Bring a job to a final state, delete its input payload, and wake its waiters.
+        """Bring a job to a final state, delete its input payload, wake its waiters, put it into the outbox.
 
         Returns False if it is unknown or final already.
 
@@ -364,7 +378,12 @@ class JobStore:
         Only shared/jobs/completion.py may call this: the bucket decides first.
         """
         outcome, _ = self._finish(
-            {"job": redis_keys.job(request.id), **account_keys(request), "completed": redis_keys.COMPLETED},
+            {
+                "job": redis_keys.job(request.id),
+                **account_keys(request),
+                "completed": redis_keys.COMPLETED,
+                "service_times": redis_keys.service_times(request.model),
+            },
             id=request.id,
             model=request.model,
             state=state,
@@ -378,6 +397,10 @@ class JobStore:
             device_ms=round((timings_ms or {}).get("device", 0) / max(1, batch_size)),
             batch_size=batch_size,
             failure_code=failure.code if failure else None,
+            listed_tenant=request.tenant if request.retention.is_listed else None,
+            has_webhook=request.webhook is not None,
+            queues=_list_queues(request.model),
+            **build_service_time(request, timings_ms or {}),
         )
         return outcome is FinishOutcome.FINISHED
 
@@ -414,10 +437,16 @@ class JobStore:
         Raises:
             UnknownJob: Redis has no record of it; the bucket may still hold its result.
         """
-        record = self._redis.hgetall(redis_keys.job(job_id))
-        if not record:
+        values = self._redis.hmget(redis_keys.job(job_id), FIELDS)
+        if values[0] is None:
             raise UnknownJob(f"There is no job {job_id}, or it has expired.")
-        return build_job(record)
+        return build_job({name: value or "" for name, value in zip(FIELDS, values, strict=True)})
+
+    @translate_redis_errors
+    def find_place(self, job_id: str) -> QueuePlace | None:
+        """Return where a queued job stands; None if it is not queued, or cannot be claimed yet."""
+        outcome, values = self._find_place({}, id=job_id)
+        return read_place(values) if outcome is FindPlaceOutcome.PLACED else None
 
     @translate_redis_errors
     def find_client_id(self, tenant: str, client_id: str) -> str | None:
@@ -472,11 +501,20 @@ class JobStore:
         _, (completed, running, used_memory, max_memory, now, *queued) = self._measure_load(
             {"leases": redis_keys.LEASES, "completed": redis_keys.COMPLETED},
             model=model,
-            queues=[queue_name(model, priority) for priority in Priority],
+            queues=_list_queues(model),
         )
         self.clock.observe(float(now), sent_at=sent_at)
         counts = {priority: int(count) for priority, count in zip(Priority, queued, strict=True)}
         return LoadSnapshot(counts, int(running), int(completed), int(used_memory), int(max_memory))
+
+    @translate_redis_errors
+    def measure_service(self, model: str) -> ServiceTimes:
+        """Return what is known of the time that jobs of a model take."""
+        keys = {"service_times": redis_keys.service_times(model), "leases": redis_keys.LEASES}
+        sent_at = time.monotonic()
+        _, (sums, running, now) = self._measure_service(keys)
+        self.clock.observe(float(now), sent_at=sent_at)
+        return ServiceTimes.from_sums(json.loads(sums) if sums else {}, running=int(running))
 
     @translate_redis_errors
     def get_queue(self, job_id: str) -> str | None:
@@ -496,6 +534,10 @@ def open_job_store(client: RedisClient, settings: Settings) -> JobStore:
         max_attempts=settings.max_attempts,
         max_retries=settings.max_retries,
     )
+
+
+def _list_queues(model: str) -> list[str]:
+    return [queue_name(model, priority) for priority in Priority]
 
 
 def _lease_keys(job_id: str) -> dict[str, str]:

@@ -70,6 +70,7 @@ class Claim:
     attempt_name: of this claim, unique for ever; the fencing token of the lease, and the folder of its objects.
     is_late: its deadline has passed, so that it has to be expired instead of run.
     is_recovered: its result may be stored already, because it was claimed before, or Redis lost it.
+    is_watched: somebody wants to know its stages.
     is_isolated: it is a suspect, a job that has stalled: JobStore.start_isolated() comes before it is run, alone.
     now: the time of Redis' answer, in unix seconds; of a repeated answer another one, so it is not compared.
     """
@@ -80,7 +81,15 @@ class Claim:
     is_late: bool = False
     is_isolated: bool = False
     is_recovered: bool = False
+    is_watched: bool = False
     now: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A lease that was renewed.  is_watched: as of a claim."""
+
+    is_watched: bool
 
 
 @dataclass(frozen=True, slots=True)

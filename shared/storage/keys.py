@@ -12,6 +12,7 @@ RESULTS_PREFIX = "results/"
 UPLOADS_PREFIX = "uploads/"
 ERASURES_PREFIX = "erasures/"
 STORE_CHECK_PREFIX = "store-check/"
+WEBHOOKS_PREFIX = "webhooks/"
 LAYOUT_OBJECT = "layout"
 STACK_OBJECT = "stack"
 
@@ -67,3 +68,13 @@ def result_key(job_id: str) -> str:
 def object_key(job_id: str, attempt_name: str, name: str) -> str:
     """Return the key of a file that one attempt wrote, such as labels.png."""
     return f"{RESULTS_PREFIX}{job_id}/{attempt_name}/{name}"
+
+
+def webhook_prefix(tenant: str) -> str:
+    """Return the prefix of the endpoints of a tenant."""
+    return f"{WEBHOOKS_PREFIX}{tenant}/"
+
+
+def webhook_key(tenant: str, endpoint_id: str) -> str:
+    """Return the key of an endpoint with its secrets."""
+    return f"{webhook_prefix(tenant)}{endpoint_id}"

@@ -119,6 +119,13 @@ def test_a_synchronous_caller_may_ask_for_a_job(nginx: Nginx) -> None:
     assert follow(nginx, f"{links['self']}?wait=30")["state"] == "succeeded"
 
 
+def test_the_events_of_a_job_come_through_the_proxy(nginx: Nginx) -> None:
+    answer = nginx.ask(f"{submit(nginx)['links']['self']}/events")
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.body.decode().rstrip().splitlines()[-2] == "event: succeeded"
+
+
 def test_the_openapi_document_names_the_prefix_and_the_probes_answer(nginx: Nginx) -> None:
     assert follow(nginx, f"{PREFIX}/openapi.json")["servers"] == [{"url": PREFIX}]
     assert follow(nginx, f"{PREFIX}/healthz") == {"status": "ok"}

@@ -62,8 +62,19 @@ def test_a_job_is_submitted_polled_and_fetched(folder: Path, stack: Stack) -> No
     assert read_mode(folder / "overlay.png") == "RGB"
 
 
-def test_the_synchronous_request_returns_masks(folder: Path, stack: Stack) -> None:
+def test_the_events_of_a_job_are_told_up_to_its_end(folder: Path, stack: Stack) -> None:
+    submit = blocks("sh")[0].splitlines()[0]
     [command] = blocks("sh")[1].splitlines()
+
+    job = json.loads(run(submit, folder, stack))
+    lines = run(command, folder, stack, ID=job["id"]).splitlines()
+
+    events = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    assert (events[0], events[-1]) == ("queued", "succeeded")
+
+
+def test_the_synchronous_request_returns_masks(folder: Path, stack: Stack) -> None:
+    [command] = blocks("sh")[2].splitlines()
 
     segments = json.loads(run(command, folder, stack))
 

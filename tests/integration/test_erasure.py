@@ -16,7 +16,8 @@ from shared.jobs.lists import JobLists
 from shared.jobs.result import failed_result
 from shared.redis_client import connect
 from shared.rfc3339 import parse_timestamp
-from shared.storage.keys import ERASURES_PREFIX, uploads_prefix
+from shared.storage.keys import ERASURES_PREFIX, WEBHOOKS_PREFIX, uploads_prefix
+from shared.webhooks.delivery import Target
 from shared.worker_registry import WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
 from tests.support.jobs import MODEL, build_request, png, store_input
@@ -24,6 +25,7 @@ from tests.support.steward import follow_store
 from worker.steward import erasures as steward_erasures
 from worker.steward.erasures import DataErasure
 from worker.steward.metrics import StewardMetrics
+from worker.steward.webhook_erasure import WebhookErasure
 
 SHOP, LAB, ADMIN = ({"Authorization": f"Bearer {token}"} for token in ("shop", "lab", "admin"))
 PREFIXES = ("inbox/", "inputs/", "dead-letters/", "results/", "kept/", "uploads/")
@@ -51,6 +53,7 @@ def build_duty(
         JobLists(client),
         bucket,
         Erasures(bucket),
+        WebhookErasure(gateway.stores.endpoints, gateway.stores.deliveries),
         StewardMetrics(CollectorRegistry()),
         follow_store(bucket),
         check,
@@ -168,6 +171,31 @@ def test_an_interrupted_deletion_goes_on_where_it_was(
     assert sorted(reads) == sorted(jobs)
     left = {key.split("/")[1] for key in list_stored(gateway)}
     assert left == set(jobs[1::2])
+
+
+def test_webhooks_are_deleted_with_their_secrets_and_deliveries(
+    gateway: GatewayUnderTest, redis_client: redis.Redis
+) -> None:
+    own, foreign = (create_webhook(gateway, headers) for headers in (SHOP, LAB))
+    for tenant, webhook in (("shop", own), ("lab", foreign)):
+        gateway.stores.deliveries.plan(f"msg_{tenant}", "test", [Target(tenant, webhook)], occurred_at=time.time())
+    request_deletion(gateway)
+    later = create_webhook(gateway, SHOP)
+
+    erase(build_duty(gateway))
+
+    stored = [found.key for found in gateway.stores.bucket.list_objects(WEBHOOKS_PREFIX)]
+    assert stored == [f"{WEBHOOKS_PREFIX}lab/{foreign}", f"{WEBHOOKS_PREFIX}shop/{later}"]
+    keys = [key.decode() for key in redis_client.keys("*")]
+    assert [key for key in keys if own in key] == []
+    assert gateway.stores.deliveries.list_newest(Target("lab", foreign), limit=9)
+
+
+def create_webhook(gateway: GatewayUnderTest, headers: dict[str, str]) -> str:
+    body = {"url": "https://example.com/hook", "all_jobs": True}
+    answer = gateway.client.post("/v1/webhooks", json=body, headers=headers)
+    assert answer.status_code == 201, answer.json
+    return str(answer.json["id"])
 
 
 def test_a_submission_that_is_under_way_is_waited_for(gateway: GatewayUnderTest) -> None:

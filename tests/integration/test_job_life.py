@@ -213,7 +213,8 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def renew(self) -> None:
         for attempt in [one for held in self.running.values() for one in held]:
-            assert self.store.renew(attempt.job.request.id, attempt.claim.attempt_name) == self.has_lease(attempt)
+            renewal = self.store.renew(attempt.job.request.id, attempt.claim.attempt_name)
+            assert (renewal is not None) == self.has_lease(attempt)
 
     @precondition(lambda self: self.list_ready())
     @rule(data=st.data(), state=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED]), is_crash=st.booleans())

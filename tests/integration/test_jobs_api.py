@@ -35,6 +35,8 @@ JOB_KEYS = {
     "redrive_of",
     "attempt",
     "timings_ms",
+    "queue_position",
+    "eta",
     "error",
     "error_type",
     "links",

@@ -13,6 +13,7 @@ from shared.errors import (
     DutyLeaseLost,
     EngineLost,
     FeatureMissing,
+    ForbiddenUrl,
     ForeignStack,
     LayoutMismatch,
     MaskmillError,
@@ -21,6 +22,9 @@ from shared.errors import (
     SharedMemoryFull,
     Unauthorized,
     UnknownRoute,
+    UrlRefused,
+    UrlTooLarge,
+    UrlUnreachable,
     WrongMethod,
 )
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
@@ -32,6 +36,7 @@ NOT_OF_AN_OPERATION = {
     *(LayoutMismatch, FeatureMissing, ForeignStack),
     *(ModelUnusable, EngineLost, SharedMemoryFull, DecodersBusy),
     DutyLeaseLost,
+    *(ForbiddenUrl, UrlRefused, UrlUnreachable, UrlTooLarge),
 }
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 

@@ -30,6 +30,7 @@ from tests.support.storage_proxy import Exchange, open_storage_proxy
 DUTIES = {
     *("renew_stack", "record_runs", "requeue_stalled", "fail_exhausted", "requeue_delayed", "republish_orphaned"),
     *("recover_jobs", "delete_expired", "delete_hidden", "complete_purges"),
+    *("restore_webhooks", "plan_webhooks", "send_webhooks"),
 }
 
 

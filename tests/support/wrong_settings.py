@@ -31,10 +31,17 @@ _OWN: Final[Mapping[str, Values]] = {
     "STORAGE_PREFIX": ("a//b", "../other", "inbox"),
     "STORAGE_PROXY": ("proxy.example:3128", f"socks5://me:{SECRET}@proxy", f"http://me:{SECRET}@proxy:99999"),
     "STORAGE_RETRIES": ("-1", "2.5", "1000000"),
+    "OUTGOING_ALLOWED": ("http://images.internal", "10.0.0.1/8", "images.internal:8080"),
     "MODEL": ("https://huggingface.co/facebook/mask2former", "s3://models", "two words"),
     "MAX_IMAGE_SIDE": ("0", "1e6", "1000001"),
     "MAX_ATTEMPTS": ("0", "three", "1" * 30),
     "MAX_RETRIES": ("0", "many", "1" * 30),
+    "MAX_PENDING_WEBHOOKS": ("0", "many", "1" * 30),
+    "MAX_WEBHOOKS": ("0", "many", "1" * 30),
+    "WEBHOOK_HTTP": _CHOICES,
+    "WEBHOOK_URLS": _CHOICES,
+    "WEBHOOK_THREADS": ("0", "many", "1" * 30),
+    "PUBLIC_URL": ("masks.example", "ftp://masks.example", f"https://me:{SECRET}@masks.example"),
     "LOG_FORMAT": _CHOICES,
     "LOG_LEVEL": ("loud", "INFO!", "7"),
     "BIND": ("8000", "http://127.0.0.1:8000", "127.0.0.1:80000"),
@@ -78,6 +85,7 @@ _COUNTED: Final = (
     *("MAX_QUEUED_PER_TENANT", "MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_BYTES_PER_TENANT", "MAX_BUFFERED_BYTES"),
     *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_PEER", "BAND_MEGABYTES", "HOST_PROCESSES", "WORKER_THREADS"),
     *("MAX_BATCH_IMAGES", "MAX_METADATA_BYTES", "MAX_IMAGES_PER_REQUEST"),
+    *("MAX_EVENT_STREAMS", "MAX_EVENT_STREAMS_PER_TENANT"),
 )
 
 # A text without rules has no wrong value.
@@ -106,6 +114,7 @@ CONTRADICTIONS: Final[tuple[tuple[str, Mapping[str, str]], ...]] = (
     ("MAX_QUEUED_PER_TENANT", {"MAX_QUEUED": "10", "MAX_QUEUED_PER_TENANT": "11"}),
     ("MAX_PAYLOAD_BYTES_PER_TENANT", {"MAX_PAYLOAD_BYTES": "10", "MAX_PAYLOAD_BYTES_PER_TENANT": "11"}),
     ("MAX_WAITING_PER_TENANT", {"MAX_WAITING": "10", "MAX_WAITING_PER_TENANT": "11"}),
+    ("MAX_EVENT_STREAMS_PER_TENANT", {"MAX_EVENT_STREAMS": "10", "MAX_EVENT_STREAMS_PER_TENANT": "11"}),
     ("MAX_SYNC_WAIT_SECONDS_PER_TENANT", {"MAX_SYNC_WAIT_SECONDS": "5", "MAX_SYNC_WAIT_SECONDS_PER_TENANT": "6"}),
     ("MAX_WAITING", {"THREADS": "8", "MAX_WAITING": "8"}),
     ("AUTH", {"AUTH": "off", "TOKENS": SECRET}),

@@ -151,9 +151,11 @@ class AttemptRunner:
             StorageUnavailable: the bucket did not answer in time.
         """
         request, claim = attempt.request, attempt.lease.claim
+        attempt.lease.enter("render")
         for name in request.formats:
             self._render(name, attempt)
             self._check(attempt.lease, "render")
+        attempt.lease.enter("store")
         with attempt.watch.stage("store"):
             files = attempt.files
             objects = {
@@ -176,9 +178,11 @@ class AttemptRunner:
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
         """Fetch and decode a job's image, and queue it for the device."""
         request = lease.claim.request
+        lease.enter("fetch")
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
         self._check(lease, "fetch")
+        lease.enter("decode")
         with watch.stage("decode"):
             wanted = self._request_image(request)
             decoded = self.decoders.decode(data, wanted, on_slow=lease.lend_slot, check=lease.check)
@@ -192,6 +196,7 @@ class AttemptRunner:
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
+        lease.enter("device")
         return image, ticket
 
     def _check(self, lease: Lease, stage: str) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import structlog
@@ -26,11 +26,18 @@ class LendableSlot(Protocol):
 
 
 class Lease:
-    """The lease of one claim, and the slot in which its job runs.  Thread-safe."""
+    """The lease of one claim, and the slot in which its job runs.  Thread-safe.
 
-    def __init__(self, claim: Claim, slot: LendableSlot | None = None) -> None:
+    is_watched: whether somebody wants to know the stages of the job.
+    """
+
+    def __init__(
+        self, claim: Claim, slot: LendableSlot | None = None, log_stage: Callable[[Claim, str], object] | None = None
+    ) -> None:
         self.claim = claim
+        self.is_watched = claim.is_watched
         self._slot = slot
+        self._log_stage = log_stage
         self._lost = threading.Event()
         self._is_settled = False
         self._lock = threading.Lock()  # guards the next one
@@ -74,6 +81,11 @@ class Lease:
         if not is_held:
             callback()
 
+    def enter(self, stage: str) -> None:
+        """Tell those who watch the job that it comes to a stage; it costs nothing while there are none."""
+        if self.is_watched and self._log_stage is not None:
+            self._log_stage(self.claim, stage)
+
     def check(self) -> None:
         """Raise Canceled if the lease is lost; called between stages."""
         if not self.is_held:
@@ -105,7 +117,7 @@ class LeaseKeeper:
     @contextmanager
     def hold(self, claim: Claim, slot: LendableSlot | None = None) -> Iterator[Lease]:
         """Renew the lease of a claim for as long as the block runs."""
-        lease = Lease(claim, slot)
+        lease = Lease(claim, slot, self._log_stage)
         with self._lock:
             self._leases.add(lease)
         try:
@@ -153,10 +165,18 @@ class LeaseKeeper:
             held = list(self._leases)
         return all(self._renew(lease) for lease in held if lease.is_held)
 
+    def _log_stage(self, claim: Claim, stage: str) -> None:
+        # Those who watch the job miss a stage.
+        with suppress(Unavailable):
+            self._jobs.log_stage(claim.request.id, claim.attempt_name, stage)
+
     def _renew(self, lease: Lease) -> bool:
         try:
-            if not self._jobs.renew(lease.claim.request.id, lease.claim.attempt_name):
+            renewal = self._jobs.renew(lease.claim.request.id, lease.claim.attempt_name)
+            if renewal is None:
                 lease.lose()
+            elif renewal.is_watched:
+                lease.is_watched = True
         except Unavailable as error:
             log.warning("lease_not_renewed", job_id=lease.claim.request.id, error=str(error))
             return False

@@ -47,6 +47,8 @@ from worker.steward.recovery import InboxRecovery
 from worker.steward.retention import Retention
 from worker.steward.stack_guard import StackGuard
 from worker.steward.stored_results import StoredResults
+from worker.steward.webhook_erasure import WebhookErasure
+from worker.steward.webhooks import build_webhooks
 
 log = structlog.get_logger()
 
@@ -80,8 +82,10 @@ def main() -> int:
     survey = JobSurvey(client)
     registry.register(StoreCollector(runs.read, survey.measure_ages))
     leases = DutyLeases(client)
-    duties = build_duties(settings, Stores(jobs, survey, JobLists(client), bucket, clock), guard, metrics, leases, runs)
-    scheduler = DutyScheduler(duties, leases, runs)
+    webhooks = build_webhooks(settings, client, jobs, bucket, registry)
+    stores = Stores(jobs, survey, JobLists(client), bucket, webhooks.erasure, clock)
+    duties = build_duties(settings, stores, guard, metrics, leases, runs)
+    scheduler = DutyScheduler([*duties, *webhooks.list_duties(guard)], leases, runs)
     with ExitStack() as stack:
         if settings.probe_port:
             stack.callback(start_health_server(settings, registry).stop)
@@ -92,6 +96,7 @@ def main() -> int:
         log.info("steward_ready")
         signal.sigwait(END_SIGNALS)
         scheduler.stop()
+        webhooks.threads.stop()
         leases.give_up()
         scheduler.join(STOP_TIMEOUT_SECONDS)
         guard.release()
@@ -123,6 +128,7 @@ class Stores:
     survey: JobSurvey
     lists: JobLists
     bucket: Bucket
+    webhooks: WebhookErasure
     clock: StoreClock
 
 
@@ -143,7 +149,9 @@ def build_duties(
     )
     retention = Retention(survey, bucket, metrics, clock, settings.result_ttl_seconds, settings.input_ttl_seconds)
     purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
-    erasures = DataErasure(jobs, stores.lists, bucket, Erasures(bucket), metrics, clock, partial(leases.check, ERASURE))
+    erasures = DataErasure(
+        jobs, stores.lists, bucket, Erasures(bucket), stores.webhooks, metrics, clock, partial(leases.check, ERASURE)
+    )
     deadlines = DeadlineExpiry(jobs, bucket, metrics, inputs)
     often = settings.requeue_interval_seconds
     return (

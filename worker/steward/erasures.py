@@ -25,6 +25,7 @@ from shared.storage.keys import INBOX_PREFIX, RESULTS_PREFIX, result_key, upload
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import run_for_each, split_pages
 from worker.steward.purges import SETTLING_SECONDS as WRITING_SECONDS
+from worker.steward.webhook_erasure import WebhookErasure
 
 log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class DataErasure:
     lists: JobLists
     bucket: Bucket
     erasures: Erasures
+    webhooks: WebhookErasure
     metrics: StewardMetrics
     clock: StoreClock
     check: Callable[[], object]
@@ -70,6 +72,7 @@ class DataErasure:
         requested_ago = self.jobs.clock.now() - erasure.requested_at
         erasure = self._delete_listed(erasure)
         self._delete_uploads(erasure)
+        self.webhooks.delete_webhooks(erasure.tenant, before=erasure.requested_at)
         if requested_ago < self.settling_seconds:
             return
         erasure = self._delete_found(erasure, INBOX_PREFIX, self._read_owner_of_input)

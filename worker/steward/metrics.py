@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shared.errors import Unavailable
 from shared.jobs.survey import JobAges
+from shared.webhooks.delivery import WebhookLoad
+from shared.webhooks.outcomes import DeliveryState
 
 
 class StewardMetrics:
@@ -28,6 +30,68 @@ class StewardMetrics:
 
     def duty_completed(self, duty: str, seconds: float) -> None:
         self._duty_seconds.labels(duty).set(seconds)
+
+
+class WebhookMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._attempts = Counter(
+            "maskmill_steward_webhook_attempts_total",
+            "Attempts to deliver a message of a webhook, by what became of the message.",
+            ["state"],
+            registry=registry,
+        )
+        self._disabled = Counter(
+            "maskmill_steward_webhooks_disabled_total",
+            "Webhooks that were disabled because their receivers are gone.",
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "maskmill_steward_webhook_delay_seconds",
+            "From the end of a job until a receiver has taken the message.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86400),
+            registry=registry,
+        )
+
+    def attempt_ended(self, state: DeliveryState, seconds: float) -> None:
+        """Count an attempt by the state of its delivery after it, some seconds after the event."""
+        self._attempts.labels(state).inc()
+        if state is DeliveryState.DELIVERED:
+            self._seconds.observe(max(0.0, seconds))
+
+    def delivery_dropped(self) -> None:
+        """Count a delivery that was never attempted."""
+        self._attempts.labels(DeliveryState.DROPPED).inc()
+
+    def endpoint_disabled(self) -> None:
+        self._disabled.inc()
+
+
+class WebhookCollector(Collector):
+    """Gauges of what waits, read from Redis when they are asked for; there are none while it does not answer."""
+
+    def __init__(self, measure: Callable[[], WebhookLoad]) -> None:
+        self._measure = measure
+
+    def describe(self) -> Iterator[Metric]:
+        """Return no names, so that Redis is not asked when the collector is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            load = self._measure()
+        except Unavailable:
+            return
+        yield GaugeMetricFamily(
+            "maskmill_webhook_outbox_age_seconds",
+            "Since the end of the first job whose webhooks are not looked up yet; 0 without one.",
+            load.outbox_age_seconds,
+        )
+        yield GaugeMetricFamily(
+            "maskmill_webhook_due_age_seconds",
+            "Since the message that waits longest could have been sent; 0 without one.",
+            load.due_age_seconds,
+        )
+        yield GaugeMetricFamily("maskmill_webhook_running", "Messages that are being sent.", load.running)
 
 
 class StoreCollector(Collector):

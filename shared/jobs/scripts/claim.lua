@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Choose a job of a model, and claim it for a worker, with an attempt number and a lease.
--- The job with the earliest start in virtual time (shared/jobs/fairness.py) of the first queue is chosen; a queue comes first once it was passed over as often as its bound says.
+-- The job with the earliest start in virtual time (shared/jobs/fairness.py) of the first queue is chosen; a queue comes
+-- first once it was passed over as often as its bound says.
 -- A suspect (a job that has stalled) is chosen only for a worker that may isolate one, and runs no other.
 -- A worker that got no answer calls it with the same token again, and gets the job that was claimed for it.
 -- Keys:    leases, passed_over, claim, isolated, virtual_times
@@ -8,10 +9,10 @@
 --          queues: those that may be claimed from, by priority; bounds: by queue, for those that must not starve;
 --          may_isolate: whether the worker can run a suspect alone;
 --          source: the queue whose message woke the worker, or nil, and message: one that may be put back into it
--- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect and whether it was recovered (1 or 0),
---          time |
+-- Out:     claimed, id, attempt, attempt_name, request (JSON), whether it is a suspect, whether it was recovered and whether
+--          it is watched (1 or 0), time |
 --          deadline_exceeded, the same: claimed to be expired | empty
--- Events:  none
+-- Events:  the job, if it is watched
 local time = now()
 local counts = redis.call('HGETALL', key.passed_over)
 local passed_over = {}
@@ -38,11 +39,13 @@ local function take_first(queue)
   while true do
     local first = redis.call('ZPOPMIN', find_first_set(queue))
     if not first[1] then return nil end
-    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request', 'stalls')
+    local job = redis.call('HMGET', job_key(first[1]), 'state', 'attempt', 'deadline_at', 'request', 'stalls',
+      'events', 'watched', 'pixels')
+    add_queued_pixels(queue, -(job[8] or 0))
     -- A record can be missing only if it was deleted by hand.
     if job[1] == 'queued' then
       return {id = first[1], queue = queue, place = first[2], attempt = job[2] + 1, deadline_at = job[3], request = job[4],
-        is_suspect = job[5] ~= '0'}
+        is_suspect = job[5] ~= '0', events = job[6], watched = job[7]}
     end
   end
 end
@@ -89,9 +92,11 @@ local function name_attempt(attempt) return attempt .. '-' .. arg.token end
 local function find_claimed()
   local id = redis.call('GET', key.claim)
   if not id then return nil end
-  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request', 'stalls')
+  local job = redis.call('HMGET', job_key(id), 'state', 'attempt_name', 'attempt', 'deadline_at', 'request', 'stalls',
+    'watched')
   if job[1] ~= 'running' or job[2] ~= name_attempt(job[3]) then return nil end
-  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0'}
+  return {id = id, attempt = job[3], deadline_at = job[4], request = job[5], is_suspect = job[6] ~= '0',
+    watched = job[7]}
 end
 
 -- A job that was requeued has an earlier start than those that were claimed since, and sets no time back.
@@ -107,7 +112,9 @@ local function claim_next()
   count_passed_over(job.queue)
   advance_virtual_time(job)
   redis.call('HSET', job_key(job.id), 'state', 'running', 'attempt', job.attempt, 'place', job.place,
-    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1)
+    'worker', arg.worker, 'started_at', time, 'attempt_name', name_attempt(job.attempt), 'exposed', job.is_suspect and 0 or 1,
+    'events', add_event(job.events, 'running', '{"attempt":' .. job.attempt .. '}'))
+  if job.watched then publish_event(job.id) end
   if job.is_suspect then redis.call('HSET', key.isolated, arg.worker, job.id) end
   redis.call('SET', key.claim, job.id, 'PX', math.ceil(2000 * arg.lease_seconds))
   return job
@@ -119,4 +126,5 @@ if not job then return {'empty'} end
 redis.call('ZADD', key.leases, time + arg.lease_seconds, job.id)
 local is_late = job.deadline_at ~= '' and time > tonumber(job.deadline_at)
 return {is_late and 'deadline_exceeded' or 'claimed', job.id, job.attempt, name_attempt(job.attempt), job.request,
-  job.is_suspect and 1 or 0, redis.call('HEXISTS', job_key(job.id), 'recovered'), format_time(time)}
+  job.is_suspect and 1 or 0, redis.call('HEXISTS', job_key(job.id), 'recovered'),
+  job.watched and 1 or 0, format_time(time)}

@@ -59,13 +59,15 @@ local full = find_full_queue(arg.queue, key.unfinished) or not arg.is_recovered 
   or payload and find_full_payloads()
 if full then return {full, ''} end
 redis.call('HSET', key.job, 'request', arg.request, 'state', 'queued', 'queue', arg.queue,
-  'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1)
+  'deadline_at', arg.deadline_at or '', 'attempt', 0, 'stalls', 0, 'waiters', 1, 'pixels', arg.pixels,
+  'events', add_event(nil, 'queued', arg.is_recovered and '{"recovered":true}'))
 if arg.is_recovered then redis.call('HSET', key.job, 'recovered', 1) end
 local time = now()
 -- A job that Redis has lost comes before those that were created after it.
 local start = find_start(time)
 local place = arg.is_recovered and math.min(start, arg.created_at) or start
 redis.call('ZADD', queued_key(arg.queue), place, arg.id)
+add_queued_pixels(arg.queue, arg.pixels)
 redis.call('ZADD', key.unfinished, place + arg.cost, arg.id)
 add_queued_bytes(arg.tenant, arg.bytes)
 if not arg.is_recovered then count_usage(arg.tenant, {submitted = 1, pixels = arg.pixels}) end

@@ -7,9 +7,9 @@
 local job = redis.call('HMGET', key.job, 'attempt', 'dedup', 'queue', 'request')
 if not job[1] then return {'unknown'} end
 if job[1] ~= '0' then return {'claimed'} end
+remove_queued(arg.id, job[3])
 redis.call('DEL', key.job, key.input)
 release_accounts(arg.id, job[3], job[4])
-remove_queued(arg.id, job[3])
 redis.call('ZREM', key.tenant_jobs, arg.id)
 if redis.call('HGET', key.idempotency, 'id') == arg.id then redis.call('DEL', key.idempotency) end
 if job[2] and redis.call('GET', job[2]) == arg.id then redis.call('DEL', job[2]) end

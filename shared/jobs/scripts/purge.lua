@@ -6,12 +6,13 @@
 -- Events:  the job; on mm:canceled too, if it runs
 redis.call('SET', key.purged, '', 'EX', arg.purged_seconds)
 redis.call('DEL', key.input, key.reply)
+remove_webhooks(arg.id)
 end_lease(arg.id)
 local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency', 'state')
 if not job[1] then return {'unknown'} end
 if job[5] == 'running' then publish_canceled(arg.id) end
-redis.call('DEL', key.job)
 remove_queued(arg.id, job[2])
+redis.call('DEL', key.job)
 redis.call('ZREM', tenant_jobs_key(cjson.decode(job[1]).tenant), arg.id)
 release_accounts(arg.id, job[2], job[1])
 if job[3] and redis.call('GET', job[3]) == arg.id then redis.call('DEL', job[3]) end

@@ -5,7 +5,7 @@
 -- In:      id, attempt_name, message: to claim it at once; or delay_seconds: the first delay, max_delay_seconds,
 --          jitter: in [0, 1), and max_retries, or nil if this one is not counted
 -- Out:     queued | exhausted (returned too often: it is running still, to be failed) | lost (not this attempt's any more)
--- Events:  none
+-- Events:  the job, if it is watched
 local job = redis.call('HMGET', key.job, 'state', 'attempt_name', 'queue', 'deadline_at', 'retries')
 if job[1] ~= 'running' or job[2] ~= arg.attempt_name then return {'lost'} end
 
@@ -21,10 +21,11 @@ local retries = tonumber(job[5] or 0)
 if arg.max_retries and retries >= arg.max_retries then return {'exhausted'} end
 end_lease(arg.id)
 if arg.message then
-  requeue(arg.id, arg.message)
+  requeue(arg.id, arg.message, '{"reason":"given_back"}')
 else
   redis.call('ZADD', delayed_key(job[3]), find_due_time(arg.max_retries and retries or 0), arg.id)
   redis.call('HSET', key.job, 'state', 'queued')
   if arg.max_retries then redis.call('HINCRBY', key.job, 'retries', 1) end
+  append_event(arg.id, 'requeued', '{"reason":"delayed"}')
 end
 return {'queued'}

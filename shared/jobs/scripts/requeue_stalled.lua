@@ -6,7 +6,7 @@
 -- Keys:    job, leases
 -- In:      id, max_attempts, message
 -- Out:     queued | exhausted | leased (the lease is valid) | not_running
--- Events:  none
+-- Events:  the job, if it is watched
 local job = redis.call('HMGET', key.job, 'state', 'stalls', 'exposed')
 if job[1] ~= 'running' then
   end_lease(arg.id)
@@ -19,5 +19,5 @@ local stalls, is_counted = tonumber(job[2]), job[3] == '1'
 if is_counted and stalls > 0 and stalls + 1 >= arg.max_attempts then return {'exhausted'} end
 if is_counted then redis.call('HINCRBY', key.job, 'stalls', 1) end
 end_lease(arg.id)
-requeue(arg.id, arg.message)
+requeue(arg.id, arg.message, '{"reason":"stalled"}')
 return {'queued'}

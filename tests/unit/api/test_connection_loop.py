@@ -20,6 +20,7 @@ from api.server.loop import ConnectionLoop
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy, parse_networks
 from api.server.protocol import MAX_DISCARDED_BYTES, MAX_LINGER_SECONDS, RequestHooks
+from api.server.push import PushedBody, PushStream
 from api.server.transfer import MinimumRate
 from shared.errors import MaskmillError
 
@@ -48,10 +49,11 @@ class Harness:
     response: bytes = b"done"
     is_held: bool = False
     trusted: str = ""
+    pushed: PushedBody | None = None
     held: list[Connection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed")
+        hooks = RequestHooks(self.dispatch, lambda _: None, lambda *_: b"malformed", lambda one: self.loop.push(one))
         peers = PeerPolicy(parse_networks(self.trusted))
         self.loop = ConnectionLoop(
             self.limits, peers, hooks, cfg=Config(), count_drop=self.drops.append, clock=lambda: self.now
@@ -87,7 +89,7 @@ class Harness:
                 future: Future[Outcome] = Future()
                 is_last = self.requests[-1][2] is not None or connection.is_last
                 keeps_alive = not is_last and not connection.request.should_close()
-                future.set_result(Outcome(deque([memoryview(self.response)]), keeps_alive))
+                future.set_result(Outcome(deque([memoryview(self.response)]), keeps_alive, self.pushed))
                 self.loop.finish(connection, future)
 
     def close(self) -> None:
@@ -447,3 +449,87 @@ def test_a_stop_ends_idle_connections_and_lets_a_request_complete(harness: Harne
         assert harness.requests[-1] == ("/b", b"xy", None)
         harness.run(3.0)
     assert len(harness.loop) == 0
+
+
+def open_stream(harness: Harness, *, pieces: bytes = b"") -> tuple[socket.socket, PushStream, list[str]]:
+    """Send a request whose response is pushed; return the client, the stream, and what the stream was told."""
+    closed: list[str] = []
+    stream = PushStream(lambda: closed.append("closed"))
+    harness.pushed = PushedBody(stream, is_chunked=True)
+    client = harness.connect(GET)
+    harness.pushed = None
+    if pieces:
+        stream.push(pieces)
+        harness.run()
+    return client, stream, closed
+
+
+def test_a_pushed_response_comes_piece_by_piece_and_ends_with_its_last_chunk(harness: Harness) -> None:
+    client, stream, closed = open_stream(harness)
+    with client:
+        assert client.recv(100) == b"done"
+        # Longer than any other phase may last.
+        harness.run(10 * STALL_SECONDS)
+        stream.push(b"one")
+        harness.run()
+        assert client.recv(100) == b"3\r\none\r\n"
+        stream.end()
+        harness.run()
+
+        assert client.recv(100) == b"0\r\n\r\n"
+        assert is_closed(client)
+    assert closed == ["closed"]
+    assert harness.drops == []
+
+
+def test_a_client_that_goes_away_closes_its_stream(harness: Harness) -> None:
+    client, stream, closed = open_stream(harness)
+    client.close()
+    harness.run()
+
+    assert closed == ["closed"]
+    assert not stream.is_open or stream.take() == (b"", False)
+    assert len(harness.loop) == 0
+
+
+def test_a_client_that_does_not_read_what_is_pushed_is_dropped(harness: Harness) -> None:
+    client, _, closed = open_stream(harness, pieces=bytes(20_000_000))
+    with client:
+        harness.run(STALL_SECONDS - 1)
+        assert closed == []
+        harness.run(2)
+
+    assert closed == ["closed"]
+    assert harness.drops == [DropReason.READ_TIMEOUT]
+
+
+def test_a_client_that_reads_at_last_keeps_its_stream(harness: Harness) -> None:
+    client, stream, closed = open_stream(harness, pieces=bytes(8_000_000))
+    received = 0
+    with client:
+        while received < 8_000_000:
+            harness.run(1)
+            received += len(client.recv(1 << 22))
+        harness.run(10 * STALL_SECONDS)
+        stream.push(b"more")
+        harness.run()
+
+        assert closed == []
+        assert client.recv(1 << 16).endswith(b"more\r\n")
+
+
+def test_requests_that_follow_a_stream_are_not_read(harness: Harness) -> None:
+    client, _, _ = open_stream(harness)
+    with client:
+        client.sendall(GET)
+        harness.run()
+
+    assert len(harness.requests) == 1
+
+
+def test_the_end_of_the_loop_closes_streams(harness: Harness) -> None:
+    client, _, closed = open_stream(harness)
+    with client:
+        harness.loop.close()
+
+    assert closed == ["closed"]

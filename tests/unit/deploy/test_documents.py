@@ -113,7 +113,7 @@ def test_every_redis_key_is_described() -> None:
 def test_every_script_is_described() -> None:
     described = (ROOT / "shared/README.md").read_text()
 
-    scripts = {path.name for path in (ROOT / "shared/jobs/scripts").glob("*.lua")}
+    scripts = {path.name for path in (ROOT / "shared").glob("*/scripts/*.lua")}
 
     assert scripts
     assert {name for name in scripts if f"`{name}`" not in described} == set()

@@ -11,6 +11,7 @@ FAULTS = (
     *("Redis is killed", "Redis is frozen", "Redis is flushed", "Redis is wiped", "Redis is full"),
     *("object store is away", "object store is frozen", "object store is full", "refuses writes"),
     *("steward is killed", "no steward", "gateway is killed", "gateway is drained", "worker is drained"),
+    *("receiver of webhooks is away", "receiver of webhooks is gone", "while it sends webhooks"),
     *("poison job", "too costly", "clock", "backlog", "overwritten", "more requests than"),
 )
 # Events, and fields and values of them.

@@ -8,13 +8,16 @@ import pytest
 
 from shared.jobs import outcomes, script
 from shared.jobs.model import JobState
+from shared.webhooks import outcomes as webhook_outcomes
+from shared.webhooks.script import FOLDER as WEBHOOK_FOLDER
 
 FOLDER = Path(script.__file__).parent / "scripts"
-SCRIPTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.lua"))}
+SCRIPTS = {path.stem: path.read_text() for folder in (FOLDER, WEBHOOK_FOLDER) for path in sorted(folder.glob("*.lua"))}
 
 
 def get_outcomes(name: str) -> type[StrEnum]:
-    enumeration = getattr(outcomes, "".join(word.capitalize() for word in name.split("_")) + "Outcome")
+    outcome = "".join(word.capitalize() for word in name.split("_")) + "Outcome"
+    enumeration = getattr(outcomes, outcome, None) or getattr(webhook_outcomes, outcome)
     assert issubclass(enumeration, StrEnum)
     return enumeration
 
@@ -43,7 +46,7 @@ def test_every_key_that_is_used_is_named_in_the_header(name: str) -> None:
     named = re.search(r"^-- Keys: +(.*)$", text, re.MULTILINE)
 
     assert named is not None
-    assert set(re.findall(r"\bkey\.(\w+)", text)) == set(named.group(1).split(", "))
+    assert set(re.findall(r"\bkey\.(\w+)", text)) == set(named.group(1).split(", ")) - {"none"}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -56,7 +59,16 @@ def test_every_argument_that_is_used_is_named_in_the_header(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_events_are_published_as_the_header_says(name: str) -> None:
-    assert ("publish_event(" in SCRIPTS[name]) == ("-- Events:  the job" in SCRIPTS[name])
+    text = SCRIPTS[name]
+    if re.search(r"\b(append_event|requeue)\(|watched then publish_event\(", text):
+        expected = "the job, if it is watched"
+    elif re.search(r"\bpublish_event\(", text):
+        expected = "the job"
+    else:
+        expected = "none"
+
+    suffix = "; on mm:canceled too, if it" if "publish_canceled(" in text else "\n"
+    assert f"-- Events:  {expected}{suffix}" in text
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

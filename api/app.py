@@ -23,7 +23,7 @@ from api.http.parameters import check_query
 from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
-from api.routes import health, jobs, models, results
+from api.routes import health, jobs, models, results, uploads
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
@@ -72,7 +72,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     app.before_request(check_parameters)
     app.after_request(finish_request)
     errors.register(app)
-    for blueprint in (jobs.bp, results.bp, models.bp, inference.bp, endpoint.bp, health.bp):
+    for blueprint in (jobs.bp, results.bp, models.bp, uploads.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))

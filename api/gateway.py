@@ -8,6 +8,7 @@ from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
 from api.jobs.queries import TenantJobs
 from api.jobs.submission import JobSubmitter
+from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
@@ -25,4 +26,5 @@ class Gateway:
     metrics: GatewayMetrics
     fleet: FleetCollector
     slots: WaitingSlots
+    uploads: Uploads
     drain: Drain

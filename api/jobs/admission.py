@@ -5,15 +5,16 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from api.jobs.inspection import inspect_image
 from api.jobs.limits import SharedLimit
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
+from api.jobs.references import InputReference, UrlReference
 from api.jobs.upload import Upload
 from api.model_registry import ModelRegistry, ModelStatus
 from shared.errors import QueueFull, StoreFull, WaitTooLong
 from shared.jobs.format_options import FormatOptions
+from shared.jobs.inspection import inspect_image
 from shared.jobs.messages import queue_name
-from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention
+from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention, UrlInput
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.store import UNBOUNDED, JobStore
 
@@ -48,14 +49,25 @@ class JobOptions:
 class Submission:
     """The content of a submission: an image, the parameters, the model (None: the default model) and the formats.
 
+    image: or what names one.
     formats: names from the registry, in its order; None: those of the JobProfile.
     """
 
-    image: Upload
+    image: Upload | InputReference
     parameters: SegmentParameters
     model: str | None = None
     formats: tuple[str, ...] | None = None
     options: JobOptions = field(default_factory=JobOptions)
+
+    def require_upload(self) -> Upload:
+        """Return the image that was sent.
+
+        Raises:
+            ValueError: it was only named.
+        """
+        if not isinstance(self.image, Upload):
+            raise ValueError("the image of the submission is only named")
+        return self.image
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +139,16 @@ class Admission:
         model = self.models.find(submission.model)
         profile = apply_options(profile, submission.options)
         self._check_load(model, caller, profile)
-        image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
-        return Admitted(self._build_request(submission, caller, profile, model, image), model)
+        return Admitted(self._build_request(submission, caller, profile, model, self._inspect(submission.image)), model)
+
+    def _inspect(self, image: Upload | InputReference) -> ImageFacts | None:
+        """Return the facts of an image; None of one that this process does not have, which its worker inspects."""
+        if not isinstance(image, Upload):
+            return None
+        return inspect_image(image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
 
     def _build_request(
-        self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts
+        self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts | None
     ) -> JobRequest:
         now, options = self.now(), submission.options
         return JobRequest(
@@ -140,7 +157,7 @@ class Admission:
             model=model.id,
             parameters=submission.parameters,
             image=image,
-            input=profile.input,
+            input=UrlInput(submission.image.url) if isinstance(submission.image, UrlReference) else profile.input,
             priority=profile.priority,
             formats=submission.formats or profile.formats,
             retention=profile.retention,

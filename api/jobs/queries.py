@@ -25,10 +25,11 @@ from shared.errors import (
 )
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
+from shared.images.formats import detect_image_format
 from shared.jobs.completion import read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
-from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
+from shared.jobs.model import Job, JobRequest, JobState
 from shared.jobs.result import JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
@@ -146,8 +147,8 @@ class TenantJobs:
             raise UnknownMask(f"The job has no mask of segment {number}.")
         return read_file(result, masks, bucket=self.bucket, part=place)
 
-    def get_input(self, job_id: str) -> tuple[bytes, ImageFacts]:
-        """Return the image file that a job was submitted with, and its facts.
+    def get_input(self, job_id: str) -> tuple[bytes, str | None]:
+        """Return the image file that a job was submitted with, and its format; None if that is not known.
 
         Raises:
             UnknownJob: the tenant has no such job, or its image is not kept (any more).
@@ -161,7 +162,7 @@ class TenantJobs:
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
-                return self.bucket.get(key), job.request.image
+                return _name_format(job, self.bucket.get(key))
         raise UnknownJob(f"The image of job {job_id} is not kept any more.")
 
     def get_hf_array(self, job_id: str) -> bytes:
@@ -231,6 +232,18 @@ def get_failure(job: Job) -> MaskmillError | None:
     if job.state is JobState.EXPIRED:
         return DeadlineExceeded("There was no result before the deadline.")
     return MaskmillError("The job failed without a recorded reason.")
+
+
+def _name_format(job: Job, content: bytes) -> tuple[bytes, str | None]:
+    """Return an image file with its format.
+
+    Raises:
+        UnknownJob: the file is empty, because no worker has fetched it from its URL.
+    """
+    if not content:
+        raise UnknownJob("The image of this job was not fetched from its URL.")
+    image = job.request.image
+    return content, image.format if image else detect_image_format(content)
 
 
 def _check_id(job_id: str) -> None:

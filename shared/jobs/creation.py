@@ -41,7 +41,7 @@ def payload_entry(request: JobRequest) -> str | None:
     """Return the entry of a job's payload in mm:payloads; None if its input is not a payload."""
     if request.input.is_durable:
         return None
-    return f"{request.image.bytes}:{request.tenant}:{request.id}"
+    return f"{request.require_image().bytes}:{request.tenant}:{request.id}"
 
 
 def submission_arguments(request: JobRequest, dedup: DedupKey | None) -> dict[str, Any]:

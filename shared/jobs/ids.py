@@ -17,6 +17,11 @@ def new_job_id(unix_seconds: float) -> str:
     return uuid7(nanoseconds=int(unix_seconds * 1e9)).hex
 
 
+def read_time(job_id: str) -> float:
+    """Return the unix seconds in an id, with milliseconds."""
+    return int(job_id[:12], 16) / 1000
+
+
 def is_job_id(text: str) -> bool:
     """Tell whether a client's string may be part of a key."""
     return _JOB_ID.fullmatch(text) is not None

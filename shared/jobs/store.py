@@ -28,7 +28,7 @@ from shared.jobs.creation import (
     submission_keys,
 )
 from shared.jobs.messages import queue_name
-from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
+from shared.jobs.model import MAX_PASSED_OVER, Failure, ImageFacts, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
     ClaimOutcome,
@@ -37,6 +37,7 @@ from shared.jobs.outcomes import (
     FinishOutcome,
     MeasureLoadOutcome,
     PurgeOutcome,
+    RecordImageOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
@@ -113,6 +114,7 @@ class JobStore:
         self._claim = Script(client, "claim", ClaimOutcome)
         self._start_isolated = Script(client, "start_isolated", StartIsolatedOutcome)
         self._renew = Script(client, "renew", RenewOutcome)
+        self._record_image = Script(client, "record_image", RecordImageOutcome)
         self._release = Script(client, "release", ReleaseOutcome)
         self._requeue_delayed = Script(client, "requeue_delayed", RequeueDelayedOutcome)
         self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
@@ -280,6 +282,14 @@ class JobStore:
             _lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=self._lease_seconds
         )
         return outcome is RenewOutcome.RENEWED
+
+    @translate_redis_errors
+    def record_image(self, job_id: str, attempt_name: str, image: ImageFacts) -> bool:
+        """Record the facts of an image that a worker has read; False if the job is not this attempt's any more."""
+        outcome, _ = self._record_image(
+            {"job": redis_keys.job(job_id)}, attempt_name=attempt_name, image=json.dumps(asdict(image))
+        )
+        return outcome is RecordImageOutcome.RECORDED
 
     @translate_redis_errors
     def abandon(self, job_id: str, attempt_name: str) -> None:

@@ -1,10 +1,13 @@
 """Keys of a job's objects in the bucket, below MASKMILL_STORAGE_PREFIX."""
 
+import hashlib
+
 INBOX_PREFIX = "inbox/"
 INPUTS_PREFIX = "inputs/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
 RESULTS_PREFIX = "results/"
+UPLOADS_PREFIX = "uploads/"
 STORE_CHECK_PREFIX = "store-check/"
 LAYOUT_OBJECT = "layout"
 STACK_OBJECT = "stack"
@@ -23,6 +26,15 @@ def input_key(job_id: str) -> str:
 def dead_letter_key(job_id: str) -> str:
     """Return the key of the input of a job that was given up, kept as long as the record of its job."""
     return f"{DEAD_LETTERS_PREFIX}{job_id}"
+
+
+def uploads_prefix(tenant: str) -> str:
+    """Return the prefix of the files that a tenant has uploaded for later jobs; its name may not fit into a key."""
+    return f"{UPLOADS_PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/"
+
+
+def upload_key(tenant: str, upload_id: str) -> str:
+    return f"{uploads_prefix(tenant)}{upload_id}"
 
 
 def purged_key(job_id: str) -> str:

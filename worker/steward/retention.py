@@ -7,7 +7,7 @@ import structlog
 from shared.jobs.survey import JobSurvey
 from shared.storage.bucket import Bucket
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, RESULTS_PREFIX, UPLOADS_PREFIX
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -27,6 +27,7 @@ class Retention:
     clock: StoreClock
     result_ttl_seconds: int
     input_ttl_seconds: int
+    upload_ttl_seconds: int
 
     def delete_expired(self) -> None:
         """Delete the results and the inputs that are older than their time to live, at the beginning of each listing.
@@ -53,6 +54,8 @@ class Retention:
             (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
         ):
             self._delete_older(prefix, ttl_seconds, reason, is_thorough)
+        # They are sorted by tenant, and not by time.
+        self._delete_older(UPLOADS_PREFIX, self.upload_ttl_seconds, "upload_deleted", is_thorough=True)
 
     def _delete_older(self, prefix: str, ttl_seconds: int, reason: str, is_thorough: bool) -> None:
         limit = self.clock.now() - ttl_seconds

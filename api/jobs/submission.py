@@ -17,7 +17,7 @@ from api.jobs.queries import TenantJobs
 from api.jobs.references import InputReference
 from api.jobs.upload import Upload
 from shared.broker.envelope import encode_message
-from shared.errors import BadParameter, UnknownJob
+from shared.errors import BadParameter, ClientError, UnknownJob
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
@@ -96,7 +96,7 @@ class JobSubmitter:
             if not self.jobs.is_known(request.id):
                 delete_input()
 
-        with self.compensator.compensate_on_error(request.id, delete_input):
+        with self.compensator.compensate_on_error(request.id, delete_input, harmless=ClientError):
             self.inputs.store(image, request)
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(

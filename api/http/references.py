@@ -14,6 +14,7 @@ REFERENCE_MEMBERS: Final = ("image_url", "upload_id")
 _UPLOAD_ID: Final = "upload_id"
 _IMAGE_MEMBERS: Final = ("inputs", "image", "file")
 _MAX_KEY_BYTES: Final = 1024  # of S3
+_DOTS: Final = frozenset({".", ".."})
 _MAX_UPLOAD_ID_CHARS: Final = 64
 # Not that of a data URL, which has no slashes.
 _SCHEME: Final = re.compile(r"\s{0,8}[A-Za-z][A-Za-z0-9+.-]{0,30}://")
@@ -27,7 +28,7 @@ def find_reference(members: Iterable[tuple[str, object]]) -> InputReference | No
 
     Raises:
         BadParameter: the image is given twice, or what names it is no string.
-        ForbiddenInput: an `s3://` address without a bucket or a key.
+        ForbiddenInput: an `s3://` address without a bucket or a key, or with a key that leads out of the bucket.
     """
     given = [(name, value) for name, value in members if _is_input(name) and value is not None]
     found = [(name, value) for name, value in given if name in REFERENCE_MEMBERS or _is_url(value)]
@@ -63,4 +64,7 @@ def _read_object(text: str) -> BucketReference:
         raise ForbiddenInput(
             f"The address names no object; write it as in s3://bucket/key, the key with {_MAX_KEY_BYTES} bytes at most."
         )
+    # Stores that keep objects as files may resolve them, and leave the bucket.
+    if not _DOTS.isdisjoint(key.split("/")):
+        raise ForbiddenInput("The key of the object has a part that is `.` or `..`; such objects are not read.")
     return BucketReference(bucket, key)

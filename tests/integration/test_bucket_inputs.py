@@ -62,6 +62,17 @@ def test_a_bucket_that_is_not_listed_is_refused_whether_it_exists_or_not(
     assert len({response.json["error"] for response in answers}) == 1
 
 
+def test_a_key_does_not_lead_out_of_its_bucket(gateway: GatewayUnderTest, photos: str) -> None:
+    own = gateway.settings.storage_bucket
+    job = gateway.client.post("/v1/jobs", data=PHOTO).json
+
+    for key in (f"../{own}/team/inbox/{job['id']}", f"2026/../../{own}/team/inbox/{job['id']}", "2026/./a", ".."):
+        response = submit(gateway, f"s3://{photos}/{key}")
+        assert (response.status_code, response.json["error_type"]) == (422, "forbidden_input")
+    for key in (f"..%2F{own}/team/inbox/{job['id']}", f"%2e%2e/{own}/team/inbox/{job['id']}"):
+        assert submit(gateway, f"s3://{photos}/{key}").json["error_type"] == "input_not_found"
+
+
 def test_a_missing_object_is_a_422(gateway: GatewayUnderTest, photos: str) -> None:
     for address in (f"s3://{photos}/absent.png", "s3://other-bucket/absent.png"):
         response = submit(gateway, address)

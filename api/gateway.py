@@ -12,6 +12,7 @@ from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
+from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
@@ -41,6 +42,7 @@ class Gateway:
     metrics: GatewayMetrics
     fleet: FleetCollector
     slots: WaitingSlots
+    uploads: Uploads
     drain: Drain
     rate: RequestRate
     usage: UsageReader

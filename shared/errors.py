@@ -30,6 +30,13 @@
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
     - IdempotencyConflict  an idempotency key was reused for a different request
+    - ForbiddenInput       an image is named in a way, or at a place, that this service does not use
+    - InputNotFound        no object is stored at the place that was named
+    - UnknownUpload        no file was uploaded under this id, or it has expired
+    - ForbiddenUrl         a URL of a kind that this service does not use
+    - UrlRefused           a URL leads to an address that this service does not connect to
+    - UrlUnreachable       the server of a URL did not answer as it must
+    - UrlTooLarge          a URL has more bytes than the service accepts
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
       - QueueFull          too many jobs are queued
@@ -243,6 +250,34 @@ class Canceled(ClientError):
 
 class IdempotencyConflict(ClientError):
     code = "idempotency_conflict"
+
+
+class ForbiddenInput(ClientError):
+    code = "forbidden_input"
+
+
+class InputNotFound(ClientError):
+    code = "input_not_found"
+
+
+class UnknownUpload(ClientError):
+    code = "unknown_upload"
+
+
+class ForbiddenUrl(ClientError):
+    code = "forbidden_url"
+
+
+class UrlRefused(ClientError):
+    code = "url_refused"
+
+
+class UrlUnreachable(ClientError):
+    code = "url_unreachable"
+
+
+class UrlTooLarge(ClientError):
+    code = "url_too_large"
 
 
 class Unavailable(MaskmillError):

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from shared.authority import parse_address, parse_authority, wrap_ipv6
+from shared.outgoing.policy import parse_allowed
 from shared.setting_urls import MAX_PORT, check_endpoint, check_proxy, check_redis_url
 
 # Above it, timeouts of sockets, locks and timers overflow one after the other.
@@ -71,6 +72,17 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def check_buckets(value: str) -> str:
+    """Return names of buckets, separated by commas or spaces.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    for name in value.replace(",", " ").split():
+        check_bucket(name)
+    return value
 
 
 def check_region(value: str) -> str:
@@ -224,6 +236,11 @@ def check_writable_folder(value: str) -> str:
     return value
 
 
+def check_allowed(value: str) -> str:
+    parse_allowed(value)
+    return value
+
+
 # `inf` and `nan` are no durations.
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -236,6 +253,7 @@ RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 ProxyUrl = Annotated[str, AfterValidator(check_proxy)]
 BucketName = Annotated[str, AfterValidator(check_bucket)]
+BucketNames = Annotated[str, AfterValidator(check_buckets)]
 Region = Annotated[str, AfterValidator(check_region)]
 AccessKey = Annotated[str, AfterValidator(check_access_key)]
 ModelName = Annotated[str, AfterValidator(check_model)]
@@ -243,5 +261,6 @@ Device = Annotated[str, AfterValidator(check_device)]
 Certificates = Annotated[str, AfterValidator(check_certificates)]
 ReadableFile = Annotated[str, AfterValidator(check_file)]
 WritableFolder = Annotated[str, AfterValidator(check_writable_folder)]
+AllowedTargets = Annotated[str, AfterValidator(check_allowed)]
 ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
 Host = Annotated[str, AfterValidator(check_host)]

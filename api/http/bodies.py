@@ -17,8 +17,10 @@ from api.http.members import MEMBERS, check_places, list_common, list_unknown, m
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
 from api.http.parameters import check_given_once, quote
+from api.http.references import REFERENCE_MEMBERS, find_reference
 from api.http.unicode_text import convert_to_utf8
 from api.http.urlencoded import is_urlencoded, split_fields
+from api.jobs.references import InputReference
 from shared.errors import BadParameter, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
 from shared.images.refused import explain_refusal
@@ -41,13 +43,14 @@ _STRIPPED_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"
 class ParsedBody:
     """The content of a body.
 
-    image: the file's bytes; api/jobs/inspection.py decides whether they are an image.
+    image: the file's bytes; shared/jobs/inspection.py decides whether they are an image.
     parameters: unchecked, of JSON's types; see parse_parameters().
     model: the model that the body names.
     options: of the older Hugging Face clients, unchecked; see parse_options().
     formats: unchecked; see parse_formats().
     unknown: members of a JSON body, and `options.NAME`, that mean nothing here.
     overridden: parameters of the query that the JSON body has too.
+    reference: what the body names in place of an image, which is empty then.
     """
 
     image: bytes
@@ -57,15 +60,19 @@ class ParsedBody:
     formats: object = None
     unknown: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
+    reference: InputReference | None = None
 
 
-def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> ParsedBody:
+def parse_body(
+    body: bytes, content_type: str, query: Mapping[str, str], *, takes_references: bool = False
+) -> ParsedBody:
     """Find the image and its parameters in a body.
 
     Args:
         content_type: the header as sent, or empty.
         query: the parameters of the URL's query, which is part of the address that a client was given; those in a
             JSON body override them.
+        takes_references: whether a JSON body or a form may name an image in place of holding it.
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
@@ -76,15 +83,15 @@ def parse_body(body: bytes, content_type: str, query: Mapping[str, str]) -> Pars
     defaults = {name: _parse_text(text) for name, text in query.items()}
     boundary = find_boundary(body, content_type)
     if boundary:
-        return _parse_form(split_form(body, boundary), defaults)
+        return _parse_form(split_form(body, boundary), defaults, takes_references)
     body = convert_to_utf8(body)
     start = body.removeprefix(BOM_UTF8).lstrip()
     if not start:
         raise EmptyBody(f"The body is empty. {BYTES_ONLY}")
     if start.startswith(b"{"):
-        return _parse_json(start, defaults)
+        return _parse_json(start, defaults, takes_references)
     if is_urlencoded(start, content_type):
-        return _parse_form(_url_parts(start), defaults)
+        return _parse_form(_url_parts(start, takes_references), defaults, takes_references)
     return _build(_extract_image(body, "The body"), defaults)
 
 
@@ -96,10 +103,11 @@ def _build(
     options: Mapping[str, object] | None = None,
     unknown: tuple[str, ...] = (),
     overridden: tuple[str, ...] = (),
+    reference: InputReference | None = None,
 ) -> ParsedBody:
     """Return the content of a body; `formats` are among the parameters of a query and a form."""
     rest = {name: value for name, value in parameters.items() if name != _FORMATS}
-    return ParsedBody(image, rest, model, options or {}, parameters.get(_FORMATS), unknown, overridden)
+    return ParsedBody(image, rest, model, options or {}, parameters.get(_FORMATS), unknown, overridden, reference)
 
 
 def _parse_text(text: str) -> object:
@@ -113,28 +121,38 @@ def _parse_text(text: str) -> object:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def _parse_json(body: bytes, defaults: Mapping[str, object]) -> ParsedBody:
+def _parse_json(body: bytes, defaults: Mapping[str, object], takes_references: bool) -> ParsedBody:
     try:
         document = _check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
-    inputs = _get_inputs(document)
-    if inputs is None:
-        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
-    if not isinstance(inputs, str):
-        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
+    reference = find_reference(document.items()) if takes_references else None
+    image = b"" if reference else _decode_inputs(document)
+    if takes_references:
+        document = {name: value for name, value in document.items() if name not in REFERENCE_MEMBERS}
     parameters, options = (_check_object(name, document.get(name)) for name in _JSON_FIELDS)
     check_places(document, parameters, options)
     given = {**parameters, _FORMATS: document.get(_FORMATS)}
-    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
     return _build(
-        decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
+        image,
         merge(defaults, given),
         model=_check_model(document.get("model")),
         options=options,
         unknown=tuple(list_unknown(document, options)),
         overridden=tuple(list_common(defaults, given)),
+        reference=reference,
     )
+
+
+def _decode_inputs(document: Mapping[str, object]) -> bytes:
+    """Return the image in a JSON body."""
+    inputs = _get_inputs(document)
+    if inputs is None:
+        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
+    if not isinstance(inputs, str):
+        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
+    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
+    return decode_base64(inputs.encode("ascii", "replace"), "`inputs`")
 
 
 def _get_inputs(document: Mapping[str, object]) -> object:
@@ -144,8 +162,9 @@ def _get_inputs(document: Mapping[str, object]) -> object:
     return image if inputs is None else inputs
 
 
-def _url_parts(body: bytes) -> Iterator[Part]:
-    fields = split_fields(body, kept=_IMAGE_FIELDS, max_fields=MAX_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
+def _url_parts(body: bytes, takes_references: bool) -> Iterator[Part]:
+    kept = (*_IMAGE_FIELDS, *REFERENCE_MEMBERS) if takes_references else _IMAGE_FIELDS
+    fields = split_fields(body, kept=kept, max_fields=MAX_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
     return (Part(name, None, content) for name, content in fields)
 
 
@@ -159,9 +178,12 @@ def _is_unused(part: Part) -> bool:
     return not part.content and not part.filename and (part.filename is not None or _is_image(part))
 
 
-def _parse_form(form: Iterable[Part], query: Mapping[str, object]) -> ParsedBody:
+def _parse_form(form: Iterable[Part], query: Mapping[str, object], takes_references: bool) -> ParsedBody:
     parts = list(form)
-    image = _find_image(parts)
+    reference = find_reference(_list_texts(parts)) if takes_references else None
+    if takes_references:
+        parts = [part for part in parts if part.name not in REFERENCE_MEMBERS]
+    image = b"" if reference else _extract_image(_find_image(parts), "The form's image")
     fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)])
     model = _check_model(fields.pop("model", None))
     parameters, options = (_check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
@@ -172,9 +194,15 @@ def _parse_form(form: Iterable[Part], query: Mapping[str, object]) -> ParsedBody
     for name in list_common(query, given):
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))
-    return _build(
-        _extract_image(image, "The form's image"), merge(query, given), model=model, options=options, unknown=unknown
-    )
+    return _build(image, merge(query, given), model=model, options=options, unknown=unknown, reference=reference)
+
+
+def _list_texts(parts: Iterable[Part]) -> Iterator[tuple[str, object]]:
+    """Yield the fields of a form that are used, with their texts; of files and of long texts, an empty one."""
+    for part in parts:
+        if not _is_unused(part):
+            is_text = part.filename is None and len(part.content) <= _MAX_FIELD_BYTES
+            yield part.name, part.content.decode("utf-8", "replace") if is_text else ""
 
 
 def _find_image(parts: Sequence[Part]) -> bytes:

@@ -19,7 +19,7 @@ from shared.authority import parse_origin, parse_origins
 
 ANY_ORIGIN = "*"
 MAX_AGE_SECONDS = 7200  # the longest that Chromium caches a preflight
-_METHODS = ("GET", "POST", "DELETE", "OPTIONS")
+_METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS")
 # Allowed even if a preflight asks for none, or for too many.  The options of the Hugging Face clients become `x-*`.
 _REQUEST_HEADERS = (
     "authorization",

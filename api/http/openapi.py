@@ -85,10 +85,40 @@ _JSON_SCHEMA: dict[str, Any] = {
         "options": _OPTIONS_SCHEMA,
     },
 }
+# Members and fields that name an image, of which a submission of a job has one in place of the image itself.
+REFERENCE_SCHEMAS: dict[str, Any] = {
+    "image_url": {
+        "type": "string",
+        "maxLength": 2048,
+        "description": "URL of the image, which a worker fetches; if the operator has turned this on.  "
+        "`s3://bucket/key`: an object of a bucket that the operator has listed.",
+        "examples": ["https://photos.example/street.jpg", "s3://scans/2026/street.jpg"],
+    },
+    "upload_id": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{32}$",
+        "description": "Id of a file that was uploaded before: `POST /v1/uploads`.",
+    },
+}
 _STRICT_JSON_SCHEMA: dict[str, Any] = {
-    **_JSON_SCHEMA,
+    **{name: value for name, value in _JSON_SCHEMA.items() if name != "required"},
     "additionalProperties": False,
-    "properties": {**_JSON_SCHEMA["properties"], "options": {**_OPTIONS_SCHEMA, "additionalProperties": False}},
+    "oneOf": [{"required": [name]} for name in ("inputs", *REFERENCE_SCHEMAS)],
+    "properties": {
+        **_JSON_SCHEMA["properties"],
+        **REFERENCE_SCHEMAS,
+        "inputs": {
+            "type": "string",
+            "minLength": 1,
+            "description": "The image, as base64; or where it is, as in `image_url`.",
+        },
+        "options": {**_OPTIONS_SCHEMA, "additionalProperties": False},
+    },
+}
+_JOB_EXAMPLES: dict[str, Any] = {
+    "url": {"value": {"inputs": "https://photos.example/street.jpg", "parameters": {"threshold": 0.7}}},
+    "object": {"value": {"inputs": "s3://scans/2026/street.jpg"}},
+    "upload": {"value": {"upload_id": "01a2249c052c7737b389209ffa4d7db7"}},
 }
 _FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -102,15 +132,27 @@ _FORM_SCHEMA: dict[str, Any] = {
 }
 
 
-def _describe_body(json_schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+_JOB_FORM_SCHEMA: dict[str, Any] = {
+    **{name: value for name, value in _FORM_SCHEMA.items() if name != "required"},
+    "oneOf": [{"required": [name]} for name in ("file", *REFERENCE_SCHEMAS)],
+    "properties": {**_FORM_SCHEMA["properties"], **REFERENCE_SCHEMAS},
+}
+
+
+def _describe_body(
+    json_schema: Mapping[str, Any],
+    description: str,
+    form_schema: Mapping[str, Any] = _FORM_SCHEMA,
+    examples: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     return {
         "required": True,
         "description": "A raw image, JSON, or a form, recognized by its bytes and not by the Content-Type. "
         f"It may be compressed, with `Content-Encoding: gzip` or `deflate`. {description}",
         "content": {
             "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": json_schema},
-            "multipart/form-data": {"schema": _FORM_SCHEMA},
+            "application/json": {"schema": json_schema, **({"examples": examples} if examples else {})},
+            "multipart/form-data": {"schema": form_schema},
         },
     }
 
@@ -120,7 +162,12 @@ IMAGE_BODY = _describe_body(
     "Parameters in JSON override those of the query.  Other members of JSON have no effect, and are named "
     "in the response header `x-maskmill-ignored`.",
 )
-JOB_BODY = _describe_body(_STRICT_JSON_SCHEMA, "A parameter in the query and in the body is refused.")
+JOB_BODY = _describe_body(
+    _STRICT_JSON_SCHEMA,
+    "A parameter in the query and in the body is refused.",
+    _JOB_FORM_SCHEMA,
+    _JOB_EXAMPLES,
+)
 QUERY_PARAMETERS: list[dict[str, Any]] = [
     *(_describe_query(name) for name in FIELDS),
     {
@@ -179,6 +226,10 @@ CALL_HEADERS: list[dict[str, Any]] = [
         "schema": {"type": "string"},
     },
 ]
+IMAGE_UPLOAD: dict[str, Any] = {
+    "required": True,
+    "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+}
 # As it was submitted.
 IMAGE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
@@ -220,6 +271,13 @@ SUBMISSION: Final[Errors] = (
     errors.StackUnconfirmed,
     errors.WrongStores,
 )
+# Of a request that may name an image in place of sending it.
+NAMED_INPUT: Final[Errors] = (
+    errors.ForbiddenUrl,
+    errors.ForbiddenInput,
+    errors.InputNotFound,
+    errors.UnknownUpload,
+)
 # Why a job failed.
 JOB_FAILURE: Final[Errors] = (
     errors.TruncatedImage,
@@ -239,6 +297,10 @@ JOB_FAILURE: Final[Errors] = (
 )
 # Of a request for something that a job has made.
 RESULT: Final[Errors] = (
+    errors.ForbiddenUrl,
+    errors.UrlRefused,
+    errors.UrlUnreachable,
+    errors.UrlTooLarge,
     errors.UnknownJob,
     errors.Gone,
     errors.NotFinished,

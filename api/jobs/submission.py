@@ -12,9 +12,12 @@ import structlog
 
 from api.jobs.admission import Admission, Caller, JobProfile, Submission
 from api.jobs.compensation import Compensator
+from api.jobs.input_store import InputStore
 from api.jobs.queries import TenantJobs
+from api.jobs.references import InputReference
+from api.jobs.upload import Upload
 from shared.broker.envelope import encode_message
-from shared.errors import BadParameter, UnknownJob
+from shared.errors import BadParameter, ClientError, UnknownJob
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
@@ -36,6 +39,7 @@ class JobSubmitter:
     profile: JobProfile
     jobs: JobStore
     bucket: Bucket
+    inputs: InputStore
     compensator: Compensator
     open_tenant: Callable[[str], TenantJobs]
 
@@ -51,10 +55,11 @@ class JobSubmitter:
             Unavailable: Redis or the bucket did not answer.
         """
         job = self._submit(submission, caller, idempotency_key)
-        submission.image.release()
+        if isinstance(submission.image, Upload):
+            submission.image.release()
         return job
 
-    def resubmit(self, request: JobRequest, image: bytes, *, gone_id: str | None = None) -> Job:
+    def resubmit(self, request: JobRequest, image: Upload | InputReference, *, gone_id: str | None = None) -> Job:
         """Create a job whose request is complete and was admitted; return it, or the one that its key stands for.
 
         Raises:
@@ -75,9 +80,14 @@ class JobSubmitter:
     def _submit(
         self, submission: Submission, caller: Caller, idempotency_key: str | None, *, gone_id: str | None = None
     ) -> Job:
+        self.inputs.check(submission.image)
         request = self.admission.admit(submission, caller, self.profile).request
-        request = replace(request, idempotency=build_idempotency(request, submission.formats, idempotency_key))
-        job_id = self._store_and_create(request, submission.image.content, gone_id)
+        request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key))
+        # What an earlier submission named may be gone by now.
+        repeated = None if isinstance(submission.image, Upload) else self.jobs.find_repeated(request)
+        if repeated in (None, gone_id):
+            repeated = self._store_and_create(request, submission.image, gone_id)
+        job_id = repeated
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
             try:
@@ -88,11 +98,15 @@ class JobSubmitter:
                 # It ended, and nothing of it is kept any more.
                 return self._submit(submission, caller, idempotency_key, gone_id=job_id)
         log.info(
-            "job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes
+            "job_submitted",
+            job_id=job_id,
+            model=request.model,
+            priority=request.priority,
+            bytes=request.image.bytes if request.image else None,
         )
         return Job(request)
 
-    def _store_and_create(self, request: JobRequest, image: bytes, gone_id: str | None) -> str:
+    def _store_and_create(self, request: JobRequest, image: Upload | InputReference, gone_id: str | None) -> str:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
 
         def delete_input() -> None:
@@ -104,13 +118,8 @@ class JobSubmitter:
             if not self.jobs.is_known(request.id):
                 delete_input()
 
-        with self.compensator.compensate_on_error(request.id, delete_input):
-            self.bucket.put(
-                inbox_key(request.id),
-                image,
-                content_type=f"image/{request.image.format}",
-                metadata={"request": request.to_json()},
-            )
+        with self.compensator.compensate_on_error(request.id, delete_input, harmless=ClientError):
+            self.inputs.store(image, request)
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(
                 request,
@@ -123,11 +132,11 @@ class JobSubmitter:
         return created.job_id
 
 
-def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key: str | None) -> Idempotency | None:
+def build_idempotency(request: JobRequest, submission: Submission, key: str | None) -> Idempotency | None:
     """Return a key with the fingerprint of what it is used for.
 
     Args:
-        formats: those that the caller asked for; the default ones may change within the life of a key.
+        submission: what the caller asked for; the default formats may change within the life of a key.
 
     Raises:
         BadParameter: the key is empty, too long or not printable.
@@ -136,7 +145,10 @@ def build_idempotency(request: JobRequest, formats: tuple[str, ...] | None, key:
         return None
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
         raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
-    asked = [request.image.sha256, request.model, asdict(request.parameters), formats]
+    # An image that nobody has read yet is known by what names it.
+    image = submission.image
+    content = request.require_image().sha256 if isinstance(image, Upload) else [type(image).__name__, asdict(image)]
+    asked = [content, request.model, asdict(request.parameters), submission.formats]
     return Idempotency(_hash([request.tenant, key]), _hash(asked), request.created_at + IDEMPOTENCY_SECONDS)
 
 

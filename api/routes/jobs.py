@@ -16,6 +16,7 @@ from api.http.openapi import (
     IDEMPOTENCY_KEY,
     IF_NONE_MATCH,
     JOB_BODY,
+    NAMED_INPUT,
     QUERY_PARAMETERS,
     SECURITY,
     SUBMISSION,
@@ -23,6 +24,7 @@ from api.http.openapi import (
 )
 from api.http.options import parse_options
 from api.http.parameters import parse_formats, parse_parameters, quote
+from api.http.references import REFERENCE_MEMBERS
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
@@ -40,7 +42,7 @@ POLL_INTERVAL_SECONDS = 1
 
 @bp.post(
     "",
-    responses={202: JobView, **failures(*SUBMISSION)},
+    responses={202: JobView, **failures(*SUBMISSION, *NAMED_INPUT)},
     openapi_extensions={"requestBody": JOB_BODY, "parameters": [*QUERY_PARAMETERS, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
@@ -111,7 +113,7 @@ def read_submission() -> Submission:
     The options of the Hugging Face clients are checked, but change nothing: a job is computed again, and waits for its
     model.
     """
-    parsed = read_parsed_body()
+    parsed = read_parsed_body(takes_references=True)
     parse_options(parsed.options, Headers())
     _check_used(parsed)
     return build_submission(parsed)
@@ -121,15 +123,15 @@ def _check_used(parsed: ParsedBody) -> None:
     for name in parsed.overridden:
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the body; give it once.")
     for name in parsed.unknown:
-        known = OPTIONS if name.startswith("options.") else MEMBERS
+        known = OPTIONS if name.startswith("options.") else (*MEMBERS, *REFERENCE_MEMBERS)
         raise UnknownParameter(f"There is no member {quote(name)} of the body; known are {', '.join(known)}.")
 
 
-def read_parsed_body() -> ParsedBody:
-    """Read the body and the query."""
+def read_parsed_body(*, takes_references: bool = False) -> ParsedBody:
+    """Read the body and the query; an image may be named in place of being sent if `takes_references`."""
     body = read_request_body()
     with parse_in_turn(len(body)):
-        parsed = parse_body(body, request.content_type or "", request.args)
+        parsed = parse_body(body, request.content_type or "", request.args, takes_references=takes_references)
     # A body of JSON is larger than the image in it.
     del body
     keep_reserved(len(parsed.image))
@@ -142,7 +144,7 @@ def build_submission(parsed: ParsedBody, *, model: str | None = None) -> Submiss
     Nothing may refer to the image any longer than the upload, which releases it.
     """
     return Submission(
-        Upload(parsed.image, on_release=partial(keep_reserved, 0)),
+        parsed.reference or Upload(parsed.image, on_release=partial(keep_reserved, 0)),
         parse_parameters(parsed.parameters),
         model or parsed.model,
         parse_formats(parsed.formats),

@@ -46,9 +46,9 @@ def show_mask(path: MaskPath) -> Response:
 @bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, Gone, StorageUnavailable)})
 def show_input(path: JobPath) -> Response:
     """Fetch the image file that a job was submitted with, until it is not kept any more."""
-    content, image = get_tenant_jobs().get_input(path.job_id)
-    response = Response(content, content_type=f"image/{image.format}")
-    response.headers["Content-Disposition"] = f'attachment; filename="{path.job_id}.{image.format}"'
+    content, name = get_tenant_jobs().get_input(path.job_id)
+    response = Response(content, content_type=f"image/{name}" if name else "application/octet-stream")
+    response.headers["Content-Disposition"] = f'attachment; filename="{path.job_id}.{name or "bin"}"'
     response.headers["Cache-Control"] = "private, no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

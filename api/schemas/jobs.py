@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field, create_model
 
 from api.schemas.query import Query
 from shared.formats.registry import FORMATS
-from shared.jobs.model import ImageFacts, Job, JobState
+from shared.jobs.model import ImageFacts, Job, JobState, UrlInput
 from shared.jobs.parameters import FIELDS
+from shared.outgoing.policy import strip_secrets
 from shared.rfc3339 import Timestamp
 
 _JOB_ID = "^[0-9a-f]{32}$"
@@ -82,7 +83,8 @@ class JobView(BaseModel):
     model: str
     parameters: ParametersView
     formats: list[str] = Field(description="Formats whose files are made of the result.")
-    image: ImageView
+    image: ImageView | None = Field(description="null until a worker has read an image that was only named.")
+    image_url: str | None = Field(description="Where it is fetched from, without the query, which may hold a secret.")
     created_at: Timestamp = Field(description="UTC with milliseconds, as all times.")
     started_at: Timestamp | None
     ended_at: Timestamp | None
@@ -105,7 +107,8 @@ class JobView(BaseModel):
             model=request.model,
             parameters=ParametersView(**asdict(request.parameters)),
             formats=list(request.formats),
-            image=ImageView.of(request.image),
+            image=ImageView.of(request.image) if request.image else None,
+            image_url=strip_secrets(request.input.url) if isinstance(request.input, UrlInput) else None,
             created_at=request.created_at,
             started_at=job.started_at,
             ended_at=job.ended_at,

@@ -59,7 +59,7 @@ class ResultView(_FileLinks):
             id=job_id,
             model=result.request.model,
             model_revision=result.model_revision,
-            image=ImageView.of(result.request.image),
+            image=ImageView.of(result.request.require_image()),
             segments=[SegmentView.of(segment, job_id) for segment in result.segments],
             timings_ms=dict(result.timings_ms),
             **{one.result_field: url_for(f"results.show_{one.name}", job_id=job_id) for one in FORMATS},

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
-from shared.jobs.model import Failure, Job, JobRequest, JobState
+from shared.jobs.model import Failure, ImageFacts, Job, JobRequest, JobState
 
 log = structlog.get_logger()
 
@@ -21,7 +22,7 @@ def read_job(job_id: str, record: Mapping[str, str]) -> Job | None:
 
 def build_job(record: Mapping[str, str]) -> Job:
     return Job(
-        request=JobRequest.from_json(record["request"]),
+        request=_build_request(record),
         state=JobState(record["state"]),
         attempt=int(record["attempt"]),
         attempt_name=record.get("attempt_name", ""),
@@ -33,3 +34,9 @@ def build_job(record: Mapping[str, str]) -> Job:
         failure=Failure(**json.loads(record["failure"])) if record.get("failure") else None,
         timings_ms=json.loads(record.get("timings") or "{}"),
     )
+
+
+def _build_request(record: Mapping[str, str]) -> JobRequest:
+    """Return the request, with the facts of an image that a worker has read since."""
+    request = JobRequest.from_json(record["request"])
+    return replace(request, image=ImageFacts(**json.loads(record["image"]))) if record.get("image") else request

@@ -132,8 +132,10 @@ end
 local function release_accounts(id, queue, request)
   local job = cjson.decode(request)
   local unfinished = stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant)
-  if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -job.image.bytes) end
-  if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
+  -- An image that no gateway has read has counted nothing.
+  local bytes = job.image ~= cjson.null and job.image.bytes or 0
+  if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -bytes) end
+  if job.input.kind == 'payload' then release_payload(bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 local function count_payload_bytes(entry)
   local tenant = string.match(entry, '^%d+:([^:]*):')

@@ -30,7 +30,7 @@ from shared.jobs.creation import (
     submission_keys,
 )
 from shared.jobs.messages import queue_name
-from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
+from shared.jobs.model import MAX_PASSED_OVER, Failure, ImageFacts, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
     ClaimOutcome,
@@ -39,6 +39,7 @@ from shared.jobs.outcomes import (
     FinishOutcome,
     MeasureLoadOutcome,
     PurgeOutcome,
+    RecordImageOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
@@ -118,6 +119,7 @@ class JobStore:
         self._claim = Script(client, "claim", ClaimOutcome)
         self._start_isolated = Script(client, "start_isolated", StartIsolatedOutcome)
         self._renew = Script(client, "renew", RenewOutcome)
+        self._record_image = Script(client, "record_image", RecordImageOutcome)
         self._release = Script(client, "release", ReleaseOutcome)
         self._requeue_delayed = Script(client, "requeue_delayed", RequeueDelayedOutcome)
         self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
@@ -175,6 +177,21 @@ class JobStore:
         if outcome in REFUSALS:
             raise build_refusal(outcome, limits, self.clock.now())
         return Created(job_id, outcome)
+
+    @translate_redis_errors
+    def find_repeated(self, request: JobRequest) -> str | None:
+        """Return the job that the idempotency key of a request stands for; None if it stands for none.
+
+        Raises:
+            IdempotencyConflict: the key was used for something else.
+        """
+        if request.idempotency is None:
+            return None
+        key = redis_keys.idempotency(request.idempotency.digest)
+        earlier = self._redis.hgetall(key)
+        if earlier and earlier["fingerprint"] != request.idempotency.fingerprint:
+            raise build_refusal(CreateOutcome.CONFLICT, NO_LIMITS, self.clock.now())
+        return earlier.get("id")
 
     @translate_redis_errors
     def remove_waiter(self, job_id: str) -> int:
@@ -286,6 +303,17 @@ class JobStore:
         return outcome is RenewOutcome.RENEWED
 
     @translate_redis_errors
+    def record_image(self, job_id: str, attempt_name: str, image: ImageFacts) -> bool:
+        """Record the facts of an image that a worker has read; False if the job is not this attempt's any more."""
+        outcome, _ = self._record_image(
+            {"job": redis_keys.job(job_id)},
+            attempt_name=attempt_name,
+            image=json.dumps(asdict(image)),
+            pixels=image.width * image.height,
+        )
+        return outcome is RecordImageOutcome.RECORDED
+
+    @translate_redis_errors
     def abandon(self, job_id: str, attempt_name: str) -> None:
         """Let the lease of a running job expire now: the job stalls, and the steward requeues it or fails it."""
         self._renew(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=0)
@@ -372,7 +400,7 @@ class JobStore:
             record_seconds=request.retention.record_seconds,
             payload_entry=payload_entry(request),
             tenant=request.tenant,
-            bytes=request.image.bytes,
+            bytes=request.image.bytes if request.image else 0,
             device_ms=round((timings_ms or {}).get("device", 0) / max(1, batch_size)),
             batch_size=batch_size,
             failure_code=failure.code if failure else None,

@@ -27,6 +27,7 @@ JOB_KEYS = {
     "parameters",
     "formats",
     "image",
+    "image_url",
     "created_at",
     "started_at",
     "ended_at",

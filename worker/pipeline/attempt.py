@@ -79,21 +79,19 @@ class Stopwatch:
 class Attempt:
     """A segmented image on its way to the bucket.
 
+    request: with the facts of the image, which that of the claim may lack.
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
     batch_size: images that were on the device together.
     files: rendered so far, by format.
     """
 
     lease: Lease
+    request: JobRequest
     image: Image | None
     segmentation: Segmentation
     watch: Stopwatch
     batch_size: int = 0
     files: dict[str, Rendered] = field(default_factory=dict)
-
-    @property
-    def request(self) -> JobRequest:
-        return self.lease.claim.request
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +119,13 @@ class AttemptRunner:
         request = lease.claim.request
         watch = Stopwatch({"queue": max(0.0, round(1000 * (lease.claim.now - request.created_at), 2))})
         with self.batches.announce():
-            image, ticket = self._submit(lease, watch)
+            request, image, ticket = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
-        return Attempt(lease, image, segmentation, watch, ticket.batch_size)
+        return Attempt(lease, request, image, segmentation, watch, ticket.batch_size)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -170,11 +168,10 @@ class AttemptRunner:
             batch_size=attempt.batch_size,
         )
 
-    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
-        """Fetch and decode a job's image, and queue it for the device."""
-        request = lease.claim.request
+    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[JobRequest, Image | None, Ticket]:
+        """Fetch and decode a job's image, and queue it for the device; return the request with the image's facts."""
         with watch.stage("fetch"):
-            data = self.inputs.fetch(request)
+            request, data = self.inputs.fetch(lease)
         lease.check()
         with watch.stage("decode"):
             wanted = self._request_image(request)
@@ -189,7 +186,7 @@ class AttemptRunner:
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
-        return image, ticket
+        return request, image, ticket
 
     def _request_image(self, request: JobRequest) -> ImageRequest:
         """Return what the model and the formats of a job need of its image."""

@@ -9,7 +9,7 @@ from shared.jobs.keeping import read_kept
 from shared.jobs.survey import JobSurvey
 from shared.storage.bucket import Bucket
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX, UPLOADS_PREFIX
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -29,6 +29,7 @@ class Retention:
     clock: StoreClock
     result_ttl_seconds: int
     input_ttl_seconds: int
+    upload_ttl_seconds: int
 
     def delete_expired(self) -> None:
         """Delete the results and the inputs that are older than their time to live, at the beginning of each listing.
@@ -56,6 +57,8 @@ class Retention:
             (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
         ):
             self._delete_older(prefix, ttl_seconds, reason, kept, is_thorough=is_thorough)
+        # They are sorted by tenant, and not by time.
+        self._delete_older(UPLOADS_PREFIX, self.upload_ttl_seconds, "upload_deleted", kept, is_thorough=True)
 
     def _read_kept(self) -> Collection[str]:
         """Return the jobs that are kept for longer than others, and forget those that were.

@@ -19,7 +19,9 @@ local function count_activity()
   redis.call('EXPIRE', minute, 7200)
 end
 
-if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -arg.bytes) end
+-- The bytes of an image that was only named were not counted: its worker has recorded its facts since.
+local counted_bytes = redis.call('HEXISTS', key.job, 'image') == 1 and 0 or arg.bytes
+if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -counted_bytes) end
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup')
 if not job[1] then return {'unknown'} end

@@ -16,6 +16,7 @@ class Segment:
 
     id: its value in the label map, from 1.  score: in [0, 1], or None where the subtask has none (semantic).
     area: pixels.  bbox: (x, y, width, height) of the tightest box, pixels.
+    is_thing: whether its class has separate instances, unlike stuff such as grass; True if the model does not say.
     """
 
     id: int
@@ -24,6 +25,7 @@ class Segment:
     score: float | None
     area: int
     bbox: tuple[int, int, int, int]
+    is_thing: bool = True
 
 
 @dataclass(frozen=True, slots=True)

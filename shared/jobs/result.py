@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
+from shared.images.georeference import Georeference
 from shared.jobs.model import Failure, JobRequest, JobState
 
 
@@ -41,11 +42,13 @@ class StoredFile:
     """An object as its attempt stored it, so that one that was overwritten later is recognized.
 
     bytes: its size.  etag: that the object store gave it.  sha256: of its content, in hexadecimal digits.
+    media_type: if it is not that of the registry.
     """
 
     bytes: int
     etag: str
     sha256: str
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class JobResult:
     attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
+    georeference: where on Earth the image lies; None if its file does not say.
     """
 
     request: JobRequest
@@ -68,6 +72,7 @@ class JobResult:
     masks: Mapping[int, ByteRange] = field(default_factory=dict)
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    georeference: Georeference | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

@@ -50,7 +50,7 @@ def build_label_maps() -> Mapping[str, LabelMap]:
         "empty segment": np.where(_rings([30, 20]) == 1, 3, 0).astype(np.uint8),
         "noise": np.random.default_rng(1).integers(0, 4, (60, 80)).astype(np.uint8),
         "blobs": blobs(320, 240, 15),
-        "large blobs": blobs(800, 600, 40),
+        "large blobs": blobs(640, 480, 40),
         "300 segments": blobs(640, 480, 300),
         "300 columns": np.tile(np.arange(1, 301, dtype=np.uint16), (4, 1)),
         "astronaut": _superpixels(data.astronaut(), 60),
@@ -116,11 +116,11 @@ def _single_pixels() -> LabelMap:
 
 
 def _superpixels(photo: NDArray[np.uint8], segments: int) -> LabelMap:
-    found = segmentation.slic(photo[:300, :400], segments, start_label=1, channel_axis=-1, enforce_connectivity=False)
+    found = segmentation.slic(photo[:200, :300], segments, start_label=1, channel_axis=-1, enforce_connectivity=False)
     return found.astype(np.uint16 if found.max() > 255 else np.uint8)
 
 
 def _levels(photo: NDArray[np.uint8]) -> LabelMap:
     """Return the levels of grey of a photo, as a segmentation by class gives parts all over an image."""
-    grey = cv2.medianBlur(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), 9)
+    grey = cv2.medianBlur(cv2.cvtColor(photo[:240, :320], cv2.COLOR_RGB2GRAY), 9)
     return (grey // 43).astype(np.uint8)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from worker.formats.outlines import Outline, Ring, list_rings
 
-# Where a pixel is looked at, from its middle, in both directions.  Programs that fill polygons differ in what they do
+# Where a pixel is looked at, from its middle: x and y.  Programs that fill polygons differ in what they do
 # with a pixel whose middle lies on an edge, and some round corners to a fifth of a pixel; so a few places are tried.
-_OFFSETS: Final = (-0.1, 0.0, 0.1)
+_OFFSETS: Final = ((0.0, 0.0), (0.1, 0.1), (-0.1, -0.1), (0.1, -0.1), (-0.1, 0.1))
 
 
 def count_changed_pixels(before: Sequence[Sequence[Outline]], after: Sequence[Sequence[Outline]]) -> NDArray[np.int64]:
@@ -39,17 +39,21 @@ def _list_edges(
 
 
 def _count_inside(
-    starts: NDArray[np.int64], ends: NDArray[np.int64], owners: NDArray[np.int64], size: int, offset: float
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    size: int,
+    offset: tuple[float, float],
 ) -> NDArray[np.int64]:
     """Return the pixels that an odd number of each owner's rings is around; crossings of a row begin and end them."""
     upper, lower = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
-    middle = 0.5 + offset
-    firsts = np.ceil(upper - middle).astype(np.int64)
-    counts = np.ceil(lower - middle).astype(np.int64) - firsts
+    x_middle, y_middle = 0.5 + offset[0], 0.5 + offset[1]
+    firsts = np.ceil(upper - y_middle).astype(np.int64)
+    counts = np.ceil(lower - y_middle).astype(np.int64) - firsts
     edges = np.repeat(np.arange(len(starts)), counts)
     rows = np.arange(edges.size) + np.repeat(firsts - np.cumsum(counts) + counts, counts)
     (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
-    columns = np.ceil(x0 + (rows + middle - y0) * (x1 - x0) / (y1 - y0) - middle).astype(np.int64)
+    columns = np.ceil(x0 + (rows + y_middle - y0) * (x1 - x0) / (y1 - y0) - x_middle).astype(np.int64)
     order = np.lexsort((columns, rows, owners[edges]))
     spans = np.diff(columns[order].reshape(-1, 2), axis=1)[:, 0]
     return np.bincount(owners[edges][order][::2], spans, minlength=size).astype(np.int64)

@@ -11,7 +11,7 @@ from worker.formats.changed_pixels import count_changed_pixels
 from worker.formats.outlines import Outline, Ring, list_rings, measure_area, trace_outlines
 from worker.formats.rendered import RenderSource
 
-MAX_CHANGED_SHARE: Final = 0.018  # of a segment's pixels
+MAX_CHANGED_SHARE: Final = 0.015  # of a segment's pixels
 _MIN_TOLERANCE: Final = 0.5  # pixels; below it hardly any corner of a pixel is left out
 _Outlines = tuple[Outline, ...]
 

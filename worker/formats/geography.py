@@ -1,0 +1,31 @@
+"""From pixels of a georeferenced image to longitude and latitude.  Pure, no torch."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
+
+from shared.images.georeference import WGS84, Georeference
+
+_LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # WGS 84, as RFC 7946 wants it
+
+
+def to_degrees(points: NDArray[np.float64], georeference: Georeference) -> NDArray[np.float64] | None:
+    """Return longitude and latitude, (n, 2), of points (n, 2) in pixels; None if they cannot be computed.
+
+    WGS 84 (EPSG:4326) is taken as it is; every other system goes through PROJ, without any grid from the network.
+    """
+    a, b, c, d, e, f = georeference.transform
+    x, y = points[:, 0], points[:, 1]
+    east, north = a * x + b * y + c, d * x + e * y + f
+    if georeference.epsg != WGS84:
+        try:
+            transformer = Transformer.from_crs(georeference.epsg, _LONGITUDE_LATITUDE, always_xy=True)
+            east, north = transformer.transform(east, north)
+        except ProjError:  # the code is of no system, or of one in which nothing can be placed
+            return None
+    degrees = np.stack([east, north], axis=1)
+    is_on_earth = np.isfinite(degrees).all() and (np.abs(degrees) <= (360, 90)).all()
+    return degrees if is_on_earth else None

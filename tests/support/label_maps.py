@@ -41,7 +41,7 @@ def build_label_maps() -> Mapping[str, LabelMap]:
         "one pixel": np.ones((1, 1), np.uint8),
         "one segment": np.ones((30, 40), np.uint8),
         "very wide": _very_wide(),
-        "very high": np.ascontiguousarray(_very_wide().T),
+        "very high": np.swapaxes(_very_wide(), 0, 1).copy(),
         "hole": _rings([12]),
         "island in a hole": _rings([30, 20, 8]),
         "touching corners": _checkerboard(12, 17),
@@ -73,11 +73,11 @@ def blobs(width: int, height: int, segments: int, *, seed: int = 3) -> LabelMap:
         scores = number % 3 * noise - np.hypot(*(np.stack([x, y]).T - rng.random(2) * small).T) * (0.5 + rng.random())
         found[scores > best] = number
         best = np.maximum(best, scores)
-    grown = cv2.medianBlur(cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST), 5)
-    return grown if segments > 255 else grown.astype(np.uint8)
+    grown = np.asarray(cv2.medianBlur(cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST), 5))
+    return grown.astype(np.uint16) if segments > 255 else grown.astype(np.uint8)
 
 
-def _very_wide() -> LabelMap:
+def _very_wide() -> NDArray[np.uint8]:
     label_map = np.ones((3, 9000), np.uint8)
     label_map[1, 20:8000] = 2
     label_map[:, 8500:] = 0

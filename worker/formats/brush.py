@@ -42,7 +42,7 @@ def _split(counts: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[NDArra
 def _encode_header(words: int) -> NDArray[np.uint8]:
     fields = [(words, 32), (_WORD_BITS - 1, 5), *((bits - 1, 4) for bits in _COUNT_BITS)]
     text = "".join(f"{value:0{width}b}" for value, width in fields)
-    return np.frombuffer(text.encode(), np.uint8) - ord("0")
+    return (np.frombuffer(text.encode(), np.uint8) - ord("0")).astype(np.uint8)
 
 
 def _encode_tokens(lengths: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -53,4 +53,5 @@ def _encode_tokens(lengths: NDArray[np.int64], values: NDArray[np.int64]) -> NDA
     widths = 3 + count_bits + _WORD_BITS
     places = np.arange(_TOKEN_BITS - 1, -1, -1)
     bits = (tokens[:, None] >> places).astype(np.uint8) & 1  # (tokens, _TOKEN_BITS), the highest bit first
-    return bits[places < widths[:, None]]
+    used: NDArray[np.uint8] = bits[places < widths[:, None]]
+    return used

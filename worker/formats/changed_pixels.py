@@ -24,7 +24,8 @@ def count_changed_pixels(before: Sequence[Sequence[Outline]], after: Sequence[Se
         np.arange(len(pairs)), [sum(1 for outlines in pair for _ in list_rings(outlines)) for pair in pairs]
     )
     edges = _list_edges(rings, owners)
-    return np.max([_count_inside(*edges, len(pairs), offset) for offset in _OFFSETS], axis=0)
+    found: NDArray[np.int64] = np.max([_count_inside(*edges, len(pairs), offset) for offset in _OFFSETS], axis=0)
+    return found
 
 
 def _list_edges(

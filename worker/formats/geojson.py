@@ -14,7 +14,7 @@ from worker.formats.rendered import Rendered, RenderSource
 from worker.formats.simplification import get_outlines
 
 _DECIMALS: Final = 9  # of a degree: a tenth of a millimetre
-Polygon = list[NDArray[np.float64]]
+Polygon = list[NDArray[np.float64]] | list[NDArray[np.int64]]
 """The rings of a polygon, each (n, 2): the exterior, then holes."""
 
 
@@ -25,7 +25,9 @@ def render(source: RenderSource) -> Rendered:
     antimeridian are not cut.  Otherwise pixels, which RFC 7946 does not allow, so the media type is another one.
     """
     outlines = get_outlines(source)
-    polygons = {number: [[one.exterior, *one.holes] for one in found] for number, found in outlines.items()}
+    polygons: Mapping[int, Sequence[Polygon]] = {
+        number: [[one.exterior, *one.holes] for one in found] for number, found in outlines.items()
+    }
     on_earth = _locate(polygons, source)
     features = [
         {

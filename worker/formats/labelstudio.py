@@ -64,4 +64,5 @@ def _describe_result(source: RenderSource, segment: Segment, name: str) -> dict[
 def _scale(ring: Ring, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return (n, 2): x and y of the corners in per cent of the image's sides."""
     height, width = shape
-    return ring * (100 / width, 100 / height)
+    percents: NDArray[np.float64] = ring * np.array((100 / width, 100 / height))
+    return percents

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from shared.jobs.result import Segment
 from worker.formats.rendered import RenderSource
-from worker.segmenter import LabelMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def get_runs(source: RenderSource, segment: Segment) -> Runs:
     return runs.get(segment.id, NO_RUNS)
 
 
-def find_runs(label_map: LabelMap) -> Mapping[int, Runs]:
+def find_runs(label_map: NDArray[np.generic]) -> Mapping[int, Runs]:
     """Return the runs of each segment of a label map (H, W) by its id; empty segments have none."""
     is_start = np.ones(label_map.shape, bool)
     np.not_equal(label_map[:, 1:], label_map[:, :-1], out=is_start[:, 1:])

@@ -40,7 +40,9 @@ def join_parts(outlines: Sequence[Outline]) -> Ring:
     back.
     """
     rings = [one.exterior for one in outlines]
-    forth, back, entry = [], [], 0
+    forth: list[Ring] = []
+    back: list[Ring] = []
+    entry = 0
     for ring, following in pairwise(rings):
         leave, next_entry = _find_nearest(ring, following)
         turned = np.roll(ring, -entry, axis=0)

@@ -9,6 +9,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from itertools import groupby
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -58,7 +59,7 @@ def render(name: str, source: RenderSource) -> bytes:
     return RENDERERS[name](source).content
 
 
-def load(name: str, source: RenderSource) -> object:
+def load(name: str, source: RenderSource) -> Any:
     return json.loads(render(name, source))
 
 
@@ -214,7 +215,7 @@ def test_geojson_has_the_pixels(source: RenderSource) -> None:
     assert_close(masks, source, has_holes=True)
 
 
-def list_geojson_rings(geometry: dict[str, object] | None) -> list[list[list[float]]]:
+def list_geojson_rings(geometry: Any) -> list[list[list[float]]]:
     match geometry:
         case {"type": "Polygon", "coordinates": polygon}:
             return polygon
@@ -245,8 +246,8 @@ def test_labelme_has_the_pixels(source: RenderSource) -> None:
 
     shape = document["imageHeight"], document["imageWidth"]
     masks: dict[int, NDArray[np.bool_]] = {}
-    for number, shapes in groupby(document["shapes"], lambda one: one["group_id"]):
-        shapes = list(shapes)
+    for number, group in groupby(document["shapes"], lambda one: one["group_id"]):
+        shapes = list(group)
         assert {one["label"] for one in shapes} == {source.segmentation.segments[number - 1].label}
         masks[number] = cover_any([one["points"] for one in shapes], shape)
     assert_close(masks, source, has_holes=False)

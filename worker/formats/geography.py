@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from shared.images.georeference import WGS84, Georeference
@@ -22,9 +22,12 @@ def to_degrees(points: NDArray[np.float64], georeference: Georeference) -> NDArr
     east, north = a * x + b * y + c, d * x + e * y + f
     if georeference.epsg != WGS84:
         try:
-            transformer = Transformer.from_crs(georeference.epsg, _LONGITUDE_LATITUDE, always_xy=True)
+            system = CRS.from_epsg(georeference.epsg)
+            if not (system.is_projected or system.is_geographic):
+                return None
+            transformer = Transformer.from_crs(system, _LONGITUDE_LATITUDE, always_xy=True)
             east, north = transformer.transform(east, north)
-        except ProjError:  # the code is of no system, or of one in which nothing can be placed
+        except ProjError:  # the code is of no system
             return None
     degrees = np.stack([east, north], axis=1)
     is_on_earth = np.isfinite(degrees).all() and (np.abs(degrees) <= (360, 90)).all()

@@ -24,7 +24,9 @@ def encode_geotiff(
     numbers = [1, 1, 1, len(keys)]
     for key, value in sorted(keys.items()):
         numbers += [key, 0, 1, value]
-    tags = [(tag, DOUBLE, len(values), tuple(values), True) for tag, values in doubles.items()]
+    tags: list[tuple[object, ...]] = [
+        (tag, DOUBLE, len(values), tuple(values), True) for tag, values in doubles.items()
+    ]
     tags += [(KEYS, SHORT, len(numbers), tuple(numbers), True), (274, SHORT, 1, orientation, True)]
     file = BytesIO()
     with tifffile.TiffWriter(file, bigtiff=big) as writer:

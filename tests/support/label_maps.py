@@ -50,8 +50,8 @@ def build_label_maps() -> Mapping[str, LabelMap]:
         "empty segment": np.where(_rings([30, 20]) == 1, 3, 0).astype(np.uint8),
         "noise": np.random.default_rng(1).integers(0, 4, (60, 80)).astype(np.uint8),
         "blobs": blobs(320, 240, 15),
-        "large blobs": blobs(640, 480, 40),
-        "300 segments": blobs(640, 480, 300),
+        "large blobs": blobs(480, 360, 40),
+        "300 segments": blobs(400, 300, 330),
         "300 columns": np.tile(np.arange(1, 301, dtype=np.uint16), (4, 1)),
         "astronaut": _superpixels(data.astronaut(), 60),
         "coffee": _superpixels(data.coffee(), 300),
@@ -63,18 +63,27 @@ def build_label_maps() -> Mapping[str, LabelMap]:
 def blobs(width: int, height: int, segments: int, *, seed: int = 3) -> LabelMap:
     """Return segments with uneven borders, holes and islands, which cover most of the map."""
     rng = np.random.default_rng(seed)
-    small = (max(1, width // 4), max(1, height // 4))
-    y, x = np.mgrid[: small[1], : small[0]]
-    coarse = rng.random((max(2, height // 48), max(2, width // 48))).astype(np.float32)
-    noise = cv2.resize(coarse, small, interpolation=cv2.INTER_CUBIC) * width / 20
-    best = np.full((small[1], small[0]), -0.15 * width)
-    found = np.zeros(best.shape, np.uint16)
+    cells = (min(250, -(-width // 4)), min(190, -(-height // 4)))
+    y, x = np.mgrid[: cells[1], : cells[0]].astype(np.float32)
+    noise = cv2.resize(rng.random((9, 12)).astype(np.float32), cells, interpolation=cv2.INTER_CUBIC)
+    noise *= np.sqrt(x.size / segments) / 3
+    best = np.full(x.shape, -0.9 * np.sqrt(x.size / segments), np.float32)
+    found = np.zeros(x.shape, np.uint16)
     for number in range(1, segments + 1):
-        scores = number % 3 * noise - np.hypot(*(np.stack([x, y]).T - rng.random(2) * small).T) * (0.5 + rng.random())
+        centre_x, centre_y = rng.random(2) * cells
+        scores = number % 3 * noise - np.hypot(x - centre_x, y - centre_y) * (0.8 + 0.4 * rng.random())
         found[scores > best] = number
         best = np.maximum(best, scores)
-    grown = np.asarray(cv2.medianBlur(cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST), 5))
+    grown = _enlarge(found, width, height)
     return grown.astype(np.uint16) if segments > 255 else grown.astype(np.uint8)
+
+
+def _enlarge(cells: NDArray[np.uint16], width: int, height: int) -> NDArray[np.uint16]:
+    """Return larger pixels with wavy borders, which are uneven at every size."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    rows = y * (cells.shape[0] / height) + 0.7 * np.sin(x / 11) + 0.4 * np.sin(x / 3)
+    columns = x * (cells.shape[1] / width) + 0.7 * np.sin(y / 13) + 0.4 * np.sin(y / 4)
+    return np.asarray(cv2.remap(cells, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _very_wide() -> NDArray[np.uint8]:

@@ -13,4 +13,4 @@ def render(source: RenderSource) -> Rendered:
     colours[:, :, 2] = label_map & 255
     if label_map.dtype != np.uint8:
         colours[:, :, 1] = label_map >> 8
-    return Rendered(encode_png(colours, PngStrategy.RUN_LENGTH))
+    return Rendered(encode_png(colours, PngStrategy.COLOUR_RUNS))

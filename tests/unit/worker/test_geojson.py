@@ -1,6 +1,7 @@
 """GeoJSON of images with and without a georeference."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def render(georeference: Georeference | None, label_map: np.ndarray = HALF) -> R
     return geojson.render(RenderSource(build_segmentation(label_map), georeference=georeference, options=options))
 
 
-def read_geometry(rendered: Rendered) -> object:
+def read_geometry(rendered: Rendered) -> Any:
     return shape(json.loads(rendered.content)["features"][0]["geometry"])
 
 

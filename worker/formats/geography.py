@@ -4,12 +4,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
-from pyproj.exceptions import ProjError
 
 from shared.images.georeference import WGS84, Georeference
 
 _LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # WGS 84, as RFC 7946 wants it
+_Numbers = NDArray[np.float64]
 
 
 def to_degrees(points: NDArray[np.float64], georeference: Georeference) -> NDArray[np.float64] | None:
@@ -20,15 +19,26 @@ def to_degrees(points: NDArray[np.float64], georeference: Georeference) -> NDArr
     a, b, c, d, e, f = georeference.transform
     x, y = points[:, 0], points[:, 1]
     east, north = a * x + b * y + c, d * x + e * y + f
-    if georeference.epsg != WGS84:
-        try:
-            system = CRS.from_epsg(georeference.epsg)
-            if not (system.is_projected or system.is_geographic):
-                return None
-            transformer = Transformer.from_crs(system, _LONGITUDE_LATITUDE, always_xy=True)
-            east, north = transformer.transform(east, north)
-        except ProjError:  # the code is of no system
-            return None
-    degrees = np.stack([east, north], axis=1)
+    placed = (east, north) if georeference.epsg == WGS84 else _convert(east, north, georeference.epsg)
+    if placed is None:
+        return None
+    degrees = np.stack(placed, axis=1)
     is_on_earth = np.isfinite(degrees).all() and (np.abs(degrees) <= (360, 90)).all()
     return degrees if is_on_earth else None
+
+
+def _convert(east: _Numbers, north: _Numbers, epsg: int) -> tuple[_Numbers, _Numbers] | None:
+    """Return longitude and latitude; None if the code is of no system of places on Earth."""
+    # Most hosts never need it, and it takes 12 MB of memory.
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        system = CRS.from_epsg(epsg)
+        if not (system.is_projected or system.is_geographic):
+            return None
+        transformer = Transformer.from_crs(system, _LONGITUDE_LATITUDE, always_xy=True)
+        longitude, latitude = transformer.transform(east, north)
+    except ProjError:
+        return None
+    return longitude, latitude

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
+from shapely import STRtree
 
 from shared.jobs.result import Segment
 from worker.formats.descriptions import list_visible
@@ -57,6 +58,7 @@ def join_parts(outlines: Sequence[Outline]) -> Ring:
 
 def _find_nearest(ring: Ring, other: Ring) -> tuple[int, int]:
     """Return the corner of each of two rings at which they are nearest."""
-    distances, nearest = KDTree(other).query(ring)
-    place = int(np.argmin(distances))
-    return place, int(nearest[place])
+    tree = STRtree(shapely.points(other))
+    (places, nearest), distances = tree.query_nearest(shapely.points(ring), return_distance=True, all_matches=False)
+    first = int(np.argmin(distances))
+    return int(places[first]), int(nearest[first])

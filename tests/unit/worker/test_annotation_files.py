@@ -1,4 +1,4 @@
-"""What the files of annotation tools hold beside pixels: text of any kind, photos, and the bounds of their encodings."""
+"""What the files of annotation tools hold beside pixels: text of any kind, photos, and bounds of their encodings."""
 
 import io
 import json

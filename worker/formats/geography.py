@@ -18,7 +18,8 @@ def to_degrees(points: NDArray[np.float64], georeference: Georeference) -> NDArr
     """
     a, b, c, d, e, f = georeference.transform
     x, y = points[:, 0], points[:, 1]
-    east, north = a * x + b * y + c, d * x + e * y + f
+    with np.errstate(over="ignore", invalid="ignore"):  # of a transform that no map has; the result is checked
+        east, north = a * x + b * y + c, d * x + e * y + f
     placed = (east, north) if georeference.epsg == WGS84 else _convert(east, north, georeference.epsg)
     if placed is None:
         return None

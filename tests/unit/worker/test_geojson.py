@@ -65,15 +65,26 @@ def test_rings_have_the_order_of_rfc_7946(data: bytes) -> None:
         assert not any(hole.is_ccw for hole in polygon.interiors)
 
 
+def test_polygons_in_degrees_have_the_holes_and_islands_of_their_segments() -> None:
+    label_map = build_label_maps()["island in a hole"]
+
+    geometry = read_geometry(render(read_georeference(wgs84()), label_map))
+
+    assert geometry.is_valid
+    assert geometry.area == pytest.approx(0.01 * (label_map == 1).sum())
+    assert [len(polygon.interiors) for polygon in geometry.geoms] == [1, 1]
+
+
 @pytest.mark.parametrize(
     "georeference",
     [
         Georeference((1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 9),
         Georeference((1.0, 0.0, 1000.0, 0.0, -1.0, 0.0), 4326),
+        Georeference((1e308, 0.0, 1e308, 0.0, -1e308, 0.0), 4326),
         Georeference((1e30, 0.0, 0.0, 0.0, -1e30, 0.0), 32633),
         Georeference((1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 5773),
     ],
-    ids=["no such code", "no degrees", "not on Earth", "heights alone"],
+    ids=["no such code", "no degrees", "too large", "not on Earth", "heights alone"],
 )
 def test_coordinates_that_cannot_be_converted_stay_pixels(georeference: Georeference) -> None:
     rendered = render(georeference)

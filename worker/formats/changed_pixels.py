@@ -55,6 +55,8 @@ def _count_inside(
     rows = np.arange(edges.size) + np.repeat(firsts - np.cumsum(counts) + counts, counts)
     (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
     columns = np.ceil(x0 + (rows + y_middle - y0) * (x1 - x0) / (y1 - y0) - x_middle).astype(np.int64)
-    order = np.lexsort((columns, rows, owners[edges]))
-    spans = np.diff(columns[order].reshape(-1, 2), axis=1)[:, 0]
-    return np.bincount(owners[edges][order][::2], spans, minlength=size).astype(np.int64)
+    # In the order of owners, rows and columns, two neighbours are the ends of a span.
+    height, width = int(rows.max(initial=0)) + 1, int(columns.max(initial=0)) + 1
+    places = np.sort((owners[edges] * height + rows) * width + columns)
+    spans = places[1::2] - places[::2]
+    return np.bincount(places[::2] // (height * width), spans, minlength=size).astype(np.int64)

@@ -41,14 +41,16 @@ def simplify_outlines(outlines: Mapping[int, _Outlines], tolerance: float) -> Ma
         geometries = shapely.simplify([_to_geometry(outlines[number]) for number in remaining], tolerance)
         simplified = [_from_geometry(geometry) for geometry in geometries]
         changed = count_changed_pixels([outlines[number] for number in remaining], simplified)
-        failed = []
-        for number, result, pixels in zip(remaining, simplified, changed.tolist(), strict=True):
-            if pixels <= MAX_CHANGED_SHARE * sum(map(measure_area, list_rings(outlines[number]))):
-                found[number] = result
-            else:
-                failed.append(number)
-        remaining, tolerance = failed, tolerance / 2
+        areas = np.array([_measure_area(outlines[number]) for number in remaining])
+        is_close = shapely.is_valid(geometries) & (changed <= MAX_CHANGED_SHARE * areas)
+        found.update((remaining[place], simplified[place]) for place in np.flatnonzero(is_close))
+        remaining = [remaining[place] for place in np.flatnonzero(~is_close)]
+        tolerance /= 2
     return found
+
+
+def _measure_area(outlines: _Outlines) -> float:
+    return sum(map(measure_area, list_rings(outlines)))
 
 
 def _to_geometry(outlines: _Outlines) -> MultiPolygon:

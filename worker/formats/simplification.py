@@ -12,6 +12,7 @@ from worker.formats.outlines import Outline, Ring, list_rings, measure_area, tra
 from worker.formats.rendered import RenderSource
 
 MAX_CHANGED_SHARE: Final = 0.015  # of a segment's pixels
+MAX_RINGS: Final = 1_000  # of a segment; GEOS compares them in pairs, and a segment of more has small parts
 _MIN_TOLERANCE: Final = 0.5  # pixels; below it hardly any corner of a pixel is left out
 _Outlines = tuple[Outline, ...]
 
@@ -31,12 +32,13 @@ def simplify_outlines(outlines: Mapping[int, _Outlines], tolerance: float) -> Ma
     The algorithm is that of Douglas and Peucker in the form of GEOS that keeps polygons valid, and the polygons of one
     segment apart.  Where more than MAX_CHANGED_SHARE of a segment's pixels would change, the tolerance is halved for
     that segment, and at last its exact outlines are kept; so small segments keep theirs.
+    So do segments of more than MAX_RINGS rings.
 
     Args:
         tolerance: 0 keeps every corner.
     """
     found = dict(outlines)
-    remaining = list(outlines) if tolerance else []
+    remaining = [number for number, parts in outlines.items() if sum(1 for _ in list_rings(parts)) <= MAX_RINGS]
     while remaining and tolerance >= _MIN_TOLERANCE:
         geometries = shapely.simplify([_to_geometry(outlines[number]) for number in remaining], tolerance)
         simplified = [_from_geometry(geometry) for geometry in geometries]

@@ -311,6 +311,7 @@ RESULT: Final[Errors] = (
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
+_JSON_ARRAYS: Final = frozenset({"hf", "labelstudio"})  # formats; the others in JSON are objects
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 
@@ -321,8 +322,16 @@ def build_job_operation_id(*, name: str, path: str, method: str) -> str:
 
 def describe_file(one: Format) -> dict[str, Any]:
     """Return the response of a route that serves a format's file."""
-    schema = {"type": "object"} if one.media_type == "application/json" else {"type": "string", "format": "binary"}
-    return {"content": {one.media_type: {"schema": schema}}}
+    media_types = [kind for kind in (one.media_type, one.other_media_type) if kind]
+    return {"content": {kind: {"schema": _describe_content(one, kind)} for kind in media_types}}
+
+
+def _describe_content(one: Format, media_type: str) -> dict[str, Any]:
+    if one.name in _JSON_ARRAYS:
+        return {"type": "array", "items": {"type": "object"}}
+    if media_type.endswith("json"):
+        return {"type": "object"}
+    return {"type": "string", "format": "binary"}
 
 
 def failures(*kinds: type[errors.MaskmillError]) -> Responses:

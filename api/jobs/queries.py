@@ -120,14 +120,17 @@ class TenantJobs:
             raise failure
         return result
 
-    def get_file(self, job_id: str, name: str) -> bytes:
-        """Return the file of a format of a job that succeeded.
+    def get_file(self, job_id: str, name: str) -> tuple[bytes, str]:
+        """Return the file of a format of a job that succeeded, and its media type.
 
         Raises:
             UnknownJob: the tenant has no such job, or the job was submitted without this format.
             MaskmillError: as get_result().
         """
-        return self._read_file(self.get_result(job_id), name)
+        result = self.get_result(job_id)
+        content = self._read_file(result, name)
+        stored = result.objects.get(name)
+        return content, (stored and stored.media_type) or get_format(name).media_type
 
     def get_mask(self, job_id: str, number: int) -> bytes:
         """Return the PNG of one segment's mask.

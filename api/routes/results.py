@@ -56,7 +56,7 @@ def show_input(path: JobPath) -> Response:
 
 def _build_route(one: Format) -> Callable[[JobPath], Response]:
     def show_file(path: JobPath) -> Response:
-        return _build_immutable(get_tenant_jobs().get_file(path.job_id, one.name), one.media_type)
+        return _build_immutable(*get_tenant_jobs().get_file(path.job_id, one.name))
 
     show_file.__name__ = f"show_{one.name}"
     show_file.__doc__ = one.description

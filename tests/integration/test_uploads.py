@@ -139,7 +139,9 @@ def test_a_repeated_submission_gets_its_job_though_the_upload_is_gone(gateway: G
     assert submit(gateway, upload_id=upload_id).status_code == 404
 
 
-@pytest.mark.parametrize("upload_id", ["", "0" * 32, "../inbox/x", "f" * 32, "z" * 100, new_job_id(1e9)])
+@pytest.mark.parametrize(
+    "upload_id", ["", "0" * 32, "../inbox/x", "f" * 32, "z" * 100, f"{1000:012x}7{0:03x}8{0:015x}"]
+)
 def test_an_unknown_id_is_a_404(gateway: GatewayUnderTest, upload_id: str) -> None:
     response = submit(gateway, upload_id=upload_id)
 

@@ -135,12 +135,12 @@ def test_a_repeated_submission_gets_its_job_though_the_upload_is_gone(gateway: G
     bucket.delete(found.key for found in bucket.list_objects(uploads_prefix("shop")))
 
     assert submit(gateway, headers, upload_id=upload_id).json["id"] == job["id"]
-    assert submit(gateway, headers, upload_id=upload_id, parameters={"threshold": 0.4}).status_code == 409
+    assert submit(gateway, headers, upload_id=upload_id, parameters={"threshold": 0.4}).status_code == 422
     assert submit(gateway, upload_id=upload_id).status_code == 404
 
 
 @pytest.mark.parametrize(
-    "upload_id", ["", "0" * 32, "../inbox/x", "f" * 32, "z" * 100, f"{1000:012x}7{0:03x}8{0:015x}"]
+    "upload_id", ["", "0" * 32, "../inbox/x", "f" * 32, "z" * 100, "00e8d4a5100070008000000000000000"]
 )
 def test_an_unknown_id_is_a_404(gateway: GatewayUnderTest, upload_id: str) -> None:
     response = submit(gateway, upload_id=upload_id)

@@ -23,7 +23,7 @@ from api.http.parameters import check_query
 from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
-from api.routes import data, docs, events, health, job_changes, jobs, models, queue, results, usage, webhooks
+from api.routes import data, docs, events, health, job_changes, jobs, models, queue, results, uploads, usage, webhooks
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
@@ -39,7 +39,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 PUBLIC_BLUEPRINTS = frozenset({"docs", "health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
 API_BLUEPRINTS = (
-    *(jobs.bp, events.bp, job_changes.bp, results.bp, data.bp),
+    *(jobs.bp, events.bp, job_changes.bp, results.bp, uploads.bp, data.bp),
     *(models.bp, queue.bp, usage.bp, webhooks.bp, inference.bp, endpoint.bp, health.bp),
 )
 # Probes name the service by an address that no setting knows, such as that of a pod.

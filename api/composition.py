@@ -14,12 +14,14 @@ from api.jobs.admission import Admission, JobProfile, LoadLimits
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
 from api.jobs.eta import EtaEstimator
+from api.jobs.input_store import InputStore
 from api.jobs.limits import OptionLimits, SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
+from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
 from api.jobs.watching import EventStreams
 from api.jobs.webhooks import TenantWebhooks, WebhookRules
@@ -41,9 +43,11 @@ from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.store import JobStore, QueueLimits, open_job_store
 from shared.jobs.usage import UsageReader
+from shared.outgoing.policy import URL_SCHEMES, OutgoingPolicy
 from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.s3_client import S3Client, open_s3_client
 from shared.store_check import open_store_check
 from shared.store_health import StoreHealth, StoreState
 from shared.webhooks.delivery_store import DeliveryStore
@@ -86,6 +90,7 @@ class Stores:
     bucket: Bucket
     endpoints: EndpointStore
     deliveries: DeliveryStore
+    objects: S3Client
     guard: StoreGuard
     health: StoreHealth
     check_steward: Callable[[], str]
@@ -107,6 +112,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         bucket=bucket,
         endpoints=EndpointStore(client, bucket),
         deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
+        objects=open_s3_client(settings),
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
         check_steward=partial(check_steward, client),
@@ -118,6 +124,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     authenticator = build_authenticator(settings)
     limits = build_limits(settings, is_shared=authenticator.requires_token)
     admission = build_admission(settings, stores, models, limits)
+    uploads = build_uploads(settings, stores, admission)
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
@@ -138,6 +145,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         profile=build_job_profile(settings),
         jobs=stores.jobs,
         bucket=stores.bucket,
+        inputs=build_input_store(settings, stores, uploads),
         compensator=compensator,
         open_tenant=open_tenant,
         check_webhook=lambda tenant, webhook: open_webhooks(tenant).check_webhook(webhook),
@@ -158,6 +166,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
+        uploads=uploads,
         drain=drain,
         rate=RequestRate(settings.tenant_requests_per_second),
         usage=stores.usage,
@@ -250,6 +259,34 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
         new_id=lambda: new_job_id(stores.jobs.clock.now()),
         now=stores.jobs.clock.now,
         check_stores=stores.guard.require,
+    )
+
+
+def build_uploads(settings: ApiSettings, stores: Stores, admission: Admission) -> Uploads:
+    endpoint = settings.storage_public_endpoint
+    return Uploads(
+        bucket=stores.bucket,
+        objects=stores.objects,
+        public=open_s3_client(settings, endpoint) if endpoint else None,
+        new_id=admission.new_id,
+        now=admission.now,
+        check_stores=admission.check_stores,
+        ttl_seconds=settings.upload_ttl_seconds,
+        max_bytes=settings.max_upload_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        max_image_side=settings.max_image_side,
+    )
+
+
+def build_input_store(settings: ApiSettings, stores: Stores, uploads: Uploads) -> InputStore:
+    schemes = URL_SCHEMES[settings.url_inputs]
+    return InputStore(
+        bucket=stores.bucket,
+        objects=stores.objects,
+        uploads=uploads,
+        url_policy=OutgoingPolicy.build(schemes, settings.outgoing_allowed) if schemes else None,
+        buckets=frozenset(settings.input_buckets.replace(",", " ").split()),
+        max_bytes=settings.max_upload_bytes,
     )
 
 

@@ -14,6 +14,7 @@ from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
 from api.jobs.submission import JobSubmitter
+from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
 from api.jobs.watching import EventStreams
 from api.jobs.webhooks import TenantWebhooks
@@ -46,6 +47,7 @@ class Gateway:
     metrics: GatewayMetrics
     fleet: FleetCollector
     slots: WaitingSlots
+    uploads: Uploads
     drain: Drain
     rate: RequestRate
     usage: UsageReader

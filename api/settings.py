@@ -12,9 +12,11 @@ from shared.jobs.store import UNBOUNDED
 from shared.setting_types import (
     MAX_BYTES,
     MAX_SECONDS,
+    BucketNames,
     Bytes,
     Count,
     CountOrNone,
+    Endpoint,
     Host,
     ListenAddress,
     Seconds,
@@ -60,6 +62,16 @@ class ApiSettings(Settings):
     )
     max_waiting_per_tenant: CountOrNone = Field(
         0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
+    )
+    storage_public_endpoint: Endpoint = Field(
+        "",
+        description="URL under which clients reach the object store, for signed URLs; empty means that they do not, "
+        "and get every file through the gateway.",
+    )
+    input_buckets: BucketNames = Field(
+        "",
+        description="Buckets of the object store whose objects jobs may name as `s3://bucket/key`, by commas. Every "
+        "tenant may use every object in them.",
     )
     auth: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -248,6 +260,15 @@ class ApiSettings(Settings):
     def _check_networks(cls, value: str) -> str:
         parse_networks(value)
         return value
+
+    @model_validator(mode="after")
+    def _check_input_buckets(self) -> Self:
+        if self.storage_bucket in self.input_buckets.replace(",", " ").split():
+            raise ValueError(
+                "MASKMILL_INPUT_BUCKETS: has the bucket of MASKMILL_STORAGE_BUCKET, where all tenants have their "
+                "images and results; write other buckets"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:

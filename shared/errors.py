@@ -36,6 +36,9 @@
     - Canceled             the job was canceled, so it has no result
     - ClientIdTaken        the caller's own id names a job that was submitted otherwise
     - IdempotencyConflict  an idempotency key was reused for a different request
+    - ForbiddenInput       an image is named in a way, or at a place, that this service does not use
+    - InputNotFound        no object is stored at the place that was named
+    - UnknownUpload        no file was uploaded under this id, or it has expired
     - ForbiddenUrl         a URL of a kind that this service does not use
     - UrlRefused           a URL leads to an address that this service does not connect to
     - UrlUnreachable       the server of a URL did not answer as it must
@@ -278,6 +281,18 @@ class ClientIdTaken(ClientError):
 
 class IdempotencyConflict(ClientError):
     code = "idempotency_conflict"
+
+
+class ForbiddenInput(ClientError):
+    code = "forbidden_input"
+
+
+class InputNotFound(ClientError):
+    code = "input_not_found"
+
+
+class UnknownUpload(ClientError):
+    code = "unknown_upload"
 
 
 class ForbiddenUrl(ClientError):

@@ -17,6 +17,7 @@ VERBOSE_LOGGERS = (
     "urllib3",
     "s3transfer",
     "PIL",
+    "httpcore2",
     "kombu",
     "celery.beat",
     "celery.worker.strategy",

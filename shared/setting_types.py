@@ -74,6 +74,17 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+def check_buckets(value: str) -> str:
+    """Return names of buckets, separated by commas or spaces.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    for name in value.replace(",", " ").split():
+        check_bucket(name)
+    return value
+
+
 def check_region(value: str) -> str:
     if not _REGION.fullmatch(value):
         raise ValueError("is no name of a region; write letters, digits and hyphens, as in us-east-1")
@@ -242,6 +253,7 @@ RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 ProxyUrl = Annotated[str, AfterValidator(check_proxy)]
 BucketName = Annotated[str, AfterValidator(check_bucket)]
+BucketNames = Annotated[str, AfterValidator(check_buckets)]
 Region = Annotated[str, AfterValidator(check_region)]
 AccessKey = Annotated[str, AfterValidator(check_access_key)]
 ModelName = Annotated[str, AfterValidator(check_model)]

@@ -31,6 +31,9 @@ from shared.setting_types import (
 # A hundred years: sums with unix seconds stay exact in JSON and in Lua.
 MAX_TTL_SECONDS = 100 * 366 * 24 * 3600
 
+# S3 accepts no presigned request that is older.
+MAX_UPLOAD_TTL_SECONDS = 7 * 24 * 3600
+
 
 class Settings(BaseSettings):
     """Read once from the environment by a composition root, then passed to constructors explicitly.
@@ -82,6 +85,11 @@ class Settings(BaseSettings):
         description="HTTP proxy for the object store, as in `http://proxy.example:3128`. Empty means none: "
         "`http_proxy`, `https_proxy` and `all_proxy` are for models of the Hub alone.",
     )
+    url_inputs: Literal["off", "https", "http"] = Field(
+        "off",
+        description="Whether a job may name its image by a URL, which a worker fetches: `https`, or `http` for both "
+        "schemes.",
+    )
     outgoing_allowed: AllowedTargets = Field(
         "",
         description="Hosts and networks that URLs of clients may lead to although their addresses are not public, as "
@@ -126,6 +134,9 @@ class Settings(BaseSettings):
         24 * 3600,
         description="How long the image of a job is kept once it is final, at most as long as the job; 0 deletes it "
         "then. The image of a job that was given up, because its workers were lost, is kept as long as the job.",
+    )
+    upload_ttl_seconds: Annotated[int, Field(gt=0, le=MAX_UPLOAD_TTL_SECONDS)] = Field(
+        24 * 3600, description="How long a file that was uploaded for later jobs can be used, and is kept."
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is columns on a terminal and JSON otherwise."

@@ -45,6 +45,7 @@ from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.store_watch import StoreWatch
 from worker.pipeline.task import register
+from worker.pipeline.url_fetcher import build_url_fetcher
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
 from worker.runtime.sizing import count_host_threads, count_pool_bytes
@@ -246,7 +247,14 @@ def build_attempt_runner(
 ) -> AttemptRunner:
     payloads = PayloadStore(connect(settings, decode=False))
     return AttemptRunner(
-        inputs=InputReader(bucket, payloads),
+        inputs=InputReader(
+            bucket,
+            payloads,
+            build_url_fetcher(settings),
+            jobs.record_image,
+            max_pixels=int(1e6 * settings.max_decode_megapixels),
+            max_side=settings.max_image_side,
+        ),
         decoders=engine.decoders,
         model=ModelInput(engine.model.revision, engine.model.resize, engine.model.can_scale_decode),
         batches=engine.batches,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.setting_types import (
+    Bytes,
     Count,
     CountOrNone,
     Device,
@@ -75,6 +76,11 @@ class WorkerSettings(Settings):
     max_decode_megapixels: Megapixels = Field(
         128.0, description="The worker refuses larger images, whatever the gateway accepted."
     )
+    max_url_bytes: Bytes = Field(
+        32 * 2**20, description="Largest image that is fetched from a URL, with `MASKMILL_URL_INPUTS`."
+    )
+    url_timeout_seconds: Seconds = Field(20.0, description="How long the fetching of a URL may take in all.")
+    max_url_redirects: CountOrNone = Field(3, description="How often a URL may redirect.")
     max_input_megapixels: Megapixels = Field(
         4.0,
         description="Most megapixels that a model gets of one image, if its processor keeps proportions or does not "

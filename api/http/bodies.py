@@ -18,8 +18,10 @@ from api.http.members import MEMBERS, check_model, check_object, check_places, l
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
 from api.http.parameters import check_given_once, quote
+from api.http.references import REFERENCE_MEMBERS, find_reference
 from api.http.unicode_text import convert_to_utf8
 from api.http.urlencoded import is_urlencoded, split_fields
+from api.jobs.references import InputReference
 from shared.errors import BadParameter, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
 from shared.images.refused import explain_refusal
@@ -43,7 +45,7 @@ _STRIPPED_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"
 class ParsedBody:
     """The content of a body.
 
-    image: the file's bytes; api/jobs/inspection.py decides whether they are an image.
+    image: the file's bytes; shared/jobs/inspection.py decides whether they are an image.
     parameters: unchecked, of JSON's types; see parse_parameters().
     model: the model that the body names.
     options: of the older Hugging Face clients, unchecked; see parse_options().
@@ -52,6 +54,7 @@ class ParsedBody:
     unknown: members of a JSON body, and `options.NAME`, that mean nothing here.
     overridden: parameters of the query that the JSON body has too.
     images: those of a form that has several; then `image` is empty.
+    reference: what the body names in place of an image, which is empty then.
     """
 
     image: bytes
@@ -63,6 +66,7 @@ class ParsedBody:
     unknown: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
     images: tuple[FormImage, ...] = ()
+    reference: InputReference | None = None
 
 
 def parse_body(
@@ -72,6 +76,7 @@ def parse_body(
     *,
     job_members: Collection[str] = (),
     max_images: int = 1,
+    takes_references: bool = False,
 ) -> ParsedBody:
     """Find the image and its parameters in a body.
 
@@ -81,6 +86,7 @@ def parse_body(
             JSON body override them.
         job_members: names of the options of a job, if the route takes them; elsewhere they mean nothing.
         max_images: of a form.
+        takes_references: whether a JSON body or a form may name an image in place of holding it.
 
     Raises:
         EmptyBody: the body, or the image in it, is empty.
@@ -92,15 +98,16 @@ def parse_body(
     boundary = find_boundary(body, content_type)
     if boundary:
         form = split_form(body, boundary, max_parts=MAX_PARTS - 1 + max_images)
-        return _parse_form(form, defaults, job_members, max_images)
+        return _parse_form(form, defaults, job_members, max_images, takes_references)
     body = convert_to_utf8(body)
     start = body.removeprefix(BOM_UTF8).lstrip()
     if not start:
         raise EmptyBody(f"The body is empty. {BYTES_ONLY}")
     if start.startswith(b"{"):
-        return _parse_json(start, defaults, job_members)
+        return _parse_json(start, defaults, job_members, takes_references)
     if is_urlencoded(start, content_type):
-        return _parse_form(_url_parts(start), defaults, job_members, max_images)
+        parts = _url_parts(start, takes_references)
+        return _parse_form(parts, defaults, job_members, max_images, takes_references)
     return _build(_extract_image(body, "The body"), defaults, job_members)
 
 
@@ -113,6 +120,7 @@ def _build(
     options: Mapping[str, object] | None = None,
     unknown: tuple[str, ...] = (),
     overridden: tuple[str, ...] = (),
+    reference: InputReference | None = None,
 ) -> ParsedBody:
     """Return the content of a body; `formats`, and the options of a job, are given among the parameters."""
     job = {name: value for name, value in given.items() if name in job_members and value is not None}
@@ -125,6 +133,7 @@ def _build(
         job,
         unknown,
         overridden,
+        reference=reference,
     )
 
 
@@ -144,29 +153,41 @@ def _parse_text(text: str) -> object:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def _parse_json(body: bytes, defaults: Mapping[str, object], job_members: Collection[str]) -> ParsedBody:
+def _parse_json(
+    body: bytes, defaults: Mapping[str, object], job_members: Collection[str], takes_references: bool
+) -> ParsedBody:
     try:
         document = check_object("body", parse_json(body))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
-    inputs = _get_inputs(document)
-    if inputs is None:
-        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
-    if not isinstance(inputs, str):
-        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
+    reference = find_reference(document.items()) if takes_references else None
+    image = b"" if reference else _decode_inputs(document)
+    if takes_references:
+        document = {name: value for name, value in document.items() if name not in REFERENCE_MEMBERS}
     parameters, options = (check_object(name, document.get(name)) for name in _JSON_FIELDS)
     check_places(document, parameters, options, job_members)
     given = {**parameters, **{name: document.get(name) for name in (_FORMATS, *job_members)}}
-    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
     return _build(
-        decode_base64(inputs.encode("ascii", "replace"), "`inputs`"),
+        image,
         merge(defaults, given),
         job_members,
         model=check_model(document.get(_MODEL)),
         options=options,
         unknown=tuple(list_unknown(document, options, job_members)),
         overridden=tuple(list_common(defaults, given)),
+        reference=reference,
     )
+
+
+def _decode_inputs(document: Mapping[str, object]) -> bytes:
+    """Return the image in a JSON body."""
+    inputs = _get_inputs(document)
+    if inputs is None:
+        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
+    if not isinstance(inputs, str):
+        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
+    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
+    return decode_base64(inputs.encode("ascii", "replace"), "`inputs`")
 
 
 def _get_inputs(document: Mapping[str, object]) -> object:
@@ -176,8 +197,9 @@ def _get_inputs(document: Mapping[str, object]) -> object:
     return image if inputs is None else inputs
 
 
-def _url_parts(body: bytes) -> Iterator[Part]:
-    fields = split_fields(body, kept=_IMAGE_FIELDS, max_fields=MAX_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
+def _url_parts(body: bytes, takes_references: bool) -> Iterator[Part]:
+    kept = (*_IMAGE_FIELDS, *REFERENCE_MEMBERS) if takes_references else _IMAGE_FIELDS
+    fields = split_fields(body, kept=kept, max_fields=MAX_PARTS, max_field_bytes=_MAX_FIELD_BYTES)
     return (Part(name, None, content) for name, content in fields)
 
 
@@ -192,10 +214,17 @@ def _is_unused(part: Part) -> bool:
 
 
 def _parse_form(
-    form: Iterable[Part], query: Mapping[str, object], job_members: Collection[str], max_images: int
+    form: Iterable[Part],
+    query: Mapping[str, object],
+    job_members: Collection[str],
+    max_images: int,
+    takes_references: bool,
 ) -> ParsedBody:
     parts = list(form)
-    images = _find_images(parts, job_members, max_images)
+    reference = find_reference(_list_texts(parts)) if takes_references else None
+    if takes_references:
+        parts = [part for part in parts if part.name not in REFERENCE_MEMBERS]
+    images = () if reference else _find_images(parts, job_members, max_images)
     fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
     # Where the query may name a model too, it is one of the options of a job.
     model = None if _MODEL in job_members else check_model(fields.pop(_MODEL, None))
@@ -208,9 +237,17 @@ def _parse_form(
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
     unknown = tuple(list_unknown({}, options))
     several = read_images(images, _extract_image) if len(images) > 1 else ()
-    content = b"" if several else _extract_image(images[0].content, "The form's image")
+    content = b"" if several or reference else _extract_image(images[0].content, "The form's image")
     parsed = _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
-    return replace(parsed, images=several)
+    return replace(parsed, images=several, reference=reference)
+
+
+def _list_texts(parts: Iterable[Part]) -> Iterator[tuple[str, object]]:
+    """Yield the fields of a form that are used, with their texts; of files and of long texts, an empty one."""
+    for part in parts:
+        if not _is_unused(part):
+            is_text = part.filename is None and len(part.content) <= _MAX_FIELD_BYTES
+            yield part.name, part.content.decode("utf-8", "replace") if is_text else ""
 
 
 def _find_images(parts: Sequence[Part], job_members: Collection[str], max_images: int) -> Sequence[Part]:

@@ -85,6 +85,21 @@ JSON_SCHEMA: dict[str, Any] = {
         "options": OPTIONS_SCHEMA,
     },
 }
+# Members and fields that name an image, of which a submission of a job has one in place of the image itself.
+REFERENCE_SCHEMAS: dict[str, Any] = {
+    "image_url": {
+        "type": "string",
+        "maxLength": 2048,
+        "description": "URL of the image, which a worker fetches; if the operator has turned this on.  "
+        "`s3://bucket/key`: an object of a bucket that the operator has listed.",
+        "examples": ["https://photos.example/street.jpg", "s3://scans/2026/street.jpg"],
+    },
+    "upload_id": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{32}$",
+        "description": "Id of a file that was uploaded before: `POST /v1/uploads`.",
+    },
+}
 FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["file"],
@@ -213,6 +228,10 @@ CALL_HEADERS: list[dict[str, Any]] = [
         "schema": {"type": "string"},
     },
 ]
+IMAGE_UPLOAD: dict[str, Any] = {
+    "required": True,
+    "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+}
 # As it was submitted.
 IMAGE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
@@ -254,6 +273,13 @@ SUBMISSION: Final[Errors] = (
     errors.StackUnconfirmed,
     errors.WrongStores,
 )
+# Of a request that may name an image in place of sending it.
+NAMED_INPUT: Final[Errors] = (
+    errors.ForbiddenUrl,
+    errors.ForbiddenInput,
+    errors.InputNotFound,
+    errors.UnknownUpload,
+)
 # Why a job failed.
 JOB_FAILURE: Final[Errors] = (
     errors.TruncatedImage,
@@ -273,6 +299,10 @@ JOB_FAILURE: Final[Errors] = (
 )
 # Of a request for something that a job has made.
 RESULT: Final[Errors] = (
+    errors.ForbiddenUrl,
+    errors.UrlRefused,
+    errors.UrlUnreachable,
+    errors.UrlTooLarge,
     errors.UnknownJob,
     errors.Gone,
     errors.NotFinished,
@@ -283,6 +313,7 @@ RESULT: Final[Errors] = (
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
+_JSON_ARRAYS: Final = frozenset({"hf", "labelstudio"})  # formats; the others in JSON are objects
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 
@@ -293,8 +324,16 @@ def build_job_operation_id(*, name: str, path: str, method: str) -> str:
 
 def describe_file(one: Format) -> dict[str, Any]:
     """Return the response of a route that serves a format's file."""
-    schema = {"type": "object"} if one.media_type == "application/json" else {"type": "string", "format": "binary"}
-    return {"content": {one.media_type: {"schema": schema}}}
+    media_types = [kind for kind in (one.media_type, one.other_media_type) if kind]
+    return {"content": {kind: {"schema": _describe_content(one, kind)} for kind in media_types}}
+
+
+def _describe_content(one: Format, media_type: str) -> dict[str, Any]:
+    if one.name in _JSON_ARRAYS:
+        return {"type": "array", "items": {"type": "object"}}
+    if media_type.endswith("json"):
+        return {"type": "object"}
+    return {"type": "string", "format": "binary"}
 
 
 def failures(*kinds: type[errors.MaskmillError]) -> Responses:

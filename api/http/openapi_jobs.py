@@ -15,6 +15,7 @@ from api.http.openapi import (
     JSON_SCHEMA,
     OPTIONS_SCHEMA,
     QUERY_PARAMETERS,
+    REFERENCE_SCHEMAS,
     describe_body,
 )
 from shared.jobs.format_options import FORMAT_OPTIONS
@@ -90,10 +91,17 @@ def _select_rules(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _STRICT_JSON_SCHEMA: dict[str, Any] = {
-    **JSON_SCHEMA,
+    **{name: value for name, value in JSON_SCHEMA.items() if name != "required"},
     "additionalProperties": False,
+    "oneOf": [{"required": [name]} for name in ("inputs", *REFERENCE_SCHEMAS)],
     "properties": {
         **JSON_SCHEMA["properties"],
+        **REFERENCE_SCHEMAS,
+        "inputs": {
+            "type": "string",
+            "minLength": 1,
+            "description": "The image, as base64; or where it is, as in `image_url`.",
+        },
         **{name: _allow_null(schema) for name, schema in _OPTIONS.items()},
         "options": {**OPTIONS_SCHEMA, "additionalProperties": False},
     },
@@ -103,19 +111,27 @@ _FILE = {
     "description": "The image.  With POST the field may be repeated: each image becomes a job of its own.",
 }
 _JOB_FORM_SCHEMA: dict[str, Any] = {
-    **FORM_SCHEMA,
-    "properties": {**FORM_SCHEMA["properties"], **_TEXTS, "file": _FILE},
+    **{name: value for name, value in FORM_SCHEMA.items() if name != "required"},
+    "oneOf": [{"required": [name]} for name in ("file", *REFERENCE_SCHEMAS)],
+    "properties": {**FORM_SCHEMA["properties"], **REFERENCE_SCHEMAS, **_TEXTS, "file": _FILE},
 }
 JOB_BODY = describe_body(_STRICT_JSON_SCHEMA, _JOB_FORM_SCHEMA, "A parameter in the query and in the body is refused.")
 # A PNG of 8 x 8 pixels.
 _IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGNkaGhgwAaYsIoOWgkAzIgBEFCQDcoAAAAASUVORK5CYII="
-JOB_BODY["content"]["application/json"]["example"] = {
-    "inputs": _IMAGE,
-    "parameters": {"threshold": 0.7},
-    "formats": ["masks"],
-    "labels": ["person"],
-    "priority": "low",
-    "metadata": {"order": 17},
+JOB_BODY["content"]["application/json"]["examples"] = {
+    "options": {
+        "value": {
+            "inputs": _IMAGE,
+            "parameters": {"threshold": 0.7},
+            "formats": ["masks"],
+            "labels": ["person"],
+            "priority": "low",
+            "metadata": {"order": 17},
+        }
+    },
+    "url": {"value": {"inputs": "https://photos.example/street.jpg", "parameters": {"threshold": 0.7}}},
+    "object": {"value": {"inputs": "s3://scans/2026/street.jpg"}},
+    "upload": {"value": {"upload_id": "01a2249c052c7737b389209ffa4d7db7"}},
 }
 _MODEL: Final[Mapping[str, Any]] = {"type": "string", "description": "Id of a model; the default one without it."}
 JOB_PARAMETERS: list[dict[str, Any]] = [

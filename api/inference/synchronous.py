@@ -147,10 +147,10 @@ class SyncSegmenter:
     ) -> Reply:
         dedup = self._build_dedup_key(admitted, options)
         while True:
-            created = self._create(admitted, submission.image.content, dedup)
+            created = self._create(admitted, submission.require_upload().content, dedup)
             if created.outcome is not CreateOutcome.CACHED:
                 # The job has the image now; callers that wait must not hold the memory for uploads.
-                submission.image.release()
+                submission.require_upload().release()
             try:
                 body = self._get_body(admitted, created, options, is_wanted)
             except _JobReplaced as error:
@@ -175,7 +175,7 @@ class SyncSegmenter:
         same time are coalesced.
         """
         request, revision = admitted.request, admitted.model.revision
-        image = [request.image.sha256, DECODING_VERSION]
+        image = [request.require_image().sha256, DECODING_VERSION]
         asked = [request.tenant, request.model, revision, image, request.parameters, request.formats]
         seconds = self.result_seconds if revision else int(self.deadline_seconds) + 1
         return DedupKey(hashlib.sha256(orjson.dumps(asked)).hexdigest(), seconds, reuse=options.use_cache)

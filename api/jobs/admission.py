@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from api.jobs.inspection import inspect_image
 from api.jobs.load import Load, LoadMonitor, clamp_retry_after
+from api.jobs.references import InputReference, UrlReference
 from api.jobs.upload import Upload
 from api.model_registry import ModelRegistry, ModelStatus
 from shared.errors import NotPermitted, QueueFull, StoreFull, WaitTooLong
 from shared.jobs.format_options import FormatOptions
+from shared.jobs.inspection import inspect_image
 from shared.jobs.messages import queue_name
-from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention
+from shared.jobs.model import ImageFacts, InputRef, JobRequest, Priority, Retention, UrlInput
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.store import JobStore, QueueLimits
 
@@ -53,14 +54,25 @@ class JobOptions:
 class Submission:
     """The content of a submission: an image, the parameters, the model (None: the default model) and the formats.
 
+    image: or what names one.
     formats: names from the registry, in its order; None: those of the JobProfile.
     """
 
-    image: Upload
+    image: Upload | InputReference
     parameters: SegmentParameters
     model: str | None = None
     formats: tuple[str, ...] | None = None
     options: JobOptions = field(default_factory=JobOptions)
+
+    def require_upload(self) -> Upload:
+        """Return the image that was sent.
+
+        Raises:
+            ValueError: it was only named.
+        """
+        if not isinstance(self.image, Upload):
+            raise ValueError("the image of the submission is only named")
+        return self.image
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +145,18 @@ class Admission:
         model = self.models.find(submission.model)
         check_permission(submission, model.id, caller)
         profile = limit_priority(apply_options(profile, submission.options), caller)
-        self._check_load(model, caller, profile, len(submission.image.content))
-        image = inspect_image(submission.image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
-        return Admitted(self._build_request(submission, caller, profile, model, image), model)
+        image_bytes = len(submission.image.content) if isinstance(submission.image, Upload) else 0
+        self._check_load(model, caller, profile, image_bytes)
+        return Admitted(self._build_request(submission, caller, profile, model, self._inspect(submission.image)), model)
+
+    def _inspect(self, image: Upload | InputReference) -> ImageFacts | None:
+        """Return the facts of an image; None of one that this process does not have, which its worker inspects."""
+        if not isinstance(image, Upload):
+            return None
+        return inspect_image(image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
 
     def admit_again(self, request: JobRequest, caller: Caller) -> None:
-        """Check that a job like one that has ended may be created; its image was inspected once.
+        """Check that a job like one that has ended may be created; its image is not inspected again.
 
         Raises:
             UnknownModel: no worker serves its model any more.
@@ -148,10 +166,10 @@ class Admission:
         self.check_stores()
         model = self.models.find(request.model)
         profile = JobProfile(request.priority, request.input, request.formats, request.retention)
-        self._check_load(model, caller, profile, request.image.bytes)
+        self._check_load(model, caller, profile, request.image.bytes if request.image else 0)
 
     def _build_request(
-        self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts
+        self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts | None
     ) -> JobRequest:
         now, options = self.now(), submission.options
         return JobRequest(
@@ -160,7 +178,7 @@ class Admission:
             model=model.id,
             parameters=submission.parameters,
             image=image,
-            input=profile.input,
+            input=UrlInput(submission.image.url) if isinstance(submission.image, UrlReference) else profile.input,
             priority=profile.priority,
             formats=submission.formats or profile.formats,
             retention=profile.retention,

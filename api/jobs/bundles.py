@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from api.jobs.admission import Caller, Submission
 from api.jobs.submission import JobSubmitter
+from api.jobs.upload import Upload
 from shared.errors import MaskmillError, Unavailable
 from shared.jobs.model import Job
 
@@ -59,4 +60,5 @@ def _submit_item(
     except MaskmillError as error:
         return error
     finally:
-        item.submission.image.release()
+        if isinstance(item.submission.image, Upload):
+            item.submission.image.release()

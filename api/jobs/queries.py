@@ -26,11 +26,12 @@ from shared.errors import (
 )
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
+from shared.images.formats import detect_image_format
 from shared.jobs.completion import read_ended_job, read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_client_id, is_job_id
 from shared.jobs.keeping import read_kept
-from shared.jobs.model import ImageFacts, Job, JobState
+from shared.jobs.model import Job, JobState
 from shared.jobs.request_record import read_request
 from shared.jobs.result import ByteRange, JobResult
 from shared.jobs.store import JobStore
@@ -134,14 +135,17 @@ class TenantJobs:
             raise failure
         return result
 
-    def get_file(self, job_id: str, name: str) -> bytes:
-        """Return the file of a format of a job that succeeded.
+    def get_file(self, job_id: str, name: str) -> tuple[bytes, str]:
+        """Return the file of a format of a job that succeeded, and its media type.
 
         Raises:
             UnknownJob: the tenant has no such job, or the job was submitted without this format.
             MaskmillError: as get_result().
         """
-        return self._read_file(self.get_result(job_id), name)
+        result = self.get_result(job_id)
+        content = self._read_file(result, name)
+        stored = result.objects.get(name)
+        return content, (stored and stored.media_type) or get_format(name).media_type
 
     def get_mask(self, job_id: str, number: int) -> bytes:
         """Return the PNG of one segment's mask.
@@ -161,11 +165,11 @@ class TenantJobs:
             raise UnknownMask(f"The job has no mask of segment {number}.")
         return self._read_file(result, "masks", part=place)
 
-    def get_input(self, job_id: str) -> tuple[bytes, ImageFacts]:
-        """Return the image file that a job was submitted with, and its facts.
+    def get_input(self, job_id: str) -> tuple[bytes, str | None]:
+        """Return the image file that a job was submitted with, and its format; None if that is not known.
 
         Raises:
-            UnknownJob: the tenant has no such job.
+            UnknownJob: the tenant has no such job, or its image was not fetched from its URL.
             Gone: its image is not kept, or not any more.
             StorageUnavailable: the bucket did not answer.
         """
@@ -177,7 +181,7 @@ class TenantJobs:
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
-                return self.bucket.get(key), job.request.image
+                return name_format(job, self.bucket.get(key))
         raise Gone(f"The image of job {job_id} is not kept any more.", kept_until=self._find_end_of_input(job))
 
     def get_hf_array(self, job_id: str) -> bytes:
@@ -247,6 +251,18 @@ def get_failure(job: Job) -> MaskmillError | None:
 def build_gone(message: str, job: Job) -> Gone:
     """Return the error for something that was kept as long as a job."""
     return Gone(message, kept_until=None if job.expires_at is None else format_timestamp(job.expires_at))
+
+
+def name_format(job: Job, content: bytes) -> tuple[bytes, str | None]:
+    """Return an image file with its format.
+
+    Raises:
+        UnknownJob: the file is empty, because no worker has fetched it from its URL.
+    """
+    if not content:
+        raise UnknownJob("The image of this job was not fetched from its URL.")
+    image = job.request.image
+    return content, image.format if image else detect_image_format(content)
 
 
 def _unknown(job_id: str) -> UnknownJob:

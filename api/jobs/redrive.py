@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 import structlog
 
 from api.jobs.admission import Caller
+from api.jobs.queries import TenantJobs
+from api.jobs.references import InputReference, UrlReference
 from api.jobs.submission import IDEMPOTENCY_SECONDS, JobSubmitter
+from api.jobs.upload import Upload
 from shared.errors import AlreadyEnded, NotFinished
-from shared.jobs.model import Idempotency, Job, JobRequest, JobState
+from shared.jobs.model import Idempotency, Job, JobRequest, JobState, UrlInput
 
 log = structlog.get_logger()
 
@@ -30,6 +33,7 @@ class JobRedriver:
             NotFinished: it has not ended.
             AlreadyEnded: it has a result.
             Gone: its image is not kept any more.
+            ForbiddenInput, ForbiddenUrl: its URL is to be fetched again, and may not be any more.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
@@ -37,7 +41,8 @@ class JobRedriver:
         job = tenant_jobs.get(job_id)
         check_redrivable(job)
         self.submitter.admission.admit_again(job.request, caller)
-        image, _ = tenant_jobs.get_input(job.id)
+        image = read_input(job, tenant_jobs)
+        self.submitter.inputs.check(image)
         request = self._build_request(job.request, caller)
         redriven = self.submitter.resubmit(request, image)
         log.info("job_redriven", job_id=redriven.id, redrive_of=job.id, is_repeated=redriven.id != request.id)
@@ -59,6 +64,20 @@ class JobRedriver:
             client_id=None,
             redrive_of=original.id,
         )
+
+
+def read_input(job: Job, tenant_jobs: TenantJobs) -> Upload | InputReference:
+    """Return the image that a job was submitted with, or its URL if no worker has read what is there.
+
+    Raises:
+        Gone: it is not kept any more.
+        StorageUnavailable: the bucket did not answer.
+    """
+    request = job.request
+    if isinstance(request.input, UrlInput) and request.image is None:
+        return UrlReference(request.input.url)
+    content, _ = tenant_jobs.get_input(job.id)
+    return Upload(content)
 
 
 def check_redrivable(job: Job) -> None:

@@ -12,13 +12,16 @@ import structlog
 
 from api.jobs.admission import Admission, Caller, JobProfile, Submission
 from api.jobs.compensation import Compensator
+from api.jobs.input_store import InputStore
 from api.jobs.queries import TenantJobs
+from api.jobs.references import InputReference
+from api.jobs.upload import Upload
 from shared.broker.envelope import encode_message
-from shared.errors import BadParameter, UnknownJob
+from shared.errors import BadParameter, ClientError, UnknownJob
 from shared.jobs.messages import job_queue
 from shared.jobs.model import Idempotency, Job, JobRequest
 from shared.jobs.outcomes import CreateOutcome
-from shared.jobs.request_record import list_inbox_keys, store_input
+from shared.jobs.request_record import list_inbox_keys
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
 
@@ -48,6 +51,7 @@ class JobSubmitter:
     profile: JobProfile
     jobs: JobStore
     bucket: Bucket
+    inputs: InputStore
     compensator: Compensator
     open_tenant: Callable[[str], TenantJobs]
     check_webhook: WebhookCheck = accept_webhook
@@ -69,10 +73,11 @@ class JobSubmitter:
             Unavailable: Redis or the bucket did not answer.
         """
         job = self._submit(submission, caller, idempotency_key, place)
-        submission.image.release()
+        if isinstance(submission.image, Upload):
+            submission.image.release()
         return job
 
-    def resubmit(self, request: JobRequest, image: bytes, *, gone_id: str | None = None) -> Job:
+    def resubmit(self, request: JobRequest, image: Upload | InputReference, *, gone_id: str | None = None) -> Job:
         """Create a job whose request is complete and was admitted; return it, or the one that its key stands for.
 
         Raises:
@@ -99,11 +104,16 @@ class JobSubmitter:
         *,
         gone_id: str | None = None,
     ) -> Job:
+        self.inputs.check(submission.image)
         request = self.admission.admit(submission, caller, self.profile).request
         if request.webhook is not None:
             self.check_webhook(request.tenant, request.webhook)
         request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key, place))
-        job_id = self._store_and_create(request, submission.image.content, gone_id)
+        # What an earlier submission named may be gone by now.
+        repeated = None if isinstance(submission.image, Upload) else self.jobs.find_repeated(request)
+        if repeated in (None, gone_id):
+            repeated = self._store_and_create(request, submission.image, gone_id)
+        job_id = repeated
         if job_id != request.id:
             log.info("job_submission_repeated", job_id=job_id)
             try:
@@ -114,11 +124,15 @@ class JobSubmitter:
                 # It ended, and nothing of it is kept any more.
                 return self._submit(submission, caller, idempotency_key, place, gone_id=job_id)
         log.info(
-            "job_submitted", job_id=job_id, model=request.model, priority=request.priority, bytes=request.image.bytes
+            "job_submitted",
+            job_id=job_id,
+            model=request.model,
+            priority=request.priority,
+            bytes=request.image.bytes if request.image else None,
         )
         return Job(request)
 
-    def _store_and_create(self, request: JobRequest, image: bytes, gone_id: str | None) -> str:
+    def _store_and_create(self, request: JobRequest, image: Upload | InputReference, gone_id: str | None) -> str:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
 
         def delete_input() -> None:
@@ -130,8 +144,8 @@ class JobSubmitter:
             if not self.jobs.is_known(request.id):
                 delete_input()
 
-        with self.compensator.compensate_on_error(request.id, delete_input):
-            store_input(request, image, bucket=self.bucket)
+        with self.compensator.compensate_on_error(request.id, delete_input, harmless=ClientError):
+            self.inputs.store(image, request)
         with self.compensator.compensate_on_error(request.id, discard):
             created = self.jobs.create(
                 request,
@@ -170,7 +184,10 @@ def build_idempotency(
 
 def compute_fingerprint(request: JobRequest, submission: Submission) -> str:
     """Return a SHA-256 of what a caller asked for: the same for the same submission, at any time."""
-    asked = [request.image.sha256, request.model, asdict(request.parameters), submission.formats]
+    image = submission.image
+    # An image that nobody has read yet is known by what names it.
+    content = request.require_image().sha256 if isinstance(image, Upload) else [type(image).__name__, asdict(image)]
+    asked = [content, request.model, asdict(request.parameters), submission.formats]
     return _hash([*asked, asdict(submission.options)])
 
 

@@ -20,6 +20,7 @@ from api.http.members import MEMBERS, OPTIONS
 from api.http.openapi import (
     IDEMPOTENCY_KEY,
     IF_NONE_MATCH,
+    NAMED_INPUT,
     SECURITY,
     SUBMISSION,
     failures,
@@ -28,6 +29,7 @@ from api.http.openapi_jobs import ACCEPTED_JOBS, ENDED_JOB, JOB_BODY, JOB_PARAME
 from api.http.options import parse_options
 from api.http.parameters import parse_formats, parse_parameters, quote
 from api.http.prefer import parse_prefer
+from api.http.references import REFERENCE_MEMBERS
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
 from api.jobs import cancellation
 from api.jobs.admission import Submission
@@ -59,7 +61,12 @@ POLL_INTERVAL_SECONDS = 1
 
 @bp.post(
     "",
-    responses={200: ENDED_JOB, 202: ACCEPTED_JOBS, 207: BundleView, **failures(*SUBMISSION, MetadataTooLarge)},
+    responses={
+        200: ENDED_JOB,
+        202: ACCEPTED_JOBS,
+        207: BundleView,
+        **failures(*SUBMISSION, *NAMED_INPUT, MetadataTooLarge),
+    },
     openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, PREFER, IDEMPOTENCY_KEY]},
 )
 def create_job() -> Response:
@@ -81,7 +88,7 @@ def create_job() -> Response:
 
 @bp.put(
     "/<job_id>",
-    responses={200: ENDED_JOB, 202: JobView, **failures(*SUBMISSION, MetadataTooLarge, ClientIdTaken)},
+    responses={200: ENDED_JOB, 202: JobView, **failures(*SUBMISSION, *NAMED_INPUT, MetadataTooLarge, ClientIdTaken)},
     openapi_extensions={"requestBody": JOB_BODY, "parameters": [*JOB_PARAMETERS, PREFER]},
 )
 def put_job(path: JobPath) -> Response:
@@ -233,7 +240,7 @@ def _build_items(submission: Submission, images: Sequence[FormImage]) -> Iterato
 
 
 def _read_strictly(*, max_images: int = 1) -> ParsedBody:
-    parsed = read_parsed_body(JOB_MEMBERS, max_images=max_images)
+    parsed = read_parsed_body(JOB_MEMBERS, max_images=max_images, takes_references=True)
     parse_options(parsed.options, Headers())
     _check_used(parsed)
     return parsed
@@ -243,16 +250,28 @@ def _check_used(parsed: ParsedBody) -> None:
     for name in parsed.overridden:
         raise BadParameter(f"{quote(name)} is given twice, in the query and in the body; give it once.")
     for name in parsed.unknown:
-        known = OPTIONS if name.startswith("options.") else dict.fromkeys((*MEMBERS, *JOB_MEMBERS))
+        known = OPTIONS if name.startswith("options.") else dict.fromkeys((*MEMBERS, *REFERENCE_MEMBERS, *JOB_MEMBERS))
         raise UnknownParameter(f"There is no member {quote(name)} of the body; known are {', '.join(known)}.")
 
 
-def read_parsed_body(job_members: Collection[str] = (), *, max_images: int = 1) -> ParsedBody:
-    """Read the body and the query; `job_members` are the options of a job that the route takes."""
+def read_parsed_body(
+    job_members: Collection[str] = (), *, max_images: int = 1, takes_references: bool = False
+) -> ParsedBody:
+    """Read the body and the query.
+
+    Args:
+        job_members: the options of a job that the route takes.
+        takes_references: whether an image may be named in place of being sent.
+    """
     body = read_request_body()
     with parse_in_turn(len(body)):
         parsed = parse_body(
-            body, request.content_type or "", request.args, job_members=job_members, max_images=max_images
+            body,
+            request.content_type or "",
+            request.args,
+            job_members=job_members,
+            max_images=max_images,
+            takes_references=takes_references,
         )
     # A body of JSON is larger than the image in it.
     del body
@@ -266,7 +285,7 @@ def build_submission(parsed: ParsedBody, *, model: str | None = None) -> Submiss
     Nothing may refer to the image any longer than the upload, which releases it.
     """
     return Submission(
-        Upload(parsed.image, on_release=partial(keep_reserved, 0)),
+        parsed.reference or Upload(parsed.image, on_release=partial(keep_reserved, 0)),
         parse_parameters(parsed.parameters),
         model or parsed.model,
         parse_formats(parsed.formats),

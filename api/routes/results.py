@@ -46,9 +46,9 @@ def show_mask(path: MaskPath) -> Response:
 @bp.get("/<job_id>/input", responses={200: IMAGE, **failures(UnknownJob, Gone, StorageUnavailable)})
 def show_input(path: JobPath) -> Response:
     """Fetch the image file that a job was submitted with, until it is not kept any more."""
-    content, image = get_tenant_jobs().get_input(path.job_id)
-    response = Response(content, content_type=f"image/{image.format}")
-    response.headers["Content-Disposition"] = f'attachment; filename="{path.job_id}.{image.format}"'
+    content, name = get_tenant_jobs().get_input(path.job_id)
+    response = Response(content, content_type=f"image/{name}" if name else "application/octet-stream")
+    response.headers["Content-Disposition"] = f'attachment; filename="{path.job_id}.{name or "bin"}"'
     response.headers["Cache-Control"] = "private, no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
@@ -56,7 +56,7 @@ def show_input(path: JobPath) -> Response:
 
 def _build_route(one: Format) -> Callable[[JobPath], Response]:
     def show_file(path: JobPath) -> Response:
-        return _build_immutable(get_tenant_jobs().get_file(path.job_id, one.name), one.media_type)
+        return _build_immutable(*get_tenant_jobs().get_file(path.job_id, one.name))
 
     show_file.__name__ = f"show_{one.name}"
     show_file.__doc__ = one.description

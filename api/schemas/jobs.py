@@ -10,9 +10,10 @@ from api.schemas.query import Query
 from shared.formats.registry import FORMATS
 from shared.jobs.format_options import FormatOptions
 from shared.jobs.ids import CLIENT_ID_PATTERN
-from shared.jobs.model import ImageFacts, Job, JobState, Priority, QueuePlace
+from shared.jobs.model import ImageFacts, Job, JobState, Priority, QueuePlace, UrlInput
 from shared.jobs.parameters import FIELDS
 from shared.jobs.service_times import Eta
+from shared.outgoing.policy import strip_secrets
 from shared.rfc3339 import Timestamp
 
 _JOB_ID = "^[0-9a-f]{32}$"
@@ -117,7 +118,8 @@ class JobView(BaseModel):
     recut: Literal["semantic"] | None = Field(description="What the job keeps for a recut, if that was asked for.")
     metadata: dict[str, Any] = Field(description="Your own data, as they were submitted.")
     webhook: str | None = Field(description="Who is told of its end.")
-    image: ImageView
+    image: ImageView | None = Field(description="null until a worker has read an image that was only named.")
+    image_url: str | None = Field(description="Where it is fetched from, without the query, which may hold a secret.")
     created_at: Timestamp = Field(description="UTC with milliseconds, as all times.")
     deadline_at: Timestamp | None = Field(description="When it is `expired` if it has not ended.")
     started_at: Timestamp | None
@@ -160,7 +162,8 @@ class JobView(BaseModel):
             recut="semantic" if request.keeps_all_queries else None,
             metadata=dict(request.metadata),
             webhook=request.webhook,
-            image=ImageView.of(request.image),
+            image=ImageView.of(request.image) if request.image else None,
+            image_url=strip_secrets(request.input.url) if isinstance(request.input, UrlInput) else None,
             created_at=request.created_at,
             deadline_at=request.deadline_at,
             started_at=job.started_at,

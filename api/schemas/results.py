@@ -22,6 +22,9 @@ class SegmentView(BaseModel):
     score: float | None = Field(description="From 0 to 1; null where the subtask has none (semantic).")
     area: int = Field(description="Pixels.")
     bbox: tuple[int, int, int, int] = Field(description="[x, y, width, height] in pixels.")
+    is_thing: bool = Field(
+        description="Whether its class has instances; false: stuff, such as grass. true if the model does not say."
+    )
     mask_url: str
 
     @classmethod
@@ -33,6 +36,7 @@ class SegmentView(BaseModel):
             score=segment.score,
             area=segment.area,
             bbox=segment.bbox,
+            is_thing=segment.is_thing,
             mask_url=url_for("results.show_mask", job_id=job_id, number=segment.id),
         )
 
@@ -59,7 +63,7 @@ class ResultView(_FileLinks):
             id=job_id,
             model=result.request.model,
             model_revision=result.model_revision,
-            image=ImageView.of(result.request.image),
+            image=ImageView.of(result.request.require_image()),
             segments=[SegmentView.of(segment, job_id) for segment in result.segments],
             timings_ms=dict(result.timings_ms),
             **{one.result_field: url_for(f"results.show_{one.name}", job_id=job_id) for one in FORMATS},

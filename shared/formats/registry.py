@@ -17,6 +17,7 @@ class Format:
     result_field: member of the result document that links to it.
     is_required: whether it is stored even if not requested; so is the label map, from which all others are rendered.
     needs_image: whether it is rendered from the image as well as from the label map.
+    other_media_type: that of some of its files, which then say so; None if all have `media_type`.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Format:
     description: str
     is_required: bool = False
     needs_image: bool = False
+    other_media_type: str | None = None
 
 
 FORMATS: Final = (
@@ -49,6 +51,99 @@ FORMATS: Final = (
         "masks", "masks.zip", "application/zip", "masks_zip_url", "Zip of every mask: 1.png, 2.png, ... by segment id."
     ),
     Format("rle", "rle.json", "application/json", "rle_url", "JSON of every mask as COCO's compressed RLE."),
+    Format(
+        "overlay_webp",
+        "overlay.webp",
+        "image/webp",
+        "overlay_webp_url",
+        "overlay.png as a lossy WebP, about a tenth as large.",
+        needs_image=True,
+    ),
+    Format(
+        "segments",
+        "segments.json",
+        "application/json",
+        "segments_json_url",
+        "JSON of the segments without pixels: class, score, area, box.",
+    ),
+    Format(
+        "coco",
+        "coco.json",
+        "application/json",
+        "coco_url",
+        "COCO instances: masks as compressed RLE, or by an option polygons, in which holes are lost.",
+    ),
+    Format(
+        "panoptic",
+        "panoptic.json",
+        "application/json",
+        "panoptic_url",
+        "COCO panoptic: classes, boxes and areas of the ids in panoptic.png.",
+    ),
+    Format(
+        "panoptic_png",
+        "panoptic.png",
+        "image/png",
+        "panoptic_png_url",
+        "COCO panoptic: RGB PNG whose pixels are ids, R + 256 G + 65536 B.",
+    ),
+    Format(
+        "polygons",
+        "polygons.json",
+        "application/json",
+        "polygons_url",
+        "JSON of the outlines in pixels, with holes and islands.",
+    ),
+    Format(
+        "geojson",
+        "segments.geojson",
+        "application/geo+json",
+        "geojson_url",
+        "GeoJSON with holes: WGS 84 degrees of a GeoTIFF; of other images pixels, as application/json.",
+        other_media_type="application/json",
+    ),
+    Format(
+        "yolo",
+        "yolo.txt",
+        "text/plain",
+        "yolo_url",
+        "YOLO segmentation labels: a line for each segment, its parts joined; holes are lost.",
+    ),
+    Format(
+        "cvat",
+        "cvat.xml",
+        "application/xml",
+        "cvat_url",
+        "CVAT for images 1.1: every mask as run lengths in its box.",
+    ),
+    Format(
+        "labelstudio",
+        "labelstudio.json",
+        "application/json",
+        "labelstudio_url",
+        "Label Studio: a task with predictions, brush masks and polygons; polygons lose holes.",
+    ),
+    Format(
+        "labelme",
+        "labelme.json",
+        "application/json",
+        "labelme_url",
+        "LabelMe: polygons, parts of a segment in one group; holes are lost.",
+    ),
+    Format(
+        "hf",
+        "hf.json",
+        "application/json",
+        "hf_url",
+        "The array of Hugging Face's image-segmentation task: score, label and mask as base64 PNG.",
+    ),
+    Format(
+        "all",
+        "all.zip",
+        "application/zip",
+        "all_url",
+        "Zip of all other files; the overlays only where they are asked for too.",
+    ),
 )
 FORMAT_NAMES: Final = tuple(one.name for one in FORMATS)
 

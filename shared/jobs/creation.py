@@ -60,7 +60,7 @@ def payload_entry(request: JobRequest) -> str | None:
     """Return the entry of a job's payload in mm:payloads; None if its input is not a payload."""
     if request.input.is_durable:
         return None
-    return f"{request.image.bytes}:{request.tenant}:{request.id}"
+    return f"{request.require_image().bytes}:{request.tenant}:{request.id}"
 
 
 def submission_arguments(request: JobRequest, dedup: DedupKey | None) -> dict[str, Any]:
@@ -106,11 +106,12 @@ def limit_arguments(limits: QueueLimits) -> dict[str, Any]:
 
 def image_arguments(request: JobRequest) -> dict[str, Any]:
     """Return what the image of a job counts for its tenant, and in the order of its queue."""
+    # What no worker has read yet counts nothing.
     image = request.image
     return {
         "tenant": request.tenant,
-        "bytes": image.bytes,
-        "pixels": image.width * image.height,
+        "bytes": image.bytes if image else 0,
+        "pixels": image.width * image.height if image else 0,
         "cost": compute_cost(image),
     }
 

@@ -15,6 +15,6 @@ from shared.jobs.model import ImageFacts
 PIXELS_PER_COST: Final = 10_000_000
 
 
-def compute_cost(image: ImageFacts) -> float:
-    """Return the cost of a job: 1 for the model, and more for large images."""
-    return 1 + image.width * image.height / PIXELS_PER_COST
+def compute_cost(image: ImageFacts | None) -> float:
+    """Return the cost of a job: 1 for the model, and more for large images, if the image was read already."""
+    return 1 if image is None else 1 + image.width * image.height / PIXELS_PER_COST

@@ -69,7 +69,22 @@ class PayloadInput:
         return False
 
 
-InputRef = Annotated[InboxInput | PayloadInput, Discriminator("kind")]
+@dataclass(frozen=True, slots=True)
+class UrlInput:
+    """The image is at a URL, until a worker has fetched it; then it is the object `inbox/{job_id}`, empty before.
+
+    url: may hold a secret in its query, so it is neither shown whole nor logged.
+    """
+
+    url: str = field(repr=False)
+    kind: Literal["url"] = "url"
+
+    @property
+    def is_durable(self) -> bool:
+        return True
+
+
+InputRef = Annotated[InboxInput | PayloadInput | UrlInput, Discriminator("kind")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,7 @@ class Idempotency:
 class JobRequest:
     """The request of a job.  It never changes, and is also the metadata of the input, so that it outlives Redis.
 
+    image: None until a worker has read an image that the gateway has not seen: from a URL, a bucket or an upload.
     formats: names from shared/formats/registry.py, in its order.
     created_at, deadline_at: unix seconds by the clock of Redis.
     wants_reply: whether a caller waits for the Hugging Face array in the payload store.
@@ -119,7 +135,7 @@ class JobRequest:
     tenant: str
     model: str
     parameters: SegmentParameters
-    image: ImageFacts
+    image: ImageFacts | None
     input: InputRef
     priority: Priority
     formats: tuple[str, ...]
@@ -137,6 +153,16 @@ class JobRequest:
     keeps_all_queries: bool = False
     recut_of: str | None = None
     redrive_of: str | None = None
+
+    def require_image(self) -> ImageFacts:
+        """Return the facts of the image.
+
+        Raises:
+            ValueError: it was not read yet.
+        """
+        if self.image is None:
+            raise ValueError(f"the image of job {self.id} was not read yet")
+        return self.image
 
     def to_json(self) -> str:
         """Return JSON in ASCII, so that it fits into an HTTP header."""
@@ -157,7 +183,7 @@ _REQUEST = TypeAdapter(JobRequest)
 
 def build_file_name(request: JobRequest) -> str:
     """Return a name for the image of a job, in files that name it: there is none of the caller's."""
-    return f"{request.id}.{request.image.format}"
+    return f"{request.id}.{request.require_image().format}"
 
 
 @dataclass(frozen=True, slots=True)

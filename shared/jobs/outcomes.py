@@ -51,6 +51,11 @@ class RenewOutcome(StrEnum):
     LOST = "lost"  # the job is not this attempt's any more
 
 
+class RecordImageOutcome(StrEnum):
+    RECORDED = "recorded"
+    LOST = "lost"  # the job is not this attempt's any more
+
+
 class ReleaseOutcome(StrEnum):
     QUEUED = "queued"
     EXHAUSTED = "exhausted"  # it was returned too often and must be failed; it is running still

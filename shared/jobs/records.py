@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
-from shared.jobs.model import Failure, Job, JobRequest, JobState, QueuePlace
+from shared.jobs.model import Failure, ImageFacts, Job, JobRequest, JobState, QueuePlace
 
 log = structlog.get_logger()
 
@@ -28,7 +29,7 @@ def read_job(job_id: str, record: Mapping[str, str]) -> Job | None:
 def build_job(record: Mapping[str, str]) -> Job:
     """Return the job of a record, in which fields may be missing or empty."""
     return Job(
-        request=JobRequest.from_json(record["request"]),
+        request=_build_request(record),
         state=JobState(record["state"]),
         attempt=int(record["attempt"]),
         attempt_name=record.get("attempt_name") or "",
@@ -58,3 +59,9 @@ def read_failure(text: str | None) -> Failure | None:
 def read_timings(text: str | None) -> Mapping[str, float]:
     timings: Mapping[str, float] = json.loads(text) if text else {}
     return timings
+
+
+def _build_request(record: Mapping[str, str]) -> JobRequest:
+    """Return the request, with the facts of an image that a worker has read since."""
+    request = JobRequest.from_json(record["request"])
+    return replace(request, image=ImageFacts(**json.loads(record["image"]))) if record.get("image") else request

@@ -5,6 +5,7 @@ metadata say so.  It is stored before the input and deleted with it: while the i
 read.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from shared.jobs.model import JobRequest
@@ -16,6 +17,8 @@ _METADATA: Final = "request"
 _APART: Final = "apart"
 # Of the request in the metadata; S3 counts their names too, and allows 2,048 bytes.
 MAX_METADATA_BYTES: Final = 1900
+# Of an image whose format is not known yet.
+UNKNOWN_TYPE: Final = "application/octet-stream"
 
 
 def store_input(request: JobRequest, image: bytes, *, bucket: Bucket) -> None:
@@ -24,16 +27,22 @@ def store_input(request: JobRequest, image: bytes, *, bucket: Bucket) -> None:
     Raises:
         StorageUnavailable: the bucket did not answer; parts may be stored.
     """
+    content_type = f"image/{request.image.format}" if request.image else UNKNOWN_TYPE
+    metadata = store_request(request, bucket=bucket)
+    bucket.put(inbox_key(request.id), image, content_type=content_type, metadata=metadata)
+
+
+def store_request(request: JobRequest, *, bucket: Bucket) -> Mapping[str, str]:
+    """Return the metadata of a job's input; a request that is too large for them is stored first.
+
+    Raises:
+        StorageUnavailable: the bucket did not answer.
+    """
     text = request.to_json()
-    is_apart = len(text) > MAX_METADATA_BYTES
-    if is_apart:
-        bucket.put(request_key(request.id), text.encode(), content_type="application/json")
-    bucket.put(
-        inbox_key(request.id),
-        image,
-        content_type=f"image/{request.image.format}",
-        metadata={_METADATA: _APART if is_apart else text},
-    )
+    if len(text) <= MAX_METADATA_BYTES:
+        return {_METADATA: text}
+    bucket.put(request_key(request.id), text.encode(), content_type="application/json")
+    return {_METADATA: _APART}
 
 
 def read_request(job_id: str, *, bucket: Bucket) -> JobRequest:

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
+from shared.images.georeference import Georeference
 from shared.jobs.model import Failure, JobRequest, JobState
 
 
@@ -16,6 +17,7 @@ class Segment:
 
     id: its value in the label map, from 1.  score: in [0, 1], or None where the subtask has none (semantic).
     area: pixels.  bbox: (x, y, width, height) of the tightest box, pixels.
+    is_thing: whether its class has separate instances, unlike stuff such as grass; True if the model does not say.
     """
 
     id: int
@@ -24,6 +26,7 @@ class Segment:
     score: float | None
     area: int
     bbox: tuple[int, int, int, int]
+    is_thing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,13 @@ class StoredFile:
     """An object as its attempt stored it, so that one that was overwritten later is recognized.
 
     bytes: its size.  etag: that the object store gave it.  sha256: of its content, in hexadecimal digits.
+    media_type: if it is not that of the registry.
     """
 
     bytes: int
     etag: str
     sha256: str
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class JobResult:
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
     batch_size: images that were on the device together; 0 if none was.
+    georeference: where on Earth the image lies; None if its file does not say.
     """
 
     request: JobRequest
@@ -68,6 +74,7 @@ class JobResult:
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 0
+    georeference: Georeference | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

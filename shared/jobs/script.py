@@ -186,9 +186,11 @@ end
 local function release_accounts(id, queue, request)
   local job = cjson.decode(request)
   local unfinished = stack_key('{redis_keys.UNFINISHED_PREFIX}' .. queue .. ':' .. job.tenant)
-  if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -job.image.bytes) end
+  -- An image that no gateway has read has counted nothing.
+  local bytes = job.image ~= cjson.null and job.image.bytes or 0
+  if redis.call('ZREM', unfinished, id) == 1 then add_queued_bytes(job.tenant, -bytes) end
   redis.call('ZREM', stack_key('{redis_keys.DEADLINES}'), id)
-  if job.input.kind == 'payload' then release_payload(job.image.bytes .. ':' .. job.tenant .. ':' .. id) end
+  if job.input.kind == 'payload' then release_payload(bytes .. ':' .. job.tenant .. ':' .. id) end
 end
 -- Put a job that has ended into the outbox of webhooks.  `tenant`: whose endpoints may get all jobs, or nil;
 -- is_named: whether the job names an endpoint or a URL.  Until the steward has listed the tenants with endpoints, each

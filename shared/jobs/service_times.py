@@ -25,7 +25,9 @@ class Eta:
 def build_service_time(request: JobRequest, timings_ms: Mapping[str, float]) -> dict[str, Any]:
     """Return the arguments of finish.lua: the megapixels of a job, and the milliseconds of its own stages."""
     work_ms = sum(ms for stage, ms in timings_ms.items() if stage not in _WAITS)
-    return {"megapixels": request.image.width * request.image.height / 1e6, "work_ms": work_ms}
+    # Of a job that ended before its image was read, the pixels are not known.
+    pixels = request.image.width * request.image.height if request.image else 0
+    return {"megapixels": pixels / 1e6, "work_ms": work_ms}
 
 
 @dataclass(frozen=True, slots=True)

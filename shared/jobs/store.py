@@ -30,7 +30,7 @@ from shared.jobs.creation import (
     submission_keys,
 )
 from shared.jobs.messages import queue_name
-from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority, QueuePlace
+from shared.jobs.model import MAX_PASSED_OVER, Failure, ImageFacts, Job, JobRequest, JobState, Priority, QueuePlace
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
     ClaimOutcome,
@@ -42,6 +42,7 @@ from shared.jobs.outcomes import (
     MeasureLoadOutcome,
     MeasureServiceOutcome,
     PurgeOutcome,
+    RecordImageOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
@@ -123,6 +124,7 @@ class JobStore:
         self._claim = Script(client, "claim", ClaimOutcome)
         self._start_isolated = Script(client, "start_isolated", StartIsolatedOutcome)
         self._renew = Script(client, "renew", RenewOutcome)
+        self._record_image = Script(client, "record_image", RecordImageOutcome)
         self._release = Script(client, "release", ReleaseOutcome)
         self._requeue_delayed = Script(client, "requeue_delayed", RequeueDelayedOutcome)
         self._requeue_stalled = Script(client, "requeue_stalled", RequeueStalledOutcome)
@@ -184,6 +186,20 @@ class JobStore:
         if outcome in REFUSALS:
             raise build_refusal(outcome, limits, self.clock.now(), client_id=request.client_id)
         return Created(job_id, outcome)
+
+    @translate_redis_errors
+    def find_repeated(self, request: JobRequest) -> str | None:
+        """Return the job that the idempotency key of a request stands for; None if it stands for none.
+
+        Raises:
+            IdempotencyConflict: the key was used for something else.
+        """
+        if request.idempotency is None:
+            return None
+        earlier = self._redis.hgetall(submission_keys(request)["idempotency"])
+        if earlier and earlier["fingerprint"] != request.idempotency.fingerprint:
+            raise build_refusal(CreateOutcome.CONFLICT, NO_LIMITS, self.clock.now(), client_id=request.client_id)
+        return earlier.get("id")
 
     @translate_redis_errors
     def remove_waiter(self, job_id: str) -> int:
@@ -301,6 +317,17 @@ class JobStore:
         self._log_stage({"job": redis_keys.job(job_id)}, id=job_id, attempt_name=attempt_name, stage=stage)
 
     @translate_redis_errors
+    def record_image(self, job_id: str, attempt_name: str, image: ImageFacts) -> bool:
+        """Record the facts of an image that a worker has read; False if the job is not this attempt's any more."""
+        outcome, _ = self._record_image(
+            {"job": redis_keys.job(job_id)},
+            attempt_name=attempt_name,
+            image=json.dumps(asdict(image)),
+            pixels=image.width * image.height,
+        )
+        return outcome is RecordImageOutcome.RECORDED
+
+    @translate_redis_errors
     def abandon(self, job_id: str, attempt_name: str) -> None:
         """Let the lease of a running job expire now: the job stalls, and the steward requeues it or fails it."""
         self._renew(_lease_keys(job_id), id=job_id, attempt_name=attempt_name, lease_seconds=0)
@@ -393,7 +420,7 @@ class JobStore:
             has_client_id=request.client_id is not None,
             payload_entry=payload_entry(request),
             tenant=request.tenant,
-            bytes=request.image.bytes,
+            bytes=request.image.bytes if request.image else 0,
             device_ms=round((timings_ms or {}).get("device", 0) / max(1, batch_size)),
             batch_size=batch_size,
             failure_code=failure.code if failure else None,

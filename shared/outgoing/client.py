@@ -3,6 +3,7 @@
 Neither variables such as `http_proxy` nor .netrc are read.  Errors hold no bytes of an answer, no address and no URL.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class GuardedClient:
         """Take how names are resolved, and which certificates are trusted: by default those of the system."""
         self._policy = policy
         self._resolve = resolve
-        self._ssl_context = ssl_context or httpcore2.default_ssl_context()
+        self._ssl_context = ssl_context
         self._user_agent = user_agent
 
     def fetch(self, url: str, *, max_bytes: int, max_seconds: float, max_redirects: int) -> Fetched:
@@ -108,7 +109,9 @@ class GuardedClient:
         }
         with (
             _client_errors(),
-            httpcore2.ConnectionPool(ssl_context=self._ssl_context, network_backend=backend) as pool,
+            httpcore2.ConnectionPool(
+                ssl_context=self._ssl_context or _get_default_context(), network_backend=backend
+            ) as pool,
             pool.stream(method, target, headers=list(sent.items()), content=body or None) as response,
         ):
             yield response
@@ -122,6 +125,12 @@ class GuardedClient:
         if url.scheme == "https" and target.scheme != "https":
             raise UrlRefused("The URL redirects from https to http.")
         return target
+
+
+@functools.cache
+def _get_default_context() -> SSLContext:
+    # Loading the certificates of the system takes a moment, and memory that most processes never need.
+    return httpcore2.default_ssl_context()
 
 
 def _read_headers(response: httpcore2.Response) -> dict[str, str]:

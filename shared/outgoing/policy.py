@@ -5,7 +5,7 @@ No sentence repeats a part of a URL: a path or a query may hold a secret.
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import quote, urlsplit
@@ -16,6 +16,8 @@ from shared.outgoing.addresses import Address, Network, is_in, is_public, parse_
 
 MAX_URL_CHARS: Final = 2048
 MAX_PORT: Final = 65_535
+# By the values of MASKMILL_URL_INPUTS.
+URL_SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {"off": (), "https": ("https",), "http": ("http", "https")}
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LOCALHOST: Final = "localhost"
 # What programs read in different ways, or cut off.
@@ -103,6 +105,11 @@ def _is_number(host: str) -> bool:
         return parse_literal(host) is not None
     except ValueError:
         return True
+
+
+def strip_secrets(url: str) -> str:
+    """Return a URL that check_url() accepts without its query and fragment, which may hold a signature."""
+    return url.partition("?")[0].partition("#")[0]
 
 
 def check_url(url: str, policy: OutgoingPolicy) -> OutgoingUrl:

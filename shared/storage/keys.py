@@ -42,6 +42,10 @@ def uploads_prefix(tenant: str) -> str:
     return f"{UPLOADS_PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/"
 
 
+def upload_key(tenant: str, upload_id: str) -> str:
+    return f"{uploads_prefix(tenant)}{upload_id}"
+
+
 def purged_key(job_id: str) -> str:
     """Return the key of the empty object that says that a job was purged, until nothing can be written for it."""
     return f"{PURGED_PREFIX}{job_id}"

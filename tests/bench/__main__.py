@@ -21,6 +21,7 @@ BENCHES = (
     "service",
     "postprocess",
     "host",
+    "formats",
     "instant",
     "backlog",
     "load",

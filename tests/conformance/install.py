@@ -31,8 +31,23 @@ def hub_python(version: str) -> Path:
     Raises:
         CannotInstall: pip failed.
     """
-    pins = CLIENTS / f"py-{version}.txt"
-    folder = BUILT / f"py-{version}"
+    return _python(f"py-{version}")
+
+
+def readers_python() -> Path:
+    """Return the Python in whose environment datumaro and label-studio-converter are installed.
+
+    They need older versions of OpenCV and Pillow than the service.
+
+    Raises:
+        CannotInstall: pip failed.
+    """
+    return _python("readers")
+
+
+def _python(name: str) -> Path:
+    pins = CLIENTS / f"{name}.txt"
+    folder = BUILT / name
     python = folder / "bin" / "python"
     with _build_once(folder, _fingerprint([pins], sys.version)) as is_built:
         if not is_built:
@@ -118,6 +133,7 @@ def main() -> int:
     try:
         for version in HUB_VERSIONS:
             print(f"huggingface_hub {version}: {hub_python(version)}", flush=True)
+        print(f"datumaro, label-studio-converter: {readers_python()}", flush=True)
         print(f"@huggingface/inference {', '.join(JS_VERSIONS)}: {js_folder()}")
     except CannotInstall as problem:
         print(f"maskmill: {problem}", file=sys.stderr)

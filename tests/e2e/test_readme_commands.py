@@ -82,6 +82,13 @@ def test_the_synchronous_request_returns_masks(folder: Path, stack: Stack) -> No
     assert segments
 
 
+def test_an_upload_is_made_and_named_by_a_job(folder: Path, stack: Stack) -> None:
+    job = json.loads(run(blocks("sh")[2], folder, stack))
+
+    view = json.loads(run('curl -s "http://127.0.0.1:8000/v1/jobs/$ID?wait=20"', folder, stack, ID=job["id"]))
+    assert (job["image"], view["state"], view["image"]["format"]) == (None, "succeeded", "jpeg")
+
+
 def test_the_python_client_prints_the_segments(folder: Path, stack: Stack) -> None:
     [program] = blocks("python")
     (folder / "program.py").write_text(program.replace("http://127.0.0.1:8000", stack.url))

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from shared import redis_keys
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable, UnknownJob
 from shared.jobs.lists import JobLists
-from shared.jobs.model import Failure, Idempotency, JobState, Priority
+from shared.jobs.model import Failure, Idempotency, ImageFacts, JobState, Priority
 from shared.jobs.outcomes import ClaimOutcome, CreateOutcome, RequeueDelayedOutcome, RequeueStalledOutcome
 from shared.jobs.store import Claim, Created, DedupKey, JobStore, QueueLimits, open_job_store
 from shared.jobs.survey import JobSurvey
@@ -212,6 +213,19 @@ def test_a_job_whose_lease_is_renewed_does_not_stall(jobs: JobStore) -> None:
     assert jobs.renew(request.id, get_attempt(jobs, request.id))
     assert find_stalled(jobs) == []
     assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.LEASED
+
+
+def test_the_facts_of_an_image_are_recorded_by_the_attempt_that_has_the_job(jobs: JobStore) -> None:
+    request, facts = build_request(image=None), ImageFacts("png", 6, 4, 77, "00" * 32)
+    jobs.create(request)
+    claim_job(jobs, request.id)
+    attempt_name = get_attempt(jobs, request.id)
+
+    assert not jobs.record_image(request.id, "another", facts)
+    assert jobs.get(request.id).request.image is None
+    assert jobs.record_image(request.id, attempt_name, facts)
+    assert jobs.record_image(request.id, attempt_name, facts)
+    assert jobs.get(request.id).request == replace(request, image=facts)
 
 
 def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) -> None:

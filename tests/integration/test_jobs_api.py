@@ -28,6 +28,7 @@ JOB_KEYS = {
     "parameters",
     "formats",
     "image",
+    "image_url",
     "created_at",
     "started_at",
     "ended_at",
@@ -90,7 +91,7 @@ def test_a_job_produces_labels_masks_and_overlay(gateway: GatewayUnderTest) -> N
     overlay = Image.open(BytesIO(gateway.client.get(result["overlay_url"]).data))
 
     assert (result["state"], result["model_revision"]) == ("succeeded", "halves")
-    assert (cat["label"], cat["area"], cat["bbox"]) == ("cat", 12, [0, 0, 3, 4])
+    assert (cat["label"], cat["area"], cat["bbox"], cat["is_thing"]) == ("cat", 12, [0, 0, 3, 4], True)
     assert (labels == [1, 1, 1, 2, 2, 2]).all()
     assert ((mask == 255) == (labels == dog["id"])).all()
     assert names[:2] == ["1.png", "2.png"]

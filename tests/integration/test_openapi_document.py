@@ -13,7 +13,6 @@ from shared.errors import (
     DutyLeaseLost,
     EngineLost,
     FeatureMissing,
-    ForbiddenUrl,
     ForeignStack,
     LayoutMismatch,
     MaskmillError,
@@ -22,9 +21,6 @@ from shared.errors import (
     SharedMemoryFull,
     Unauthorized,
     UnknownRoute,
-    UrlRefused,
-    UrlTooLarge,
-    UrlUnreachable,
     WrongMethod,
 )
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
@@ -36,7 +32,6 @@ NOT_OF_AN_OPERATION = {
     *(LayoutMismatch, FeatureMissing, ForeignStack),
     *(ModelUnusable, EngineLost, SharedMemoryFull, DecodersBusy),
     DutyLeaseLost,
-    *(ForbiddenUrl, UrlRefused, UrlUnreachable, UrlTooLarge),
 }
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 

@@ -1,6 +1,7 @@
 """Quotas of a tenant, and its usage, on a real gateway."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import redis
 
 from shared import redis_keys
+from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
-from shared.jobs.store import JobStore, QueueLimits
+from shared.jobs.store import Claim, JobStore, QueueLimits
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.support.gateway import GatewayUnderTest, open_gateway
@@ -23,6 +25,8 @@ PIXELS = 6 * 4
 
 def test_pixels_of_a_day_are_bounded(clean_redis: str, storage_env: dict[str, str]) -> None:
     gateway = open_gateway(clean_redis, storage_env, tokens=TOKENS, tenant_pixels_per_day=2 * PIXELS)
+    bucket = gateway.stores.bucket
+    before = len(list(bucket.list_objects("inbox/")))
 
     answers = [gateway.client.post("/v1/jobs", data=png(), headers=ALICE) for _ in range(3)]
 
@@ -33,7 +37,7 @@ def test_pixels_of_a_day_are_bounded(clean_redis: str, storage_env: dict[str, st
     assert answers[2].headers["RateLimit-Policy"] == f'"fixed window";"pixels";q={2 * PIXELS};w=86400'
     assert gateway.client.post("/v1/jobs", data=png(), headers=BOB).status_code == 202
     # Nothing is kept of the refused one.
-    wait_until(lambda: len(list(gateway.stores.bucket.list_objects("inbox/"))) == 3, seconds=10)
+    wait_until(lambda: len(list(bucket.list_objects("inbox/"))) == before + 3, seconds=10)
 
 
 def test_a_synchronous_call_is_bounded_too(clean_redis: str, storage_env: dict[str, str]) -> None:
@@ -85,6 +89,36 @@ def test_a_job_is_taken_from_the_accounts_once(jobs: JobStore, clean_redis: str,
     assert client.hgetall(redis_keys.QUEUED_BYTES) == {"public": str(other.image.bytes)}
     _end(jobs, other, end)
     assert client.hgetall(redis_keys.QUEUED_BYTES) == {}
+
+
+def test_an_image_that_was_only_named_counts_no_bytes_and_once_its_pixels(jobs: JobStore, clean_redis: str) -> None:
+    request, facts = replace(build_request(), image=None), build_request().require_image()
+    client = redis.Redis.from_url(clean_redis, decode_responses=True)
+    jobs.create(request)
+    claim = jobs.claim(request.model, worker="w")
+    assert isinstance(claim, Claim)
+
+    for _ in range(2):
+        assert jobs.record_image(request.id, claim.attempt_name, facts)
+    jobs.create(build_request())
+    jobs.finish(jobs.get(request.id).request, JobState.SUCCEEDED)
+
+    other = build_request().require_image()
+    assert client.hgetall(redis_keys.QUEUED_BYTES) == {"public": str(other.bytes)}
+    (usage,) = client.scan_iter(match=f"{redis_keys.USAGE_PREFIX}*")
+    assert int(client.hget(usage, "pixels") or 0) == facts.width * facts.height + other.width * other.height
+
+
+@pytest.mark.parametrize("end", ["discard", "purge", "finish"])
+def test_a_job_whose_image_was_never_read_ends(jobs: JobStore, clean_redis: str, end: str) -> None:
+    request = replace(build_request(), image=None)
+    jobs.create(request)
+
+    _end(jobs, request, end)
+
+    client = redis.Redis.from_url(clean_redis, decode_responses=True)
+    assert client.exists(redis_keys.QUEUED_BYTES) == 0
+    assert client.zcard(redis_keys.unfinished_jobs(job_queue(request), "public")) == 0
 
 
 def _end(jobs: JobStore, request: JobRequest, end: str) -> None:

@@ -23,7 +23,7 @@ from worker.batching.local import Batches
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
-from worker.pipeline.inputs import InputReader
+from worker.pipeline.inputs import InputReader, UrlReader
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
@@ -100,6 +100,13 @@ class WorkingStores:
         return True
 
 
+class NoUrls:
+    """Fetches nothing."""
+
+    def fetch(self, url: str) -> bytes:
+        raise AssertionError("a URL was fetched")
+
+
 @dataclass(frozen=True)
 class InProcessWorker:
     """Runs jobs on the calling thread; dataclasses.replace() exchanges a collaborator."""
@@ -114,6 +121,7 @@ class InProcessWorker:
     stores: WorkingStores | StoreWatch = field(default_factory=WorkingStores)
     keep_seconds: float = 0.0
     worker_id: str = "test-worker"
+    urls: UrlReader = field(default_factory=NoUrls)
 
     def claim(self, job_id: str) -> Claim | None:
         """Claim a job before all others, or return None if it is not queued."""
@@ -134,7 +142,9 @@ class InProcessWorker:
         inputs = InputMover(self.bucket, self.input_ttl_seconds)
         publication = Publication(self.jobs, self.bucket, inputs, self.stores, self.keep_seconds)
         attempts = AttemptRunner(
-            inputs=InputReader(self.bucket, self.payloads),
+            inputs=InputReader(
+                self.bucket, self.payloads, self.urls, self.jobs.record_image, max_pixels=10**7, max_side=65_500
+            ),
             decoders=start_shared_decoders(),
             model=ModelInput(FakeSegmenter.revision, FakeSegmenter.resize),
             batches=self.batches,

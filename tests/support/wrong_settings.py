@@ -24,6 +24,7 @@ _OWN: Final[Mapping[str, Values]] = {
     "REDIS_KEY_FILE": ("/absent.pem", "{folder}", "{folder}/text"),
     "REDIS_PREFIX": ("two words", "name:", "n" * 65),
     "STORAGE_ENDPOINT": ("s3.example:9000", "http://s3 .example", f"http://me:{SECRET}@s3.example"),
+    "STORAGE_PUBLIC_ENDPOINT": ("s3.example:9000", "http://s3 .example", f"http://me:{SECRET}@s3.example"),
     "STORAGE_BUCKET": ("Photos_2026", "ab", "s3://photos"),
     "STORAGE_REGION": ("us east 1", "eu/west", "r" * 65),
     "STORAGE_ACCESS_KEY": ("AK IA", "AKIA/1", "k" * 129),
@@ -31,6 +32,10 @@ _OWN: Final[Mapping[str, Values]] = {
     "STORAGE_PREFIX": ("a//b", "../other", "inbox"),
     "STORAGE_PROXY": ("proxy.example:3128", f"socks5://me:{SECRET}@proxy", f"http://me:{SECRET}@proxy:99999"),
     "STORAGE_RETRIES": ("-1", "2.5", "1000000"),
+    "URL_INPUTS": _CHOICES,
+    "UPLOAD_TTL_SECONDS": ("0", "604801", "a day"),
+    "MAX_URL_REDIRECTS": ("-1", "many", "1" * 30),
+    "INPUT_BUCKETS": ("Photos_2026", "s3://photos", "photos/2026"),
     "OUTGOING_ALLOWED": ("http://images.internal", "10.0.0.1/8", "images.internal:8080"),
     "MODEL": ("https://huggingface.co/facebook/mask2former", "s3://models", "two words"),
     "MAX_IMAGE_SIDE": ("0", "1e6", "1000001"),
@@ -85,7 +90,7 @@ _COUNTED: Final = (
     *("MAX_QUEUED_PER_TENANT", "MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_BYTES_PER_TENANT", "MAX_BUFFERED_BYTES"),
     *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_PEER", "BAND_MEGABYTES", "HOST_PROCESSES", "WORKER_THREADS"),
     *("MAX_BATCH_IMAGES", "MAX_METADATA_BYTES", "MAX_IMAGES_PER_REQUEST"),
-    *("MAX_EVENT_STREAMS", "MAX_EVENT_STREAMS_PER_TENANT"),
+    *("MAX_EVENT_STREAMS", "MAX_EVENT_STREAMS_PER_TENANT", "MAX_URL_BYTES"),
 )
 
 # A text without rules has no wrong value.
@@ -111,6 +116,7 @@ CONTRADICTIONS: Final[tuple[tuple[str, Mapping[str, str]], ...]] = (
     ),
     ("STORAGE_ACCESS_KEY", {"STORAGE_ACCESS_KEY": "a"}),
     ("STORAGE_SECRET_KEY", {"STORAGE_SECRET_KEY": SECRET}),
+    ("INPUT_BUCKETS", {"STORAGE_BUCKET": "photos", "INPUT_BUCKETS": "scans, photos"}),
     ("MAX_QUEUED_PER_TENANT", {"MAX_QUEUED": "10", "MAX_QUEUED_PER_TENANT": "11"}),
     ("MAX_PAYLOAD_BYTES_PER_TENANT", {"MAX_PAYLOAD_BYTES": "10", "MAX_PAYLOAD_BYTES_PER_TENANT": "11"}),
     ("MAX_WAITING_PER_TENANT", {"MAX_WAITING": "10", "MAX_WAITING_PER_TENANT": "11"}),

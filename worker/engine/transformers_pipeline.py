@@ -14,7 +14,7 @@ from transformers import ImageSegmentationPipeline
 
 from shared.errors import BadParameter, MaskmillError
 from shared.jobs.parameters import SegmentParameters, Subtask
-from worker.engine.classes import build_facts, get_class_names
+from worker.engine.classes import build_facts, get_class_names, get_stuff_classes
 from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
 from worker.engine.preparation import bound_input, explain_failure, translate_preparation_errors
@@ -40,6 +40,7 @@ class TransformersSegmenter:
         self._processor = bound_input(pipeline.image_processor, max_input_pixels)
         self.facts = build_facts(pipeline.model.config)
         self._names = get_class_names(pipeline.model.config)
+        self._stuff = get_stuff_classes(pipeline.model.config)
         self._label_ids = {name: number for number, name in self._names.items()}
         self._subtasks = list_subtasks(self._processor)
         # For every image it warns of label_ids_to_fuse, which the pipeline offers no way to set.
@@ -84,7 +85,7 @@ class TransformersSegmenter:
         for number, annotation in enumerate(annotations, start=1):
             label_map[np.asarray(annotation["mask"]) > 0] = number
         labels = [ScoredLabel(self._label_ids[one["label"]], one["score"]) for one in annotations]
-        return measure_segments(label_map, labels, self._names)
+        return measure_segments(label_map, labels, self._names, stuff=self._stuff)
 
 
 def list_subtasks(processor: object) -> tuple[Subtask, ...]:

@@ -24,9 +24,14 @@ def render(source: RenderSource) -> Rendered:
     encoding = RunLengthEncoding.from_label_map(segmentation.label_map)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for segment in segmentation.segments:
-            entry = zipfile.ZipInfo(f"{segment.id}.png", _ZIP_EPOCH)
-            entry.external_attr = _REGULAR_FILE_0644
             png = encoding.encode_mask_png(segment.id)
-            archive.writestr(entry, png)
+            archive.writestr(build_entry(f"{segment.id}.png"), png)
             ranges[segment.id] = ByteRange(offset=buffer.tell() - len(png), length=len(png))
     return Rendered(buffer.getvalue(), ranges)
+
+
+def build_entry(name: str) -> zipfile.ZipInfo:
+    """Return a file in a zip, stored and not compressed."""
+    entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
+    entry.external_attr = _REGULAR_FILE_0644
+    return entry

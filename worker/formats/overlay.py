@@ -13,7 +13,8 @@ def render(source: RenderSource) -> Rendered:
     Args:
         source: has the image, the size of the label map, or scaled down if that exceeds drawing.MAX_OVERLAY_SIDE.
     """
-    if source.image is None:
+    image = source.image
+    if image is None:
         raise ValueError("An overlay is drawn over an image")
-    overlay = draw_overlay(source.image, source.segmentation)  # (h, w, 3) RGB
+    overlay = source.share("overlay", lambda: draw_overlay(image, source.segmentation))  # (h, w, 3) RGB
     return Rendered(encode_png(cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), PngStrategy.HUFFMAN_ONLY))

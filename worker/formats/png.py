@@ -18,6 +18,12 @@ class PngStrategy(Enum):
         *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
         *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
     )
+    # In colour a run is of one pixel, not of one byte; the differences to the pixel before are a run of zeros.
+    COLOUR_RUNS = (
+        *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+        *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+        *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
+    )
     # A filtered photo has hardly any matches: searching for them takes a seventh of the time and saves a hundredth of
     # the size.
     HUFFMAN_ONLY = (

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from PIL.Image import Image, Resampling, fromarray
@@ -13,6 +13,8 @@ from PIL.Image import Image, Resampling, fromarray
 from shared.errors import Canceled, DeadlineExceeded
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
+from shared.images.georeference import Georeference
+from shared.images.geotiff import read_georeference
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.result import JobResult
@@ -80,21 +82,23 @@ class Stopwatch:
 class Attempt:
     """A segmented image on its way to the bucket.
 
+    request: with the facts of the image, which that of the claim may lack.
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
     batch_size: images that were on the device together.
+    georeference: where on Earth the image lies; None if its file does not say.
     files: rendered so far, by format.
+    shared: what several formats are made from; see RenderSource.
     """
 
     lease: Lease
+    request: JobRequest
     image: Image | None
     segmentation: Segmentation
     watch: Stopwatch
     batch_size: int = 0
+    georeference: Georeference | None = None
     files: dict[str, Rendered] = field(default_factory=dict)
-
-    @property
-    def request(self) -> JobRequest:
-        return self.lease.claim.request
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +126,14 @@ class AttemptRunner:
         request = lease.claim.request
         watch = Stopwatch({"queue": max(0.0, round(1000 * (lease.claim.now - request.created_at), 2))})
         with self.batches.announce():
-            image, ticket = self._submit(lease, watch)
+            request, image, georeference, ticket = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         self._check(lease, "device")
-        return Attempt(lease, image, select_labels(segmentation, request.labels), watch, ticket.batch_size)
+        segmentation = select_labels(segmentation, request.labels)
+        return Attempt(lease, request, image, segmentation, watch, ticket.batch_size, georeference)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -158,9 +163,7 @@ class AttemptRunner:
         attempt.lease.enter("store")
         with attempt.watch.stage("store"):
             files = attempt.files
-            objects = {
-                name: self.publication.store_file(attempt.lease, name, files[name].content) for name in request.formats
-            }
+            objects = {name: self.publication.store_file(attempt.lease, name, files[name]) for name in request.formats}
         self._check(attempt.lease, "store")
         return JobResult(
             request,
@@ -173,14 +176,14 @@ class AttemptRunner:
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
             batch_size=attempt.batch_size,
+            georeference=attempt.georeference,
         )
 
-    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
-        """Fetch and decode a job's image, and queue it for the device."""
-        request = lease.claim.request
+    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[JobRequest, Image | None, Georeference | None, Ticket]:
+        """Fetch and decode a job's image, and queue it for the device; return the request with the image's facts."""
         lease.enter("fetch")
         with watch.stage("fetch"):
-            data = self.inputs.fetch(request)
+            request, data = self.inputs.fetch(lease)
         self._check(lease, "fetch")
         lease.enter("decode")
         with watch.stage("decode"):
@@ -197,7 +200,7 @@ class AttemptRunner:
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
         lease.enter("device")
-        return image, ticket
+        return request, image, read_georeference(data), ticket
 
     def _check(self, lease: Lease, stage: str) -> None:
         """End an attempt between two stages if its lease is lost, or the deadline of its job has passed.
@@ -247,6 +250,8 @@ def build_source(attempt: Attempt) -> RenderSource:
         file_name=build_file_name(request),
         model=request.model,
         options=request.format_options,
+        georeference=attempt.georeference,
+        shared=attempt.shared,
     )
 
 

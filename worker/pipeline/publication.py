@@ -19,6 +19,7 @@ from shared.jobs.result import JobResult, StoredFile
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
 from shared.storage.keys import object_key
+from worker.formats.rendered import Rendered
 from worker.pipeline.leases import Lease
 from worker.pipeline.persistence import Persistence
 
@@ -42,22 +43,22 @@ class Publication:
     stores: StoreErrors
     keep_seconds: float
 
-    def store_file(self, lease: Lease, name: str, content: bytes) -> StoredFile:
+    def store_file(self, lease: Lease, name: str, rendered: Rendered) -> StoredFile:
         """Store the file of a format under the attempt of a lease.
 
         Raises:
             Canceled: the lease is lost; what was stored already stays unreferenced.
             StorageUnavailable: the bucket did not answer in time.
         """
-        output = get_format(name)
+        output, content = get_format(name), rendered.content
         key = object_key(lease.claim.request.id, lease.claim.attempt_name, output.file)
 
         def put() -> str:
             lease.check()
-            return self.bucket.put(key, content, content_type=output.media_type)
+            return self.bucket.put(key, content, content_type=rendered.media_type or output.media_type)
 
         etag = self._persist(put, lease)
-        return StoredFile(len(content), etag, sha256(content).hexdigest())
+        return StoredFile(len(content), etag, sha256(content).hexdigest(), rendered.media_type)
 
     def store_result(self, lease: Lease, result: JobResult) -> JobResult:
         """End a job in the bucket; return the result that counts, which may be one that was stored before.

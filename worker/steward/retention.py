@@ -15,6 +15,7 @@ from shared.storage.keys import (
     KEPT_PREFIX,
     REQUESTS_PREFIX,
     RESULTS_PREFIX,
+    UPLOADS_PREFIX,
     inbox_key,
 )
 from worker.steward.metrics import StewardMetrics
@@ -38,6 +39,7 @@ class Retention:
     clock: StoreClock
     result_ttl_seconds: int
     input_ttl_seconds: int
+    upload_ttl_seconds: int
 
     def delete_expired(self) -> None:
         """Delete the results and the inputs that are older than their time to live, at the beginning of each listing.
@@ -80,6 +82,8 @@ class Retention:
             (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
         ):
             self._delete_older(prefix, ttl_seconds, reason, kept, is_thorough=is_thorough)
+        # They are sorted by tenant, and not by time.
+        self._delete_older(UPLOADS_PREFIX, self.upload_ttl_seconds, "upload_deleted", kept, is_thorough=True)
 
     def _read_kept(self) -> Collection[str]:
         """Return the jobs that are kept for longer than others, and forget those that were.

@@ -50,7 +50,9 @@ local function measure_service(time)
   redis.call('SET', key.service_times, cjson.encode(sums), 'EX', 604800)
 end
 
-if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -arg.bytes) end
+-- The bytes of an image that was only named were not counted: its worker has recorded its facts since.
+local counted_bytes = redis.call('HEXISTS', key.job, 'image') == 1 and 0 or arg.bytes
+if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -counted_bytes) end
 redis.call('ZREM', key.deadlines, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
 local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup', 'events')

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from api.http.bodies import ParsedBody, parse_body
 from api.http.parameters import parse_formats, parse_parameters
-from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, EmptyBody, UnreadableBody
+from shared.jobs.inspection import inspect_image
 from shared.jobs.parameters import SegmentParameters, Subtask
 from tests.support.bodies import BASE64, BOUNDARY, FORM, IMAGE, encode_form, encode_json, encode_noise
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from api.http.base64_text import decode_base64
 from api.http.bodies import parse_body
 from api.http.urlencoded import split_fields
-from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, UnreadableBody
+from shared.jobs.inspection import inspect_image
 from tests.support.bodies import IMAGE, encode_noise
 from tests.support.body_forms import READ, REFUSED, URLENCODED
 

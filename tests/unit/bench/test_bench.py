@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from shared.formats.registry import FORMAT_NAMES
 from shared.jobs.parameters import Subtask
 from tests.bench import __main__ as bench
-from tests.bench import postprocess, table
-from tests.bench.measurement import Workload, latency_summary, stage_medians, time_concurrent, time_interleaved
+from tests.bench import formats, postprocess, table
+from tests.bench.measurement import (
+    TINY_WORKLOAD,
+    Workload,
+    latency_summary,
+    stage_medians,
+    time_concurrent,
+    time_interleaved,
+)
 from worker.engine.execution_plan import has_fast_bfloat16
 from worker.engine.loader import silence_transformers
 
@@ -101,3 +109,12 @@ def test_a_bench_prints_and_appends_one_line_per_measurement(
 def test_an_unknown_bench_is_refused() -> None:
     with pytest.raises(SystemExit):
         bench.main(["engine", "engines"])
+
+
+def test_the_formats_bench_measures_every_format() -> None:
+    measured = list(formats.run(TINY_WORKLOAD))
+
+    assert len(measured) == len(formats.SEGMENTS)
+    for one in measured:
+        assert one.figures["corners"] > 0
+        assert {f"{name}_cpu_ms" for name in FORMAT_NAMES} <= one.figures.keys()

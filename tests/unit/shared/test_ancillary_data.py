@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from api.jobs.inspection import inspect_image
 from shared.errors import ImageTooCostly, NotAnImage
 from shared.images import spliced_file
 from shared.images.spliced_file import splice
+from shared.jobs.inspection import inspect_image
 from tests.support.images import EXIF_ORIENTATION, ROTATED_LEFT, coffee, png_chunk
 from worker.decoding.pixels import decode
 

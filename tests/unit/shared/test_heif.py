@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.heif import HeifImage, read_heif
+from shared.jobs.inspection import inspect_image
 from tests.support import heif
 from tests.support.heif import (
     KINDS,

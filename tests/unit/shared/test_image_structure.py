@@ -17,12 +17,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooCostly, ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.formats import MAX_SIDE
 from shared.images.jpeg import read_jpeg
 from shared.images.opening import open_image
 from shared.images.webp import read_webp
+from shared.jobs.inspection import inspect_image
 from shared.settings import Settings
 from tests.support import hostile_images as hostile
 from tests.support.images import EXIF_ORIENTATION, coffee, jpeg

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from api.http.bodies import parse_body
-from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, NotAnImage
 from shared.images.formats import detect_image_format
 from shared.images.refused import explain_refusal
+from shared.jobs.inspection import inspect_image
 from tests.support.heif import KINDS, box, save
 from tests.support.images import coffee, jpeg
 from tests.support.tiffs import build_tiff

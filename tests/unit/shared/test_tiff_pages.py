@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from api.jobs.inspection import inspect_image
 from shared.errors import ImageTooLarge, NotAnImage, TruncatedImage
 from shared.images.tiff_pages import MAX_DIRECTORIES, choose_directory
+from shared.jobs.inspection import inspect_image
 from tests.support.images import EXIF_ORIENTATION, coffee
 from tests.support.tiffs import build_tiff
 from worker.decoding.pixels import decode

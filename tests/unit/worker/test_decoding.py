@@ -21,7 +21,6 @@ from PIL import Image
 from PIL.Image import Resampling
 from PIL.JpegImagePlugin import JpegImageFile
 
-from api.jobs.inspection import inspect_image
 from shared.errors import (
     Canceled,
     ClientError,
@@ -33,6 +32,7 @@ from shared.errors import (
     TruncatedImage,
 )
 from shared.images.opening import upright_size
+from shared.jobs.inspection import inspect_image
 from tests.support.credentials import CREDENTIALS
 from tests.support.hostile_images import build_slow_jpeg
 from tests.support.images import EXIF_ORIENTATION, astronaut, coffee, png_chunk, sample_images

@@ -293,6 +293,15 @@ def test_more_than_255_segments_need_16_bits() -> None:
     assert result.segments[299].bbox == (29, 9, 1, 1)
 
 
+@pytest.mark.parametrize(("stuff", "expected"), [(None, [True, True]), (frozenset({1}), [True, False])])
+def test_a_segment_of_a_class_without_instances_is_no_thing(stuff: frozenset[int] | None, expected: list[bool]) -> None:
+    labels = [ScoredLabel(0, 0.5), ScoredLabel(1, 0.5)]
+
+    result = measure_segments(np.array([[1, 2]], np.uint8), labels, {0: "cat", 1: "grass"}, stuff=stuff)
+
+    assert [segment.is_thing for segment in result.segments] == expected
+
+
 def equal_labels(count: int) -> Sequence[ScoredLabel]:
     return [ScoredLabel(0, 0.5)] * count
 

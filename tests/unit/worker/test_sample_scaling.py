@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Transpose
 
-from api.jobs.inspection import inspect_image
 from shared.errors import NotAnImage
 from shared.images.samples import Samples
+from shared.jobs.inspection import inspect_image
 from tests.support.hostile_images import build_png
 from tests.support.images import EXIF_ORIENTATION, astronaut, encode, grey
 from tests.support.tiffs import build_tiff, encode_big_tiff, encode_tiff, pack_bits

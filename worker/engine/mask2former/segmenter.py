@@ -158,7 +158,7 @@ class Mask2FormerSegmenter:
             size = item.height, item.width
             options = PostprocessOptions(size, item.parameters, self._budget, self._stuff or frozenset())
             result = postprocess(logits, subtask, options)
-            return measure_segments(result.label_map.cpu().numpy(), result.labels, self._names)
+            return measure_segments(result.label_map.cpu().numpy(), result.labels, self._names, stuff=self._stuff)
         except Exception as error:
             return translate_error(error)
 

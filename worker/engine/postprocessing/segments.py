@@ -1,6 +1,7 @@
 """From a label map on the host to the canonical result: measure each segment.  No torch here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,11 @@ from worker.segmenter import LabelMap, Segmentation
 
 
 def measure_segments(
-    label_map: NDArray[np.integer], labels: Sequence[ScoredLabel], names: Mapping[int, str]
+    label_map: NDArray[np.integer],
+    labels: Sequence[ScoredLabel],
+    names: Mapping[int, str],
+    *,
+    stuff: frozenset[int] | None = None,
 ) -> Segmentation:
     """Measure area and bounding box of each segment.
 
@@ -20,13 +25,17 @@ def measure_segments(
         label_map: (H, W), values in [0, len(labels)].
         labels: label and score of segment n at n - 1.
         names: the name of each label id.
+        stuff: label ids of classes without separate instances; None if the model does not say.
     """
     compact: LabelMap = (
         label_map.astype(np.uint8, copy=False) if len(labels) < 256 else label_map.astype(np.uint16, copy=False)
     )
     boxes = ndimage.find_objects(compact, max_label=len(labels))
     segments = (
-        measure_segment(compact, number, label, names[label.label_id], box)
+        replace(
+            measure_segment(compact, number, label, names[label.label_id], box),
+            is_thing=stuff is None or label.label_id not in stuff,
+        )
         for number, (label, box) in enumerate(zip(labels, boxes, strict=True), start=1)
     )
     return Segmentation(compact, tuple(segments))

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.jobs.inspection import inspect_image
 from shared.errors import ClientError, ImageTooLarge, NotAnImage, TruncatedImage
+from shared.jobs.inspection import inspect_image
 from tests.support.images import png_chunk
 from worker.decoding.pixels import decode
 

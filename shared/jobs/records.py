@@ -13,7 +13,7 @@ log = structlog.get_logger()
 # What a Job is built from; the state tells whether there is a record.
 FIELDS = (
     *("state", "request", "attempt", "attempt_name", "stalls", "worker"),
-    *("started_at", "ended_at", "kept_until", "failure", "timings"),
+    *("started_at", "ended_at", "kept_until", "failure", "timings", "image"),
 )
 
 

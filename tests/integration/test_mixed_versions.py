@@ -121,7 +121,7 @@ def test_an_unreadable_job_does_not_hide_the_list(jobs: JobStore, redis_client: 
 
 def test_members_that_a_newer_version_added_are_ignored() -> None:
     request = build_request()
-    document = json.loads(request.to_json()) | {"webhook": {"url": "https://example.org"}}
+    document = json.loads(request.to_json()) | {"later": {"url": "https://example.org"}}
 
     assert JobRequest.from_json(json.dumps(document)) == request
 

@@ -13,6 +13,7 @@ from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.readiness import ReadinessChecks
+from shared.storage.signing import UrlSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,4 @@ class Gateway:
     slots: WaitingSlots
     drain: Drain
     renders: RenderCalls
+    signer: UrlSigner | None

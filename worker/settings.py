@@ -123,6 +123,9 @@ class RendererSettings(DecodingSettings):
     render_seconds: Seconds = Field(
         120.0, description="How long requests join an identical call of the renderer that has started."
     )
+    max_derived_files: Count = Field(
+        64, description="Files of one job that are rendered after its end: formats, each with its options."
+    )
     max_render_reply_bytes: Bytes = Field(
         32 * 1024 * 1024, description="Largest reply of a renderer; Redis keeps each for 20 seconds."
     )

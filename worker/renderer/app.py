@@ -36,8 +36,11 @@ from shared.settings import read_settings
 from shared.storage.bucket import check_credentials, open_bucket
 from shared.store_check import check_at_start, open_store_check
 from shared.store_health import open_store_health
+from worker.pipeline.rendering import load_renderers
 from worker.renderer.calls import CallRunner
+from worker.renderer.formats import FormatHandler
 from worker.renderer.metrics import RendererMetrics
+from worker.renderer.photos import Photos
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
@@ -94,14 +97,21 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
     run_threads(
         app,
         queues=[RENDER_QUEUE],
-        thread_count=settings.renderer_threads or min(MAX_DEFAULT_THREADS, count_cores()),
+        thread_count=count_threads(settings),
         name=f"{NAME}-{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
     )
 
 
 def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[RenderKind, Handle]:
     """Return the handler of each kind of call; the resources that they open are closed with the stack."""
-    return {}
+    bucket = open_bucket(settings, retries=settings.storage_retries)
+    photos = Photos(bucket, settings, thread_count=count_threads(settings), stack=stack)
+    formats = FormatHandler(bucket, load_renderers(), photos.load, settings.max_derived_files)
+    return {RenderKind.FORMAT: formats.handle}
+
+
+def count_threads(settings: RendererSettings) -> int:
+    return settings.renderer_threads or min(MAX_DEFAULT_THREADS, count_cores())
 
 
 def register(app: Celery, runner: CallRunner) -> None:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class JobResult:
     attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
+    provenance: None without a worker, and in results of earlier versions.
     """
 
     request: JobRequest
@@ -66,6 +68,7 @@ class JobResult:
     masks: Mapping[int, ByteRange] = field(default_factory=dict)
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

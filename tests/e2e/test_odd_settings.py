@@ -175,6 +175,8 @@ REFUSALS = (
     Refusal("api.wsgi", (), {"THREADS": "abc"}, "THREADS: should be a valid integer"),
     Refusal("api.wsgi", (), {"TOKENS_FILE": "/absent"}, "TOKENS_FILE: the file /absent cannot be read"),
     Refusal("api.wsgi", (), {"BIND": "192.0.2.1:8000", "AUTH": "off"}, "BIND: 192.0.2.1:8000 cannot be listened on"),
+    Refusal("worker.renderer", (), {"RENDER_SECONDS": "nan"}, "RENDER_SECONDS: should be"),
+    Refusal("worker.renderer", (), {}, NO_CREDENTIALS),
     Refusal("worker.steward", (), {"LEASE_SECONDS": "nan"}, "LEASE_SECONDS: should be"),
     Refusal("worker.steward", (), {"PROBE_HOST": "192.0.2.1", "PROBE_PORT": "8001"}, "PROBE_HOST and MASKMILL_PROBE"),
     Refusal("api.wsgi", (), {}, NO_CREDENTIALS),

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api.jobs.files import find_file
+from deploy.local.gateway_client import GatewayClient
 from deploy.local.processes import Process
+from deploy.local.servers import free_ports
 from shared.errors import BadParameter
 from shared.formats.derived import read_derived, store_derived
 from shared.formats.registry import FORMATS, Format, get_format
@@ -25,6 +27,7 @@ from tests.conftest import Storage
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
 from tests.support.jobs import png
 from tests.support.renderer import build_renderer, wait_alive
+from tests.support.service import get_port
 from worker.pipeline.rendering import load_renderers
 from worker.renderer.formats import FormatHandler
 
@@ -34,7 +37,8 @@ def renderer(
     redis_url: str, storage: Storage, bucket_name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Process]:
     """The renderer as it is deployed, for all tests of this module."""
-    env = {**storage.get_env(bucket_name), "MASKMILL_REDIS_URL": redis_url}
+    [port] = free_ports(1)
+    env = {**storage.get_env(bucket_name), "MASKMILL_REDIS_URL": redis_url, "MASKMILL_PROBE_PORT": str(port)}
     with build_renderer(tmp_path_factory.mktemp("renderer"), env) as process:
         yield process
 
@@ -101,6 +105,17 @@ def test_many_requests_at_once_render_once(rendering: GatewayUnderTest, renderer
     # Those that came after the end of the first found the file.
     calls = [line for line in renderer.log.read_text().splitlines() if job_id in line and '"render_call"' in line]
     assert 1 <= len(calls) < 8
+
+
+def test_its_port_tells_readiness_and_counts_calls(rendering: GatewayUnderTest, renderer: Process) -> None:
+    job_id = submit(rendering, "labels")
+    assert rendering.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 200
+
+    ready, metrics = (GatewayClient(get_port(renderer)).request("GET", path) for path in ("/readyz", "/metrics"))
+
+    assert ready.json() == {"status": "ok", "checks": {"renderer": "ok", "redis": "ok", "storage": "ok"}}
+    assert b'maskmill_render_calls_total{code="ok",kind="format"}' in metrics.body
+    assert b"maskmill_renderer_ready 1.0" in metrics.body
 
 
 def test_the_overlay_needs_the_photo(rendering: GatewayUnderTest) -> None:

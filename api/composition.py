@@ -18,6 +18,7 @@ from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
+from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -35,11 +36,13 @@ from shared.jobs.keeping import JobKeeper
 from shared.jobs.lists import JobLists
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.render_calls import RenderCallStore
 from shared.jobs.store import JobStore, QueueLimits, open_job_store
 from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.signing import UrlSigner, open_signer
 from shared.store_check import open_store_check
 from shared.store_health import StoreHealth, StoreState
 from shared.worker_registry import WorkerRegistry
@@ -73,6 +76,7 @@ class Stores:
     workers: WorkerRegistry
     usage: UsageReader
     activity: ModelActivity
+    renders: RenderCallStore
     bucket: Bucket
     guard: StoreGuard
     health: StoreHealth
@@ -81,16 +85,18 @@ class Stores:
 
 def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
+    payload_client = connect(settings, decode=False)
     jobs = open_job_store(client, settings)
     return Stores(
         jobs=jobs,
         lists=JobLists(client),
         keeper=JobKeeper(client, bucket),
-        payloads=PayloadStore(connect(settings, decode=False)),
+        payloads=PayloadStore(payload_client),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
+        renders=RenderCallStore(payload_client),
         bucket=bucket,
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
@@ -106,6 +112,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
+    renders = RenderCalls(
+        stores.renders,
+        stores.events,
+        slots,
+        drain,
+        max_seconds=settings.render_wait_seconds,
+        max_calls=settings.max_render_calls,
+    )
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -115,6 +129,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         input_ttl_seconds=settings.input_ttl_seconds,
         slots=slots,
         drain=drain,
+        renders=renders,
     )
     submitter = JobSubmitter(
         admission=admission,
@@ -146,7 +161,15 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         load=admission.load,
         quotas=limits.queue,
         now=stores.jobs.clock.now,
+        renders=renders,
+        signer=build_signer(settings),
     )
+
+
+def build_signer(settings: ApiSettings) -> UrlSigner | None:
+    """Return what signs URLs of objects; None where clients do not reach the object store."""
+    endpoint = settings.storage_public_endpoint
+    return open_signer(settings, endpoint=endpoint, seconds=settings.signed_url_seconds) if endpoint else None
 
 
 def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission) -> ReadinessChecks:

@@ -11,6 +11,7 @@ from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
 from api.jobs.redrive import JobRedriver
+from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -21,6 +22,7 @@ from shared.jobs.keeping import JobKeeper
 from shared.jobs.store import QueueLimits
 from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
+from shared.storage.signing import UrlSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +50,5 @@ class Gateway:
     load: LoadMonitor
     quotas: QueueLimits
     now: Callable[[], float]
+    renders: RenderCalls
+    signer: UrlSigner | None

@@ -22,7 +22,8 @@
     - BadPrefix            the proxy in front sent a prefix that cannot begin a path
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
-    - Gone                 something of a job that is known is not stored any more
+    x Gone                 something of a job that is known is not stored any more
+      - ImageGone          the image, from which a file would be rendered, is not kept any more
     - UnknownMask          the job has no segment of that number
     - UnknownRoute         no such path
     - WrongMethod          the path exists, but does not allow this method
@@ -44,6 +45,7 @@
     - StorageUnavailable   the object store did not answer
     x ModelNotReady        the model is known, but no worker is ready for it
       - EngineLost           the process that ran the model ended while it worked on the image
+    - RendererUnavailable  no renderer was free to make a file in time
     - StackUnconfirmed     it is not known yet whether another stack uses the stores
     - WrongStores          the gateway must not use the stores that it is configured with
     - GatewayStopping      the gateway stops, and the request could not be answered within its grace period
@@ -208,6 +210,10 @@ class Gone(ClientError):
             super().__init__(f"{message} It was kept until {kept_until}.", kept_until=kept_until)
 
 
+class ImageGone(Gone):
+    code = "image_gone"
+
+
 class UnknownMask(ClientError):
     code = "unknown_mask"
 
@@ -369,6 +375,13 @@ class StackUnconfirmed(Unavailable):
 
 class WrongStores(Unavailable):
     code = "wrong_stores"
+
+
+class RendererUnavailable(Unavailable):
+    code = "renderer_unavailable"
+
+    def __init__(self, message: str = "No renderer is free to make this now; ask again in a few seconds.") -> None:
+        super().__init__(message)
 
 
 class ModelNotReady(Unavailable):

@@ -28,6 +28,15 @@ class CheckQueueOutcome(StrEnum):
     QUOTA_PIXELS = "quota_pixels"  # the tenant has submitted too many pixels on this day
 
 
+class EnqueueCallOutcome(StrEnum):
+    """Of a call of the renderer; the script is in shared/jobs/render_calls.py."""
+
+    ENQUEUED = "enqueued"
+    JOINED = "joined"  # an identical call is under way
+    ABSENT = "absent"  # no renderer has reported for some seconds
+    FULL = "full"  # too many calls are queued
+
+
 class DiscardOutcome(StrEnum):
     DISCARDED = "discarded"
     CLAIMED = "claimed"  # a worker has it already

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class JobResult:
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
     batch_size: images that were on the device together; 0 if none was.
+    provenance: None without a worker, and in results of earlier versions.
     """
 
     request: JobRequest
@@ -68,6 +70,7 @@ class JobResult:
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 0
+    provenance: Provenance | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

@@ -4,17 +4,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import PIL
 import structlog
 from PIL.Image import Image, Resampling, fromarray
 
+import shared
 from shared.errors import Canceled
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.provenance import Execution, Provenance
 from shared.jobs.result import JobResult
 from shared.redis_clock import RedisClock
 from worker.batching.local import Batches
@@ -53,11 +56,13 @@ class ModelInput:
     revision: for the results.
     resize: of every image; None if the model prepares images of any size itself.
     can_scale_decode: whether a JPEG may be decoded at a fraction of its size.
+    execution: how the engine runs it.
     """
 
     revision: str
     resize: Resize | None
     can_scale_decode: bool = False
+    execution: Execution = field(default_factory=Execution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Attempt:
 
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
     batch_size: images that were on the device together.
+    orientation: of the image file, by its EXIF.
     files: rendered so far, by format.
     """
 
@@ -89,6 +95,7 @@ class Attempt:
     segmentation: Segmentation
     watch: Stopwatch
     batch_size: int = 0
+    orientation: int = 1
     files: dict[str, Rendered] = field(default_factory=dict)
 
     @property
@@ -98,6 +105,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRunner:
+    """worker: public id of the worker, for the results."""
+
     inputs: InputReader
     decoders: ImageDecoder
     model: ModelInput
@@ -108,6 +117,7 @@ class AttemptRunner:
     publication: Publication
     max_pixels: int
     max_side: int
+    worker: str = ""
 
     def segment(self, lease: Lease) -> Attempt:
         """Fetch and segment the image of a job.
@@ -121,13 +131,13 @@ class AttemptRunner:
         request = lease.claim.request
         watch = Stopwatch({"queue": max(0.0, round(1000 * (lease.claim.now - request.created_at), 2))})
         with self.batches.announce():
-            image, ticket = self._submit(lease, watch)
+            image, ticket, orientation = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
-        return Attempt(lease, image, segmentation, watch, ticket.batch_size)
+        return Attempt(lease, image, segmentation, watch, ticket.batch_size, orientation)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -168,10 +178,17 @@ class AttemptRunner:
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
             batch_size=attempt.batch_size,
+            provenance=self._describe(attempt),
         )
 
-    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
-        """Fetch and decode a job's image, and queue it for the device."""
+    def _describe(self, attempt: Attempt) -> Provenance:
+        """Return what an attempt was computed by."""
+        execution = self.model.execution
+        libraries = {**execution.libraries, "pillow": PIL.__version__, "maskmill": shared.__version__}
+        return Provenance(replace(execution, libraries=libraries), attempt.orientation, self.worker)
+
+    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket, int]:
+        """Fetch and decode a job's image, and queue it for the device; return its orientation last."""
         request = lease.claim.request
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
@@ -189,7 +206,7 @@ class AttemptRunner:
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
-        return image, ticket
+        return image, ticket, decoded.orientation
 
     def _request_image(self, request: JobRequest) -> ImageRequest:
         """Return what the model and the formats of a job need of its image."""

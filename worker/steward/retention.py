@@ -1,15 +1,15 @@
 """Retention: results and inputs are deleted by their age, which counts by the clock of the object store."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from shared.jobs.keeping import read_kept
 from shared.jobs.survey import JobSurvey
-from shared.storage.bucket import Bucket
+from shared.storage.bucket import Bucket, StoredObject
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import DEAD_LETTERS_PREFIX, DERIVED_FOLDER, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -73,7 +73,7 @@ class Retention:
     ) -> None:
         limit = self.clock.now() - ttl_seconds
         for page in split_pages(self.bucket.list_objects(prefix), PAGE):
-            old = [found.key for found in page if found.modified_at < limit]
+            old = _select_old(page, limit)
             if not old and not is_thorough:
                 return
             expired = [key for key in old if key.split("/")[1] not in kept]
@@ -81,3 +81,11 @@ class Retention:
                 self.bucket.delete(expired)
                 log.info("objects_deleted", prefix=prefix, objects=len(expired))
                 self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))
+
+
+def _select_old(page: Sequence[StoredObject], limit: float) -> list[str]:
+    """Return the keys of what is older than a limit, and of what was derived from it later."""
+    old = [found.key for found in page if found.modified_at < limit]
+    jobs = {key.split("/")[1] for key in old}
+    derived = (found.key for found in page if DERIVED_FOLDER in found.key and found.key.split("/")[1] in jobs)
+    return list(dict.fromkeys([*old, *derived]))

@@ -27,6 +27,10 @@
     - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
+    - RecutGone            the logits of the job are not kept (any more)
+    - RecutUnsupported     the model keeps no logits
+    - ThresholdBelowFloor  the threshold of a recut is below the scores of the queries that were kept
+    - AllQueriesNeeded     a semantic recut of a job that did not keep every query
     - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
@@ -219,6 +223,30 @@ class AlreadyEnded(ClientError):
 
 class Canceled(ClientError):
     code = "canceled"
+
+
+class RecutGone(ClientError):
+    """A recut is not possible: the logits of the job were deleted, or never stored."""
+
+    code = "recut_gone"
+
+
+class RecutUnsupported(ClientError):
+    """The model's family keeps no logits."""
+
+    code = "recut_unsupported"
+
+
+class ThresholdBelowFloor(ClientError):
+    """The detail `floor` is the lowest threshold that a recut of the job can have."""
+
+    code = "threshold_below_floor"
+
+
+class AllQueriesNeeded(ClientError):
+    """The job was submitted without keeping every query, so there is no semantic recut of it."""
+
+    code = "all_queries_needed"
 
 
 class IdempotencyConflict(ClientError):

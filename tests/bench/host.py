@@ -30,6 +30,7 @@ from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
+from worker.recut.kept import RecutModel
 from worker.runtime.hosts import HostProcesses
 from worker.runtime.sizing import count_cores, count_pool_bytes
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
@@ -56,6 +57,7 @@ class InstantSegmenter:
     device = "cpu"
     resize: Resize | None = RESIZE
     forward_pass = ForwardPass()
+    recut_model: RecutModel | None = None
 
     def prepare(self, image: ModelImage) -> Prepared:
         return Prepared(None, image.height, image.width, image.parameters)

@@ -7,7 +7,9 @@ import re
 
 MAX_STORAGE_PREFIX = 200
 # Names of objects and folders that a stack has below its prefix; shared/storage/keys.py has their meaning.
-OBJECT_NAMES = frozenset({"dead-letters", "inbox", "inputs", "layout", "purged", "results", "stack", "store-check"})
+OBJECT_NAMES = frozenset(
+    {"dead-letters", "inbox", "inputs", "layout", "purged", "recuts", "results", "stack", "store-check"}
+)
 
 # One word without a colon: the prefix of a stack ends at the first colon of its keys.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -172,6 +172,7 @@ def serve(
         segmenter.device,
         segmenter.resize,
         segmenter.forward_pass.can_scale_decode,
+        segmenter.recut_model,
     )
     hosts.serve(model, LocalBatches(segmenter, scheduler), preparing=preparing)
     wait_for_end()

@@ -1,19 +1,16 @@
 """What a job says of its recut: whether its logits are stored, and which parameters they suffice for."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from shared.errors import AllQueriesNeeded, ThresholdBelowFloor
 from shared.jobs.parameters import SegmentParameters, Subtask
-
-if TYPE_CHECKING:
-    pass
 
 
 class RecutState(StrEnum):
     STORED = "stored"
     OFF = "off"  # by the settings of the worker
     UNSUPPORTED = "unsupported"  # the model keeps no logits
+    SYNCHRONOUS = "synchronous"  # a caller waited for the job, and has its result
     NOT_STORED = "not_stored"  # the object store did not take them
 
 

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.recut import RecutState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,20 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRecut:
+    """Whether a recut of a job is possible.
+
+    floor: the lowest threshold of a recut, unless it has all queries, as a semantic recut needs.
+    file: the logits, if they are stored; they are deleted before the other files.
+    """
+
+    state: RecutState
+    floor: float = 1.0
+    has_all_queries: bool = False
+    file: StoredFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """The final state of a job, success or not.
 
@@ -54,6 +69,7 @@ class JobResult:
     attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
+    recut: None if the job did not succeed, or if an earlier version ran it.
     """
 
     request: JobRequest
@@ -66,6 +82,7 @@ class JobResult:
     masks: Mapping[int, ByteRange] = field(default_factory=dict)
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    recut: JobRecut | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

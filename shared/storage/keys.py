@@ -4,6 +4,7 @@ INBOX_PREFIX = "inbox/"
 INPUTS_PREFIX = "inputs/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
+RECUTS_PREFIX = "recuts/"
 RESULTS_PREFIX = "results/"
 STORE_CHECK_PREFIX = "store-check/"
 LAYOUT_OBJECT = "layout"
@@ -33,6 +34,16 @@ def purged_key(job_id: str) -> str:
 def results_prefix(job_id: str) -> str:
     """Return the prefix of all objects that the attempts of a job wrote."""
     return f"{RESULTS_PREFIX}{job_id}/"
+
+
+def recuts_prefix(job_id: str) -> str:
+    """Return the prefix of the logits that the attempts of a job wrote."""
+    return f"{RECUTS_PREFIX}{job_id}/"
+
+
+def recut_key(job_id: str, attempt_name: str) -> str:
+    """Return the key of the logits that an attempt wrote; in a folder of their own, because they are deleted sooner."""
+    return f"{RECUTS_PREFIX}{job_id}/{attempt_name}"
 
 
 def result_key(job_id: str) -> str:

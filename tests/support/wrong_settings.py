@@ -65,6 +65,8 @@ _OWN: Final[Mapping[str, Values]] = {
     "MAX_DECODE_MEGABYTES": ("63", "nan", "inf"),
     "MAX_BATCH_WAIT_MS": ("-1", "nan", "inf"),
     "MAX_INTERACTIVE_WAIT_MS": ("0", "nan", "inf"),
+    "MAX_RECUT_MEGABYTES": ("0", "nan", "inf"),
+    "RECUT_FLOOR": ("-0.1", "nan", "1.1"),
     "PROBE_HOST": ("http://127.0.0.1", "127.0.0.1:8001", "two words"),
     "PROBE_PORT": ("-1", "http", "65536"),
 }

@@ -15,7 +15,7 @@ from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.result import JobResult
+from shared.jobs.result import JobRecut, JobResult
 from shared.redis_clock import RedisClock
 from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
@@ -26,7 +26,9 @@ from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import Renderer
+from worker.recut.kept import KeptLogits
 from worker.segmenter import ModelImage, Resize, Segmentation
 
 log = structlog.get_logger()
@@ -78,6 +80,7 @@ class Attempt:
 
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
     files: rendered so far, by format.
+    kept: the logits for a recut; apart from the segmentation, of which a part may be shown.
     """
 
     lease: Lease
@@ -85,6 +88,7 @@ class Attempt:
     segmentation: Segmentation
     watch: Stopwatch
     files: dict[str, Rendered] = field(default_factory=dict)
+    kept: KeptLogits | None = None
 
     @property
     def request(self) -> JobRequest:
@@ -103,6 +107,7 @@ class AttemptRunner:
     publication: Publication
     max_pixels: int
     max_side: int
+    recuts: RecutKeeper = field(default_factory=RecutKeeper)
 
     def segment(self, lease: Lease) -> Attempt:
         """Fetch and segment the image of a job.
@@ -122,7 +127,7 @@ class AttemptRunner:
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
-        return Attempt(lease, image, segmentation, watch)
+        return Attempt(lease, image, segmentation, watch, kept=segmentation.kept)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -160,7 +165,15 @@ class AttemptRunner:
             masks=attempt.files["masks"].ranges if "masks" in request.formats else {},
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
+            recut=self._store_recut(attempt),
         )
+
+    def _store_recut(self, attempt: Attempt) -> JobRecut:
+        height, width = attempt.segmentation.label_map.shape
+        with attempt.watch.stage("recut"):
+            return self.recuts.store(
+                attempt.kept, attempt.lease, (height, width), self.model.revision, self.publication
+            )
 
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
         """Fetch and decode a job's image, and queue it for the device."""
@@ -172,7 +185,13 @@ class AttemptRunner:
         with decoded:
             lease.check()
             ticket = self.batches.submit(
-                ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
+                ModelImage(
+                    decoded.model_input.pixels,
+                    decoded.height,
+                    decoded.width,
+                    request.parameters,
+                    self.recuts.choose_rule(request),
+                ),
                 priority=request.priority,
                 deadline=None if request.deadline_at is None else self.clock.to_monotonic(request.deadline_at),
                 is_alone=lease.claim.is_isolated,

@@ -15,6 +15,7 @@ from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -28,6 +29,7 @@ from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.render_calls import RenderCallStore
 from shared.jobs.store import JobStore, open_job_store
 from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
@@ -61,6 +63,7 @@ class Stores:
     payloads: PayloadStore
     events: JobEvents
     workers: WorkerRegistry
+    renders: RenderCallStore
     bucket: Bucket
     guard: StoreGuard
     health: StoreHealth
@@ -69,11 +72,13 @@ class Stores:
 
 def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
+    payload_client = connect(settings, decode=False)
     return Stores(
         jobs=open_job_store(client, settings),
-        payloads=PayloadStore(connect(settings, decode=False)),
+        payloads=PayloadStore(payload_client),
         events=JobEvents(client),
         workers=WorkerRegistry(client),
+        renders=RenderCallStore(payload_client),
         bucket=bucket,
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
@@ -89,6 +94,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
+    renders = RenderCalls(
+        stores.renders,
+        stores.events,
+        slots,
+        drain,
+        max_seconds=settings.render_wait_seconds,
+        max_calls=settings.max_render_calls,
+    )
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -116,6 +129,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         fleet=FleetCollector(stores.jobs, stores.workers),
         slots=slots,
         drain=drain,
+        renders=renders,
     )
 
 

@@ -7,6 +7,7 @@ from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
 from api.jobs.queries import TenantJobs
+from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
@@ -26,3 +27,4 @@ class Gateway:
     fleet: FleetCollector
     slots: WaitingSlots
     drain: Drain
+    renders: RenderCalls

@@ -44,6 +44,7 @@
     - StorageUnavailable   the object store did not answer
     x ModelNotReady        the model is known, but no worker is ready for it
       - EngineLost           the process that ran the model ended while it worked on the image
+    - RendererUnavailable  no renderer was free to make a file in time
     - StackUnconfirmed     it is not known yet whether another stack uses the stores
     - WrongStores          the gateway must not use the stores that it is configured with
     - GatewayStopping      the gateway stops, and the request could not be answered within its grace period
@@ -344,6 +345,13 @@ class StackUnconfirmed(Unavailable):
 
 class WrongStores(Unavailable):
     code = "wrong_stores"
+
+
+class RendererUnavailable(Unavailable):
+    code = "renderer_unavailable"
+
+    def __init__(self, message: str = "No renderer is free to make this now; ask again in a few seconds.") -> None:
+        super().__init__(message)
 
 
 class ModelNotReady(Unavailable):

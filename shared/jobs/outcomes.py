@@ -24,6 +24,15 @@ class CheckQueueOutcome(StrEnum):
     TENANT_FULL = "tenant_full"  # too many jobs of the tenant are queued
 
 
+class EnqueueCallOutcome(StrEnum):
+    """Of a call of the renderer; the script is in shared/jobs/render_calls.py."""
+
+    ENQUEUED = "enqueued"
+    JOINED = "joined"  # an identical call is under way
+    ABSENT = "absent"  # no renderer has reported for some seconds
+    FULL = "full"  # too many calls are queued
+
+
 class DiscardOutcome(StrEnum):
     DISCARDED = "discarded"
     CLAIMED = "claimed"  # a worker has it already

@@ -24,6 +24,9 @@ _OWN: Final[Mapping[str, Values]] = {
     "REDIS_KEY_FILE": ("/absent.pem", "{folder}", "{folder}/text"),
     "REDIS_PREFIX": ("two words", "name:", "n" * 65),
     "STORAGE_ENDPOINT": ("s3.example:9000", "http://s3 .example", f"http://me:{SECRET}@s3.example"),
+    "STORAGE_PUBLIC_ENDPOINT": ("s3.example:9000", "http://s3 .example", f"http://me:{SECRET}@s3.example"),
+    "SIGNED_URL_SECONDS": ("0", "1h", "604801"),
+    "RENDER_WAIT_SECONDS": ("0", "61", "nan"),
     "STORAGE_BUCKET": ("Photos_2026", "ab", "s3://photos"),
     "STORAGE_REGION": ("us east 1", "eu/west", "r" * 65),
     "STORAGE_ACCESS_KEY": ("AK IA", "AKIA/1", "k" * 129),
@@ -75,7 +78,7 @@ _COUNTED: Final = (
     *("MAX_WAITING", "MAX_WAITING_PER_TENANT", "MAX_UPLOAD_BYTES", "MAX_IMAGE_PIXELS", "MAX_QUEUED"),
     *("MAX_QUEUED_PER_TENANT", "MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_BYTES_PER_TENANT", "MAX_BUFFERED_BYTES"),
     *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_PEER", "BAND_MEGABYTES", "HOST_PROCESSES", "WORKER_THREADS"),
-    "MAX_BATCH_IMAGES",
+    *("MAX_BATCH_IMAGES", "MAX_RENDER_CALLS", "MAX_RENDER_REPLY_BYTES", "RENDERER_THREADS"),
 )
 
 # A text without rules has no wrong value.

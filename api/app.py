@@ -23,7 +23,7 @@ from api.http.parameters import check_query
 from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
-from api.routes import health, jobs, models, results
+from api.routes import health, jobs, models, recut, results
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
@@ -38,6 +38,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
 PUBLIC_BLUEPRINTS = frozenset({"health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
+# A POST that only reads; what it needs beyond that is checked by its route.
+READING_ENDPOINTS = frozenset({"recut.recut_job"})
 # Probes name the service by an address that no setting knows, such as that of a pod.
 PROBES = frozenset({"health.live", "health.ready"})
 
@@ -72,7 +74,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     app.before_request(check_parameters)
     app.after_request(finish_request)
     errors.register(app)
-    for blueprint in (jobs.bp, results.bp, models.bp, inference.bp, endpoint.bp, health.bp):
+    for blueprint in (jobs.bp, results.bp, recut.bp, models.bp, inference.bp, endpoint.bp, health.bp):
         app.register_api(blueprint)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))
@@ -141,7 +143,8 @@ def authenticate_caller() -> None:
     access = get_gateway().authenticator.authenticate(request.headers.get("Authorization"))
     g.tenant, g.scopes = access.tenant, access.scopes
     structlog.contextvars.bind_contextvars(tenant=access.tenant)
-    access.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
+    is_reading = request.method in ("GET", "HEAD") or request.endpoint in READING_ENDPOINTS
+    access.require(Scope.READ if is_reading else Scope.SUBMIT)
 
 
 def check_parameters() -> None:

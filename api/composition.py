@@ -15,6 +15,7 @@ from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.recut import Recutting
 from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
@@ -130,6 +131,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         slots=slots,
         drain=drain,
         renders=renders,
+        recutting=Recutting(renders, admission.new_id, admission.now, build_job_profile(settings).retention),
     )
 
 

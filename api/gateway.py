@@ -7,6 +7,7 @@ from api.http.authentication import Authenticator
 from api.inference.synchronous import SyncSegmenter
 from api.jobs.drain import Drain
 from api.jobs.queries import TenantJobs
+from api.jobs.recut import Recutting
 from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.waiting import WaitingSlots
@@ -28,3 +29,4 @@ class Gateway:
     slots: WaitingSlots
     drain: Drain
     renders: RenderCalls
+    recutting: Recutting

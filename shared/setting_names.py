@@ -98,6 +98,7 @@ NAMES: Final = frozenset(
         "READY_TIMEOUT_SECONDS",
         "RECOVERY_INTERVAL_SECONDS",
         "RECUT_FLOOR",
+        "RECUT_THREADS",
         "RECUT_TTL_SECONDS",
         "REDIS_CA_FILE",
         "REDIS_CERT_FILE",

@@ -132,6 +132,9 @@ class RendererSettings(DecodingSettings):
     render_seconds: Seconds = Field(
         120.0, description="How long requests join an identical call of the renderer that has started."
     )
+    recut_threads: CountOrNone = Field(
+        0, description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time."
+    )
     max_render_reply_bytes: Bytes = Field(
         32 * 1024 * 1024, description="Largest reply of a renderer; Redis keeps each for 20 seconds."
     )

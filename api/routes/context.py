@@ -5,6 +5,7 @@ from typing import cast
 from flask import current_app, g
 
 from api.gateway import Gateway
+from api.http.authentication import Access
 from api.http.tokens import Scope
 from api.jobs.admission import Caller
 from api.jobs.queries import TenantJobs
@@ -23,6 +24,15 @@ def get_caller() -> Caller:
 def get_tenant_jobs() -> TenantJobs:
     """Return the jobs of the tenant whose token the request carries."""
     return get_gateway().open_tenant(get_caller().tenant)
+
+
+def require_scope(scope: Scope) -> None:
+    """Check a scope that depends on more than the method of the request.
+
+    Raises:
+        MissingScope: the token does not have it.
+    """
+    Access(g.tenant, g.scopes).require(scope)
 
 
 def is_operator() -> bool:

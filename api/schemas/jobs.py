@@ -105,6 +105,7 @@ class JobView(BaseModel):
     ended_at: float | None
     attempt: int = Field(description="How often a worker has claimed it.")
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
+    recut_of: str | None = Field(description="Id of the job of which it is a stored recut.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
     links: LinksView
@@ -124,6 +125,7 @@ class JobView(BaseModel):
             ended_at=job.ended_at,
             attempt=job.attempt,
             timings_ms=dict(job.timings_ms),
+            recut_of=request.recut_of,
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
             links=build_links(job.id),

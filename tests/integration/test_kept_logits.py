@@ -1,12 +1,11 @@
 """The logits of a job: stored beside its result, deleted before it, and never a reason to fail."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from shared.errors import MaskmillError, StorageUnavailable
+from shared.errors import StorageUnavailable
 from shared.jobs.completion import read_result
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.purge import purge_job
@@ -16,35 +15,13 @@ from shared.settings import Settings
 from shared.storage.bucket import Bucket
 from shared.storage.keys import RECUTS_PREFIX, recut_key, recuts_prefix
 from tests.support.environment import get_fields
-from tests.support.jobs import FakeSegmenter, ImmediateScheduler, build_request, build_sync_request, png, store_input
+from tests.support.jobs import ImmediateScheduler, build_request, build_sync_request, png, store_input
+from tests.support.keeping import MODEL, RULE, KeepingSegmenter
 from tests.support.polling import wait_until
 from tests.support.steward import build_steward
 from tests.support.worker import InProcessWorker, build_worker
 from worker.pipeline.recut import RecutKeeper
 from worker.recut.file import RecutData
-from worker.recut.kept import KeepRule, KeptLogits, RecutModel
-from worker.segmenter import ModelImage, Prepared, Segmentation
-
-MODEL = RecutModel({15: "cat", 16: "dog"}, frozenset())
-RULE = KeepRule(0.05, 10**6)
-
-
-class KeepingSegmenter(FakeSegmenter):
-    """Keeps the logits of one query of two, or of both."""
-
-    def prepare(self, image: ModelImage) -> Prepared:
-        return replace(super().prepare(image), keep=image.keep)
-
-    def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
-        return [
-            replace(result, kept=keep(item.keep)) if isinstance(result, Segmentation) and item.keep else result
-            for result, item in zip(super().segment(batch), batch, strict=True)
-        ]
-
-
-def keep(rule: KeepRule) -> KeptLogits:
-    queries = np.array([0, 1] if rule.keeps_all else [1])
-    return KeptLogits(rule.floor, np.ones((2, 3), np.float32), queries, np.full((len(queries), 4, 4), 0.5, np.float32))
 
 
 @pytest.fixture
@@ -83,7 +60,7 @@ def test_the_logits_of_a_job_are_stored(worker: InProcessWorker) -> None:
     assert (recut.state, recut.floor, recut.has_all_queries) == (RecutState.STORED, 0.05, False)
     data = RecutData.from_bytes(worker.bucket.get(recut_key(result.request.id, result.attempt_name), recut.file.etag))
     assert (data.model, data.revision, data.width, data.height) == (result.request.model, "halves", 6, 4)
-    assert data.logits.queries.tolist() == [1]
+    assert data.logits.queries.tolist() == [0, 1]
     assert data.classes == MODEL
     assert "recut" in result.timings_ms
 

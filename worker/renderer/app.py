@@ -27,6 +27,7 @@ from shared.jobs.render_calls import (
     RenderCallStore,
     RenderKind,
 )
+from shared.jobs.store import open_job_store
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from shared.readiness import OK, ReadinessChecks, list_store_checks
@@ -36,8 +37,10 @@ from shared.settings import read_settings
 from shared.storage.bucket import check_credentials, open_bucket
 from shared.store_check import check_at_start, open_store_check
 from shared.store_health import open_store_health
+from worker.pipeline.rendering import load_renderers
 from worker.renderer.calls import CallRunner
 from worker.renderer.metrics import RendererMetrics
+from worker.renderer.recut import RecutHandler, Recutter
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
@@ -101,7 +104,10 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
 
 def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[RenderKind, Handle]:
     """Return the handler of each kind of call; the resources that they open are closed with the stack."""
-    return {}
+    bucket = open_bucket(settings, retries=settings.storage_retries)
+    recutter = Recutter(threads=settings.recut_threads or min(MAX_DEFAULT_THREADS, count_cores()))
+    jobs = open_job_store(connect(settings), settings)
+    return {RenderKind.RECUT: RecutHandler(jobs, bucket, load_renderers(), recutter)}
 
 
 def register(app: Celery, runner: CallRunner) -> None:

@@ -35,6 +35,7 @@ from shared.jobs.store import JobStore, open_job_store
 from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
+from shared.storage.signing import UrlSigner, open_signer
 from shared.store_check import open_store_check
 from shared.store_health import StoreHealth, StoreState
 from shared.worker_registry import WorkerRegistry
@@ -111,6 +112,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         max_wait_seconds=settings.max_waiting_seconds,
         slots=slots,
         drain=drain,
+        renders=renders,
     )
     return Gateway(
         authenticator=authenticator,
@@ -132,7 +134,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         drain=drain,
         renders=renders,
         recutting=Recutting(renders, admission.new_id, admission.now, build_job_profile(settings).retention),
+        signer=build_signer(settings),
     )
+
+
+def build_signer(settings: ApiSettings) -> UrlSigner | None:
+    """Return what signs URLs of objects; None where clients do not reach the object store."""
+    endpoint = settings.storage_public_endpoint
+    return open_signer(settings, endpoint=endpoint, seconds=settings.signed_url_seconds) if endpoint else None
 
 
 def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission) -> ReadinessChecks:

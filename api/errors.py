@@ -32,6 +32,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.UnknownHost: HTTPStatus.MISDIRECTED_REQUEST,
     errors.ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
+    errors.Gone: HTTPStatus.GONE,
     errors.UnknownModel: HTTPStatus.NOT_FOUND,
     errors.UnknownMask: HTTPStatus.NOT_FOUND,
     errors.UnknownRoute: HTTPStatus.NOT_FOUND,

@@ -14,6 +14,7 @@ from api.jobs.waiting import WaitingSlots
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from shared.readiness import ReadinessChecks
+from shared.storage.signing import UrlSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,4 @@ class Gateway:
     drain: Drain
     renders: RenderCalls
     recutting: Recutting
+    signer: UrlSigner | None

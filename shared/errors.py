@@ -20,6 +20,8 @@
     - ForeignOrigin        a web page that may not call the service
     - BadPrefix            the proxy in front sent a prefix that cannot begin a path
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
+    x Gone                 it was there, and is not kept any more
+      - ImageGone          the image of a job that has ended is not kept any more
     - UnknownModel         no worker serves this model
     - UnknownMask          the job has no segment of that number
     - UnknownRoute         no such path
@@ -187,6 +189,14 @@ class ForeignOrigin(ClientError):
 
 class UnknownJob(ClientError):
     code = "unknown_job"
+
+
+class Gone(ClientError):
+    """What the request is about was there, and is not kept any more."""
+
+
+class ImageGone(Gone):
+    code = "image_gone"
 
 
 class UnknownModel(ClientError):

@@ -66,6 +66,7 @@ NAMES: Final = frozenset(
         "MAX_DECODE_MEGABYTES",
         "MAX_DECODE_MEGAPIXELS",
         "MAX_DECODE_SECONDS",
+        "MAX_DERIVED_FILES",
         "MAX_IMAGE_PIXELS",
         "MAX_IMAGE_SIDE",
         "MAX_INPUT_MEGAPIXELS",

@@ -15,6 +15,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -23,6 +24,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from shared.errors import ModelUnusable, Unavailable
+from shared.jobs.provenance import Execution
 from shared.logs import configure_logging
 from shared.memory import return_free_memory
 from shared.readiness import OK, ReadinessChecks, list_store_checks
@@ -148,6 +150,7 @@ def serve(
         segmenter.resize,
         segmenter.forward_pass.can_scale_decode,
         segmenter.recut_model,
+        describe_execution(segmenter),
     )
     hosts.serve(model, LocalBatches(segmenter, scheduler), preparing=preparing)
     wait_for_end()
@@ -157,6 +160,17 @@ def serve(
         log.warning("hosts_killed")
     # With torch's modules, the last collections of the interpreter would take a second of CPU time, in vain.
     gc.freeze()
+
+
+def describe_execution(segmenter: Segmenter) -> Execution:
+    """Return how a model is run, for the results: the hosts have none of these libraries."""
+    names = ("torch", "transformers")
+    return Execution(
+        segmenter.forward_pass.kind,
+        segmenter.forward_pass.dtype,
+        segmenter.device,
+        {name: version(name) for name in names},
+    )
 
 
 def end_on_signal() -> None:

@@ -92,12 +92,14 @@ class ForwardPass:
     agreement: the share of pixels, in [0, 1], that the fast path labels as the exact forward pass; None: not measured.
     can_scale_decode: whether a JPEG may be decoded at a fraction of its size, down to MIN_DECODE_SCALE times the input.
     scaled_agreement: the share of pixels, in [0, 1], that such a decode leaves as they are; None: not measured.
+    dtype: in which it multiplies.
     """
 
     kind: Literal["exact", "fast"] = "exact"
     agreement: float | None = None
     can_scale_decode: bool = False
     scaled_agreement: float | None = None
+    dtype: str = "float32"
 
 
 class Segmenter(Protocol):

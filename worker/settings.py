@@ -135,6 +135,9 @@ class RendererSettings(DecodingSettings):
     recut_threads: CountOrNone = Field(
         0, description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time."
     )
+    max_derived_files: Count = Field(
+        64, description="Files of one job that are rendered after its end: formats, each with its options."
+    )
     max_render_reply_bytes: Bytes = Field(
         32 * 1024 * 1024, description="Largest reply of a renderer; Redis keeps each for 20 seconds."
     )

@@ -182,6 +182,24 @@ IF_NONE_MATCH: dict[str, Any] = {
     "description": "The ETag of an earlier answer; 304 if the job is still in that state.",
     "schema": {"type": "string"},
 }
+# Of a file.
+FILE_HEADERS: list[dict[str, Any]] = [
+    {**IF_NONE_MATCH, "description": "The ETag of an earlier answer; 304 if the file is the same."},
+    {
+        "name": "Range",
+        "in": "header",
+        "required": False,
+        "description": "One range, as in `bytes=0-99`: 206, or 416 if it is behind the end. Several: the whole file.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "If-Range",
+        "in": "header",
+        "required": False,
+        "description": "The ETag of an earlier answer: `Range` counts only if the file is the same.",
+        "schema": {"type": "string"},
+    },
+]
 # Of the Hugging Face routes.
 CALL_HEADERS: list[dict[str, Any]] = [
     {
@@ -215,6 +233,12 @@ CALL_HEADERS: list[dict[str, Any]] = [
 # As it was submitted.
 IMAGE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+FILE_RESPONSES: dict[str | int | HTTPStatus, Any] = {
+    206: {"description": "The range that was asked for."},
+    304: None,
+    416: {"description": "The range is behind the end."},
+}
 
 Errors = tuple[type[errors.MaskmillError], ...]
 # The errors that a route declares give the statuses of its responses.  An error of all routes is added here alone.
@@ -292,6 +316,16 @@ RECUT: Final[Errors] = (
     errors.GatewayStopping,
     errors.StoreFull,
     *RESULT,
+)
+# Besides those of RESULT, of a request for a file that is rendered if it is not stored.
+RENDERED: Final[Errors] = (
+    errors.RendererUnavailable,
+    errors.TooManyWaiting,
+    errors.GatewayStopping,
+    errors.ImageGone,
+    errors.StoreFull,
+    errors.DecodersBusy,
+    errors.SharedMemoryFull,
 )
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]

@@ -4,12 +4,13 @@ Redis knows the state of a job; the bucket knows its result, and its request eve
 of another tenant is answered like one that does not exist.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.jobs.drain import Drain
-from api.jobs.files import check_requested, read_file
+from api.jobs.files import ResultFile, check_requested, find_file, find_stored_file
+from api.jobs.rendering import RenderCalls
 from api.jobs.waiting import WaitingSlots
 from shared.errors import (
     BadParameter,
@@ -29,7 +30,7 @@ from shared.jobs.completion import read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_job_id
 from shared.jobs.model import ImageFacts, Job, JobRequest, JobState
-from shared.jobs.result import JobResult
+from shared.jobs.result import ByteRange, JobResult
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
@@ -50,6 +51,7 @@ class TenantJobs:
     max_wait_seconds: float
     slots: WaitingSlots
     drain: Drain
+    renders: RenderCalls
 
     def get(self, job_id: str) -> Job:
         """Return the current state of a job.
@@ -119,35 +121,41 @@ class TenantJobs:
             raise failure
         return result
 
-    def get_file(self, job_id: str, name: str) -> bytes:
-        """Return the file of a format of a job that succeeded.
+    def get_file(self, job_id: str, name: str, options: Mapping[str, object] | None = None) -> ResultFile:
+        """Return the file of a format of a job that succeeded; it is rendered now if it was never asked for.
+
+        Args:
+            options: fields of FormatOptions that differ from those of the job.
 
         Raises:
-            UnknownJob: the tenant has no such job, or the job was submitted without this format.
+            UnknownJob: the tenant has no such job.
+            ImageGone: it is rendered from the image, which is not kept any more.
+            RendererUnavailable, TooManyWaiting, GatewayStopping: it cannot be rendered now.
             MaskmillError: as get_result().
         """
-        return read_file(self.get_result(job_id), get_format(name), bucket=self.bucket)
+        return self._find_file(self.get_result(job_id), name, options or {})
 
-    def get_mask(self, job_id: str, number: int) -> bytes:
-        """Return the PNG of one segment's mask.
+    def get_mask(self, job_id: str, number: int) -> tuple[ResultFile, ByteRange]:
+        """Return the file that holds the PNG of one segment's mask, and where.
 
         Raises:
             UnknownMask: the job has no segment of this number.
-            UnknownJob: the tenant has no such job, or the job was submitted without masks.
-            MaskmillError: as get_result().
+            MaskmillError: as get_file().
         """
         result = self.get_result(job_id)
         if not 1 <= number <= len(result.segments):
             raise UnknownMask(f"The job has no segment {number}; it has {len(result.segments)}, counted from 1.")
-        masks = get_format("masks")
-        check_requested(result, masks)
-        place = result.masks.get(number)
-        if place is None:
+        file = self._find_file(result, "masks", {})
+        if number not in file.ranges:
             raise UnknownMask(f"The job has no mask of segment {number}.")
-        return read_file(result, masks, bucket=self.bucket, part=place)
+        return file, file.ranges[number]
 
-    def get_input(self, job_id: str) -> tuple[bytes, ImageFacts]:
-        """Return the image file that a job was submitted with, and its facts.
+    def _find_file(self, result: JobResult, name: str, options: Mapping[str, object]) -> ResultFile:
+        chosen = replace(result.request.format_options, **options) if options else None  # type: ignore[arg-type]
+        return find_file(result, get_format(name), bucket=self.bucket, renders=self.renders, options=chosen)
+
+    def find_input(self, job_id: str) -> tuple[str, ImageFacts]:
+        """Return the key of the image file that a job was submitted with, and its facts.
 
         Raises:
             UnknownJob: the tenant has no such job, or its image is not kept (any more).
@@ -161,7 +169,19 @@ class TenantJobs:
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
-                return self.bucket.get(key), job.request.image
+                self.bucket.get_metadata(key)
+                return key, job.request.image
+        raise UnknownJob(f"The image of job {job_id} is not kept any more.")
+
+    def read_input(self, job_id: str, part: ByteRange | None = None) -> bytes:
+        """Return the image file that a job was submitted with, or a part of it; raises as find_input()."""
+        for _ in range(2):
+            key, _facts = self.find_input(job_id)
+            # Between the two it may have been moved.
+            with suppress(NoSuchObject):
+                if part is None:
+                    return self.bucket.get(key)
+                return self.bucket.get_range(key, offset=part.offset, length=part.length)
         raise UnknownJob(f"The image of job {job_id} is not kept any more.")
 
     def get_hf_array(self, job_id: str) -> bytes:
@@ -172,8 +192,9 @@ class TenantJobs:
             MaskmillError: as get_result().
         """
         result = self.get_result(job_id)
-        masks = read_file(result, get_format("masks"), bucket=self.bucket)
-        return hf_array(result.segments, masks, result.masks)
+        masks = get_format("masks")
+        check_requested(result, masks)
+        return hf_array(result.segments, find_stored_file(result, masks, bucket=self.bucket).read(), result.masks)
 
     def list_newest(
         self, *, limit: int, cursor: str | None = None, state: JobState | None = None

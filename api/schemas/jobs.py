@@ -80,8 +80,9 @@ _LINKED = {"self": "jobs.show_job", "input": "results.show_input", "result": "re
 }
 LinksView = create_model(
     "LinksView",
-    __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  The file"
-    " of a format that is not among the job's `formats` answers 404, as does `input` once the image is not kept.",
+    __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  A format"
+    " that is not among the job's `formats` is rendered when it is asked for; `input` answers 404 once the image is not"
+    " kept.",
     **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
 )
 

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.provenance import Provenance
 from shared.jobs.recut import RecutState
 
 
@@ -70,6 +71,7 @@ class JobResult:
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
     recut: None if the job did not succeed, or if an earlier version ran it.
+    provenance: None without a worker, and in results of earlier versions.
     """
 
     request: JobRequest
@@ -83,6 +85,7 @@ class JobResult:
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     recut: JobRecut | None = None
+    provenance: Provenance | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

@@ -6,6 +6,7 @@ DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
 RECUTS_PREFIX = "recuts/"
 RESULTS_PREFIX = "results/"
+DERIVED_FOLDER = "/derived/"
 STORE_CHECK_PREFIX = "store-check/"
 LAYOUT_OBJECT = "layout"
 STACK_OBJECT = "stack"
@@ -48,6 +49,16 @@ def recut_key(job_id: str, attempt_name: str) -> str:
 
 def result_key(job_id: str) -> str:
     return f"{RESULTS_PREFIX}{job_id}/result.json"
+
+
+def derived_prefix(job_id: str, attempt_name: str) -> str:
+    """Return the prefix of what was rendered of an attempt's result later."""
+    return f"{RESULTS_PREFIX}{job_id}/{attempt_name}{DERIVED_FOLDER}"
+
+
+def derived_key(job_id: str, attempt_name: str, name: str) -> str:
+    """Return the key of a file that was rendered of an attempt's result later, or of the document that describes it."""
+    return f"{derived_prefix(job_id, attempt_name)}{name}"
 
 
 def object_key(job_id: str, attempt_name: str, name: str) -> str:

@@ -229,6 +229,27 @@ def test_sigterm_completes_the_calls_that_run(
         assert process.exit_code == 0
 
 
+def test_a_renderer_that_is_killed_is_replaced(
+    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+) -> None:
+    env = {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": own_settings.redis_url,
+        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process:
+            wait_alive(process, own_client)
+            call = build_call(sleep=30)
+            lost = pool.submit(calls.call, call, 3.0)
+            wait_until(lambda: count_flights(own_client, [call]) == 1 and not own_client.llen(RENDER_QUEUE), seconds=5)
+            process.kill()
+        with build_renderer(tmp_path, env, module="tests.support.echo_renderer"):
+            with pytest.raises(RendererUnavailable, match="not done in time"):
+                lost.result(timeout=10)
+            assert calls.call(build_call(sleep=0))
+
+
 def test_a_call_keeps_its_form() -> None:
     call = build_call(options={"polygon_tolerance": 1.5}, formats=["rle"])
 

@@ -8,6 +8,7 @@ import pytest
 from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs
+from api.jobs.rendering import RenderCalls
 from api.jobs.waiting import WaitingSlots
 from shared.errors import UnknownJob
 from shared.jobs.model import JobState
@@ -46,9 +47,17 @@ def submit(gateway: GatewayUnderTest) -> str:
 def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
     stores = gateway.stores
     tenant = stores.jobs.get(job_id).request.tenant
-    slots = WaitingSlots(SharedLimit(1, 1))
+    slots, drain = WaitingSlots(SharedLimit(1, 1)), Drain(lambda: None)
+    renders = RenderCalls(stores.renders, stores.events, slots, drain, max_seconds=1.0, max_calls=1)
     return TenantJobs(
-        tenant, stores.jobs, stores.bucket, stores.events, max_wait_seconds=1.0, slots=slots, drain=Drain(lambda: None)
+        tenant,
+        stores.jobs,
+        stores.bucket,
+        stores.events,
+        max_wait_seconds=1.0,
+        slots=slots,
+        drain=drain,
+        renders=renders,
     )
 
 

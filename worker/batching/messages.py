@@ -4,6 +4,7 @@ Both sides are started from the same code, so the messages have no versions.  Th
 host handles files of strangers, and unpickling what it sends could run code in the engine.
 """
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, TypeAdapter
@@ -11,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from shared.jobs.model import JobState, Priority
 from shared.jobs.parameters import SegmentParameters
+from shared.jobs.provenance import Execution
 from shared.jobs.result import Segment
 from worker.recut.kept import KeepRule, RecutModel
 from worker.segmenter import Resize
@@ -26,6 +28,7 @@ class ModelLoaded:
     resize: Resize | None
     can_scale_decode: bool = False
     recut_model: RecutModel | None = None
+    execution: Execution = field(default_factory=Execution)
     kind: Literal["model_loaded"] = "model_loaded"
 
 

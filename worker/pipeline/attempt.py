@@ -4,17 +4,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import PIL
 import structlog
 from PIL.Image import Image, Resampling, fromarray
 
+import shared
 from shared.errors import Canceled
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.provenance import Execution, Provenance
 from shared.jobs.result import JobRecut, JobResult
 from shared.redis_clock import RedisClock
 from worker.batching.local import Batches
@@ -52,11 +55,13 @@ class ModelInput:
     revision: for the results.
     resize: of every image; None if the model prepares images of any size itself.
     can_scale_decode: whether a JPEG may be decoded at a fraction of its size.
+    execution: how the engine runs it.
     """
 
     revision: str
     resize: Resize | None
     can_scale_decode: bool = False
+    execution: Execution = field(default_factory=Execution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Attempt:
     """A segmented image on its way to the bucket.
 
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
+    orientation: of the image file, by its EXIF.
     files: rendered so far, by format.
     kept: the logits for a recut; apart from the segmentation, of which a part may be shown.
     """
@@ -87,6 +93,7 @@ class Attempt:
     image: Image | None
     segmentation: Segmentation
     watch: Stopwatch
+    orientation: int = 1
     files: dict[str, Rendered] = field(default_factory=dict)
     kept: KeptLogits | None = None
 
@@ -97,6 +104,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRunner:
+    """worker: public id of the worker, for the results."""
+
     inputs: InputReader
     decoders: ImageDecoder
     model: ModelInput
@@ -108,6 +117,7 @@ class AttemptRunner:
     max_pixels: int
     max_side: int
     recuts: RecutKeeper = field(default_factory=RecutKeeper)
+    worker: str = ""
 
     def segment(self, lease: Lease) -> Attempt:
         """Fetch and segment the image of a job.
@@ -121,13 +131,13 @@ class AttemptRunner:
         request = lease.claim.request
         watch = Stopwatch({"queue": max(0.0, round(1000 * (lease.claim.now - request.created_at), 2))})
         with self.batches.announce():
-            image, ticket = self._submit(lease, watch)
+            image, ticket, orientation = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
-        return Attempt(lease, image, segmentation, watch, kept=segmentation.kept)
+        return Attempt(lease, image, segmentation, watch, orientation, kept=segmentation.kept)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -166,7 +176,14 @@ class AttemptRunner:
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
             recut=self._store_recut(attempt),
+            provenance=self._describe(attempt),
         )
+
+    def _describe(self, attempt: Attempt) -> Provenance:
+        """Return what an attempt was computed by."""
+        execution = self.model.execution
+        libraries = {**execution.libraries, "pillow": PIL.__version__, "maskmill": shared.__version__}
+        return Provenance(replace(execution, libraries=libraries), attempt.orientation, self.worker)
 
     def _store_recut(self, attempt: Attempt) -> JobRecut:
         height, width = attempt.segmentation.label_map.shape
@@ -175,8 +192,8 @@ class AttemptRunner:
                 attempt.kept, attempt.lease, (height, width), self.model.revision, self.publication
             )
 
-    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket]:
-        """Fetch and decode a job's image, and queue it for the device."""
+    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket, int]:
+        """Fetch and decode a job's image, and queue it for the device; return its orientation last."""
         request = lease.claim.request
         with watch.stage("fetch"):
             data = self.inputs.fetch(request)
@@ -198,7 +215,7 @@ class AttemptRunner:
             )
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
-        return image, ticket
+        return image, ticket, decoded.orientation
 
     def _request_image(self, request: JobRequest) -> ImageRequest:
         """Return what the model and the formats of a job need of its image."""

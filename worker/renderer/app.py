@@ -39,7 +39,9 @@ from shared.store_check import check_at_start, open_store_check
 from shared.store_health import open_store_health
 from worker.pipeline.rendering import load_renderers
 from worker.renderer.calls import CallRunner
+from worker.renderer.formats import FormatHandler
 from worker.renderer.metrics import RendererMetrics
+from worker.renderer.photos import Photos
 from worker.renderer.recut import RecutHandler, Recutter
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.idle import IdleTrimmer
@@ -97,7 +99,7 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
     run_threads(
         app,
         queues=[RENDER_QUEUE],
-        thread_count=settings.renderer_threads or min(MAX_DEFAULT_THREADS, count_cores()),
+        thread_count=count_threads(settings),
         name=f"{NAME}-{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
     )
 
@@ -105,9 +107,19 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
 def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[RenderKind, Handle]:
     """Return the handler of each kind of call; the resources that they open are closed with the stack."""
     bucket = open_bucket(settings, retries=settings.storage_retries)
+    renderers = load_renderers()
+    photos = Photos(bucket, settings, thread_count=count_threads(settings), stack=stack)
+    formats = FormatHandler(bucket, renderers, photos.load, settings.max_derived_files)
     recutter = Recutter(threads=settings.recut_threads or min(MAX_DEFAULT_THREADS, count_cores()))
     jobs = open_job_store(connect(settings), settings)
-    return {RenderKind.RECUT: RecutHandler(jobs, bucket, load_renderers(), recutter)}
+    return {
+        RenderKind.FORMAT: formats.handle,
+        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, recutter),
+    }
+
+
+def count_threads(settings: RendererSettings) -> int:
+    return settings.renderer_threads or min(MAX_DEFAULT_THREADS, count_cores())
 
 
 def register(app: Celery, runner: CallRunner) -> None:

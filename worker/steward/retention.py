@@ -1,13 +1,14 @@
 """Retention: results and inputs are deleted by their age, which counts by the clock of the object store."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from shared.jobs.survey import JobSurvey
-from shared.storage.bucket import Bucket
+from shared.storage.bucket import Bucket, StoredObject
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, INPUTS_PREFIX, RECUTS_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import DEAD_LETTERS_PREFIX, DERIVED_FOLDER, INPUTS_PREFIX, RECUTS_PREFIX, RESULTS_PREFIX
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -59,10 +60,18 @@ class Retention:
     def _delete_older(self, prefix: str, ttl_seconds: int, reason: str, is_thorough: bool) -> None:
         limit = self.clock.now() - ttl_seconds
         for page in split_pages(self.bucket.list_objects(prefix), PAGE):
-            expired = [found.key for found in page if found.modified_at < limit]
+            expired = _select_expired(page, limit)
             if expired:
                 self.bucket.delete(expired)
                 log.info("objects_deleted", prefix=prefix, objects=len(expired))
                 self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))
             elif not is_thorough:
                 return
+
+
+def _select_expired(page: Sequence[StoredObject], limit: float) -> list[str]:
+    """Return the keys of what is older than a limit, and of what was derived from it later."""
+    old = [found.key for found in page if found.modified_at < limit]
+    jobs = {key.split("/")[1] for key in old}
+    derived = (found.key for found in page if DERIVED_FOLDER in found.key and found.key.split("/")[1] in jobs)
+    return list(dict.fromkeys([*old, *derived]))

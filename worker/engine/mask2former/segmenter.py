@@ -53,7 +53,9 @@ class Mask2FormerSegmenter:
         self.device = device
         self._plan = plan
         self._network = build_forward(network.eval().to(device), plan)  # type: ignore[no-untyped-call]
-        self.forward_pass = ForwardPass("exact" if self._network is network else "fast")
+        self.forward_pass = ForwardPass(
+            "exact" if self._network is network else "fast", dtype=str(plan.dtype).removeprefix("torch.")
+        )
         self._is_batched = self.forward_pass.kind == "fast" or torch.device(device).type != "cpu"
         self._compiled = compile_forward(self._network, plan, device)
         # The shapes compiled in warm_up(); later calls never compile.

@@ -15,7 +15,7 @@ from api.http.members import OPTIONS
 from api.http.parameters import get_value_schema
 from api.schemas.errors import ErrorView
 from shared import errors
-from shared.formats.registry import FORMAT_NAMES, FORMATS, Format
+from shared.formats.registry import FORMAT_NAMES, Format
 from shared.jobs.parameters import FIELDS
 
 
@@ -126,7 +126,7 @@ RECUT_BODY: dict[str, Any] = {
                     **{name: _describe_member(name) for name in FIELDS},
                     "formats": {
                         "type": "array",
-                        "items": {"type": "string", "enum": [one.name for one in FORMATS if not one.needs_image]},
+                        "items": {"type": "string", "enum": list(FORMAT_NAMES)},
                         "description": "Files to put into the answer; labels is always there.",
                     },
                     "max_side": {
@@ -315,6 +315,9 @@ RECUT: Final[Errors] = (
     errors.TooManyWaiting,
     errors.GatewayStopping,
     errors.StoreFull,
+    errors.ImageGone,
+    errors.DecodersBusy,
+    errors.SharedMemoryFull,
     *RESULT,
 )
 # Besides those of RESULT, of a request for a file that is rendered if it is not stored.

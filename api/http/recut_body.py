@@ -9,7 +9,7 @@ from api.http.json_documents import parse_json
 from api.http.parameters import parse_formats, parse_parameters, quote
 from api.jobs.recut import RecutWish
 from shared.errors import BadParameter, BodyTooLarge, EmptyBody, UnknownParameter, UnreadableBody
-from shared.formats.registry import get_format, select_formats
+from shared.formats.registry import select_formats
 from shared.jobs.parameters import FIELDS
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -34,7 +34,6 @@ def parse_recut(body: bytes) -> RecutWish:
     )
     if wish.is_stored and wish.max_side is not None:
         raise BadParameter("store: a preview cannot be stored; leave max_side out.")
-    _check_formats(formats)
     return wish
 
 
@@ -67,9 +66,3 @@ def _parse_store(value: object) -> bool:
     if value is not None and not isinstance(value, bool):
         raise BadParameter(f"store must be true or false, not {quote(value)}.")
     return bool(value)
-
-
-def _check_formats(names: tuple[str, ...]) -> None:
-    wanting = [name for name in names if get_format(name).needs_image]
-    if wanting:
-        raise BadParameter(f"formats: {wanting[0]} needs the photo, and a recut has only logits; leave it out.")

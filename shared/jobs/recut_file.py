@@ -1,14 +1,13 @@
 """The logits of a job in the bucket: why there are none, and reading them."""
 
 from collections.abc import Mapping
-from contextlib import suppress
-from hashlib import sha256
 from typing import Final
 
-from shared.errors import MaskmillError, RecutGone, RecutUnsupported, ResultOverwritten
+from shared.errors import MaskmillError, RecutGone, RecutUnsupported
 from shared.jobs.recut import RecutState
 from shared.jobs.result import JobRecut, JobResult
-from shared.storage.bucket import Bucket, NoSuchObject, ObjectChanged
+from shared.jobs.stored_files import read_stored
+from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import recut_key
 
 _GONE: Final[Mapping[RecutState, str]] = {
@@ -41,17 +40,10 @@ def read_recut(result: JobResult, *, bucket: Bucket) -> bytes:
         StorageUnavailable: the bucket does not answer.
     """
     file = get_recut(result).file
-    key = recut_key(result.request.id, result.attempt_name)
     try:
-        with suppress(ObjectChanged):
-            return bucket.get(key, file.etag if file else None)
-        # A bucket that was copied has other ETags.
-        content = bucket.get(key)
+        return read_stored(recut_key(result.request.id, result.attempt_name), file, bucket=bucket)
     except NoSuchObject as error:
         raise RecutGone("The logits of this job are not kept any more; submit the image again.") from error
-    if file is None or sha256(content).hexdigest() != file.sha256:
-        raise ResultOverwritten("Another file was stored in the place of the job's logits; submit the image again.")
-    return content
 
 
 def _explain(state: RecutState, result: JobResult) -> MaskmillError:

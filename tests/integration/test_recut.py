@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from PIL import Image
 
 from deploy.local.processes import Process
 from shared import redis_keys
-from shared.jobs.model import JobRequest, JobState, Retention
+from shared.jobs.model import ImageFacts, JobRequest, JobState, Retention
 from shared.redis_client import connect
 from shared.settings import Settings
-from shared.storage.keys import recut_key, recuts_prefix, result_key
+from shared.storage.keys import inbox_key, input_key, recut_key, recuts_prefix, result_key
 from tests.conftest import Storage
 from tests.support.environment import get_fields
 from tests.support.gateway import GatewayUnderTest, open_gateway
@@ -37,8 +38,10 @@ class Service:
 
     def run(self, **changes: object) -> JobRequest:
         """Run a job of WIDTH x HEIGHT, and return its request."""
-        request = build_request(tenant="public", retention=Retention(600), **changes)
-        store_input(self.worker.bucket, request, png(WIDTH, HEIGHT))
+        content = png(WIDTH, HEIGHT)
+        facts = ImageFacts("png", WIDTH, HEIGHT, len(content), sha256(content).hexdigest())
+        request = build_request(tenant="public", image=facts, retention=Retention(600), **changes)
+        store_input(self.worker.bucket, request, content)
         self.worker.jobs.create(request)
         self.worker.run(request.id)
         assert self.worker.jobs.get(request.id).state is JobState.SUCCEEDED
@@ -136,6 +139,22 @@ def test_other_formats_are_in_the_answer(service: Service) -> None:
     assert set(files) == {"masks", "rle"}
     assert base64.b64decode(files["masks"]["base64"]).startswith(b"PK")
     assert files["rle"]["media_type"] == "application/json" and files["rle"]["text"].startswith(("{", "["))
+
+
+def test_the_overlay_is_drawn_while_the_photo_is_kept(service: Service) -> None:
+    request = service.run()
+
+    drawn = service.recut(request, threshold=0.5, formats=["overlay"])
+    preview = service.recut(request, threshold=0.5, formats=["overlay"], max_side=30)
+    stored = service.recut(request, threshold=0.5, store=True).json["id"]
+    later = service.gateway.client.get(f"/v1/jobs/{stored}/overlay.png")
+    service.worker.bucket.delete([input_key(request.id), inbox_key(request.id)])
+    gone = service.recut(request, threshold=0.6, formats=["overlay"])
+
+    assert decode(drawn.json["files"]["overlay"]["base64"]).shape == (HEIGHT, WIDTH, 3)
+    assert decode(preview.json["files"]["overlay"]["base64"]).shape == (20, 30, 3)
+    assert later.status_code == 200
+    assert (gone.status_code, gone.json["error_type"]) == (410, "image_gone")
 
 
 def test_a_stored_recut_is_a_job_of_its_own(service: Service) -> None:
@@ -252,7 +271,6 @@ def test_a_job_of_another_tenant_does_not_exist(service: Service) -> None:
         (b'{"store": "yes"}', 400, "bad_parameter"),
         (b'{"store": true, "max_side": 8}', 400, "bad_parameter"),
         (b'{"formats": ["jpeg"]}', 400, "bad_parameter"),
-        (b'{"formats": ["overlay"]}', 400, "bad_parameter"),
         (b" " * 20_000 + b"{}", 413, "body_too_large"),
     ],
 )

@@ -114,7 +114,7 @@ def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[Rend
     jobs = open_job_store(connect(settings), settings)
     return {
         RenderKind.FORMAT: formats.handle,
-        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, recutter),
+        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, photos.load, recutter),
     }
 
 

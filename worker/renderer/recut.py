@@ -6,14 +6,15 @@ torch is imported at the first recut, so that a renderer without any stays small
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from shared.errors import UnknownJob
+from PIL.Image import Image
+
 from shared.formats.registry import Format, get_format
-from shared.jobs.completion import read_result, store_result
+from shared.jobs.completion import store_result
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.recut_call import InlineFile, RecutArguments, RecutDocument
@@ -26,6 +27,7 @@ from shared.storage.keys import object_key
 from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.rendering import Renderer
 from worker.recut.file import RecutData
+from worker.renderer.formats import read_job_result
 from worker.segmenter import Segmentation
 
 TEXT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml")
@@ -75,11 +77,15 @@ class Recut:
 
 @dataclass(frozen=True, slots=True)
 class RecutHandler:
-    """Handles calls of the kind `recut`."""
+    """Handles calls of the kind `recut`.
+
+    load_photo: returns the image of a job, upright RGB and of at most MAX_OVERLAY_SIDE.
+    """
 
     jobs: JobStore
     bucket: Bucket
     renderers: Mapping[str, Renderer]
+    load_photo: Callable[[JobRequest], Image]
     recutter: Recutter
 
     def __call__(self, call: RenderCall) -> bytes:
@@ -87,29 +93,45 @@ class RecutHandler:
 
         Raises:
             UnknownJob: the job was purged meanwhile.
+            ImageGone: a format is rendered from the image, which is not kept any more.
             RecutGone, RecutUnsupported, ThresholdBelowFloor, AllQueriesNeeded, BadParameter: as worker.engine.recut.
             Unavailable: a store did not answer.
         """
-        recut = self._recut(call.job_id, call.tenant, RecutArguments.from_wire(call.arguments))
+        recut = self._recut(call)
         for name in recut.arguments.formats:
             with time_stage(recut.timings_ms, name):
-                recut.files[name] = self.renderers[name](build_source(recut))
+                recut.files[name] = self.renderers[name](self._build_source(recut, get_format(name)))
         if recut.arguments.request:
             with time_stage(recut.timings_ms, "store"):
                 self._store(recut, recut.arguments.request, f"1-{call.id}")
         return build_document(recut).to_json()
 
-    def _recut(self, job_id: str, tenant: str, arguments: RecutArguments) -> Recut:
+    def _recut(self, call: RenderCall) -> Recut:
         timings_ms: dict[str, float] = {}
+        arguments = RecutArguments.from_wire(call.arguments)
         with time_stage(timings_ms, "fetch"):
-            source = read_result(job_id, bucket=self.bucket)
-            if source is None or source.request.tenant != tenant:
-                raise UnknownJob(f"There is no job {job_id}, or it has expired.")
+            source = read_job_result(call, self.bucket)
             data = RecutData.from_bytes(read_recut(source, bucket=self.bucket))
         with time_stage(timings_ms, "recut"):
             size = fit(data.height, data.width, arguments.max_side)
             segmentation = self.recutter.recut(data, arguments.parameters, size)
         return Recut(source, arguments, data, segmentation, timings_ms=timings_ms)
+
+    def _build_source(self, recut: Recut, wanted: Format) -> RenderSource:
+        request = recut.arguments.request or recut.source.request
+        return RenderSource(
+            recut.segmentation,
+            self._load_photo(recut) if wanted.needs_image else None,
+            file_name=build_file_name(request),
+            model=request.model,
+            options=request.format_options,
+        )
+
+    def _load_photo(self, recut: Recut) -> Image:
+        """Return the image, at most as large as the label map."""
+        photo = self.load_photo(recut.source.request)
+        height, width = recut.segmentation.label_map.shape
+        return photo.resize((width, height)) if photo.width > width or photo.height > height else photo
 
     def _store(self, recut: Recut, request: JobRequest, attempt_name: str) -> None:
         """Store a recut as a job of its own: its files, then its result, then its record; safe to repeat."""
@@ -143,18 +165,6 @@ def fit(height: int, width: int, max_side: int | None) -> tuple[int, int]:
     if max_side is None or longest <= max_side:
         return height, width
     return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
-
-
-def build_source(recut: Recut) -> RenderSource:
-    """Return what the files of a recut are rendered from."""
-    request = recut.arguments.request or recut.source.request
-    return RenderSource(
-        recut.segmentation,
-        None,
-        file_name=build_file_name(request),
-        model=request.model,
-        options=request.format_options,
-    )
 
 
 def build_document(recut: Recut) -> RecutDocument:

@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from tests.support.environment import copy_environment, get_fields
 from tests.support.images import jpeg
 from tests.support.process_memory import read_memory
 from tests.support.recut_grid import FLOOR, GRID, open_photos
-from tests.support.renderer import build_renderer, wait_alive
+from tests.support.renderer import wait_alive
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.mask2former.segmenter import Mask2FormerSegmenter
 from worker.engine.postprocessing.types import Budget
@@ -106,10 +105,9 @@ def compare(segmenter: Mask2FormerSegmenter, photo: Image.Image, data: RecutData
 def measure_service(segmenter: Mask2FormerSegmenter, folder: Path, workload: Workload) -> Iterator[Measurement]:
     """Start a service with a renderer, and measure answers of each case."""
     print_progress("recut: starting the stack")
-    with ExitStack() as stack:
-        service = stack.enter_context(Stack(folder, environ=copy_environment()))
+    with Stack(folder, environ=copy_environment()) as service:
         service.start()
-        renderer = stack.enter_context(build_renderer(folder, service.env))
+        renderer = service.renderer
         wait_alive(renderer, connect(Settings(**get_fields(service.env))))
         idle_bytes = read_memory(renderer.pid)
         client = Client(service.port)

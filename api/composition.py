@@ -17,6 +17,7 @@ from api.jobs.limits import SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.recut import Recutting
 from api.jobs.redrive import JobRedriver
 from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
@@ -162,6 +163,13 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         quotas=limits.queue,
         now=stores.jobs.clock.now,
         renders=renders,
+        recutting=Recutting(
+            renders,
+            admission.new_id,
+            admission.now,
+            build_job_profile(settings).retention,
+            settings.recut_ttl_seconds,
+        ),
         signer=build_signer(settings),
     )
 

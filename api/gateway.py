@@ -10,6 +10,7 @@ from api.jobs.drain import Drain
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.recut import Recutting
 from api.jobs.redrive import JobRedriver
 from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
@@ -51,4 +52,5 @@ class Gateway:
     quotas: QueueLimits
     now: Callable[[], float]
     renders: RenderCalls
+    recutting: Recutting
     signer: UrlSigner | None

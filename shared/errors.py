@@ -24,12 +24,16 @@
     - UnknownModel         no worker serves this model
     x Gone                 something of a job that is known is not stored any more
       - ImageGone          the image, from which a file would be rendered, is not kept any more
+      - RecutGone          the logits of the job are not kept (any more)
     - UnknownMask          the job has no segment of that number
     - UnknownRoute         no such path
     - WrongMethod          the path exists, but does not allow this method
     - NotFinished          the result was requested before the job ended
     - AlreadyEnded         the job ended before it could be canceled
     - Canceled             the job was canceled, so it has no result
+    - RecutUnsupported     the model keeps no logits
+    - ThresholdBelowFloor  the threshold of a recut is below the scores of the queries that were kept
+    - AllQueriesNeeded     a semantic recut of a job that did not keep every query
     - IdempotencyConflict  an idempotency key was reused for a different request
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
@@ -214,6 +218,12 @@ class ImageGone(Gone):
     code = "image_gone"
 
 
+class RecutGone(Gone):
+    """A recut is not possible: the logits of the job were deleted, or never stored."""
+
+    code = "recut_gone"
+
+
 class UnknownMask(ClientError):
     code = "unknown_mask"
 
@@ -245,6 +255,24 @@ class AlreadyEnded(ClientError):
 
 class Canceled(ClientError):
     code = "canceled"
+
+
+class RecutUnsupported(ClientError):
+    """The model's family keeps no logits."""
+
+    code = "recut_unsupported"
+
+
+class ThresholdBelowFloor(ClientError):
+    """The detail `floor` is the lowest threshold that a recut of the job can have."""
+
+    code = "threshold_below_floor"
+
+
+class AllQueriesNeeded(ClientError):
+    """The job was submitted without keeping every query, so there is no semantic recut of it."""
+
+    code = "all_queries_needed"
 
 
 class IdempotencyConflict(ClientError):

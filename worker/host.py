@@ -42,10 +42,12 @@ from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.store_watch import StoreWatch
 from worker.pipeline.task import register
+from worker.recut.kept import KeepRule
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
 from worker.runtime.sizing import count_host_threads, count_pool_bytes
@@ -264,8 +266,14 @@ def build_attempt_runner(
         publication=publication,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
         max_side=settings.max_image_side,
+        recuts=build_recut_keeper(settings, engine.model),
         worker=public_worker_id(worker_id),
     )
+
+
+def build_recut_keeper(settings: WorkerSettings, model: ModelLoaded) -> RecutKeeper:
+    rule = KeepRule(settings.recut_floor, int(1e6 * settings.max_recut_megabytes))
+    return RecutKeeper(model.recut_model, rule if settings.recut_ttl_seconds else None)
 
 
 if __name__ == "__main__":

@@ -149,6 +149,7 @@ def serve(
         segmenter.device,
         segmenter.resize,
         segmenter.forward_pass.can_scale_decode,
+        segmenter.recut_model,
         describe_execution(segmenter),
     )
     hosts.serve(model, LocalBatches(segmenter, scheduler), preparing=preparing)

@@ -107,6 +107,15 @@ class WorkerSettings(DecodingSettings):
         description="How long a worker keeps a result that it cannot store because a store does not answer; then the "
         "job is given back, to be computed again. It repeats as long a claim that Redis does not answer.",
     )
+    recut_floor: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.05,
+        description="Lowest `threshold` of a recut: the logits of queries with a lower score are not kept.",
+    )
+    max_recut_megabytes: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = Field(
+        8.0,
+        description="Most that is kept of one image for a recut, uncompressed; of an image with more, the queries of "
+        "the lowest scores are left out.",
+    )
     batch_timeout_seconds: Seconds = Field(
         300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."
     )
@@ -122,6 +131,9 @@ class RendererSettings(DecodingSettings):
     )
     render_seconds: Seconds = Field(
         120.0, description="How long requests join an identical call of the renderer that has started."
+    )
+    recut_threads: CountOrNone = Field(
+        0, description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time."
     )
     max_derived_files: Count = Field(
         64, description="Files of one job that are rendered after its end: formats, each with its options."

@@ -115,6 +115,40 @@ def _describe_body(json_schema: Mapping[str, Any], description: str) -> dict[str
     }
 
 
+RECUT_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A JSON object of at most 16 KB. Absent members have the defaults of a new job.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    **{name: _describe_member(name) for name in FIELDS},
+                    "formats": {
+                        "type": "array",
+                        "items": {"type": "string", "enum": list(FORMAT_NAMES)},
+                        "description": "Files to put into the answer; labels is always there.",
+                    },
+                    "max_side": {
+                        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 4096}, {"type": "null"}],
+                        "description": "Longest side of the label map of a preview; null: as large as the image.",
+                    },
+                    "store": {
+                        "anyOf": [{"type": "boolean"}, {"type": "null"}],
+                        "default": False,
+                        "description": "Store the result as a job of its own, with `recut_of`; not a preview.",
+                    },
+                },
+            },
+            "examples": {
+                "more segments": {"value": {"threshold": 0.5}},
+                "preview": {"value": {"threshold": 0.5, "fuse_stuff": True, "max_side": 1024}},
+                "stored": {"value": {"threshold": 0.7, "formats": ["masks"], "store": True}},
+            },
+        }
+    },
+}
 IMAGE_BODY = _describe_body(
     _JSON_SCHEMA,
     "Parameters in JSON override those of the query.  Other members of JSON have no effect, and are named "
@@ -271,6 +305,26 @@ RESULT: Final[Errors] = (
     *JOB_FAILURE,
 )
 
+# Of a recut.
+RECUT: Final[Errors] = (
+    errors.EmptyBody,
+    errors.UnreadableBody,
+    errors.UnsupportedCoding,
+    errors.BodyTooLarge,
+    errors.UploadsFull,
+    errors.RecutGone,
+    errors.RecutUnsupported,
+    errors.ThresholdBelowFloor,
+    errors.AllQueriesNeeded,
+    errors.RendererUnavailable,
+    errors.TooManyWaiting,
+    errors.GatewayStopping,
+    errors.StoreFull,
+    errors.ImageGone,
+    errors.DecodersBusy,
+    errors.SharedMemoryFull,
+    *RESULT,
+)
 # Besides those of RESULT, of a request for a file that is rendered if it is not stored.
 RENDERED: Final[Errors] = (
     errors.RendererUnavailable,

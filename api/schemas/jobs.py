@@ -93,6 +93,7 @@ class JobView(BaseModel):
     attempt: int = Field(description="How often a worker has claimed it.")
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
     redrive_of: str | None = Field(description="The job that this one runs again.")
+    recut_of: str | None = Field(description="Id of the job of which it is a stored recut.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
     links: LinksView
@@ -114,6 +115,7 @@ class JobView(BaseModel):
             attempt=job.attempt,
             timings_ms=dict(job.timings_ms),
             redrive_of=request.redrive_of,
+            recut_of=request.recut_of,
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
             links=build_links(job.id),

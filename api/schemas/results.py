@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 from flask import url_for
 from pydantic import BaseModel, Field, create_model
 
-from api.schemas.jobs import ImageView, JobPath, ParametersView, Query
+from api.schemas.jobs import ImageView, JobPath, ParametersView
+from api.schemas.query import Query
 from shared.formats.registry import FORMATS, get_format
 from shared.jobs.format_options import FORMAT_OPTIONS, MAX_TOLERANCE
 from shared.jobs.model import JobState

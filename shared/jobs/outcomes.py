@@ -79,6 +79,13 @@ class RequeueStalledOutcome(StrEnum):
     NOT_RUNNING = "not_running"
 
 
+class RecordSucceededOutcome(StrEnum):
+    """PURGED: the job was purged before it could be recorded."""
+
+    RECORDED = "recorded"
+    PURGED = "purged"
+
+
 class FinishOutcome(StrEnum):
     """Finished, or why not: the last four are the state of a job that is final already."""
 

@@ -29,7 +29,7 @@ from shared.jobs.creation import (
     submission_arguments,
     submission_keys,
 )
-from shared.jobs.messages import queue_name
+from shared.jobs.messages import job_queue, queue_name
 from shared.jobs.model import MAX_PASSED_OVER, Failure, Job, JobRequest, JobState, Priority
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
@@ -39,6 +39,7 @@ from shared.jobs.outcomes import (
     FinishOutcome,
     MeasureLoadOutcome,
     PurgeOutcome,
+    RecordSucceededOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
@@ -124,6 +125,7 @@ class JobStore:
         self._check_queue = Script(client, "check_queue", CheckQueueOutcome)
         self._measure_load = Script(client, "measure_load", MeasureLoadOutcome)
         self._finish = Script(client, "finish", FinishOutcome)
+        self._record_succeeded = Script(client, "record_succeeded", RecordSucceededOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
         self._purge = Script(client, "purge", PurgeOutcome)
 
@@ -378,6 +380,29 @@ class JobStore:
             failure_code=failure.code if failure else None,
         )
         return outcome is FinishOutcome.FINISHED
+
+    @translate_redis_errors
+    def record_succeeded(self, request: JobRequest, *, timings_ms: Mapping[str, float], attempt_name: str) -> None:
+        """Record a job that has succeeded without a worker; safe to repeat.
+
+        Its result must be stored: the bucket decides first.
+        """
+        self._record_succeeded(
+            {
+                "job": redis_keys.job(request.id),
+                "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
+                "tenants": redis_keys.TENANTS,
+                "purged": redis_keys.purge_mark(request.id),
+            },
+            id=request.id,
+            request=request.to_json(),
+            queue=job_queue(request),
+            tenant=request.tenant,
+            attempt_name=attempt_name,
+            timings=json.dumps(dict(timings_ms)),
+            record_seconds=request.retention.record_seconds,
+            listed_tenant=request.tenant if request.retention.is_listed else None,
+        )
 
     @translate_redis_errors
     def purge(self, job_id: str) -> None:

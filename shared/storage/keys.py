@@ -7,6 +7,7 @@ INPUTS_PREFIX = "inputs/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
 KEPT_PREFIX = "kept/"
+RECUTS_PREFIX = "recuts/"
 RESULTS_PREFIX = "results/"
 UPLOADS_PREFIX = "uploads/"
 ERASURES_PREFIX = "erasures/"
@@ -53,6 +54,16 @@ def kept_key(job_id: str, seconds: int) -> str:
 def results_prefix(job_id: str) -> str:
     """Return the prefix of all objects that the attempts of a job wrote."""
     return f"{RESULTS_PREFIX}{job_id}/"
+
+
+def recuts_prefix(job_id: str) -> str:
+    """Return the prefix of the logits that the attempts of a job wrote."""
+    return f"{RECUTS_PREFIX}{job_id}/"
+
+
+def recut_key(job_id: str, attempt_name: str) -> str:
+    """Return the key of the logits that an attempt wrote; in a folder of their own, because they are deleted sooner."""
+    return f"{RECUTS_PREFIX}{job_id}/{attempt_name}"
 
 
 def result_key(job_id: str) -> str:

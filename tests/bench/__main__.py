@@ -12,7 +12,7 @@ from shared.logs import configure_logging
 from shared.settings import Settings
 from tests.bench.measurement import DEFAULT_WORKLOAD, LARGE_SIZE, TINY_WORKLOAD, Measurement, Workload
 
-BENCHES = ("queue", "engine", "service", "postprocess", "host", "instant", "backlog", "load", "idle")
+BENCHES = ("queue", "engine", "service", "postprocess", "recut", "host", "instant", "backlog", "load", "idle")
 # They run only when named: one installs other servers and takes longer, the other stores 10,000 inputs first.
 OPTIONAL_BENCHES = ("peers", "recovery")
 

@@ -72,6 +72,8 @@ _OWN: Final[Mapping[str, Values]] = {
     "MAX_DECODE_MEGABYTES": ("63", "nan", "inf"),
     "MAX_BATCH_WAIT_MS": ("-1", "nan", "inf"),
     "MAX_INTERACTIVE_WAIT_MS": ("0", "nan", "inf"),
+    "MAX_RECUT_MEGABYTES": ("0", "nan", "inf"),
+    "RECUT_FLOOR": ("-0.1", "nan", "1.1"),
     "PROBE_HOST": ("http://127.0.0.1", "127.0.0.1:8001", "two words"),
     "PROBE_PORT": ("-1", "http", "65536"),
 }
@@ -80,6 +82,7 @@ _COUNTED: Final = (
     *("MAX_WAITING", "MAX_WAITING_PER_TENANT", "MAX_UPLOAD_BYTES", "MAX_IMAGE_PIXELS", "MAX_QUEUED"),
     *("MAX_QUEUED_PER_TENANT", "MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_BYTES_PER_TENANT", "MAX_BUFFERED_BYTES"),
     *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_PEER", "BAND_MEGABYTES", "HOST_PROCESSES", "WORKER_THREADS"),
+    "RECUT_THREADS",
     *("MAX_BATCH_IMAGES", "MAX_DERIVED_FILES", "MAX_RENDER_CALLS", "MAX_RENDER_REPLY_BYTES", "RENDERER_THREADS"),
 )
 

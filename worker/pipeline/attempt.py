@@ -18,7 +18,7 @@ from shared.formats.registry import get_format
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.provenance import Execution, Provenance
-from shared.jobs.result import JobResult
+from shared.jobs.result import JobRecut, JobResult
 from shared.redis_clock import RedisClock
 from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
@@ -29,7 +29,9 @@ from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import Renderer
+from worker.recut.kept import KeptLogits
 from worker.segmenter import ModelImage, Resize, Segmentation
 
 log = structlog.get_logger()
@@ -88,6 +90,7 @@ class Attempt:
     batch_size: images that were on the device together.
     orientation: of the image file, by its EXIF.
     files: rendered so far, by format.
+    kept: the logits for a recut; apart from the segmentation, of which a part may be shown.
     """
 
     lease: Lease
@@ -97,6 +100,7 @@ class Attempt:
     batch_size: int = 0
     orientation: int = 1
     files: dict[str, Rendered] = field(default_factory=dict)
+    kept: KeptLogits | None = None
 
     @property
     def request(self) -> JobRequest:
@@ -117,6 +121,7 @@ class AttemptRunner:
     publication: Publication
     max_pixels: int
     max_side: int
+    recuts: RecutKeeper = field(default_factory=RecutKeeper)
     worker: str = ""
 
     def segment(self, lease: Lease) -> Attempt:
@@ -137,7 +142,7 @@ class AttemptRunner:
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         lease.check()
-        return Attempt(lease, image, segmentation, watch, ticket.batch_size, orientation)
+        return Attempt(lease, image, segmentation, watch, ticket.batch_size, orientation, kept=segmentation.kept)
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -178,6 +183,7 @@ class AttemptRunner:
             objects=objects,
             timings_ms=attempt.watch.timings_ms,
             batch_size=attempt.batch_size,
+            recut=self._store_recut(attempt),
             provenance=self._describe(attempt),
         )
 
@@ -186,6 +192,13 @@ class AttemptRunner:
         execution = self.model.execution
         libraries = {**execution.libraries, "pillow": PIL.__version__, "maskmill": shared.__version__}
         return Provenance(replace(execution, libraries=libraries), attempt.orientation, self.worker)
+
+    def _store_recut(self, attempt: Attempt) -> JobRecut:
+        height, width = attempt.segmentation.label_map.shape
+        with attempt.watch.stage("recut"):
+            return self.recuts.store(
+                attempt.kept, attempt.lease, (height, width), self.model.revision, self.publication
+            )
 
     def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[Image | None, Ticket, int]:
         """Fetch and decode a job's image, and queue it for the device; return its orientation last."""
@@ -199,7 +212,13 @@ class AttemptRunner:
         with decoded:
             lease.check()
             ticket = self.batches.submit(
-                ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
+                ModelImage(
+                    decoded.model_input.pixels,
+                    decoded.height,
+                    decoded.width,
+                    request.parameters,
+                    self.recuts.choose_rule(request),
+                ),
                 priority=request.priority,
                 deadline=None if request.deadline_at is None else self.clock.to_monotonic(request.deadline_at),
                 is_alone=lease.claim.is_isolated,

@@ -27,6 +27,7 @@ from shared.jobs.render_calls import (
     RenderCallStore,
     RenderKind,
 )
+from shared.jobs.store import open_job_store
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory, return_free_memory
 from shared.readiness import OK, ReadinessChecks, list_store_checks
@@ -41,6 +42,7 @@ from worker.renderer.calls import CallRunner
 from worker.renderer.formats import FormatHandler
 from worker.renderer.metrics import RendererMetrics
 from worker.renderer.photos import Photos
+from worker.renderer.recut import RecutHandler, Recutter
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
@@ -105,9 +107,15 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
 def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[RenderKind, Handle]:
     """Return the handler of each kind of call; the resources that they open are closed with the stack."""
     bucket = open_bucket(settings, retries=settings.storage_retries)
+    renderers = load_renderers()
     photos = Photos(bucket, settings, thread_count=count_threads(settings), stack=stack)
-    formats = FormatHandler(bucket, load_renderers(), photos.load, settings.max_derived_files)
-    return {RenderKind.FORMAT: formats.handle}
+    formats = FormatHandler(bucket, renderers, photos.load, settings.max_derived_files)
+    recutter = Recutter(threads=settings.recut_threads or min(MAX_DEFAULT_THREADS, count_cores()))
+    jobs = open_job_store(connect(settings), settings)
+    return {
+        RenderKind.FORMAT: formats.handle,
+        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, photos.load, recutter),
+    }
 
 
 def count_threads(settings: RendererSettings) -> int:

@@ -61,7 +61,9 @@ class Photos:
                 "submit it as a job, at /v1/jobs."
             )
         # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
-        for key in (inbox_key(request.id), input_key(request.id), dead_letter_key(request.id)):
+        # A stored recut shows the image of the job of which it is one.
+        job_id = request.recut_of or request.id
+        for key in (inbox_key(job_id), input_key(job_id), dead_letter_key(job_id)):
             with suppress(NoSuchObject):
                 data = self._bucket.get(key)
                 if sha256(data).hexdigest() == request.image.sha256:

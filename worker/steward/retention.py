@@ -9,7 +9,14 @@ from shared.jobs.keeping import read_kept
 from shared.jobs.survey import JobSurvey
 from shared.storage.bucket import Bucket, StoredObject
 from shared.storage.clock import StoreClock
-from shared.storage.keys import DEAD_LETTERS_PREFIX, DERIVED_FOLDER, INPUTS_PREFIX, KEPT_PREFIX, RESULTS_PREFIX
+from shared.storage.keys import (
+    DEAD_LETTERS_PREFIX,
+    DERIVED_FOLDER,
+    INPUTS_PREFIX,
+    KEPT_PREFIX,
+    RECUTS_PREFIX,
+    RESULTS_PREFIX,
+)
 from worker.steward.metrics import StewardMetrics
 from worker.steward.parallel import split_pages
 
@@ -29,9 +36,10 @@ class Retention:
     clock: StoreClock
     result_ttl_seconds: int
     input_ttl_seconds: int
+    recut_ttl_seconds: int
 
     def delete_expired(self) -> None:
-        """Delete the results and the inputs that are older than their time to live, at the beginning of each listing.
+        """Delete results, logits and inputs that are older than their time to live, at the beginning of each listing.
 
         Ids sort by time and listings are in order, so what comes after a page in which nothing is old is younger: but
         for objects behind those of jobs that were queued for long, and of ids by a clock that was fast.
@@ -54,6 +62,7 @@ class Retention:
             (RESULTS_PREFIX, self.result_ttl_seconds, "deleted"),
             (DEAD_LETTERS_PREFIX, self.result_ttl_seconds, "dead_letter_deleted"),
             (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
+            (RECUTS_PREFIX, min(self.recut_ttl_seconds, self.result_ttl_seconds), "recut_deleted"),
         ):
             self._delete_older(prefix, ttl_seconds, reason, kept, is_thorough=is_thorough)
 

@@ -127,6 +127,11 @@ class Settings(BaseSettings):
         description="How long the image of a job is kept once it is final, at most as long as the job; 0 deletes it "
         "then. The image of a job that was given up, because its workers were lost, is kept as long as the job.",
     )
+    recut_ttl_seconds: Annotated[int, Field(ge=0, le=MAX_TTL_SECONDS)] = Field(
+        24 * 3600,
+        description="How long the logits of a job are kept for recuts, at most as long as the job; 0 switches recuts "
+        "off.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is columns on a terminal and JSON otherwise."
     )

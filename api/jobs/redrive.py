@@ -37,7 +37,7 @@ class JobRedriver:
         job = tenant_jobs.get(job_id)
         check_redrivable(job)
         self.submitter.admission.admit_again(job.request, caller)
-        image, _ = tenant_jobs.get_input(job.id)
+        image = tenant_jobs.read_input(job.id)
         request = self._build_request(job.request, caller)
         redriven = self.submitter.resubmit(request, image)
         log.info("job_redriven", job_id=redriven.id, redrive_of=job.id, is_repeated=redriven.id != request.id)

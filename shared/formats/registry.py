@@ -17,6 +17,7 @@ class Format:
     result_field: member of the result document that links to it.
     is_required: whether it is stored even if not requested; so is the label map, from which all others are rendered.
     needs_image: whether it is rendered from the image as well as from the label map.
+    options: names of the fields of FormatOptions that it depends on.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Format:
     description: str
     is_required: bool = False
     needs_image: bool = False
+    options: tuple[str, ...] = ()
 
 
 FORMATS: Final = (

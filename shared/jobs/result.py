@@ -8,6 +8,8 @@ from pydantic import TypeAdapter
 
 from shared.errors import MaskmillError
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.provenance import Provenance
+from shared.jobs.recut import RecutState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,20 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRecut:
+    """Whether a recut of a job is possible.
+
+    floor: the lowest threshold of a recut, unless it has all queries, as a semantic recut needs.
+    file: the logits, if they are stored; they are deleted before the other files.
+    """
+
+    state: RecutState
+    floor: float = 1.0
+    has_all_queries: bool = False
+    file: StoredFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """The final state of a job, success or not.
 
@@ -55,6 +71,8 @@ class JobResult:
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
     batch_size: images that were on the device together; 0 if none was.
+    recut: None if the job did not succeed, or if an earlier version ran it.
+    provenance: None without a worker, and in results of earlier versions.
     """
 
     request: JobRequest
@@ -68,6 +86,8 @@ class JobResult:
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 0
+    recut: JobRecut | None = None
+    provenance: Provenance | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

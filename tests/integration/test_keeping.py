@@ -41,7 +41,8 @@ def keep(gateway: GatewayUnderTest, job_id: str, body: Mapping[str, Any]) -> Any
 def expire(gateway: GatewayUnderTest, *, ttl_seconds: int = 1) -> None:
     stores = gateway.stores
     survey, metrics = JobSurvey(connect(gateway.settings)), StewardMetrics(CollectorRegistry())
-    Retention(survey, stores.bucket, metrics, follow_store(stores.bucket), ttl_seconds, ttl_seconds).delete_expired()
+    clock = follow_store(stores.bucket)
+    Retention(survey, stores.bucket, metrics, clock, ttl_seconds, ttl_seconds, ttl_seconds).delete_expired()
 
 
 def has_result(gateway: GatewayUnderTest, job_id: str) -> bool:

@@ -92,7 +92,15 @@ def build_steward(
             OutageGrace(settings.lease_seconds, lambda: survey.find_stalled().now),
         ),
         InboxRecovery(jobs, survey, bucket, metrics, inputs, clock, inbox_grace_seconds, check=lambda: None),
-        Retention(survey, bucket, metrics, clock, result_ttl_seconds, settings.input_ttl_seconds),
+        Retention(
+            survey,
+            bucket,
+            metrics,
+            clock,
+            result_ttl_seconds,
+            settings.input_ttl_seconds,
+            settings.recut_ttl_seconds,
+        ),
         PurgeCompletion(jobs, bucket, metrics, now=clock.now),
         DeadlineExpiry(jobs, bucket, metrics, inputs),
     )

@@ -28,6 +28,7 @@ from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots
 from worker.pipeline.store_watch import StoreWatch
@@ -114,6 +115,7 @@ class InProcessWorker:
     stores: WorkingStores | StoreWatch = field(default_factory=WorkingStores)
     keep_seconds: float = 0.0
     worker_id: str = "test-worker"
+    recuts: RecutKeeper = field(default_factory=RecutKeeper)
 
     def claim(self, job_id: str) -> Claim | None:
         """Claim a job before all others, or return None if it is not queued."""
@@ -144,6 +146,7 @@ class InProcessWorker:
             publication=publication,
             max_pixels=10**7,
             max_side=65_500,
+            recuts=self.recuts,
         )
         return JobRunner(
             model,

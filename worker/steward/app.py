@@ -147,7 +147,15 @@ def build_duties(
     recovery = InboxRecovery(
         jobs, survey, bucket, metrics, inputs, clock, settings.inbox_grace_seconds, partial(leases.check, RECOVERY)
     )
-    retention = Retention(survey, bucket, metrics, clock, settings.result_ttl_seconds, settings.input_ttl_seconds)
+    retention = Retention(
+        survey,
+        bucket,
+        metrics,
+        clock,
+        settings.result_ttl_seconds,
+        settings.input_ttl_seconds,
+        settings.recut_ttl_seconds,
+    )
     purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
     erasures = DataErasure(
         jobs, stores.lists, bucket, Erasures(bucket), stores.webhooks, metrics, clock, partial(leases.check, ERASURE)

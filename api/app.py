@@ -23,7 +23,21 @@ from api.http.parameters import check_query
 from api.http.paths import serve_merged_paths
 from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
-from api.routes import data, docs, events, health, job_changes, jobs, models, queue, results, uploads, usage, webhooks
+from api.routes import (
+    data,
+    docs,
+    events,
+    health,
+    job_changes,
+    jobs,
+    models,
+    queue,
+    recut,
+    results,
+    uploads,
+    usage,
+    webhooks,
+)
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
@@ -38,8 +52,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
 PUBLIC_BLUEPRINTS = frozenset({"docs", "health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
+# A POST that only reads; what it needs beyond that is checked by its route.
+READING_ENDPOINTS = frozenset({"recut.recut_job"})
 API_BLUEPRINTS = (
-    *(jobs.bp, events.bp, job_changes.bp, results.bp, uploads.bp, data.bp),
+    *(jobs.bp, events.bp, job_changes.bp, results.bp, recut.bp, uploads.bp, data.bp),
     *(models.bp, queue.bp, usage.bp, webhooks.bp, inference.bp, endpoint.bp, health.bp),
 )
 # Probes name the service by an address that no setting knows, such as that of a pod.
@@ -152,7 +168,7 @@ def authenticate_caller() -> None:
 
 def _find_scope() -> Scope:
     """Return what a token needs for the current request."""
-    if request.method in ("GET", "HEAD"):
+    if request.method in ("GET", "HEAD") or request.endpoint in READING_ENDPOINTS:
         return Scope.READ
     # Without tokens there is no administrator, and every caller may purge each job.
     is_guarded = request.blueprint == data.bp.name and get_gateway().authenticator.requires_token

@@ -19,7 +19,9 @@ from api.jobs.limits import OptionLimits, SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.recut import Recutting
 from api.jobs.redrive import JobRedriver
+from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
@@ -41,6 +43,7 @@ from shared.jobs.keeping import JobKeeper
 from shared.jobs.lists import JobLists
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.render_calls import RenderCallStore
 from shared.jobs.store import JobStore, QueueLimits, open_job_store
 from shared.jobs.usage import UsageReader
 from shared.outgoing.policy import URL_SCHEMES, OutgoingPolicy
@@ -48,6 +51,7 @@ from shared.readiness import ReadinessChecks
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.s3_client import S3Client, open_s3_client
+from shared.storage.signing import UrlSigner, open_signer
 from shared.store_check import open_store_check
 from shared.store_health import StoreHealth, StoreState
 from shared.webhooks.delivery_store import DeliveryStore
@@ -87,6 +91,7 @@ class Stores:
     workers: WorkerRegistry
     usage: UsageReader
     activity: ModelActivity
+    renders: RenderCallStore
     bucket: Bucket
     endpoints: EndpointStore
     deliveries: DeliveryStore
@@ -98,17 +103,19 @@ class Stores:
 
 def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
+    payload_client = connect(settings, decode=False)
     jobs = open_job_store(client, settings)
     return Stores(
         jobs=jobs,
         lists=JobLists(client),
         keeper=JobKeeper(client, bucket),
-        payloads=PayloadStore(connect(settings, decode=False)),
+        payloads=PayloadStore(payload_client),
         events=JobEvents(client),
         event_log=EventLog(client),
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
+        renders=RenderCallStore(payload_client),
         bucket=bucket,
         endpoints=EndpointStore(client, bucket),
         deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
@@ -129,6 +136,14 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
     eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
+    renders = RenderCalls(
+        stores.renders,
+        stores.events,
+        slots,
+        drain,
+        max_seconds=settings.render_wait_seconds,
+        max_calls=settings.max_render_calls,
+    )
     open_tenant = partial(
         TenantJobs,
         jobs=stores.jobs,
@@ -138,6 +153,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         input_ttl_seconds=settings.input_ttl_seconds,
         slots=slots,
         drain=drain,
+        renders=renders,
     )
     open_webhooks = build_webhooks(settings, stores)
     submitter = JobSubmitter(
@@ -185,6 +201,15 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
             heartbeat_seconds=settings.event_heartbeat_seconds,
         ),
         eta=eta,
+        renders=renders,
+        recutting=Recutting(
+            renders,
+            admission.new_id,
+            admission.now,
+            build_job_profile(settings).retention,
+            settings.recut_ttl_seconds,
+        ),
+        signer=build_signer(settings),
     )
 
 
@@ -197,6 +222,12 @@ def build_webhooks(settings: ApiSettings, stores: Stores) -> Callable[[str], Ten
         rules=WebhookRules(build_webhook_policy(settings), settings.max_webhooks, settings.webhook_urls == "on"),
         now=stores.jobs.clock.now,
     )
+
+
+def build_signer(settings: ApiSettings) -> UrlSigner | None:
+    """Return what signs URLs of objects; None where clients do not reach the object store."""
+    endpoint = settings.storage_public_endpoint
+    return open_signer(settings, endpoint=endpoint, seconds=settings.signed_url_seconds) if endpoint else None
 
 
 def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission) -> ReadinessChecks:

@@ -12,7 +12,9 @@ from api.jobs.limits import OptionLimits
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
+from api.jobs.recut import Recutting
 from api.jobs.redrive import JobRedriver
+from api.jobs.rendering import RenderCalls
 from api.jobs.submission import JobSubmitter
 from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
@@ -26,6 +28,7 @@ from shared.jobs.keeping import JobKeeper
 from shared.jobs.store import QueueLimits
 from shared.jobs.usage import UsageReader
 from shared.readiness import ReadinessChecks
+from shared.storage.signing import UrlSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,6 @@ class Gateway:
     option_limits: OptionLimits
     streams: EventStreams
     eta: EtaEstimator
+    renders: RenderCalls
+    recutting: Recutting
+    signer: UrlSigner | None

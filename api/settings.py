@@ -28,6 +28,8 @@ from shared.worker_registry import public_id
 
 MAX_PROCESSES = 1024
 MAX_CONNECTIONS = 1_000_000
+# The longest that S3 accepts: a week.
+MAX_SIGNED_SECONDS = 7 * 24 * 3600
 # A million by a million, as sides may be long.
 MAX_PIXELS = 10**12
 # Each is submitted while its caller waits for the answer.
@@ -63,6 +65,12 @@ class ApiSettings(Settings):
     max_waiting_per_tenant: CountOrNone = Field(
         0, description="Of these, those of one tenant; 0 means half with tokens, and all without."
     )
+    render_wait_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        30.0, description="Longest time that a request waits for a file that the renderer makes; then it gets 503."
+    )
+    max_render_calls: Count = Field(
+        256, description="Calls that may be queued for the renderer; requests beyond get 503."
+    )
     storage_public_endpoint: Endpoint = Field(
         "",
         description="URL under which clients reach the object store, for signed URLs; empty means that they do not, "
@@ -72,6 +80,9 @@ class ApiSettings(Settings):
         "",
         description="Buckets of the object store whose objects jobs may name as `s3://bucket/key`, by commas. Every "
         "tenant may use every object in them.",
+    )
+    signed_url_seconds: Annotated[int, Field(gt=0, le=MAX_SIGNED_SECONDS)] = Field(
+        300, description="How long a signed URL is valid."
     )
     auth: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -23,7 +23,9 @@
     - BadPrefix            the proxy in front sent a prefix that cannot begin a path
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
-    - Gone                 something of a job that is known is not stored any more
+    x Gone                 something of a job that is known is not stored any more
+      - ImageGone          the image, from which a file would be rendered, is not kept any more
+      - RecutGone          the logits of the job are not kept (any more)
     - UnknownMask          the job has no segment of that number
     - UnknownWebhook       no such webhook, or it belongs to another tenant
     - UnknownDelivery      the webhook has no such delivery, or it is not kept any more
@@ -35,6 +37,9 @@
     - WebhookDisabled      the webhook gets no messages until it is enabled
     - Canceled             the job was canceled, so it has no result
     - ClientIdTaken        the caller's own id names a job that was submitted otherwise
+    - RecutUnsupported     the model keeps no logits
+    - ThresholdBelowFloor  the threshold of a recut is below the scores of the queries that were kept
+    - AllQueriesNeeded     a semantic recut of a job that did not keep every query
     - IdempotencyConflict  an idempotency key was reused for a different request
     - ForbiddenInput       an image is named in a way, or at a place, that this service does not use
     - InputNotFound        no object is stored at the place that was named
@@ -58,6 +63,7 @@
     - StorageUnavailable   the object store did not answer
     x ModelNotReady        the model is known, but no worker is ready for it
       - EngineLost           the process that ran the model ended while it worked on the image
+    - RendererUnavailable  no renderer was free to make a file in time
     - StackUnconfirmed     it is not known yet whether another stack uses the stores
     - WrongStores          the gateway must not use the stores that it is configured with
     - GatewayStopping      the gateway stops, and the request could not be answered within its grace period
@@ -226,6 +232,16 @@ class Gone(ClientError):
             super().__init__(f"{message} It was kept until {kept_until}.", kept_until=kept_until)
 
 
+class ImageGone(Gone):
+    code = "image_gone"
+
+
+class RecutGone(Gone):
+    """A recut is not possible: the logits of the job were deleted, or never stored."""
+
+    code = "recut_gone"
+
+
 class UnknownMask(ClientError):
     code = "unknown_mask"
 
@@ -277,6 +293,24 @@ class Canceled(ClientError):
 
 class ClientIdTaken(ClientError):
     code = "client_id_taken"
+
+
+class RecutUnsupported(ClientError):
+    """The model's family keeps no logits."""
+
+    code = "recut_unsupported"
+
+
+class ThresholdBelowFloor(ClientError):
+    """The detail `floor` is the lowest threshold that a recut of the job can have."""
+
+    code = "threshold_below_floor"
+
+
+class AllQueriesNeeded(ClientError):
+    """The job was submitted without keeping every query, so there is no semantic recut of it."""
+
+    code = "all_queries_needed"
 
 
 class IdempotencyConflict(ClientError):
@@ -444,6 +478,13 @@ class StackUnconfirmed(Unavailable):
 
 class WrongStores(Unavailable):
     code = "wrong_stores"
+
+
+class RendererUnavailable(Unavailable):
+    code = "renderer_unavailable"
+
+    def __init__(self, message: str = "No renderer is free to make this now; ask again in a few seconds.") -> None:
+        super().__init__(message)
 
 
 class ModelNotReady(Unavailable):

@@ -9,7 +9,7 @@ MAX_STORAGE_PREFIX = 200
 # Names of objects and folders that a stack has below its prefix; shared/storage/keys.py has their meaning.
 OBJECT_NAMES = frozenset(
     {
-        *("dead-letters", "erasures", "inbox", "inputs", "kept", "layout", "purged"),
+        *("dead-letters", "erasures", "inbox", "inputs", "kept", "layout", "purged", "recuts"),
         *("requests", "results", "stack", "store-check", "uploads", "webhooks"),
     }
 )

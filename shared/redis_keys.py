@@ -72,6 +72,9 @@ WORKERS = "mm:workers"
 MODELS = "mm:models"
 LOAD_SECONDS = "mm:load_seconds"
 
+# String: empty; a renderer takes calls.
+RENDERER = "mm:renderer"
+
 # Hash: when each duty of the steward was completed last, unix seconds.
 DUTY_RUNS = "mm:duty_runs"
 
@@ -159,6 +162,16 @@ def input_payload(job_id: str) -> str:
 def reply_payload(job_id: str) -> str:
     """String: the Hugging Face array of a job whose caller waits."""
     return f"mm:reply:{job_id}"
+
+
+def render_flight(digest: str) -> str:
+    """String: id of the call of the renderer that is under way, by the SHA-256 of what it asks for."""
+    return f"mm:render_flight:{digest}"
+
+
+def render_reply(call_id: str) -> str:
+    """String: what the renderer replied to a call."""
+    return f"mm:render_reply:{call_id}"
 
 
 def purge_mark(job_id: str) -> str:

@@ -138,6 +138,11 @@ class Settings(BaseSettings):
     upload_ttl_seconds: Annotated[int, Field(gt=0, le=MAX_UPLOAD_TTL_SECONDS)] = Field(
         24 * 3600, description="How long a file that was uploaded for later jobs can be used, and is kept."
     )
+    recut_ttl_seconds: Annotated[int, Field(ge=0, le=MAX_TTL_SECONDS)] = Field(
+        24 * 3600,
+        description="How long the logits of a job are kept for recuts, at most as long as the job; 0 switches recuts "
+        "off.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is columns on a terminal and JSON otherwise."
     )

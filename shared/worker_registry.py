@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -17,6 +18,12 @@ EMBEDDED_MODEL_ID = "maskmill/embedded"
 HEARTBEAT_INTERVAL_SECONDS = 3.0
 HEARTBEAT_TIMEOUT_SECONDS = 12
 MODEL_RETENTION_SECONDS = 7 * 24 * 3600
+_ID_DIGITS = 16
+
+
+def public_worker_id(worker_id: str) -> str:
+    """Return the id under which clients see a worker; it reveals nothing of its machine."""
+    return sha256(worker_id.encode()).hexdigest()[:_ID_DIGITS]
 
 
 def public_id(model: str) -> str:

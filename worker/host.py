@@ -27,6 +27,7 @@ from shared.redis_client import connect
 from shared.settings import read_settings
 from shared.storage.bucket import Bucket, open_bucket
 from shared.store_health import open_store_health
+from shared.worker_registry import public_worker_id
 from worker.batching.channel import ALIVE_INTERVAL_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import ModelLoaded
 from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
@@ -41,11 +42,13 @@ from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots, interactive_slot_count
 from worker.pipeline.store_watch import StoreWatch
 from worker.pipeline.task import register
 from worker.pipeline.url_fetcher import build_url_fetcher
+from worker.recut.kept import KeepRule
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
 from worker.runtime.sizing import count_host_threads, count_pool_bytes
@@ -233,7 +236,7 @@ def build_job_runner(
         slots,
         leases,
         isolation,
-        build_attempt_runner(settings, engine, jobs, bucket, publication),
+        build_attempt_runner(settings, worker_id, engine, jobs, bucket, publication),
         completer,
         stores,
         follow_up,
@@ -243,7 +246,12 @@ def build_job_runner(
 
 
 def build_attempt_runner(
-    settings: WorkerSettings, engine: Engine, jobs: JobStore, bucket: Bucket, publication: Publication
+    settings: WorkerSettings,
+    worker_id: str,
+    engine: Engine,
+    jobs: JobStore,
+    bucket: Bucket,
+    publication: Publication,
 ) -> AttemptRunner:
     payloads = PayloadStore(connect(settings, decode=False))
     return AttemptRunner(
@@ -256,7 +264,9 @@ def build_attempt_runner(
             max_side=settings.max_image_side,
         ),
         decoders=engine.decoders,
-        model=ModelInput(engine.model.revision, engine.model.resize, engine.model.can_scale_decode),
+        model=ModelInput(
+            engine.model.revision, engine.model.resize, engine.model.can_scale_decode, engine.model.execution
+        ),
         batches=engine.batches,
         renderers=load_renderers(),
         payloads=payloads,
@@ -264,7 +274,14 @@ def build_attempt_runner(
         publication=publication,
         max_pixels=int(1e6 * settings.max_decode_megapixels),
         max_side=settings.max_image_side,
+        recuts=build_recut_keeper(settings, engine.model),
+        worker=public_worker_id(worker_id),
     )
+
+
+def build_recut_keeper(settings: WorkerSettings, model: ModelLoaded) -> RecutKeeper:
+    rule = KeepRule(settings.recut_floor, int(1e6 * settings.max_recut_megabytes))
+    return RecutKeeper(model.recut_model, rule if settings.recut_ttl_seconds else None)
 
 
 if __name__ == "__main__":

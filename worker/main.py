@@ -12,10 +12,10 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -23,7 +23,8 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
-from shared.errors import ModelUnusable, Unavailable, UnusableStores
+from shared.errors import ModelUnusable, Unavailable
+from shared.jobs.provenance import Execution
 from shared.logs import configure_logging
 from shared.memory import return_free_memory
 from shared.readiness import OK, ReadinessChecks, list_store_checks
@@ -48,6 +49,7 @@ from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.hosts import HostProcesses, build_host_command
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.sizing import count_cores, count_hosts, count_pool_bytes
+from worker.runtime.store_start import end_if_unusable, wait_for_stores
 from worker.runtime.watchdog import end_on_host_signal, start_watchdog
 from worker.segmenter import Segmenter
 from worker.settings import WorkerSettings
@@ -60,7 +62,6 @@ HOST_EXIT_SECONDS = 2
 # For models that prepare images of any size themselves.
 PREPARING_THREADS = 2
 HOSTS_FAILING_EXIT_CODE = 71
-STORES_POLL_SECONDS = 0.5
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -76,7 +77,7 @@ def main() -> int:
     check_credentials(settings)
     end_on_signal()
     check = open_check(settings)
-    with end_if_unusable():
+    with end_if_unusable("worker"):
         check_at_start(check)
     with ExitStack() as stack:
         return run(settings, worker_id, check, stack)
@@ -84,30 +85,6 @@ def main() -> int:
 
 def open_check(settings: WorkerSettings) -> StoreCheck:
     return open_store_check(settings, connect(settings), open_bucket(settings, retries=settings.storage_retries))
-
-
-@contextmanager
-def end_if_unusable() -> Iterator[None]:
-    """End the process in one line if a check finds that it must not use its stores."""
-    try:
-        yield
-    except UnusableStores as error:
-        raise SystemExit(f"The worker cannot start: {error}") from None
-
-
-def wait_for_stores(check: StoreCheck) -> None:
-    """Return once each check has succeeded, at start or now; log each new reason why one does not."""
-    logged = ""
-    while True:
-        try:
-            with end_if_unusable():
-                return check.run()
-        except Unavailable as error:
-            cause = str(error.__cause__ or "")
-            if cause != logged:
-                log.warning("stores_not_checked", reason=str(error), cause=cause)
-                logged = cause
-            time.sleep(STORES_POLL_SECONDS)
 
 
 def run(settings: WorkerSettings, worker_id: str, check: StoreCheck, stack: ExitStack) -> int:
@@ -163,7 +140,7 @@ def serve(
     stack: ExitStack,
 ) -> None:
     """Run jobs until SIGTERM, then drain the hosts; none is claimed before the stores have been checked."""
-    wait_for_stores(check)
+    wait_for_stores(check, "worker")
     start_watchdog(scheduler, heartbeat)
     preparing = None if segmenter.resize else stack.enter_context(ThreadPoolExecutor(PREPARING_THREADS))
     model = ModelLoaded(
@@ -172,6 +149,8 @@ def serve(
         segmenter.device,
         segmenter.resize,
         segmenter.forward_pass.can_scale_decode,
+        segmenter.recut_model,
+        describe_execution(segmenter),
     )
     hosts.serve(model, LocalBatches(segmenter, scheduler), preparing=preparing)
     wait_for_end()
@@ -181,6 +160,17 @@ def serve(
         log.warning("hosts_killed")
     # With torch's modules, the last collections of the interpreter would take a second of CPU time, in vain.
     gc.freeze()
+
+
+def describe_execution(segmenter: Segmenter) -> Execution:
+    """Return how a model is run, for the results: the hosts have none of these libraries."""
+    names = ("torch", "transformers")
+    return Execution(
+        segmenter.forward_pass.kind,
+        segmenter.forward_pass.dtype,
+        segmenter.device,
+        {name: version(name) for name in names},
+    )
 
 
 def end_on_signal() -> None:

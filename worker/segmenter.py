@@ -16,6 +16,7 @@ from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 from shared.worker_registry import ModelFacts
+from worker.recut.kept import KeepRule, KeptLogits, RecutModel
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 # A photo may be decoded at a fraction of its size down to this many times the sides of the model's input.
@@ -28,10 +29,12 @@ class Segmentation:
 
     label_map: (H, W), 0 = no segment, n = the segment with id n; uint8 up to 255 segments, uint16 above.
     segments: in the order of the reference pipeline; their ids count from 1 in that order.
+    kept: the logits for a recut, if the image was submitted with a rule for them.
     """
 
     label_map: LabelMap
     segments: tuple[Segment, ...]
+    kept: KeptLogits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,14 @@ class ModelImage:
 
     pixels: (h, w, 3) uint8 RGB; at the size of the model's input, or upright and at its own size without a Resize.
     height, width: of the upright image in pixels; the label map has this size.
+    keep: which logits are returned beside the segmentation; None: none.
     """
 
     pixels: NDArray[np.uint8]
     height: int
     width: int
     parameters: SegmentParameters
+    keep: KeepRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,14 @@ class Prepared:
 
     pixels: opaque to all but the segmenter (for Mask2Former a CPU tensor: (h, w, 3) uint8, or (3, h, w) float32).
     height, width: of the upright image in pixels; the label map has this size.
+    keep: as in ModelImage.
     """
 
     pixels: Any
     height: int
     width: int
     parameters: SegmentParameters
+    keep: KeepRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,14 @@ class ForwardPass:
     agreement: the share of pixels, in [0, 1], that the fast path labels as the exact forward pass; None: not measured.
     can_scale_decode: whether a JPEG may be decoded at a fraction of its size, down to MIN_DECODE_SCALE times the input.
     scaled_agreement: the share of pixels, in [0, 1], that such a decode leaves as they are; None: not measured.
+    dtype: in which it multiplies.
     """
 
     kind: Literal["exact", "fast"] = "exact"
     agreement: float | None = None
     can_scale_decode: bool = False
     scaled_agreement: float | None = None
+    dtype: str = "float32"
 
 
 class Segmenter(Protocol):
@@ -104,6 +113,7 @@ class Segmenter(Protocol):
     device: str  # cpu or cuda:0
     resize: Resize | None  # None: the model prepares images of any size itself
     forward_pass: ForwardPass
+    recut_model: RecutModel | None  # None: it keeps no logits, whatever the rule
 
     def prepare(self, image: ModelImage) -> Prepared:
         """Preprocess an image, which must stay unchanged until it is segmented.  Thread-safe; does not use the device.

@@ -1,4 +1,4 @@
-"""Settings of the worker and of the steward.  `python -m worker.settings` checks them and starts nothing."""
+"""Settings of the worker, the renderer and the steward.  `python -m worker.settings` checks them and starts nothing."""
 
 from typing import Annotated, Literal
 
@@ -26,7 +26,32 @@ MAX_RETRIES = 100
 Megapixels = Annotated[float, Field(gt=0, le=MAX_MEGAPIXELS, allow_inf_nan=False)]
 
 
-class WorkerSettings(Settings):
+class DecodingSettings(Settings):
+    """Of the processes that decode images: the hosts of a worker, and the renderer."""
+
+    max_decode_megapixels: Megapixels = Field(
+        128.0, description="The worker refuses larger images, whatever the gateway accepted."
+    )
+    max_decode_megabytes: Annotated[float, Field(ge=64, le=MAX_MEGABYTES, allow_inf_nan=False)] = Field(
+        1600.0,
+        description="Memory for all images that one host process, or a renderer, decodes at a time. An image that "
+        "takes more than 7/8 of it is refused; JPEG, PNG and TIFF take 4 to 10 bytes a pixel, WebP 12, AVIF and HEIC "
+        "up to 16, in tiles 5.",
+    )
+    max_decode_seconds: Seconds = Field(
+        5.0,
+        description="CPU time for decoding one image, in addition to a quarter of a second a megapixel; an image that "
+        "takes more is refused.",
+    )
+    storage_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = Field(
+        2, description="How often a failed call to the object store is repeated before the job is released."
+    )
+    drain_seconds: Seconds = Field(
+        25.0, description="How long running jobs may take to finish after SIGTERM; other workers run the rest."
+    )
+
+
+class WorkerSettings(DecodingSettings):
     """Read once by worker/main.py."""
 
     device: Device = Field("auto", description="`auto` takes CUDA if available; or `cpu`, `cuda:0`, ...")
@@ -73,9 +98,6 @@ class WorkerSettings(Settings):
         description="How long a batch that holds jobs, and not synchronous calls only, may keep the device busy, by "
         "what batches have taken so far; an image that takes longer is alone in its batch.",
     )
-    max_decode_megapixels: Megapixels = Field(
-        128.0, description="The worker refuses larger images, whatever the gateway accepted."
-    )
     max_url_bytes: Bytes = Field(
         32 * 2**20, description="Largest image that is fetched from a URL, with `MASKMILL_URL_INPUTS`."
     )
@@ -86,32 +108,49 @@ class WorkerSettings(Settings):
         description="Most megapixels that a model gets of one image, if its processor keeps proportions or does not "
         "resize; an image that would have more is refused.",
     )
-    max_decode_megabytes: Annotated[float, Field(ge=64, le=MAX_MEGABYTES, allow_inf_nan=False)] = Field(
-        1600.0,
-        description="Memory for all images that one host process decodes at a time. An image that takes more than 7/8 "
-        "of it is refused; JPEG, PNG and TIFF take 4 to 10 bytes a pixel, WebP 12, AVIF and HEIC up to 16, in tiles 5.",
-    )
-    max_decode_seconds: Seconds = Field(
-        5.0,
-        description="CPU time for decoding one image, in addition to a quarter of a second a megapixel; an image that "
-        "takes more is refused.",
-    )
-    storage_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = Field(
-        2, description="How often a worker repeats a failed call to the object store before it releases the job."
-    )
     keep_result_seconds: Seconds = Field(
         120.0,
         description="How long a worker keeps a result that it cannot store because a store does not answer; then the "
         "job is given back, to be computed again. It repeats as long a claim that Redis does not answer.",
     )
+    recut_floor: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.05,
+        description="Lowest `threshold` of a recut: the logits of queries with a lower score are not kept.",
+    )
+    max_recut_megabytes: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = Field(
+        8.0,
+        description="Most that is kept of one image for a recut, uncompressed; of an image with more, the queries of "
+        "the lowest scores are left out.",
+    )
     batch_timeout_seconds: Seconds = Field(
         300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."
     )
-    drain_seconds: Seconds = Field(
-        25.0, description="How long running jobs may take to finish after SIGTERM; other workers run the rest."
-    )
     probe_host: Host = Field("127.0.0.1", description="Address for a worker's health and metrics.")
     probe_port: Port = Field(0, description="Port for a worker's `/healthz`, `/readyz` and `/metrics`; 0 means none.")
+
+
+class RendererSettings(DecodingSettings):
+    """Read once by worker/renderer/app.py."""
+
+    renderer_threads: CountOrNone = Field(
+        0, description="Calls that one renderer runs at a time; 0 means one for each core, at most 4."
+    )
+    render_seconds: Seconds = Field(
+        120.0, description="How long requests join an identical call of the renderer that has started."
+    )
+    recut_threads: CountOrNone = Field(
+        0, description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time."
+    )
+    max_derived_files: Count = Field(
+        64, description="Files of one job that are rendered after its end: formats, each with its options."
+    )
+    max_render_reply_bytes: Bytes = Field(
+        32 * 1024 * 1024, description="Largest reply of a renderer; Redis keeps each for 20 seconds."
+    )
+    probe_host: Host = Field("127.0.0.1", description="Address for the renderer's health and metrics.")
+    probe_port: Port = Field(
+        0, description="Port for the renderer's `/healthz`, `/readyz` and `/metrics`; 0 means none."
+    )
 
 
 class StewardSettings(Settings):
@@ -154,5 +193,5 @@ class StewardSettings(Settings):
 
 
 if __name__ == "__main__":
-    for kind in (WorkerSettings, StewardSettings):
+    for kind in (WorkerSettings, RendererSettings, StewardSettings):
         read_settings(kind)

@@ -126,6 +126,40 @@ def describe_body(json_schema: Mapping[str, Any], form_schema: Mapping[str, Any]
     }
 
 
+RECUT_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A JSON object of at most 16 KB. Absent members have the defaults of a new job.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    **{name: _describe_member(name) for name in FIELDS},
+                    "formats": {
+                        "type": "array",
+                        "items": {"type": "string", "enum": list(FORMAT_NAMES)},
+                        "description": "Files to put into the answer; labels is always there.",
+                    },
+                    "max_side": {
+                        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 4096}, {"type": "null"}],
+                        "description": "Longest side of the label map of a preview; null: as large as the image.",
+                    },
+                    "store": {
+                        "anyOf": [{"type": "boolean"}, {"type": "null"}],
+                        "default": False,
+                        "description": "Store the result as a job of its own, with `recut_of`; not a preview.",
+                    },
+                },
+            },
+            "examples": {
+                "more segments": {"value": {"threshold": 0.5}},
+                "preview": {"value": {"threshold": 0.5, "fuse_stuff": True, "max_side": 1024}},
+                "stored": {"value": {"threshold": 0.7, "formats": ["masks"], "store": True}},
+            },
+        }
+    },
+}
 IMAGE_BODY = describe_body(
     JSON_SCHEMA,
     FORM_SCHEMA,
@@ -198,6 +232,24 @@ EVENT_STREAM: dict[str, Any] = {
     },
     "headers": {"Cache-Control": {"schema": {"type": "string"}}, "X-Accel-Buffering": {"schema": {"type": "string"}}},
 }
+# Of a file.
+FILE_HEADERS: list[dict[str, Any]] = [
+    {**IF_NONE_MATCH, "description": "The ETag of an earlier answer; 304 if the file is the same."},
+    {
+        "name": "Range",
+        "in": "header",
+        "required": False,
+        "description": "One range, as in `bytes=0-99`: 206, or 416 if it is behind the end. Several: the whole file.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "If-Range",
+        "in": "header",
+        "required": False,
+        "description": "The ETag of an earlier answer: `Range` counts only if the file is the same.",
+        "schema": {"type": "string"},
+    },
+]
 # Of the Hugging Face routes.
 CALL_HEADERS: list[dict[str, Any]] = [
     {
@@ -235,6 +287,12 @@ IMAGE_UPLOAD: dict[str, Any] = {
 # As it was submitted.
 IMAGE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+FILE_RESPONSES: dict[str | int | HTTPStatus, Any] = {
+    206: {"description": "The range that was asked for."},
+    304: None,
+    416: {"description": "The range is behind the end."},
+}
 
 Errors = tuple[type[errors.MaskmillError], ...]
 # The errors that a route declares give the statuses of its responses.  An error of all routes is added here alone.
@@ -309,6 +367,37 @@ RESULT: Final[Errors] = (
     errors.ResultOverwritten,
     errors.StorageUnavailable,
     *JOB_FAILURE,
+)
+
+# Of a recut.
+RECUT: Final[Errors] = (
+    errors.EmptyBody,
+    errors.UnreadableBody,
+    errors.UnsupportedCoding,
+    errors.BodyTooLarge,
+    errors.UploadsFull,
+    errors.RecutGone,
+    errors.RecutUnsupported,
+    errors.ThresholdBelowFloor,
+    errors.AllQueriesNeeded,
+    errors.RendererUnavailable,
+    errors.TooManyWaiting,
+    errors.GatewayStopping,
+    errors.StoreFull,
+    errors.ImageGone,
+    errors.DecodersBusy,
+    errors.SharedMemoryFull,
+    *RESULT,
+)
+# Besides those of RESULT, of a request for a file that is rendered if it is not stored.
+RENDERED: Final[Errors] = (
+    errors.RendererUnavailable,
+    errors.TooManyWaiting,
+    errors.GatewayStopping,
+    errors.ImageGone,
+    errors.StoreFull,
+    errors.DecodersBusy,
+    errors.SharedMemoryFull,
 )
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]

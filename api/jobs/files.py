@@ -1,60 +1,110 @@
-"""Reading a file of a result, and nothing that was stored in its place later.
+"""The files of a result: those that its worker stored, and those that the renderer makes when they are asked for."""
 
-A PUT of an attempt that has lost its lease can land at any time.  So a file is asked for by the ETag that its result
-names; if that has changed, the content decides, because a bucket that was copied has other ETags.
-"""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from contextlib import suppress
-from hashlib import sha256
-
-import structlog
-
-from shared.errors import Gone, ResultOverwritten, UnknownJob
+from api.jobs.rendering import RenderCalls
+from shared.errors import Gone, UnknownJob
+from shared.formats.derived import DerivedFile, read_derived, select_options
 from shared.formats.registry import Format
+from shared.jobs.format_options import FORMAT_OPTIONS, FormatOptions
+from shared.jobs.render_calls import RenderCall, RenderKind
 from shared.jobs.result import ByteRange, JobResult, StoredFile
-from shared.storage.bucket import Bucket, NoSuchObject, ObjectChanged
-from shared.storage.keys import object_key
+from shared.jobs.stored_files import read_stored
+from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.keys import derived_key, object_key
 
-log = structlog.get_logger()
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file of a result that is stored, or a part of one.
+
+    stored: None if its facts were not recorded.
+    ranges: by segment id, the bytes that are that segment's own file.
+    find_end: returns until when it was kept, RFC 3339, if it is not stored any more; None if that is not known.
+    """
+
+    key: str
+    media_type: str
+    stored: StoredFile | None
+    ranges: Mapping[int, ByteRange]
+    bucket: Bucket
+    find_end: Callable[[], str | None] = lambda: None
+
+    def read(self, part: ByteRange | None = None) -> bytes:
+        """Return the content, or a part of it.
+
+        Raises:
+            Gone: it is not stored any more.
+            ResultOverwritten: another file is stored in its place.
+            StorageUnavailable: the bucket does not answer.
+        """
+        try:
+            return read_stored(self.key, self.stored, bucket=self.bucket, part=part)
+        except NoSuchObject as error:
+            name = self.key.rpartition("/")[2]
+            raise Gone(f"{name} of this job is not stored any more.", kept_until=self.find_end()) from error
+
+    def is_unchanged(self) -> bool:
+        """Return whether the object is known to be the one that was recorded, so that clients may fetch it themselves.
+
+        Raises:
+            StorageUnavailable: the bucket does not answer.
+        """
+        return self.stored is not None and self.bucket.has(self.key, self.stored.etag)
 
 
-def read_file(result: JobResult, wanted: Format, *, bucket: Bucket, part: ByteRange | None = None) -> bytes:
-    """Return the file of a format, or a part of it.
+def find_file(
+    result: JobResult,
+    wanted: Format,
+    *,
+    bucket: Bucket,
+    renders: RenderCalls,
+    options: FormatOptions | None = None,
+) -> ResultFile:
+    """Return the file of a format; it is rendered now if it is neither stored nor was rendered before.
+
+    Args:
+        options: how it is rendered; None: as the job says.
 
     Raises:
-        UnknownJob: the job was submitted without this format.
-        Gone: the file is not stored any more.
-        ResultOverwritten: another file is stored in its place.
+        RendererUnavailable, TooManyWaiting, GatewayStopping: it cannot be rendered now.
+        ImageGone: it is rendered from the image, which is not kept any more.
         StorageUnavailable: the bucket does not answer.
+        MaskmillError: why it cannot be rendered at all.
     """
-    check_requested(result, wanted)
+    chosen = result.request.format_options if options is None else options
+    if is_stored(result, wanted, chosen):
+        return find_stored_file(result, wanted, bucket=bucket)
+    derived = read_derived(result, wanted, chosen, bucket=bucket) or _render(result, wanted, chosen, renders)
+    key = derived_key(result.request.id, result.attempt_name, derived.name)
+    return ResultFile(key, choose_media_type(derived.stored, wanted), derived.stored, derived.ranges, bucket)
+
+
+def is_stored(result: JobResult, wanted: Format, options: FormatOptions) -> bool:
+    """Tell whether the worker has stored the file of a format with these options."""
+    own = select_options(result.request.format_options, wanted)
+    return wanted.name in result.request.formats and select_options(options, wanted) == own
+
+
+def find_stored_file(result: JobResult, wanted: Format, *, bucket: Bucket) -> ResultFile:
+    """Return the file of a format that the worker has stored."""
     key = object_key(result.request.id, result.attempt_name, wanted.file)
+    ranges = result.masks if wanted.name == "masks" else {}
     stored = result.objects.get(wanted.name)
-    etag = stored.etag if stored else None
-    try:
-        with suppress(ObjectChanged):
-            return _read_by_etag(key, etag, part, bucket)
-        content = bucket.get(key)
-    except NoSuchObject as error:
-        raise Gone(f"{wanted.file} of job {result.request.id} is not stored any more.") from error
-    _check_content(content, stored, result, wanted)
-    return content if part is None else content[part.offset : part.offset + part.length]
+    return ResultFile(key, choose_media_type(stored, wanted), stored, ranges, bucket)
 
 
-def _read_by_etag(key: str, etag: str | None, part: ByteRange | None, bucket: Bucket) -> bytes:
-    if part is None:
-        return bucket.get(key, etag)
-    return bucket.get_range(key, offset=part.offset, length=part.length, etag=etag)
+def choose_media_type(stored: StoredFile | None, wanted: Format) -> str:
+    """Return the media type of a file, which is that of its format unless the file says so."""
+    return (stored and stored.media_type) or wanted.media_type
 
 
-def _check_content(content: bytes, stored: StoredFile | None, result: JobResult, wanted: Format) -> None:
-    if stored is not None and sha256(content).hexdigest() == stored.sha256:
-        return
-    log.error("result_overwritten", job_id=result.request.id, file=wanted.file)
-    raise ResultOverwritten(
-        f"Another file was stored in the place of {wanted.file} of job {result.request.id}, so it is not served; "
-        "submit the image again."
-    )
+def _render(result: JobResult, wanted: Format, options: FormatOptions, renders: RenderCalls) -> DerivedFile:
+    """Let the renderer make and store a file."""
+    arguments = {"format": wanted.name, "options": FORMAT_OPTIONS.dump_python(options, mode="json")}
+    call = RenderCall(RenderKind.FORMAT, result.request.tenant, result.request.id, arguments)
+    return DerivedFile.from_json(renders.call(call))
 
 
 def check_requested(result: JobResult, wanted: Format) -> None:

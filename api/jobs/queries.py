@@ -5,17 +5,22 @@ its result, and its request even after Redis has lost its data.  A job of anothe
 not exist.
 """
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from api.jobs.drain import Drain
-from api.jobs.files import check_requested, read_file
+from api.jobs.files import ResultFile, check_requested, find_file, find_stored_file
+from api.jobs.rendering import RenderCalls
 from api.jobs.waiting import WaitingSlots
 from shared.errors import (
     AttemptsExhausted,
     Canceled,
     DeadlineExceeded,
     Gone,
+    ImageGone,
     MaskmillError,
     NotFinished,
     TooManyWaiting,
@@ -31,13 +36,27 @@ from shared.jobs.completion import read_ended_job, read_result
 from shared.jobs.events import JobEvents
 from shared.jobs.ids import is_client_id, is_job_id
 from shared.jobs.keeping import read_kept
-from shared.jobs.model import Job, JobState
+from shared.jobs.model import ImageFacts, Job, JobState
 from shared.jobs.request_record import read_request
 from shared.jobs.result import ByteRange, JobResult
 from shared.jobs.store import JobStore
 from shared.rfc3339 import format_timestamp
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import dead_letter_key, inbox_key, input_key, kept_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """The image file of a job.
+
+    key: of its object.  bytes: its size.  sha256: of its content, in hexadecimal digits.
+    format: None if it is none of an image, as of one that no worker has read.
+    """
+
+    key: str
+    bytes: int
+    sha256: str
+    format: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +71,7 @@ class TenantJobs:
     input_ttl_seconds: int
     slots: WaitingSlots
     drain: Drain
+    renders: RenderCalls
 
     def get(self, job_id: str) -> Job:
         """Return the current state of a job.
@@ -135,38 +155,48 @@ class TenantJobs:
             raise failure
         return result
 
-    def get_file(self, job_id: str, name: str) -> tuple[bytes, str]:
-        """Return the file of a format of a job that succeeded, and its media type.
+    def get_file(self, job_id: str, name: str, options: Mapping[str, object] | None = None) -> ResultFile:
+        """Return the file of a format of a job that succeeded; it is rendered now if it was never asked for.
+
+        Args:
+            options: fields of FormatOptions that differ from those of the job.
 
         Raises:
-            UnknownJob: the tenant has no such job, or the job was submitted without this format.
+            UnknownJob: the tenant has no such job.
+            ImageGone: it is rendered from the image, which is not kept any more.
+            RendererUnavailable, TooManyWaiting, GatewayStopping: it cannot be rendered now.
             MaskmillError: as get_result().
         """
-        result = self.get_result(job_id)
-        content = self._read_file(result, name)
-        stored = result.objects.get(name)
-        return content, (stored and stored.media_type) or get_format(name).media_type
+        return self._find_file(self.get_result(job_id), name, options or {})
 
-    def get_mask(self, job_id: str, number: int) -> bytes:
-        """Return the PNG of one segment's mask.
+    def get_mask(self, job_id: str, number: int) -> tuple[ResultFile, ByteRange]:
+        """Return the file that holds the PNG of one segment's mask, and where.
 
         Raises:
             UnknownMask: the job has no segment of this number.
-            UnknownJob: the tenant has no such job, or the job was submitted without masks.
-            MaskmillError: as get_result().
+            MaskmillError: as get_file().
         """
         result = self.get_result(job_id)
         if not 1 <= number <= len(result.segments):
             raise UnknownMask(f"The job has no segment {number}; it has {len(result.segments)}, counted from 1.")
-        masks = get_format("masks")
-        check_requested(result, masks)
-        place = result.masks.get(number)
-        if place is None:
+        file = self._find_file(result, "masks", {})
+        if number not in file.ranges:
             raise UnknownMask(f"The job has no mask of segment {number}.")
-        return self._read_file(result, "masks", part=place)
+        return file, file.ranges[number]
 
-    def get_input(self, job_id: str) -> tuple[bytes, str | None]:
-        """Return the image file that a job was submitted with, and its format; None if that is not known.
+    def _find_file(self, result: JobResult, name: str, options: Mapping[str, object]) -> ResultFile:
+        job_id = result.request.id
+        chosen = replace(result.request.format_options, **options) if options else None  # type: ignore[arg-type]
+        try:
+            file = find_file(result, get_format(name), bucket=self.bucket, renders=self.renders, options=chosen)
+        except ImageGone as error:
+            raise ImageGone(str(error), kept_until=self._find_end_of_input(self.get(job_id))) from error
+        except Gone as error:
+            raise Gone(str(error), kept_until=self._find_end(job_id)) from error
+        return replace(file, find_end=partial(self._find_end, job_id))
+
+    def find_input(self, job_id: str) -> InputFile:
+        """Return the image file that a job was submitted with, without reading it if its facts are known.
 
         Raises:
             UnknownJob: the tenant has no such job, or its image was not fetched from its URL.
@@ -181,31 +211,48 @@ class TenantJobs:
         # Of a canceled job nothing is kept, but its deletion may not be complete.
         for key in keys if job.state is not JobState.CANCELED else ():
             with suppress(NoSuchObject):
-                return name_format(job, self.bucket.get(key))
-        raise Gone(f"The image of job {job_id} is not kept any more.", kept_until=self._find_end_of_input(job))
+                return self._describe_input(key, job.request.image)
+        raise self._build_gone_input(job)
+
+    def _describe_input(self, key: str, image: ImageFacts | None) -> InputFile:
+        if image is not None:
+            self.bucket.get_metadata(key)
+            return InputFile(key, image.bytes, image.sha256, image.format)
+        content = self.bucket.get(key)
+        if not content:
+            raise UnknownJob("The image of this job was not fetched from its URL.")
+        return InputFile(key, len(content), hashlib.sha256(content).hexdigest(), detect_image_format(content))
+
+    def read_input(self, job_id: str, part: ByteRange | None = None) -> bytes:
+        """Return the image file that a job was submitted with, or a part of it; raises as find_input()."""
+        for _ in range(2):
+            key = self.find_input(job_id).key
+            # Between the two it may have been moved.
+            with suppress(NoSuchObject):
+                if part is None:
+                    return self.bucket.get(key)
+                return self.bucket.get_range(key, offset=part.offset, length=part.length)
+        raise self._build_gone_input(self.get(job_id))
+
+    def _build_gone_input(self, job: Job) -> Gone:
+        return Gone(f"The image of job {job.id} is not kept any more.", kept_until=self._find_end_of_input(job))
 
     def get_hf_array(self, job_id: str) -> bytes:
         """Return the JSON array of the Hugging Face task, of a job that succeeded.
 
         Raises:
-            UnknownJob: the tenant has no such job, or its masks are not stored.
+            UnknownJob: the tenant has no such job, or it was submitted without masks.
             MaskmillError: as get_result().
         """
         result = self.get_result(job_id)
-        masks = self._read_file(result, "masks")
-        return hf_array(result.segments, masks, result.masks)
+        masks = get_format("masks")
+        check_requested(result, masks)
+        file = find_stored_file(result, masks, bucket=self.bucket)
+        return hf_array(result.segments, replace(file, find_end=partial(self._find_end, job_id)).read(), result.masks)
 
-    def _read_file(self, result: JobResult, name: str, *, part: ByteRange | None = None) -> bytes:
-        """Return the file of a format, or a part of it.
-
-        Raises:
-            Gone: it is not stored any more.
-            MaskmillError: as read_file().
-        """
-        try:
-            return read_file(result, get_format(name), bucket=self.bucket, part=part)
-        except Gone as error:
-            raise build_gone(str(error), self.get(result.request.id)) from error
+    def _find_end(self, job_id: str) -> str | None:
+        """Return until when the result of a job was kept; None if that is not known."""
+        return format_end(self.get(job_id))
 
     def _find_end_of_input(self, job: Job) -> str | None:
         """Return until when the image of a job that has ended was kept; None if that is not known."""
@@ -250,19 +297,12 @@ def get_failure(job: Job) -> MaskmillError | None:
 
 def build_gone(message: str, job: Job) -> Gone:
     """Return the error for something that was kept as long as a job."""
-    return Gone(message, kept_until=None if job.expires_at is None else format_timestamp(job.expires_at))
+    return Gone(message, kept_until=format_end(job))
 
 
-def name_format(job: Job, content: bytes) -> tuple[bytes, str | None]:
-    """Return an image file with its format.
-
-    Raises:
-        UnknownJob: the file is empty, because no worker has fetched it from its URL.
-    """
-    if not content:
-        raise UnknownJob("The image of this job was not fetched from its URL.")
-    image = job.request.image
-    return content, image.format if image else detect_image_format(content)
+def format_end(job: Job) -> str | None:
+    """Return until when a job is kept, RFC 3339; None until it has ended."""
+    return None if job.expires_at is None else format_timestamp(job.expires_at)
 
 
 def _unknown(job_id: str) -> UnknownJob:

@@ -76,8 +76,7 @@ def read_input(job: Job, tenant_jobs: TenantJobs) -> Upload | InputReference:
     request = job.request
     if isinstance(request.input, UrlInput) and request.image is None:
         return UrlReference(request.input.url)
-    content, _ = tenant_jobs.get_input(job.id)
-    return Upload(content)
+    return Upload(tenant_jobs.read_input(job.id))
 
 
 def check_redrivable(job: Job) -> None:

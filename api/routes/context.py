@@ -5,6 +5,7 @@ from typing import cast
 from flask import current_app, g
 
 from api.gateway import Gateway
+from api.http.authentication import Access
 from api.http.tokens import Scope
 from api.jobs.admission import Caller
 from api.jobs.listing import TenantListing
@@ -29,6 +30,15 @@ def get_tenant_jobs() -> TenantJobs:
 def get_tenant_listing() -> TenantListing:
     """Return the list of the tenant whose token the request carries."""
     return get_gateway().open_listing(get_caller().tenant)
+
+
+def require_scope(scope: Scope) -> None:
+    """Check a scope that depends on more than the method of the request.
+
+    Raises:
+        MissingScope: the token does not have it.
+    """
+    Access(g.tenant, g.scopes, g.permission).require(scope)
 
 
 def is_operator() -> bool:

@@ -81,8 +81,9 @@ _LINKED = {"self": "jobs.show_job", "input": "results.show_input", "result": "re
 }
 LinksView = create_model(
     "LinksView",
-    __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  The file"
-    " of a format that is not among the job's `formats` answers 404, `input` answers 410 once the image is not kept.",
+    __doc__="Absolute paths on this host.  All but `self` and `input` answer 409 until the job has succeeded.  A format"
+    " that is not among the job's `formats` is rendered when it is asked for; `input` answers 410 once the image is not"
+    " kept.",
     **dict.fromkeys(_LINKED, (str, ...)),  # type: ignore[call-overload]
 )
 
@@ -130,6 +131,7 @@ class JobView(BaseModel):
     attempt: int = Field(description="How often a worker has claimed it.")
     timings_ms: dict[str, float] = Field(description="Milliseconds by stage, once it is final.")
     redrive_of: str | None = Field(description="The job that this one runs again.")
+    recut_of: str | None = Field(description="Id of the job of which it is a stored recut.")
     error: str | None = Field(description="Why there is no result, if there is none.")
     error_type: str | None
     queue_position: int | None = Field(
@@ -172,6 +174,7 @@ class JobView(BaseModel):
             attempt=job.attempt,
             timings_ms=dict(job.timings_ms),
             redrive_of=request.redrive_of,
+            recut_of=request.recut_of,
             error=job.failure.message if job.failure else None,
             error_type=job.failure.code if job.failure else None,
             queue_position=place.position if place else None,

@@ -1,16 +1,14 @@
 """Models and the workers that serve them."""
 
-import hashlib
 from typing import Self
 
 from pydantic import BaseModel, Field
 
 from api.model_registry import ModelState, ModelStatus
 from api.schemas.queue import QueueView
-from shared.worker_registry import WorkerState, WorkerStatus
+from shared.worker_registry import WorkerState, WorkerStatus, public_worker_id
 
 PUBLIC_REASON = "This worker cannot serve its model; its log says why."
-_ID_DIGITS = 16
 
 
 class ModelPath(BaseModel):
@@ -36,7 +34,7 @@ class WorkerView(BaseModel):
     @classmethod
     def of(cls, worker: WorkerStatus, *, is_operator: bool) -> Self:
         return cls(
-            id=hashlib.sha256(worker.id.encode()).hexdigest()[:_ID_DIGITS],
+            id=public_worker_id(worker.id),
             state=worker.state,
             device=worker.device,
             revision=worker.revision,

@@ -1,4 +1,4 @@
-"""The whole service on one machine: two servers, a worker, the steward and the gateway, all on loopback.
+"""The whole service on one machine: two servers, a worker, a renderer, the steward and the gateway, all on loopback.
 
 Everything that must outlive a run is in one data folder: data, logs, the ports last used, and the keys generated on the
 first run.  Terminal output belongs to the launcher, restarts to the supervisor.
@@ -19,20 +19,22 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from deploy.keys.private_files import make_private_folder, write_private
 from deploy.local.environment import find_setting, select_service_variables
 from deploy.local.gateway_client import GatewayClient, GatewayRefused
 from deploy.local.processes import NotReady, Process, stop_all
 from deploy.local.servers import LOOPBACK, REGION, ObjectPorts, ObjectServer, ValkeyServer, free_ports, is_free
+from shared import redis_keys
 from shared.errors import StoreUnavailable
 from shared.prefixes import build_key_prefix
+from shared.redis_client import RedisClient, redis_errors
 from shared.redis_prefix import PrefixedRedis
 from shared.worker_registry import WorkerRegistry, WorkerState, public_id
 
 BUCKET = "maskmill"
-# For gateway, worker and steward to finish their work; with the grace periods of the two servers it stays below 15 s.
+# For our own processes to finish their work; with the grace periods of the two servers it stays below 15 s.
 DRAIN_SECONDS = 9.0
 # A model on a CPU uses all cores; requests should not wait for it.
 WORKER_NICENESS = 10
@@ -139,6 +141,7 @@ class Stack:
         )
         probe = self._find("MASKMILL_PROBE_PORT") or str(self.ports.probe)
         self.worker = self._python_process("worker", "worker.main", {"MASKMILL_PROBE_PORT": probe})
+        self.renderer = self._python_process("renderer", "worker.renderer", {"MASKMILL_PROBE_PORT": "0"})
         self.steward = self._python_process("steward", "worker.steward", {"MASKMILL_PROBE_PORT": "0"})
         self.gateway = self._python_process("gateway", "api.wsgi", self._gateway_env())
         self._extra_workers: list[Process] = []
@@ -169,7 +172,10 @@ class Stack:
     @property
     def processes(self) -> list[Process]:
         """All processes of the service, in the order in which they start."""
-        return [self.valkey, self.objects, self.worker, self.steward, self.gateway, *self._extra_workers]
+        return [
+            *(self.valkey, self.objects, self.worker, self.renderer, self.steward, self.gateway),
+            *self._extra_workers,
+        ]
 
     def start(self, step: Step = silent_step) -> Self:
         """Start all processes and return when the default model is ready.
@@ -185,6 +191,7 @@ class Stack:
             self.objects.wait_writable(BUCKET)
         self._remove_stale_workers()
         self.worker.start()
+        self.renderer.start()
         self.steward.start()
         self.gateway.start()
         with step("Starting the gateway") as tick:
@@ -192,6 +199,7 @@ class Stack:
         with step(f"Loading the model {public_id(self.model)}") as tick:
             # No deadline: the model may have to be downloaded first.  The worker reports when loading fails.
             self._wait(self._is_model_ready, None, "The model", tick)
+            self._wait(self._is_renderer_ready, 60, "The renderer", tick)
         return self
 
     def check_settings(self) -> None:
@@ -216,7 +224,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop all processes, the servers last, so that the others can return their jobs."""
-        stop_all([self.gateway, self.worker, self.steward, *self._extra_workers], grace_seconds=DRAIN_SECONDS)
+        ending = [self.gateway, self.worker, self.renderer, self.steward, *self._extra_workers]
+        stop_all(ending, grace_seconds=DRAIN_SECONDS)
         if self.valkey.is_alive:
             self.valkey.forget_deleted()
         self.valkey.stop()
@@ -273,16 +282,23 @@ class Stack:
         return log
 
     @contextlib.contextmanager
-    def _registry(self) -> Iterator[WorkerRegistry]:
+    def _connect(self) -> Iterator[RedisClient]:
         prefix = build_key_prefix(self._find("MASKMILL_REDIS_PREFIX"))
         with PrefixedRedis.open(self.valkey.url, key_prefix=prefix, decode_responses=True, socket_timeout=2) as client:
+            yield cast(RedisClient, client)
+
+    @contextlib.contextmanager
+    def _registry(self) -> Iterator[WorkerRegistry]:
+        with self._connect() as client:
             yield WorkerRegistry(client)
 
     def _remove_stale_workers(self) -> None:
-        """Deregister the workers of an earlier run that was killed: their states would be taken for this run's."""
+        """Deregister workers and renderer of an earlier run that was killed, which would be taken for this run's."""
         with self._registry() as registry:
             for worker in registry.snapshot().workers:
                 registry.deregister(worker.id)
+        with self._connect() as client:
+            client.delete(redis_keys.RENDERER)
 
     def _check_health(self) -> None:
         with self._registry() as registry, contextlib.suppress(StoreUnavailable):
@@ -308,6 +324,11 @@ class Stack:
             return self.client.request("GET", "/readyz").is_ok
         except GatewayRefused:
             return False
+
+    def _is_renderer_ready(self) -> bool:
+        with self._connect() as client, contextlib.suppress(StoreUnavailable), redis_errors():
+            return bool(client.exists(redis_keys.RENDERER))
+        return False
 
     def _is_model_ready(self) -> bool:
         try:

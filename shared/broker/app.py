@@ -119,20 +119,28 @@ def build_broker_url(settings: Settings) -> str:
 
 def consume(app: Celery, *, queues: Iterable[str], slots: WorkerSlots, name: str) -> None:
     """Run Celery's worker in this process, on threads, until SIGTERM; running jobs finish then."""
-    # A receiver of this signal keeps Celery from configuring logging in its own way.
-    signals.setup_logging.connect(_keep_logging)
     app.steps["consumer"].add(type("FollowSlots", (FollowSlots,), {"slots": slots}))
     signals.worker_shutting_down.connect(partial(_close, slots), weak=False)
     app.conf.broker_transport_options["queue_order_strategy"] = partial(SlotOrder, slots)
+    run_threads(app, queues=queues, thread_count=slots.thread_count, name=name)
+
+
+def run_threads(app: Celery, *, queues: Iterable[str], thread_count: int, name: str) -> None:
+    """Run Celery's worker in this process until SIGTERM, a message of any queue on each thread that is free.
+
+    Args:
+        name: must differ from worker to worker.
+    """
+    # A receiver of this signal keeps Celery from configuring logging in its own way.
+    signals.setup_logging.connect(_keep_logging)
     names = list(queues)
     app.conf.task_queues = [_build_queue(name) for name in names]
     app.worker_main(
         [
             "--quiet",
             "worker",
-            f"--concurrency={slots.thread_count}",
+            f"--concurrency={thread_count}",
             f"--queues={','.join(names)}",
-            # Must differ from worker to worker.
             f"--hostname={name}",
             "--without-gossip",
             "--without-mingle",

@@ -2,11 +2,14 @@
 
 import base64
 import uuid
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
 from shared.jobs.messages import SEGMENT_TASK, SegmentMessage
+from shared.jobs.render_calls import RENDER_QUEUE, RENDER_TASK, RenderCall
 
 _NO_FOLLOW_UP = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _TASK_ID, _DELIVERY_TAG = "{task id}", "{delivery tag}"
@@ -18,18 +21,32 @@ def encode_message(queue: str) -> str:
     A test compares it with the message of Celery.  It is encoded here because the encoding by Celery and kombu takes
     much of a short job's time, and because the scripts that queue a job can push a list entry themselves.
     """
-    return _encode_template(queue).replace(_TASK_ID, str(uuid.uuid4())).replace(_DELIVERY_TAG, str(uuid.uuid4()))
+    return _add_ids(_encode_template(queue))
+
+
+def encode_call(call: RenderCall) -> str:
+    """Return the task message of a call of the renderer, as encode_message() does for a queue of jobs."""
+    return _add_ids(_encode(RENDER_TASK, RENDER_QUEUE, call.to_wire()))
+
+
+def _add_ids(template: str) -> str:
+    return template.replace(_TASK_ID, str(uuid.uuid4())).replace(_DELIVERY_TAG, str(uuid.uuid4()))
 
 
 @lru_cache
 def _encode_template(queue: str) -> str:
     """Return the messages of a queue without their ids."""
-    body = orjson.dumps([[SegmentMessage(queue).to_wire()], {}, _NO_FOLLOW_UP])
+    return _encode(SEGMENT_TASK, queue, SegmentMessage(queue).to_wire())
+
+
+def _encode(task: str, queue: str, argument: Mapping[str, Any]) -> str:
+    """Return a message without its ids."""
+    body = orjson.dumps([[argument], {}, _NO_FOLLOW_UP])
     envelope = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": _headers(),
+        "headers": _headers(task),
         "properties": {
             "correlation_id": _TASK_ID,
             "delivery_mode": 2,
@@ -42,10 +59,10 @@ def _encode_template(queue: str) -> str:
     return orjson.dumps(envelope).decode()
 
 
-def _headers() -> dict[str, object]:
+def _headers(task: str) -> dict[str, object]:
     return {
         "lang": "py",
-        "task": SEGMENT_TASK,
+        "task": task,
         "id": _TASK_ID,
         "root_id": _TASK_ID,
         "retries": 0,

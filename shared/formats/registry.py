@@ -18,6 +18,7 @@ class Format:
     is_required: whether it is stored even if not requested; so is the label map, from which all others are rendered.
     needs_image: whether it is rendered from the image as well as from the label map.
     other_media_type: that of some of its files, which then say so; None if all have `media_type`.
+    options: names of the fields of FormatOptions that it depends on.
     """
 
     name: str
@@ -28,8 +29,10 @@ class Format:
     is_required: bool = False
     needs_image: bool = False
     other_media_type: str | None = None
+    options: tuple[str, ...] = ()
 
 
+_OUTLINES: Final = ("polygon_tolerance",)
 FORMATS: Final = (
     Format(
         "labels",
@@ -72,6 +75,7 @@ FORMATS: Final = (
         "application/json",
         "coco_url",
         "COCO instances: masks as compressed RLE, or by an option polygons, in which holes are lost.",
+        options=("polygon_tolerance", "coco_polygons"),
     ),
     Format(
         "panoptic",
@@ -93,6 +97,7 @@ FORMATS: Final = (
         "application/json",
         "polygons_url",
         "JSON of the outlines in pixels, with holes and islands.",
+        options=_OUTLINES,
     ),
     Format(
         "geojson",
@@ -101,6 +106,7 @@ FORMATS: Final = (
         "geojson_url",
         "GeoJSON with holes: WGS 84 degrees of a GeoTIFF; of other images pixels, as application/json.",
         other_media_type="application/json",
+        options=_OUTLINES,
     ),
     Format(
         "yolo",
@@ -108,6 +114,7 @@ FORMATS: Final = (
         "text/plain",
         "yolo_url",
         "YOLO segmentation labels: a line for each segment, its parts joined; holes are lost.",
+        options=_OUTLINES,
     ),
     Format(
         "cvat",
@@ -122,6 +129,7 @@ FORMATS: Final = (
         "application/json",
         "labelstudio_url",
         "Label Studio: a task with predictions, brush masks and polygons; polygons lose holes.",
+        options=_OUTLINES,
     ),
     Format(
         "labelme",
@@ -129,6 +137,7 @@ FORMATS: Final = (
         "application/json",
         "labelme_url",
         "LabelMe: polygons, parts of a segment in one group; holes are lost.",
+        options=_OUTLINES,
     ),
     Format(
         "hf",
@@ -143,6 +152,7 @@ FORMATS: Final = (
         "application/zip",
         "all_url",
         "Zip of all other files; the overlays only where they are asked for too.",
+        options=("polygon_tolerance", "coco_polygons"),
     ),
 )
 FORMAT_NAMES: Final = tuple(one.name for one in FORMATS)

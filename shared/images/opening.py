@@ -154,16 +154,22 @@ def _find_raw_end(tile: tuple[object, ...]) -> int:
 
 
 def upright_transpose(image: Image) -> Transpose | None:
-    """Return the transposition that makes the image upright, by its EXIF orientation; None if it needs none.
+    """Return the transposition that makes the image upright, by its EXIF orientation; None if it needs none."""
+    return _ORIENTATIONS.get(read_orientation(image))
+
+
+def read_orientation(image: Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8; 1 is upright.
 
     Unreadable metadata counts as upright.  Only metadata that has been read so far is used: a PNG is not decoded to
     find metadata behind its pixels.
     """
     try:
         # The base class's method, because PngImageFile.getexif() decodes the pixels if no metadata precedes them.
-        return _ORIENTATIONS.get(Image.getexif(image).get(Base.Orientation))
+        found = Image.getexif(image).get(Base.Orientation)
+        return found if isinstance(found, int) and found in _ORIENTATIONS else 1
     except Exception:  # an image with damaged metadata is still valid; parsers raise almost any type here too
-        return None
+        return 1
 
 
 def upright_size(image: ImageFile) -> tuple[int, int]:

@@ -28,6 +28,15 @@ class CheckQueueOutcome(StrEnum):
     QUOTA_PIXELS = "quota_pixels"  # the tenant has submitted too many pixels on this day
 
 
+class EnqueueCallOutcome(StrEnum):
+    """Of a call of the renderer; the script is in shared/jobs/render_calls.py."""
+
+    ENQUEUED = "enqueued"
+    JOINED = "joined"  # an identical call is under way
+    ABSENT = "absent"  # no renderer has reported for some seconds
+    FULL = "full"  # too many calls are queued
+
+
 class DiscardOutcome(StrEnum):
     DISCARDED = "discarded"
     CLAIMED = "claimed"  # a worker has it already
@@ -73,6 +82,13 @@ class RequeueStalledOutcome(StrEnum):
     EXHAUSTED = "exhausted"  # it has stalled too often, at last while it ran alone, and must be failed
     LEASED = "leased"  # its lease is valid
     NOT_RUNNING = "not_running"
+
+
+class RecordSucceededOutcome(StrEnum):
+    """PURGED: the job was purged before it could be recorded."""
+
+    RECORDED = "recorded"
+    PURGED = "purged"
 
 
 class FinishOutcome(StrEnum):

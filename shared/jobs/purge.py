@@ -11,7 +11,14 @@ from shared.errors import Unavailable
 from shared.jobs.request_record import list_inbox_keys
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
-from shared.storage.keys import dead_letter_key, input_key, kept_prefix, purged_key, results_prefix
+from shared.storage.keys import (
+    dead_letter_key,
+    input_key,
+    kept_prefix,
+    purged_key,
+    recuts_prefix,
+    results_prefix,
+)
 
 log = structlog.get_logger()
 
@@ -41,7 +48,8 @@ def delete_remains(job_id: str, *, jobs: JobStore, bucket: Bucket) -> int:
         Unavailable: the bucket or Redis did not answer.
     """
     jobs.purge(job_id)
-    found = [entry.key for entry in bucket.list_objects(results_prefix(job_id))]
+    prefixes = results_prefix(job_id), recuts_prefix(job_id)
+    found = [entry.key for prefix in prefixes for entry in bucket.list_objects(prefix)]
     kept = [entry.key for entry in bucket.list_objects(kept_prefix(job_id))]
     bucket.delete([*list_inbox_keys(job_id), input_key(job_id), dead_letter_key(job_id), *kept, *found])
     return len(found)

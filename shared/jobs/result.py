@@ -9,6 +9,8 @@ from pydantic import TypeAdapter
 from shared.errors import MaskmillError
 from shared.images.georeference import Georeference
 from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.provenance import Provenance
+from shared.jobs.recut import RecutState
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,20 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRecut:
+    """Whether a recut of a job is possible.
+
+    floor: the lowest threshold of a recut, unless it has all queries, as a semantic recut needs.
+    file: the logits, if they are stored; they are deleted before the other files.
+    """
+
+    state: RecutState
+    floor: float = 1.0
+    has_all_queries: bool = False
+    file: StoredFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """The final state of a job, success or not.
 
@@ -61,6 +77,8 @@ class JobResult:
     objects: the files, by the name of their format.
     batch_size: images that were on the device together; 0 if none was.
     georeference: where on Earth the image lies; None if its file does not say.
+    recut: None if the job did not succeed, or if an earlier version ran it.
+    provenance: None without a worker, and in results of earlier versions.
     """
 
     request: JobRequest
@@ -75,6 +93,8 @@ class JobResult:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 0
     georeference: Georeference | None = None
+    recut: JobRecut | None = None
+    provenance: Provenance | None = None
 
     def to_json(self) -> bytes:
         return _RESULT.dump_json(self)

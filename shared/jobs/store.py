@@ -29,7 +29,7 @@ from shared.jobs.creation import (
     submission_arguments,
     submission_keys,
 )
-from shared.jobs.messages import queue_name
+from shared.jobs.messages import job_queue, queue_name
 from shared.jobs.model import MAX_PASSED_OVER, Failure, ImageFacts, Job, JobRequest, JobState, Priority, QueuePlace
 from shared.jobs.outcomes import (
     CheckQueueOutcome,
@@ -43,6 +43,7 @@ from shared.jobs.outcomes import (
     MeasureServiceOutcome,
     PurgeOutcome,
     RecordImageOutcome,
+    RecordSucceededOutcome,
     ReleaseOutcome,
     RemoveWaiterOutcome,
     RenewOutcome,
@@ -131,6 +132,7 @@ class JobStore:
         self._check_queue = Script(client, "check_queue", CheckQueueOutcome)
         self._measure_load = Script(client, "measure_load", MeasureLoadOutcome)
         self._finish = Script(client, "finish", FinishOutcome)
+        self._record_succeeded = Script(client, "record_succeeded", RecordSucceededOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
         self._purge = Script(client, "purge", PurgeOutcome)
         self._find_place = Script(client, "find_place", FindPlaceOutcome)
@@ -430,6 +432,30 @@ class JobStore:
             **build_service_time(request, timings_ms or {}),
         )
         return outcome is FinishOutcome.FINISHED
+
+    @translate_redis_errors
+    def record_succeeded(self, request: JobRequest, *, timings_ms: Mapping[str, float], attempt_name: str) -> None:
+        """Record a job that has succeeded without a worker; safe to repeat.
+
+        Its result must be stored: the bucket decides first.
+        """
+        self._record_succeeded(
+            {
+                "job": redis_keys.job(request.id),
+                "tenant_jobs": redis_keys.tenant_jobs(request.tenant),
+                "tenants": redis_keys.TENANTS,
+                "purged": redis_keys.purge_mark(request.id),
+            },
+            id=request.id,
+            request=request.to_json(),
+            queue=job_queue(request),
+            tenant=request.tenant,
+            attempt_name=attempt_name,
+            timings=json.dumps(dict(timings_ms)),
+            record_seconds=request.retention.record_seconds,
+            listed_tenant=request.tenant if request.retention.is_listed else None,
+            has_webhook=request.webhook is not None,
+        )
 
     @translate_redis_errors
     def purge(self, job_id: str) -> None:

@@ -107,6 +107,14 @@ class Bucket:
         except _ConditionFailed as error:
             raise ObjectChanged("another object is stored in its place") from error
 
+    def has(self, key: str, etag: str) -> bool:
+        """Return whether an object is stored under a key and has this ETag, as put() returned it."""
+        try:
+            with storage_errors():
+                return obstore.head(self._store, key)["e_tag"] == etag
+        except NoSuchObject:
+            return False
+
     def get_dated(self, key: str) -> tuple[bytes, float]:
         """Return the content of an object, and when it was stored: unix seconds by the clock of the object store.
 
@@ -252,12 +260,13 @@ def open_bucket(settings: Settings, *, retries: int = 0, name: str = "") -> Buck
     """
     seconds = settings.storage_timeout_seconds
     return Bucket(
-        _build_store(settings, retries, name, timedelta(seconds=seconds)),
-        _build_store(settings, retries, name, timedelta(seconds=LARGE_TIMEOUT_FACTOR * seconds)),
+        build_store(settings, retries, name, timedelta(seconds=seconds)),
+        build_store(settings, retries, name, timedelta(seconds=LARGE_TIMEOUT_FACTOR * seconds)),
     )
 
 
-def _build_store(settings: Settings, retries: int, name: str, timeout: timedelta) -> S3Store:
+def build_store(settings: Settings, retries: int, name: str, timeout: timedelta) -> S3Store:
+    """Return a client of the bucket of the settings, or of another one on the same server, without the prefix."""
     options: dict[str, Any] = {}
     if settings.storage_endpoint:
         options |= {"endpoint": settings.storage_endpoint, "virtual_hosted_style_request": False}

@@ -8,9 +8,11 @@ REQUESTS_PREFIX = "requests/"
 DEAD_LETTERS_PREFIX = "dead-letters/"
 PURGED_PREFIX = "purged/"
 KEPT_PREFIX = "kept/"
+RECUTS_PREFIX = "recuts/"
 RESULTS_PREFIX = "results/"
 UPLOADS_PREFIX = "uploads/"
 ERASURES_PREFIX = "erasures/"
+DERIVED_FOLDER = "/derived/"
 STORE_CHECK_PREFIX = "store-check/"
 WEBHOOKS_PREFIX = "webhooks/"
 LAYOUT_OBJECT = "layout"
@@ -65,8 +67,28 @@ def results_prefix(job_id: str) -> str:
     return f"{RESULTS_PREFIX}{job_id}/"
 
 
+def recuts_prefix(job_id: str) -> str:
+    """Return the prefix of the logits that the attempts of a job wrote."""
+    return f"{RECUTS_PREFIX}{job_id}/"
+
+
+def recut_key(job_id: str, attempt_name: str) -> str:
+    """Return the key of the logits that an attempt wrote; in a folder of their own, because they are deleted sooner."""
+    return f"{RECUTS_PREFIX}{job_id}/{attempt_name}"
+
+
 def result_key(job_id: str) -> str:
     return f"{RESULTS_PREFIX}{job_id}/result.json"
+
+
+def derived_prefix(job_id: str, attempt_name: str) -> str:
+    """Return the prefix of what was rendered of an attempt's result later."""
+    return f"{RESULTS_PREFIX}{job_id}/{attempt_name}{DERIVED_FOLDER}"
+
+
+def derived_key(job_id: str, attempt_name: str, name: str) -> str:
+    """Return the key of a file that was rendered of an attempt's result later, or of the document that describes it."""
+    return f"{derived_prefix(job_id, attempt_name)}{name}"
 
 
 def object_key(job_id: str, attempt_name: str, name: str) -> str:

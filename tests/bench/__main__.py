@@ -20,6 +20,7 @@ BENCHES = (
     "engine",
     "service",
     "postprocess",
+    "recut",
     "host",
     "formats",
     "instant",

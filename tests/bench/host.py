@@ -8,7 +8,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from worker.batching.local import LocalBatches
 from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
+from worker.recut.kept import KeptLogits, RecutModel
 from worker.runtime.hosts import HostProcesses
 from worker.runtime.sizing import count_cores, count_pool_bytes
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
@@ -58,15 +59,27 @@ class InstantSegmenter:
     resize: Resize | None = RESIZE
     forward_pass = ForwardPass()
     facts = ModelFacts()
+    recut_model: RecutModel | None = RecutModel({number: f"class {number}" for number in range(40)}, None)
 
     def prepare(self, image: ModelImage) -> Prepared:
-        return Prepared(None, image.height, image.width, image.parameters)
+        return Prepared(None, image.height, image.width, image.parameters, image.keep)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
-        return [blob_segmentation(prepared.width, prepared.height) for prepared in batch]
+        return [
+            replace(blob_segmentation(prepared.width, prepared.height), kept=noisy_logits() if prepared.keep else None)
+            for prepared in batch
+        ]
 
     def warm_up(self) -> None:
         pass
+
+
+@cache
+def noisy_logits() -> KeptLogits:
+    """Return logits of the embedded model's shapes, of which the masks of 20 queries of 88 are kept."""
+    rng = np.random.default_rng(3)
+    masks = rng.normal(0, 6, (20, 80, 80)).astype(np.float32)
+    return KeptLogits(0.05, rng.normal(0, 6, (88, 41)).astype(np.float32), np.arange(20), masks)
 
 
 @cache
@@ -104,6 +117,7 @@ class Series:
     size: (width, height) of the image.
     is_pinned: whether each host has a core of its own.
     is_scaled: whether the model allows to decode a JPEG at a fraction of its size.
+    keeps_logits: whether logits are kept for recuts.
     threads: of each host.  With one thread no stage waits for another job, so its time is that of the processor.
     """
 
@@ -112,12 +126,13 @@ class Series:
     hosts: int
     is_pinned: bool = False
     is_scaled: bool = False
+    keeps_logits: bool = False
     threads: int = THREADS
 
     @property
     def settings(self) -> dict[str, Any]:
         image = f"{self.size[0]}x{self.size[1]}"
-        options = {"pinned": self.is_pinned, "scaled decoding": self.is_scaled}
+        options = {"pinned": self.is_pinned, "scaled decoding": self.is_scaled, "recut": self.keeps_logits}
         chosen = {name: "yes" for name, is_chosen in options.items() if is_chosen}
         counts = {"segments": SEGMENTS, "hosts": self.hosts, "threads": self.threads}
         return {"image": image, "formats": self.formats, **counts, **chosen}
@@ -129,6 +144,7 @@ def run(workload: Workload) -> Iterator[Measurement]:
         for formats in FORMATS:
             yield measure_series(Series(size, formats, 1), workload)
         yield measure_series(Series(size, "labels", 1, is_scaled=True), workload)
+        yield measure_series(Series(size, "labels", 1, keeps_logits=True), workload)
         yield measure_series(Series(size, "labels, overlay, masks", 1, threads=1), workload)
     small = workload.host_sizes[0]
     for hosts in HOSTS[1:]:
@@ -158,7 +174,12 @@ def measure_series(series: Series, workload: Workload) -> Measurement:
             hosts.start()
             segmenter = InstantSegmenter()
             model = ModelLoaded(
-                segmenter.model, segmenter.revision, segmenter.device, segmenter.resize, series.is_scaled
+                segmenter.model,
+                segmenter.revision,
+                segmenter.device,
+                segmenter.resize,
+                series.is_scaled,
+                segmenter.recut_model if series.keeps_logits else None,
             )
             hosts.serve(model, LocalBatches(segmenter, scheduler))
             figures = run_hosts(hosts, Path(folder))

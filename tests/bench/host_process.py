@@ -28,7 +28,7 @@ from shared.storage.keys import inbox_key, result_key
 from tests.support.jobs import build_request
 from worker.batching.channel import Channel, ChannelClosed
 from worker.batching.remote import RemoteBatches, wait_for_model
-from worker.host import create_pool, start_decoders
+from worker.host import build_recut_keeper, create_pool, start_decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
@@ -107,6 +107,7 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
         publication=Publication(absent, bucket, bucket, absent, 0.0),
         max_pixels=MAX_PIXELS,
         max_side=settings.max_image_side,
+        recuts=build_recut_keeper(settings, model),
     )
 
 

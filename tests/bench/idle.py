@@ -19,7 +19,13 @@ from tests.support.environment import copy_environment
 SERIES = 10
 # A decoder without work ends after 30 s.
 SETTLING_SERIES = 6
-PARTS = {"api.wsgi": "gateway", "worker.main": "engine", "worker.host": "host", "worker.steward": "steward"}
+PARTS = {
+    "api.wsgi": "gateway",
+    "worker.main": "engine",
+    "worker.host": "host",
+    "worker.renderer": "renderer",
+    "worker.steward": "steward",
+}
 DECODER = "decoder"
 SERVERS = ("valkey", "object store")
 
@@ -47,7 +53,7 @@ def measure_idle(stack: Stack, seconds: float) -> Mapping[str, float]:
     started = time.monotonic()
     time.sleep(seconds)
     elapsed = time.monotonic() - started
-    used = dict.fromkeys(("gateway", "engine", "host", DECODER, "steward", *SERVERS), 0.0)
+    used = dict.fromkeys(("gateway", "engine", "host", DECODER, "renderer", "steward", *SERVERS), 0.0)
     for pid, part in parts.items():
         # 0 if it has ended.
         used[part] += 100 * max(0.0, read_cpu_seconds(pid) - before[pid]) / elapsed
@@ -60,7 +66,7 @@ def find_processes(stack: Stack) -> Mapping[int, str]:
     parts = dict.fromkeys(list_tree(stack.valkey.pid), "valkey") | dict.fromkeys(
         list_tree(stack.objects.pid), "object store"
     )
-    for process in (stack.gateway, stack.worker, stack.steward):
+    for process in (stack.gateway, stack.worker, stack.renderer, stack.steward):
         parts |= {pid: name_part(pid) for pid in list_tree(process.pid)}
     return parts
 

@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = ROOT / "build" / "test_compose.log"
-OWN_SERVICES = {"api", "worker", "steward"}
+OWN_SERVICES = {"api", "worker", "renderer", "steward"}
 SERVERS = OWN_SERVICES | {"valkey", "seaweedfs"}
 # It makes the keys and ends.
 KEYS = "keys"
@@ -178,7 +178,7 @@ def test_keys_are_made_and_each_service_has_only_its_own(stack: Compose) -> None
 
     password = keys["api"]["maskmill_redis_password"]
     secret_key = keys["api"]["maskmill_storage_secret_key"]
-    assert keys["api"] == keys["worker"] == keys["steward"]
+    assert keys["api"] == keys["worker"] == keys["renderer"] == keys["steward"]
     assert keys["valkey"]["password"] == password
     assert min(len(password), len(secret_key)) >= 32
     of_valkey, of_objects = (
@@ -254,12 +254,12 @@ def test_a_published_address_without_tokens_stops_the_start(compose: Compose, st
     assert "no tokens are configured for 0.0.0.0:8000: set MASKMILL_TOKENS" in refused.value.stderr
 
 
-def test_only_the_worker_image_holds_torch(stack: Compose) -> None:
+def test_only_the_images_of_worker_and_renderer_hold_torch(stack: Compose) -> None:
     code = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
 
     has_torch = {service: stack("exec", "-T", service, "python", "-c", code).strip() for service in OWN_SERVICES}
 
-    assert has_torch == {"worker": "True", "api": "False", "steward": "False"}
+    assert has_torch == {"worker": "True", "renderer": "True", "api": "False", "steward": "False"}
 
 
 def test_no_image_holds_training_code_and_the_steward_holds_no_model(stack: Compose) -> None:

@@ -17,5 +17,5 @@ def test_an_idle_service_uses_little_of_a_core(stack: Stack) -> None:
 
     percent = measure_idle(stack, SECONDS)
 
-    assert {"gateway", "engine", "host", "steward"} <= set(find_processes(stack).values())
+    assert {"gateway", "engine", "host", "renderer", "steward"} <= set(find_processes(stack).values())
     assert percent["together"] <= MAX_PERCENT, percent

@@ -211,7 +211,7 @@ def test_each_process_has_only_the_secrets_that_it_uses(launcher_with_token: Lau
     for command, held in found.items():
         if "api.wsgi" in command:
             assert held == stores | {TOKEN}
-        elif any(module in command for module in ("worker.main", "worker.host", "worker.steward")):
+        elif any(module in command for module in ("worker.main", "worker.host", "worker.renderer", "worker.steward")):
             assert held == stores
         else:
             assert held == set(), command

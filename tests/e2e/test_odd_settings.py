@@ -28,7 +28,7 @@ from tests.support.proxy import serve_proxy, use_proxy
 from tests.support.service import get_port, is_ready, start_service
 from tests.support.tls import serve_tls, write_certificate
 from tests.support.wrong_settings import CONTRADICTIONS, FREE, SECRET, WRONG
-from worker.settings import StewardSettings, WorkerSettings
+from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "MASKMILL_"
@@ -37,6 +37,7 @@ ODD_PASSWORD = "p@ss/w:o#r?d&=%41+ \"'\\\u00fc{}"
 READERS: Mapping[type[Settings], Callable[[], object]] = {
     ApiSettings: lambda: wsgi.main([wsgi.CHECK]),
     WorkerSettings: lambda: read_settings(WorkerSettings),
+    RendererSettings: lambda: read_settings(RendererSettings),
     StewardSettings: lambda: read_settings(StewardSettings),
 }
 
@@ -174,6 +175,8 @@ REFUSALS = (
     Refusal("api.wsgi", (), {"THREADS": "abc"}, "THREADS: should be a valid integer"),
     Refusal("api.wsgi", (), {"TOKENS_FILE": "/absent"}, "TOKENS_FILE: the file /absent cannot be read"),
     Refusal("api.wsgi", (), {"BIND": "192.0.2.1:8000", "AUTH": "off"}, "BIND: 192.0.2.1:8000 cannot be listened on"),
+    Refusal("worker.renderer", (), {"RENDER_SECONDS": "nan"}, "RENDER_SECONDS: should be"),
+    Refusal("worker.renderer", (), {}, NO_CREDENTIALS),
     Refusal("worker.steward", (), {"LEASE_SECONDS": "nan"}, "LEASE_SECONDS: should be"),
     Refusal("worker.steward", (), {"PROBE_HOST": "192.0.2.1", "PROBE_PORT": "8001"}, "PROBE_HOST and MASKMILL_PROBE"),
     Refusal("api.wsgi", (), {}, NO_CREDENTIALS),

@@ -2,6 +2,7 @@
 
 import time
 
+from deploy.local.sample_job import SAMPLE_IMAGE
 from deploy.local.stack import Stack
 
 
@@ -34,3 +35,18 @@ def test_the_worker_says_that_its_fast_path_agrees_with_the_exact_forward_pass(s
 
     assert worker["forward"] == "fast"
     assert worker["agreement"] >= 0.999
+
+
+def test_a_format_that_was_not_asked_for_is_rendered_and_its_worker_is_named(stack: Stack) -> None:
+    wait_for_ready_workers(stack, 1)
+    submitted = stack.client.post("/v1/jobs?formats=labels", SAMPLE_IMAGE.read_bytes()).json()
+    path = f"/v1/jobs/{submitted['id']}"
+    assert stack.client.get(f"{path}?wait=30").json()["state"] == "succeeded"
+
+    files = [stack.client.get(f"{path}/{name}") for name in ("masks.zip", "overlay.png", "rle.json", "masks/1.png")]
+
+    assert all(file.is_ok for file in files)
+    provenance = stack.client.get(f"{path}/result").json()["provenance"]
+    [worker] = stack.client.get("/v1/models/maskmill/embedded").json()["workers"]
+    assert (provenance["worker"], provenance["forward"]) == (worker["id"], worker["forward"])
+    assert {"torch", "transformers", "pillow", "maskmill"} <= provenance["libraries"].keys()

@@ -57,7 +57,7 @@ def expire(gateway: GatewayUnderTest, *, result_ttl_seconds: int, input_ttl_seco
     stores = gateway.stores
     metrics, clock = StewardMetrics(CollectorRegistry()), follow_store(stores.bucket)
     survey = JobSurvey(connect(gateway.settings))
-    Retention(survey, stores.bucket, metrics, clock, result_ttl_seconds, input_ttl_seconds, 60).delete_expired()
+    Retention(survey, stores.bucket, metrics, clock, result_ttl_seconds, input_ttl_seconds, 60, 3600).delete_expired()
 
 
 def test_the_image_is_returned_as_it_was_submitted_before_and_after_the_end(gateway: GatewayUnderTest) -> None:

@@ -107,9 +107,9 @@ def test_only_the_requested_formats_are_stored(gateway: GatewayUnderTest) -> Non
 
     assert job["formats"] == ["labels"]
     assert labels.status_code == 200
-    assert {overlay.status_code, mask.status_code} == {404}
-    assert "formats=overlay" in overlay.json["error"]
-    assert "formats=masks" in mask.json["error"]
+    # They are rendered when they are asked for, but no renderer runs here.
+    assert {overlay.status_code, mask.status_code} == {503}
+    assert {answer.json["error_type"] for answer in (overlay, mask)} == {"renderer_unavailable"}
     stored = {key.rpartition("/")[2] for key in stored_keys(gateway, job["id"])}
     assert stored == {"labels.png", "result.json"}
 

@@ -41,7 +41,7 @@ def keep(gateway: GatewayUnderTest, job_id: str, body: Mapping[str, Any]) -> Any
 def expire(gateway: GatewayUnderTest, *, ttl_seconds: int = 1) -> None:
     stores = gateway.stores
     survey, metrics = JobSurvey(connect(gateway.settings)), StewardMetrics(CollectorRegistry())
-    ttls = ttl_seconds, ttl_seconds, ttl_seconds
+    ttls = ttl_seconds, ttl_seconds, ttl_seconds, ttl_seconds
     Retention(survey, stores.bucket, metrics, follow_store(stores.bucket), *ttls).delete_expired()
 
 

@@ -10,10 +10,11 @@ from celery.utils.imports import instantiate
 
 from shared import redis_keys
 from shared.broker.app import make_celery
-from shared.broker.envelope import encode_message
+from shared.broker.envelope import encode_call, encode_message
 from shared.broker.queues import JobQueue
 from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
 from shared.jobs.outcomes import CreateOutcome
+from shared.jobs.render_calls import RENDER_QUEUE, RENDER_TASK, RenderCall, RenderKind
 from shared.jobs.store import Created, DedupKey, InputPayload, JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -30,15 +31,24 @@ def client(clean_redis: str) -> redis.Redis:
     return redis.Redis.from_url(clean_redis, decode_responses=True)
 
 
-def test_the_message_equals_the_one_of_celery(clean_redis: str, client: redis.Redis) -> None:
-    message = SegmentMessage(QUEUE)
-    with make_celery(Settings(redis_url=clean_redis)) as app:
-        app.send_task(
-            SEGMENT_TASK, args=[message.to_wire()], queue=QUEUE, argsrepr="", kwargsrepr="", ignore_result=True
-        )
-    JobQueue(connect(Settings(redis_url=clean_redis))).publish(QUEUE)
+CALL = RenderCall(RenderKind.FORMAT, "shop", "job", {"format": "rle"})
 
-    ours, theirs = (json.loads(entry) for entry in client.lrange(QUEUE, 0, 1))
+
+@pytest.mark.parametrize(
+    ("task", "queue", "argument", "message"),
+    [
+        (SEGMENT_TASK, QUEUE, SegmentMessage(QUEUE).to_wire(), encode_message(QUEUE)),
+        (RENDER_TASK, RENDER_QUEUE, CALL.to_wire(), encode_call(CALL)),
+    ],
+)
+def test_the_message_equals_the_one_of_celery(
+    clean_redis: str, client: redis.Redis, task: str, queue: str, argument: dict[str, Any], message: str
+) -> None:
+    with make_celery(Settings(redis_url=clean_redis)) as app:
+        app.send_task(task, args=[argument], queue=queue, argsrepr="", kwargsrepr="", ignore_result=True)
+    client.lpush(queue, message)
+
+    ours, theirs = (json.loads(entry) for entry in client.lrange(queue, 0, 1))
 
     assert decode_body(ours) == decode_body(theirs)
     assert ours.keys() == theirs.keys()

@@ -8,6 +8,7 @@ import pytest
 from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit
 from api.jobs.queries import TenantJobs
+from api.jobs.rendering import RenderCalls
 from api.jobs.waiting import WaitingSlots
 from shared.errors import Gone
 from shared.jobs.model import JobState
@@ -46,7 +47,8 @@ def submit(gateway: GatewayUnderTest) -> str:
 def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
     stores = gateway.stores
     tenant = stores.jobs.get(job_id).request.tenant
-    slots = WaitingSlots(SharedLimit(1, 1))
+    slots, drain = WaitingSlots(SharedLimit(1, 1)), Drain(lambda: None)
+    renders = RenderCalls(stores.renders, stores.events, slots, drain, max_seconds=1.0, max_calls=1)
     return TenantJobs(
         tenant,
         stores.jobs,
@@ -55,7 +57,8 @@ def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
         max_wait_seconds=1.0,
         input_ttl_seconds=60,
         slots=slots,
-        drain=Drain(lambda: None),
+        drain=drain,
+        renders=renders,
     )
 
 

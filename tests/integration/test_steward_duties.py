@@ -28,7 +28,7 @@ from shared.settings import Settings
 from shared.stack import StackIdentity
 from shared.storage.bucket import Bucket, open_bucket
 from shared.storage.clock import StoreClock
-from shared.storage.keys import inbox_key, result_key
+from shared.storage.keys import derived_key, inbox_key, result_key, results_prefix
 from tests.conftest import Storage
 from tests.support.environment import get_fields
 from tests.support.jobs import build_request, store_input
@@ -496,6 +496,23 @@ def test_what_is_old_behind_a_page_of_younger_objects_is_deleted_too(
     wait_until(is_deleted)
     assert len(list(bucket.list_objects("results/"))) == 3
     assert redis_client.zrange(redis_keys.tenant_jobs("shop"), 0, -1) == [job_id.encode() for job_id in queued]
+
+
+def test_what_was_derived_later_is_deleted_with_its_result(settings: Settings, jobs: JobStore, bucket: Bucket) -> None:
+    prompt = build_steward(settings, jobs, bucket, result_ttl_seconds=3)
+    old, young = "0" * 32, "1" * 32
+    bucket.put(result_key(old), b"{}", content_type="application/json")
+
+    def is_deleted() -> bool:
+        # As if it were rendered just before its result expires.
+        if not bucket.is_empty(results_prefix(old)):
+            bucket.put(derived_key(old, "1-a", "rle.json"), b"{}", content_type="application/json")
+        bucket.put(derived_key(young, "1-a", "rle.json"), b"{}", content_type="application/json")
+        prompt.retention.delete_expired()
+        return bucket.is_empty(results_prefix(old))
+
+    wait_until(is_deleted)
+    assert not bucket.is_empty(results_prefix(young))
 
 
 def test_the_clock_of_the_store_is_known_from_the_mark_of_the_stack(settings: Settings, bucket: Bucket) -> None:

@@ -18,6 +18,7 @@ from shared.jobs.result import Segment
 from shared.storage.bucket import Bucket
 from shared.worker_registry import ModelFacts
 from worker.batching.scheduler import Ticket
+from worker.recut.kept import RecutModel
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
 MODEL = "maskmill/embedded"
@@ -75,6 +76,7 @@ class FakeSegmenter:
     resize: Resize | None = Resize(8, 8, Image.Resampling.BILINEAR)
     forward_pass = ForwardPass()
     facts = ModelFacts()
+    recut_model: RecutModel | None = None
 
     def prepare(self, image: ModelImage) -> Prepared:
         return Prepared(None, image.height, image.width, image.parameters)

@@ -15,13 +15,14 @@ from api.settings import ApiSettings
 from shared.formats import registry
 from shared.jobs.parameters import FIELDS
 from shared.settings import Settings
-from worker.settings import StewardSettings, WorkerSettings
+from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 READERS: list[tuple[str, type[Settings]]] = [
     ("all", Settings),
     ("gateway", ApiSettings),
     ("worker", WorkerSettings),
+    ("renderer", RendererSettings),
     ("steward", StewardSettings),
 ]
 # In the column of defaults, for a parameter that is None unless the request sets it.

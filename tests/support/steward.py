@@ -93,7 +93,14 @@ def build_steward(
         ),
         InboxRecovery(jobs, survey, bucket, metrics, inputs, clock, inbox_grace_seconds, check=lambda: None),
         Retention(
-            survey, bucket, metrics, clock, result_ttl_seconds, settings.input_ttl_seconds, settings.upload_ttl_seconds
+            survey,
+            bucket,
+            metrics,
+            clock,
+            result_ttl_seconds,
+            settings.input_ttl_seconds,
+            settings.upload_ttl_seconds,
+            settings.recut_ttl_seconds,
         ),
         PurgeCompletion(jobs, bucket, metrics, now=clock.now),
         DeadlineExpiry(jobs, bucket, metrics, inputs),

@@ -28,6 +28,7 @@ from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
 from worker.pipeline.leases import LeaseKeeper
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import load_renderers
 from worker.pipeline.slots import Slots
 from worker.pipeline.store_watch import StoreWatch
@@ -122,6 +123,7 @@ class InProcessWorker:
     keep_seconds: float = 0.0
     worker_id: str = "test-worker"
     urls: UrlReader = field(default_factory=NoUrls)
+    recuts: RecutKeeper = field(default_factory=RecutKeeper)
 
     def claim(self, job_id: str) -> Claim | None:
         """Claim a job before all others, or return None if it is not queued."""
@@ -154,6 +156,7 @@ class InProcessWorker:
             publication=publication,
             max_pixels=10**7,
             max_side=65_500,
+            recuts=self.recuts,
         )
         return JobRunner(
             model,

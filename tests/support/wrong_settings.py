@@ -25,6 +25,8 @@ _OWN: Final[Mapping[str, Values]] = {
     "REDIS_PREFIX": ("two words", "name:", "n" * 65),
     "STORAGE_ENDPOINT": ("s3.example:9000", "http://s3 .example", f"http://me:{SECRET}@s3.example"),
     "STORAGE_PUBLIC_ENDPOINT": ("s3.example:9000", "http://s3 .example", f"http://me:{SECRET}@s3.example"),
+    "SIGNED_URL_SECONDS": ("0", "1h", "604801"),
+    "RENDER_WAIT_SECONDS": ("0", "61", "nan"),
     "STORAGE_BUCKET": ("Photos_2026", "ab", "s3://photos"),
     "STORAGE_REGION": ("us east 1", "eu/west", "r" * 65),
     "STORAGE_ACCESS_KEY": ("AK IA", "AKIA/1", "k" * 129),
@@ -81,6 +83,8 @@ _OWN: Final[Mapping[str, Values]] = {
     "MAX_DECODE_MEGABYTES": ("63", "nan", "inf"),
     "MAX_BATCH_WAIT_MS": ("-1", "nan", "inf"),
     "MAX_INTERACTIVE_WAIT_MS": ("0", "nan", "inf"),
+    "MAX_RECUT_MEGABYTES": ("0", "nan", "inf"),
+    "RECUT_FLOOR": ("-0.1", "nan", "1.1"),
     "PROBE_HOST": ("http://127.0.0.1", "127.0.0.1:8001", "two words"),
     "PROBE_PORT": ("-1", "http", "65536"),
 }
@@ -90,7 +94,8 @@ _COUNTED: Final = (
     *("MAX_QUEUED_PER_TENANT", "MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_BYTES_PER_TENANT", "MAX_BUFFERED_BYTES"),
     *("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_PEER", "BAND_MEGABYTES", "HOST_PROCESSES", "WORKER_THREADS"),
     *("MAX_BATCH_IMAGES", "MAX_METADATA_BYTES", "MAX_IMAGES_PER_REQUEST"),
-    *("MAX_EVENT_STREAMS", "MAX_EVENT_STREAMS_PER_TENANT", "MAX_URL_BYTES"),
+    *("MAX_EVENT_STREAMS", "MAX_EVENT_STREAMS_PER_TENANT", "MAX_URL_BYTES", "RECUT_THREADS"),
+    *("MAX_DERIVED_FILES", "MAX_RENDER_CALLS", "MAX_RENDER_REPLY_BYTES", "RENDERER_THREADS"),
 )
 
 # A text without rules has no wrong value.

@@ -4,6 +4,7 @@ Both sides are started from the same code, so the messages have no versions.  Th
 host handles files of strangers, and unpickling what it sends could run code in the engine.
 """
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, TypeAdapter
@@ -11,7 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from shared.jobs.model import JobState, Priority
 from shared.jobs.parameters import SegmentParameters
+from shared.jobs.provenance import Execution
 from shared.jobs.result import Segment
+from worker.recut.kept import KeepRule, RecutModel
 from worker.segmenter import Resize
 
 
@@ -24,6 +27,8 @@ class ModelLoaded:
     device: str
     resize: Resize | None
     can_scale_decode: bool = False
+    recut_model: RecutModel | None = None
+    execution: Execution = field(default_factory=Execution)
     kind: Literal["model_loaded"] = "model_loaded"
 
 
@@ -46,6 +51,7 @@ class Submit:
     height, width: of the upright image and of its label map.
     deadline: by the clock of time.monotonic(), which all processes of a machine share.
     is_alone: whether it gets a batch of its own.
+    keep: which logits are wanted; they are written at `kept_offset`, where memory for `keep.max_bytes` is free.
     """
 
     id: int
@@ -60,6 +66,8 @@ class Submit:
     priority: Priority
     deadline: float | None
     is_alone: bool = False
+    keep: KeepRule | None = None
+    kept_offset: int = 0
     kind: Literal["submit"] = "submit"
 
 
@@ -72,8 +80,27 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptShape:
+    """What the engine has written at `kept_offset`: the class logits, and behind them the mask logits; float32.
+
+    queries, classes: shape of the class logits.  kept: the queries of which there are masks, each (rows, columns).
+    floor: as in KeptLogits.
+    """
+
+    floor: float
+    queries: int
+    classes: int
+    rows: int
+    columns: int
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Segmented:
-    """Engine to host: the label map is in the pool, (height, width) uint8, or uint16 if `is_wide`."""
+    """Engine to host: the label map is in the pool, (height, width) uint8, or uint16 if `is_wide`.
+
+    kept: None if no logits are wanted, or if they do not fit.
+    """
 
     id: int
     segments: tuple[Segment, ...]
@@ -81,6 +108,7 @@ class Segmented:
     wait_ms: float
     device_ms: float
     batch_size: int
+    kept: KeptShape | None = None
     kind: Literal["segmented"] = "segmented"
 
 

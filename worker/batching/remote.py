@@ -1,4 +1,4 @@
-"""Batches for a host process: images and label maps cross to the engine process through shared memory.
+"""Batches for a host process: images, label maps and kept logits cross to the engine process through shared memory.
 
 No torch here.  worker/batching/service.py is the other side.
 """
@@ -15,6 +15,7 @@ import structlog
 
 from shared.errors import EngineFailed, EngineLost, ModelNotReady, build_error
 from shared.jobs.model import JobState, Priority
+from worker.batching import kept_memory
 from worker.batching.channel import SILENCE_TIMEOUT_SECONDS, Channel, ChannelClosed
 from worker.batching.messages import (
     Alive,
@@ -117,9 +118,12 @@ class RemoteBatches:
             SharedMemoryFull: no memory was free in time.
             ImageTooLarge: the image never fits.
         """
-        pixels_bytes = -(-(image.pixels.nbytes + _MARK_BYTES) // _ALIGNMENT) * _ALIGNMENT
-        nbytes = pixels_bytes + LABEL_MAP_BYTES_PER_PIXEL * image.height * image.width
-        slab = self._slabs.allocate(nbytes, timeout_seconds=self._allocation_timeout_seconds)
+        pixels_bytes = round_up(image.pixels.nbytes + _MARK_BYTES)
+        label_map_bytes = round_up(LABEL_MAP_BYTES_PER_PIXEL * image.height * image.width)
+        kept_bytes = image.keep.max_bytes if image.keep else 0
+        slab = self._slabs.allocate(
+            pixels_bytes + label_map_bytes + kept_bytes, timeout_seconds=self._allocation_timeout_seconds
+        )
         self._slabs.pool.view(slab, image.pixels.shape, np.uint8)[:] = image.pixels
         request = Submit(
             id=next(self._ids),
@@ -134,6 +138,8 @@ class RemoteBatches:
             priority=priority,
             deadline=deadline,
             is_alone=is_alone,
+            keep=image.keep,
+            kept_offset=slab.offset + pixels_bytes + label_map_bytes,
         )
         self._slabs.pool.write(Slab(request.mark_offset, _MARK_BYTES), bytes(_MARK_BYTES))
         pending = _Pending(RemoteTicket(lambda: self._send(Cancel(request.id))), slab, request)
@@ -188,17 +194,18 @@ class RemoteBatches:
             return self._pending.pop(request_id)
 
     def _complete(self, pending: _Pending, reply: Segmented) -> None:
-        """Copy the label map out of shared memory, free it and complete the ticket."""
+        """Copy the label map and the kept logits out of shared memory, free it and complete the ticket."""
         request = pending.request
         offset = request.label_map_offset - pending.slab.offset
         label_map = np.empty((request.height, request.width), np.uint16 if reply.is_wide else np.uint8)
         part = Slab(request.label_map_offset, pending.slab.nbytes - offset)
         label_map[:] = self._slabs.pool.view(part, label_map.shape, label_map.dtype)
+        kept = kept_memory.read(self._slabs.pool, request, reply.kept) if reply.kept else None
         self._slabs.free(pending.slab)
         ticket = pending.ticket
         ticket.wait_ms, ticket.device_ms, ticket.batch_size = reply.wait_ms, reply.device_ms, reply.batch_size
         if ticket.set_running_or_notify_cancel():
-            ticket.set_result(Segmentation(label_map, reply.segments))
+            ticket.set_result(Segmentation(label_map, reply.segments, kept))
 
     def _fail_as_lost(self, pending: _Pending) -> None:
         mark = self._slabs.pool.read(Slab(pending.request.mark_offset, _MARK_BYTES), _MARK_BYTES)
@@ -247,6 +254,11 @@ class RemoteObserver:
     def _send(self, message: Message) -> None:
         with suppress(ChannelClosed):
             self._channel.send(message)
+
+
+def round_up(nbytes: int) -> int:
+    """Return a multiple of the alignment of arrays in a slab."""
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def wait_for_model(channel: Channel) -> ModelLoaded:

@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 
 from shared.errors import Canceled, EngineFailed, MaskmillError
+from worker.batching import kept_memory
 from worker.batching.channel import ALIVE_INTERVAL_SECONDS, SILENCE_TIMEOUT_SECONDS, Channel, ChannelClosed
 from worker.batching.local import LocalBatches
 from worker.batching.messages import Alive, Announce, Cancel, Failed, Message, ModelLoaded, Segmented, Submit
@@ -125,7 +126,7 @@ class HostConnection:
     def _build_image(self, request: Submit) -> ModelImage:
         shape = request.rows, request.columns, 3
         pixels = self._pool.view(self._part(request.offset), shape, np.uint8)
-        return ModelImage(pixels, request.height, request.width, request.parameters)
+        return ModelImage(pixels, request.height, request.width, request.parameters, request.keep)
 
     def _announce(self, count: int) -> None:
         if count > 0:
@@ -175,7 +176,10 @@ class HostConnection:
         result = ticket.result()
         self._write_label_map(request, result.label_map)
         is_wide = result.label_map.dtype == np.uint16
-        return Segmented(request.id, result.segments, is_wide, ticket.wait_ms, ticket.device_ms, ticket.batch_size)
+        kept = kept_memory.write(self._pool, request, result.kept) if result.kept else None
+        return Segmented(
+            request.id, result.segments, is_wide, ticket.wait_ms, ticket.device_ms, ticket.batch_size, kept
+        )
 
     def _write_label_map(self, request: Submit, label_map: LabelMap) -> None:
         shape = request.height, request.width

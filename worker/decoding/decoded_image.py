@@ -42,12 +42,14 @@ class DecodedImage:
     """The outputs that were requested of one image.  As a context manager it releases them.
 
     width, height: of the whole upright image in pixels, also if it was decoded at a fraction of its size.
+    orientation: of the file, by its EXIF, 1 to 8; it was turned upright by it.
     model_input: as ImageRequest.resize says.
     image: as ImageRequest.image_side says; None if it was not requested.
     """
 
     width: int
     height: int
+    orientation: int
     model_input: Raster
     image: Raster | None = None
 

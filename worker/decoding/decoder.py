@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from shared.errors import ImageTooLarge, MaskmillError, NotAnImage
 from shared.images.formats import detect_image_format
-from shared.images.opening import open_image, upright_size
+from shared.images.opening import open_image, read_orientation, upright_size
 from worker.decoding.estimate import estimate_bytes
 from worker.decoding.limits import limit_cpu, limit_memory, unlimit_cpu, unlimit_memory
 from worker.decoding.messages import Reader, send
@@ -96,7 +96,8 @@ class Decoder:
         outputs = output_sizes(request, size)
         if request.is_scaled and request.resize is not None:
             _scale(image, request.resize[0], outputs[1:])
-        return _Job(image, request, Plan(size, outputs, estimate_bytes(image, data, size=file_size, outputs=outputs)))
+        memory_bytes = estimate_bytes(image, data, size=file_size, outputs=outputs)
+        return _Job(image, request, Plan(size, outputs, memory_bytes, read_orientation(image)))
 
     def _decode(self, slabs: Sequence[Slab], max_bytes: int) -> None:
         """Decode the planned image and write its outputs."""

@@ -141,7 +141,7 @@ class Decoders:
     def _fill(self, decoder: DecoderProcess, plan: Plan, rasters: list[Raster], watch: DecodeWatch) -> DecodedImage:
         """Let the decoder write the outputs; they are released if it fails."""
         width, height = plan.size
-        image = DecodedImage(width, height, *rasters)
+        image = DecodedImage(width, height, plan.orientation, *rasters)
         question = {
             "slabs": [(raster.slab.offset, raster.slab.nbytes) for raster in rasters],
             "max_bytes": plan.memory_bytes + plan.memory_bytes // _SPARE_SHARE + _SPARE_BYTES,

@@ -9,6 +9,7 @@ from shared.errors import NotAnImage
 from shared.images.formats import MAX_SIDE
 from shared.images.opening import fit_size
 
+MAX_ORIENTATION = 8  # of EXIF
 Size = tuple[int, int]  # (width, height) in pixels
 
 
@@ -45,11 +46,13 @@ class Plan:
     size: of the upright image, (width, height).
     outputs: (width, height) of each output: the model's input, then the image for the overlay if it was requested.
     memory_bytes: an upper bound of the memory that the decoder takes, without the outputs.
+    orientation: of the file, by its EXIF, 1 to 8.
     """
 
     size: Size
     outputs: tuple[Size, ...]
     memory_bytes: int
+    orientation: int = 1
 
     def encode(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,8 +66,11 @@ class Plan:
         """
         (width, height), outputs = fields["size"], fields["outputs"]
         size = int(width), int(height)
-        plan = cls(size, tuple((int(w), int(h)) for w, h in outputs), int(fields["memory_bytes"]))
+        plan = cls(
+            size, tuple((int(w), int(h)) for w, h in outputs), int(fields["memory_bytes"]), int(fields["orientation"])
+        )
         is_possible = 0 < size[0] * size[1] <= request.max_pixels and 0 < min(size) <= max(size) <= request.max_side
+        is_possible = is_possible and 1 <= plan.orientation <= MAX_ORIENTATION
         if not is_possible or plan.outputs != output_sizes(request, size):
             raise NotAnImage("The image is damaged: its decoder gave a size that cannot be")
         return plan

@@ -19,6 +19,7 @@ from worker.engine.postprocessing.segments import measure_segments
 from worker.engine.postprocessing.types import ScoredLabel
 from worker.engine.preparation import bound_input, explain_failure, translate_preparation_errors
 from worker.engine.warm_up import segment_blank_image
+from worker.recut.kept import RecutModel
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation
 
 
@@ -36,6 +37,8 @@ class TransformersSegmenter:
         self.device = device
         self.resize: Resize | None = None
         self.forward_pass = ForwardPass()
+        # What its post-processing starts from differs from family to family.
+        self.recut_model: RecutModel | None = None
         self._pipeline: Any = pipeline
         self._processor = bound_input(pipeline.image_processor, max_input_pixels)
         self.facts = build_facts(pipeline.model.config)

@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import PIL
 import structlog
 from PIL.Image import Image, Resampling, fromarray
 
+import shared
 from shared.errors import Canceled, DeadlineExceeded
 from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
@@ -17,7 +19,8 @@ from shared.images.georeference import Georeference
 from shared.images.geotiff import read_georeference
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
-from shared.jobs.result import JobResult
+from shared.jobs.provenance import Execution, Provenance
+from shared.jobs.result import JobRecut, JobResult
 from shared.redis_clock import RedisClock
 from worker.batching.local import Batches
 from worker.batching.scheduler import Ticket
@@ -28,7 +31,9 @@ from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
+from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import Renderer
+from worker.recut.kept import KeptLogits
 from worker.segmenter import ModelImage, Resize, Segmentation
 from worker.selection import select_labels
 
@@ -56,11 +61,13 @@ class ModelInput:
     revision: for the results.
     resize: of every image; None if the model prepares images of any size itself.
     can_scale_decode: whether a JPEG may be decoded at a fraction of its size.
+    execution: how the engine runs it.
     """
 
     revision: str
     resize: Resize | None
     can_scale_decode: bool = False
+    execution: Execution = field(default_factory=Execution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,8 @@ class Attempt:
     image: for the formats that need it, upright RGB and of at most MAX_OVERLAY_SIDE.
     batch_size: images that were on the device together.
     georeference: where on Earth the image lies; None if its file does not say.
+    orientation: of the image file, by its EXIF.
+    kept: the logits for a recut; apart from the segmentation, of which a part may be shown.
     files: rendered so far, by format.
     shared: what several formats are made from; see RenderSource.
     """
@@ -97,12 +106,31 @@ class Attempt:
     watch: Stopwatch
     batch_size: int = 0
     georeference: Georeference | None = None
+    orientation: int = 1
+    kept: KeptLogits | None = None
     files: dict[str, Rendered] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
+class SubmittedImage:
+    """A decoded image that is queued for the device.
+
+    request: with the facts of the image.
+    image, georeference, orientation: as in Attempt.
+    """
+
+    request: JobRequest
+    image: Image | None
+    georeference: Georeference | None
+    orientation: int
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRunner:
+    """worker: public id of the worker, for the results."""
+
     inputs: InputReader
     decoders: ImageDecoder
     model: ModelInput
@@ -113,6 +141,8 @@ class AttemptRunner:
     publication: Publication
     max_pixels: int
     max_side: int
+    recuts: RecutKeeper = field(default_factory=RecutKeeper)
+    worker: str = ""
 
     def segment(self, lease: Lease) -> Attempt:
         """Fetch and segment the image of a job.
@@ -126,14 +156,24 @@ class AttemptRunner:
         request = lease.claim.request
         watch = Stopwatch({"queue": max(0.0, round(1000 * (lease.claim.now - request.created_at), 2))})
         with self.batches.announce():
-            request, image, georeference, ticket = self._submit(lease, watch)
+            submitted = self._submit(lease, watch)
         log.info("job_started", job_id=request.id, attempt=lease.claim.attempt_name, priority=request.priority)
+        ticket = submitted.ticket
         segmentation = wait_for_ticket(ticket)
         watch.timings_ms["batch"] = round(ticket.wait_ms, 2)
         watch.timings_ms["device"] = round(ticket.device_ms, 2)
         self._check(lease, "device")
-        segmentation = select_labels(segmentation, request.labels)
-        return Attempt(lease, request, image, segmentation, watch, ticket.batch_size, georeference)
+        return Attempt(
+            lease,
+            submitted.request,
+            submitted.image,
+            select_labels(segmentation, request.labels),
+            watch,
+            ticket.batch_size,
+            submitted.georeference,
+            submitted.orientation,
+            kept=segmentation.kept,
+        )
 
     def reply(self, attempt: Attempt) -> None:
         """Give the waiting caller the Hugging Face array.
@@ -177,10 +217,25 @@ class AttemptRunner:
             timings_ms=attempt.watch.timings_ms,
             batch_size=attempt.batch_size,
             georeference=attempt.georeference,
+            recut=self._store_recut(attempt),
+            provenance=self._describe(attempt),
         )
 
-    def _submit(self, lease: Lease, watch: Stopwatch) -> tuple[JobRequest, Image | None, Georeference | None, Ticket]:
-        """Fetch and decode a job's image, and queue it for the device; return the request with the image's facts."""
+    def _describe(self, attempt: Attempt) -> Provenance:
+        """Return what an attempt was computed by."""
+        execution = self.model.execution
+        libraries = {**execution.libraries, "pillow": PIL.__version__, "maskmill": shared.__version__}
+        return Provenance(replace(execution, libraries=libraries), attempt.orientation, self.worker)
+
+    def _store_recut(self, attempt: Attempt) -> JobRecut:
+        height, width = attempt.segmentation.label_map.shape
+        with attempt.watch.stage("recut"):
+            return self.recuts.store(
+                attempt.kept, attempt.lease, (height, width), self.model.revision, self.publication
+            )
+
+    def _submit(self, lease: Lease, watch: Stopwatch) -> SubmittedImage:
+        """Fetch and decode a job's image, and queue it for the device."""
         lease.enter("fetch")
         with watch.stage("fetch"):
             request, data = self.inputs.fetch(lease)
@@ -192,7 +247,13 @@ class AttemptRunner:
         with decoded:
             self._check(lease, "decode")
             ticket = self.batches.submit(
-                ModelImage(decoded.model_input.pixels, decoded.height, decoded.width, request.parameters),
+                ModelImage(
+                    decoded.model_input.pixels,
+                    decoded.height,
+                    decoded.width,
+                    request.parameters,
+                    self.recuts.choose_rule(request),
+                ),
                 priority=request.priority,
                 deadline=None if request.deadline_at is None else self.clock.to_monotonic(request.deadline_at),
                 is_alone=lease.claim.is_isolated,
@@ -200,7 +261,7 @@ class AttemptRunner:
             image = fromarray(decoded.image.pixels.copy()) if decoded.image else None
         lease.call_when_lost(ticket.cancel)
         lease.enter("device")
-        return request, image, read_georeference(data), ticket
+        return SubmittedImage(request, image, read_georeference(data), decoded.orientation, ticket)
 
     def _check(self, lease: Lease, stage: str) -> None:
         """End an attempt between two stages if its lease is lost, or the deadline of its job has passed.

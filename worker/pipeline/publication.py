@@ -18,7 +18,7 @@ from shared.jobs.completion import EndedInputs, read_result, store_result, sync_
 from shared.jobs.result import JobResult, StoredFile
 from shared.jobs.store import JobStore
 from shared.storage.bucket import Bucket
-from shared.storage.keys import object_key
+from shared.storage.keys import object_key, recut_key
 from worker.formats.rendered import Rendered
 from worker.pipeline.leases import Lease
 from worker.pipeline.persistence import Persistence
@@ -59,6 +59,18 @@ class Publication:
 
         etag = self._persist(put, lease)
         return StoredFile(len(content), etag, sha256(content).hexdigest(), rendered.media_type)
+
+    def store_recut(self, lease: Lease, content: bytes) -> StoredFile:
+        """Store the logits of an attempt; unlike files, in one try.
+
+        Raises:
+            Canceled: the lease is lost.
+            StorageUnavailable: the bucket did not answer.
+        """
+        lease.check()
+        key = recut_key(lease.claim.request.id, lease.claim.attempt_name)
+        etag = self.bucket.put(key, content, content_type="application/octet-stream")
+        return StoredFile(len(content), etag, sha256(content).hexdigest())
 
     def store_result(self, lease: Lease, result: JobResult) -> JobResult:
         """End a job in the bucket; return the result that counts, which may be one that was stored before.

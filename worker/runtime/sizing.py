@@ -36,4 +36,5 @@ def count_cores() -> int:
 
 def count_pool_bytes(settings: WorkerSettings) -> int:
     """Return the bound of the memory that one host shares with the engine; it suffices for the largest image."""
-    return max(MIN_POOL_BYTES, int(1e6 * settings.max_decode_megapixels) * POOL_BYTES_PER_PIXEL + 2**20)
+    image_bytes = int(1e6 * settings.max_decode_megapixels) * POOL_BYTES_PER_PIXEL
+    return max(MIN_POOL_BYTES, image_bytes + int(1e6 * settings.max_recut_megabytes) + 2**20)

@@ -155,6 +155,7 @@ def build_duties(
         settings.result_ttl_seconds,
         settings.input_ttl_seconds,
         settings.upload_ttl_seconds,
+        settings.recut_ttl_seconds,
     )
     purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
     erasures = DataErasure(

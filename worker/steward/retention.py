@@ -1,18 +1,20 @@
 """Retention: results and inputs are deleted by their age, which counts by the clock of the object store."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from shared.jobs.keeping import read_kept
 from shared.jobs.survey import JobSurvey
-from shared.storage.bucket import Bucket, NoSuchObject
+from shared.storage.bucket import Bucket, NoSuchObject, StoredObject
 from shared.storage.clock import StoreClock
 from shared.storage.keys import (
     DEAD_LETTERS_PREFIX,
+    DERIVED_FOLDER,
     INPUTS_PREFIX,
     KEPT_PREFIX,
+    RECUTS_PREFIX,
     REQUESTS_PREFIX,
     RESULTS_PREFIX,
     UPLOADS_PREFIX,
@@ -40,9 +42,10 @@ class Retention:
     result_ttl_seconds: int
     input_ttl_seconds: int
     upload_ttl_seconds: int
+    recut_ttl_seconds: int
 
     def delete_expired(self) -> None:
-        """Delete the results and the inputs that are older than their time to live, at the beginning of each listing.
+        """Delete results, logits and inputs that are older than their time to live, at the beginning of each listing.
 
         Ids sort by time and listings are in order, so what comes after a page in which nothing is old is younger: but
         for objects behind those of jobs that were queued for long, and of ids by a clock that was fast.
@@ -80,6 +83,7 @@ class Retention:
             (RESULTS_PREFIX, self.result_ttl_seconds, "deleted"),
             (DEAD_LETTERS_PREFIX, self.result_ttl_seconds, "dead_letter_deleted"),
             (INPUTS_PREFIX, input_ttl_seconds, "input_deleted"),
+            (RECUTS_PREFIX, min(self.recut_ttl_seconds, self.result_ttl_seconds), "recut_deleted"),
         ):
             self._delete_older(prefix, ttl_seconds, reason, kept, is_thorough=is_thorough)
         # They are sorted by tenant, and not by time.
@@ -101,7 +105,7 @@ class Retention:
     ) -> None:
         limit = self.clock.now() - ttl_seconds
         for page in split_pages(self.bucket.list_objects(prefix), PAGE):
-            old = [found.key for found in page if found.modified_at < limit]
+            old = _select_old(page, limit)
             if not old and not is_thorough:
                 return
             expired = [key for key in old if key.split("/")[1] not in kept]
@@ -109,3 +113,11 @@ class Retention:
                 self.bucket.delete(expired)
                 log.info("objects_deleted", prefix=prefix, objects=len(expired))
                 self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))
+
+
+def _select_old(page: Sequence[StoredObject], limit: float) -> list[str]:
+    """Return the keys of what is older than a limit, and of what was derived from it later."""
+    old = [found.key for found in page if found.modified_at < limit]
+    jobs = {key.split("/")[1] for key in old}
+    derived = (found.key for found in page if DERIVED_FOLDER in found.key and found.key.split("/")[1] in jobs)
+    return list(dict.fromkeys([*old, *derived]))

@@ -10,8 +10,8 @@ FAULTS = (
     *("worker is killed", "host process", "engine process", "worker is frozen", "device hangs"),
     *("Redis is killed", "Redis is frozen", "Redis is flushed", "Redis is wiped", "Redis is full"),
     *("object store is away", "object store is frozen", "object store is full", "refuses writes"),
-    *("steward is killed", "no steward", "gateway is killed", "gateway is drained", "worker is drained"),
     *("receiver of webhooks is away", "receiver of webhooks is gone", "while it sends webhooks"),
+    *("steward is killed", "no steward", "no renderer", "gateway is killed", "gateway is drained", "worker is drained"),
     *("poison job", "too costly", "clock", "backlog", "overwritten", "more requests than"),
 )
 # Events, and fields and values of them.

@@ -16,7 +16,14 @@ from tests.support.proxy import EXCEPTIONS, NAMES, serve_proxy
 from worker.runtime.health_server import HealthServer
 
 ROOT = Path(__file__).resolve().parents[3]
-ENTRY_POINTS = {"api": "api.wsgi", "worker": "worker.main", "steward": "worker.steward.__main__"}
+ENTRY_POINTS = {
+    "api": "api.wsgi",
+    "worker": "worker.main",
+    "renderer": "worker.renderer.__main__",
+    "steward": "worker.steward.__main__",
+}
+# It runs in another process's image.
+STAGES = {"renderer": "worker"}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +34,7 @@ def import_graph() -> grimp.ImportGraph:
 def copied_paths(stage: str) -> list[Path]:
     """Return the files and folders of this repository that a stage of the Dockerfile copies."""
     dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    stage = STAGES.get(stage, stage)
     [instructions] = re.findall(rf"^FROM runtime AS {stage}$(.*?)(?=^FROM |\Z)", dockerfile, re.MULTILINE | re.DOTALL)
     copies: list[str] = re.findall(r"^COPY (?!--from)(.*)$", instructions, re.MULTILINE)
     return [ROOT / source for line in copies for source in line.split()[:-1]]
@@ -52,6 +60,12 @@ def test_the_image_of_the_steward_holds_no_model_and_no_engine() -> None:
     excluded = [ROOT / "worker" / name for name in ("embedded_model", "engine", "batching", "formats", "pipeline")]
 
     assert [path for path in copied_paths("steward") for other in excluded if other.is_relative_to(path)] == []
+
+
+def test_the_renderer_starts_without_torch_and_without_an_engine() -> None:
+    code = "import sys, worker.renderer.app; print(sorted({'torch', 'transformers', 'flask'} & set(sys.modules)))"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_the_training_code_is_not_sent_to_the_builder() -> None:

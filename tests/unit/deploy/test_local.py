@@ -304,6 +304,7 @@ def test_each_process_gets_only_the_credentials_that_it_uses(tmp_path: Path) -> 
         "Valkey": set(),
         "The object store": set(),
         "The worker": {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"},
+        "The renderer": set(),
         "The steward": set(),
         "The gateway": {"MASKMILL_TOKENS", "MASKMILL_TOKENS_FILE"},
     }
@@ -336,7 +337,7 @@ def test_the_addresses_of_metrics_are_those_that_the_user_names(tmp_path: Path) 
     assert named.gateway.env["MASKMILL_METRICS_BIND"] == "unix:/run/metrics"
     assert named.worker.env["MASKMILL_PROBE_PORT"] == "8123"
     # It would be the worker's port.
-    assert named.steward.env["MASKMILL_PROBE_PORT"] == "0"
+    assert named.steward.env["MASKMILL_PROBE_PORT"] == named.renderer.env["MASKMILL_PROBE_PORT"] == "0"
 
 
 def test_settings_in_files_reach_all_processes_and_the_launcher(tmp_path: Path) -> None:
@@ -349,7 +350,7 @@ def test_settings_in_files_reach_all_processes_and_the_launcher(tmp_path: Path) 
 
     assert stack.client.token == "s3cret"
     assert named.client.token == "first"
-    modules = (stack.worker, stack.steward, stack.gateway)
+    modules = (stack.worker, stack.renderer, stack.steward, stack.gateway)
     assert {process.env["MASKMILL_SECRETS_DIR"] for process in modules} == {str(folder)}
 
 
@@ -509,7 +510,7 @@ def test_proxies_are_for_the_worker_alone() -> None:
     environ = {"https_proxy": "http://proxy", "ALL_PROXY": "http://proxy", "NO_PROXY": "host", "SSL_CERT_FILE": "file"}
 
     assert select_service_variables(environ, "worker.main") == environ
-    for module in ("api.wsgi", "worker.steward"):
+    for module in ("api.wsgi", "worker.renderer", "worker.steward"):
         assert select_service_variables(environ, module) == {"SSL_CERT_FILE": "file"}
 
 

@@ -8,7 +8,7 @@ from api.http.tokens import Scope
 from api.settings import ApiSettings
 from shared.settings import Settings
 from tests.support.documents import NAMED_TEST, ROOT, list_missing_tests
-from worker.settings import StewardSettings, WorkerSettings
+from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
 DOCUMENTS = ["SECURITY.md", "deploy/docs/security.md"]
 ACTORS = [
@@ -29,7 +29,7 @@ def read(name: str) -> str:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_named_setting_exists(name: str) -> None:
-    kinds = (Settings, ApiSettings, WorkerSettings, StewardSettings)
+    kinds = (Settings, ApiSettings, WorkerSettings, RendererSettings, StewardSettings)
     known = {f"MASKMILL_{field.upper()}" for kind in kinds for field in kind.model_fields}
 
     named = set(SETTING.findall(read(name)))

@@ -9,7 +9,7 @@ from shared.redis_client import build_redis_url, build_tls_options, connect
 from shared.setting_names import RENAMED, SECRETS_DIR
 from shared.settings import Settings, read_settings
 from tests.support.permissions import deny_reading
-from worker.settings import StewardSettings, WorkerSettings
+from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
@@ -19,7 +19,7 @@ def test_a_former_name_is_rejected_with_the_current_one(old: str, new: str) -> N
 
 
 def test_the_current_names_exist() -> None:
-    fields = {*WorkerSettings.model_fields, *StewardSettings.model_fields}
+    fields = {*WorkerSettings.model_fields, *RendererSettings.model_fields, *StewardSettings.model_fields}
 
     assert {new.removeprefix("MASKMILL_").lower() for new in RENAMED.values()} <= fields
 

@@ -41,6 +41,7 @@ from worker.batching.policy import BatchLimits
 from worker.batching.remote import RemoteBatches, RemoteObserver, wait_for_model
 from worker.batching.scheduler import BatchScheduler, Ticket
 from worker.batching.service import HostConnection
+from worker.recut.kept import KeepRule, KeptLogits
 from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
 from worker.slabs import Slab, SlabAllocator, SlabPool
 
@@ -64,7 +65,7 @@ class SummingSegmenter:
     def prepare(self, image: ModelImage) -> Prepared:
         if image.parameters.subtask is Subtask.SEMANTIC:
             raise BadParameter("no such subtask")
-        return Prepared(image.pixels, image.height, image.width, image.parameters)
+        return Prepared(image.pixels, image.height, image.width, image.parameters, image.keep)
 
     def segment(self, batch: list[Prepared]) -> list[Segmentation | MaskmillError]:
         self.entered.release()
@@ -79,7 +80,8 @@ class SummingSegmenter:
         dtype = np.uint16 if total > 255 else np.uint8
         label_map = np.full((prepared.height, prepared.width), total, dtype)
         area = prepared.height * prepared.width
-        return Segmentation(label_map, (Segment(1, "sum", 7, None, area, (0, 0, prepared.width, prepared.height)),))
+        segment = Segment(1, "sum", 7, None, area, (0, 0, prepared.width, prepared.height))
+        return Segmentation(label_map, (segment,), keep_logits(total) if prepared.keep else None)
 
     def warm_up(self) -> None:
         pass
@@ -98,9 +100,22 @@ class Pair:
     messages: list[Message]
     lost: list[str]
 
-    def submit(self, pixels: NDArray[np.uint8] | None = None, *, is_alone: bool = False, **changes: Any) -> Any:
-        image = ModelImage(build_pixels(1) if pixels is None else pixels, 3, 5, SegmentParameters(**changes))
+    def submit(
+        self,
+        pixels: NDArray[np.uint8] | None = None,
+        *,
+        is_alone: bool = False,
+        keep: KeepRule | None = None,
+        **changes: Any,
+    ) -> Any:
+        image = ModelImage(build_pixels(1) if pixels is None else pixels, 3, 5, SegmentParameters(**changes), keep)
         return self.batches.submit(image, priority=Priority.NORMAL, deadline=None, is_alone=is_alone)
+
+
+def keep_logits(value: int) -> KeptLogits:
+    """Return logits of 3 queries and 2 classes, of which masks of 2 x 4 are kept for queries 0 and 2: 100 bytes."""
+    classes = np.arange(9, dtype=np.float32).reshape(3, 3) + value
+    return KeptLogits(0.05, classes, np.array([0, 2]), np.arange(16, dtype=np.float32).reshape(2, 2, 4) - value)
 
 
 def build_pixels(value: int) -> NDArray[np.uint8]:
@@ -492,3 +507,26 @@ def build_submit(number: int) -> Submit:
 def fail(ticket: Ticket) -> Ticket:
     ticket.set_exception(EngineFailed("no"))
     return ticket
+
+
+def test_kept_logits_cross_beside_the_label_map(pair: Pair) -> None:
+    pair.segmenter.gate.set()
+
+    result = pair.submit(build_pixels(7), keep=KeepRule(0.05, 100)).result(TIMEOUT_SECONDS)
+
+    kept, expected = result.kept, keep_logits(7)
+    assert (result.label_map == 7).all()
+    assert kept.floor == 0.05
+    for name in ("class_logits", "queries", "mask_logits"):
+        assert np.array_equal(getattr(kept, name), getattr(expected, name))
+    wait_until(lambda: pair.allocator.allocated_bytes == 0, seconds=TIMEOUT_SECONDS)
+
+
+@pytest.mark.parametrize("keep", [None, KeepRule(0.05, 96)], ids=["not_wanted", "too_many"])
+def test_logits_that_are_not_wanted_or_do_not_fit_do_not_cross(pair: Pair, keep: KeepRule | None) -> None:
+    pair.segmenter.gate.set()
+
+    result = pair.submit(build_pixels(7), keep=keep).result(TIMEOUT_SECONDS)
+
+    assert (result.label_map == 7).all()
+    assert result.kept is None

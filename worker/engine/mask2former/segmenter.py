@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -18,9 +19,11 @@ from worker.engine.mask2former.forward import build_forward, compile_forward
 from worker.engine.mask2former.normalization import build_normalization, normalize
 from worker.engine.postprocessing.postprocess import postprocess
 from worker.engine.postprocessing.segments import measure_segments
+from worker.engine.postprocessing.selection import select_logits
 from worker.engine.postprocessing.types import Budget, Logits, PostprocessOptions
 from worker.engine.preparation import bound_input, explain_failure, translate_preparation_errors
 from worker.engine.warm_up import new_blank_image, segment_blank_image
+from worker.recut.kept import RecutModel
 from worker.segmenter import ForwardPass, ModelImage, Prepared, Resize, Segmentation, prepare_image
 
 EXACT: Final = ExecutionPlan()
@@ -50,7 +53,9 @@ class Mask2FormerSegmenter:
         self.device = device
         self._plan = plan
         self._network = build_forward(network.eval().to(device), plan)  # type: ignore[no-untyped-call]
-        self.forward_pass = ForwardPass("exact" if self._network is network else "fast")
+        self.forward_pass = ForwardPass(
+            "exact" if self._network is network else "fast", dtype=str(plan.dtype).removeprefix("torch.")
+        )
         self._is_batched = self.forward_pass.kind == "fast" or torch.device(device).type != "cpu"
         self._compiled = compile_forward(self._network, plan, device)
         # The shapes compiled in warm_up(); later calls never compile.
@@ -61,6 +66,7 @@ class Mask2FormerSegmenter:
         self.facts = build_facts(network.config)
         self._names = get_class_names(network.config)
         self._stuff = get_stuff_classes(network.config)
+        self.recut_model: RecutModel | None = RecutModel(self._names, self._stuff)
         self._budget = Budget(plan.band_bytes)
 
     def prepare(self, image: ModelImage) -> Prepared:
@@ -71,7 +77,7 @@ class Mask2FormerSegmenter:
                 pixels = self._processor(images=[fromarray(image.pixels)], return_tensors="pt")["pixel_values"][0]
         else:
             pixels = torch.from_numpy(image.pixels)
-        return Prepared(pixels, image.height, image.width, image.parameters)
+        return Prepared(pixels, image.height, image.width, image.parameters, image.keep)
 
     def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
         results: dict[int, Segmentation | MaskmillError] = {}
@@ -158,7 +164,10 @@ class Mask2FormerSegmenter:
             size = item.height, item.width
             options = PostprocessOptions(size, item.parameters, self._budget, self._stuff or frozenset())
             result = postprocess(logits, subtask, options)
-            return measure_segments(result.label_map.cpu().numpy(), result.labels, self._names, stuff=self._stuff)
+            segmentation = measure_segments(
+                result.label_map.cpu().numpy(), result.labels, self._names, stuff=self._stuff
+            )
+            return replace(segmentation, kept=select_logits(logits, item.keep)) if item.keep else segmentation
         except Exception as error:
             return translate_error(error)
 

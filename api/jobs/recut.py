@@ -1,0 +1,105 @@
+"""Recuts of a tenant's jobs: checked here, made by the renderer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from api.jobs.admission import Caller
+from api.jobs.queries import TenantJobs
+from api.jobs.rendering import RenderCalls
+from shared.errors import RecutGone
+from shared.jobs.model import Job, JobRequest, Retention
+from shared.jobs.parameters import SegmentParameters
+from shared.jobs.recut import check_kept
+from shared.jobs.recut_call import RecutArguments, RecutDocument
+from shared.jobs.recut_file import get_recut
+from shared.jobs.render_calls import RenderCall, RenderKind
+from shared.jobs.result import JobResult
+from shared.rfc3339 import format_timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class RecutWish:
+    """What a client wants of a recut.
+
+    formats: names from the registry, in its order.
+    max_side: the longest side of a preview, in pixels; None: as large as the image.
+    is_stored: whether it becomes a job of its own.
+    """
+
+    parameters: SegmentParameters
+    formats: tuple[str, ...]
+    max_side: int | None = None
+    is_stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """source_id: of the job of which it is one.  stored_as: id of the job as which it is stored, if it is."""
+
+    source_id: str
+    stored_as: str | None
+    document: RecutDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Recutting:
+    """new_id: generates job ids.  now: unix seconds by the clock of Redis.  retention: of a stored recut.
+
+    ttl_seconds: how long logits are kept.
+    """
+
+    renders: RenderCalls
+    new_id: Callable[[], str]
+    now: Callable[[], float]
+    retention: Retention
+    ttl_seconds: int
+
+    def recut(self, job_id: str, wish: RecutWish, caller: Caller, jobs: TenantJobs) -> Recut:
+        """Segment the image of a job again from its logits, and wait for that.
+
+        Raises:
+            UnknownJob, NotFinished, MaskmillError: as TenantJobs.get_result().
+            RecutGone, RecutUnsupported: its logits are not stored (any more).
+            ThresholdBelowFloor, AllQueriesNeeded: they do not suffice for these parameters.
+            Unavailable: as RenderCalls.call().
+        """
+        source = find_source(jobs.get_result(job_id), jobs)
+        kept = get_recut(source)
+        check_kept(wish.parameters, floor=kept.floor, has_all_queries=kept.has_all_queries)
+        request = self._build_request(source.request, wish, caller) if wish.is_stored else None
+        arguments = RecutArguments(wish.parameters, wish.formats, wish.max_side, request)
+        call = RenderCall(RenderKind.RECUT, caller.tenant, source.request.id, arguments.to_wire())
+        try:
+            document = RecutDocument.from_json(self.renders.call(call))
+        except RecutGone as error:
+            raise RecutGone(str(error), kept_until=self._find_end(jobs.get(source.request.id))) from error
+        return Recut(source.request.id, request.id if request else None, document)
+
+    def _find_end(self, job: Job) -> str | None:
+        """Return until when the logits of a job were kept at most; None if that is not known."""
+        if job.ended_at is None or job.expires_at is None:
+            return None
+        return format_timestamp(min(job.ended_at + self.ttl_seconds, job.expires_at))
+
+    def _build_request(self, source: JobRequest, wish: RecutWish, caller: Caller) -> JobRequest:
+        """Return the request of a stored recut: that of the job, but for what belongs to one submission."""
+        return replace(
+            source,
+            id=self.new_id(),
+            request_id=caller.request_id,
+            parameters=wish.parameters,
+            formats=wish.formats,
+            retention=self.retention,
+            created_at=self.now(),
+            deadline_at=None,
+            idempotency=None,
+            client_id=None,
+            webhook=None,
+            redrive_of=None,
+            recut_of=source.id,
+        )
+
+
+def find_source(result: JobResult, jobs: TenantJobs) -> JobResult:
+    """Return the result of the job that has the logits: of a stored recut, that of its original."""
+    return jobs.get_result(result.request.recut_of) if result.request.recut_of else result

@@ -1,0 +1,184 @@
+"""Calls of the renderer: what the gateway asks of it, and the reply, which comes back through Redis.
+
+A call is small and its message holds all of it; nobody recovers a lost one, because its caller asks again.  Identical
+calls are one flight: the first is enqueued, the others wait for its reply.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final, Self
+from uuid import uuid4
+
+import orjson
+from pydantic import JsonValue, TypeAdapter
+
+from shared import redis_keys
+from shared.errors import MaskmillError, RenderingFailed, build_error
+from shared.jobs.outcomes import EnqueueCallOutcome
+from shared.redis_client import BinaryRedisClient, translate_redis_errors
+
+RENDER_TASK: Final = "maskmill.render"
+RENDER_QUEUE: Final = "render"
+# For every caller of a flight to read its reply; a reply may have megabytes.
+REPLY_SECONDS: Final = 20
+ALIVE_SECONDS: Final = 12
+ALIVE_INTERVAL_SECONDS: Final = 3.0
+
+# The first byte of a reply.
+_CONTENT, _ERROR = b"+", b"-"
+
+# keys: flight, queue, renderer.  arguments: id of the call, message, milliseconds until it expires, most messages.
+# Returns an outcome and the id of the call that is under way.
+_ENQUEUE = """#!lua
+local under_way = redis.call('GET', KEYS[1])
+if under_way then return {'joined', under_way} end
+if redis.call('EXISTS', KEYS[3]) == 0 then return {'absent', ''} end
+if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[4]) then return {'full', ''} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+redis.call('LPUSH', KEYS[2], ARGV[2])
+return {'enqueued', ARGV[1]}
+"""
+# keys: flight.  arguments: id of the call, milliseconds that it may take.  Returns whether its callers still wait.
+_START = """#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+# keys: flight, reply, events.  arguments: id of the call, reply, seconds for which it is kept.
+_FINISH = """#!lua flags=allow-oom
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+redis.call('PUBLISH', KEYS[3], ARGV[1])
+"""
+
+
+class RenderKind(StrEnum):
+    """What the renderer can do; each has a handler in worker/renderer/."""
+
+    FORMAT = "format"
+    RECUT = "recut"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderCall:
+    """One thing to do for a job that has succeeded.
+
+    id: of this call; its reply is published under it.
+    arguments: what the handler of the kind needs, a small JSON object.
+    """
+
+    kind: RenderKind
+    tenant: str
+    job_id: str
+    arguments: Mapping[str, JsonValue]
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all but the id, in hexadecimal digits: identical calls have one reply."""
+        parts = [self.kind, self.tenant, self.job_id, dict(self.arguments)]
+        return sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def to_wire(self) -> dict[str, JsonValue]:
+        return _CALL.dump_python(self, mode="json")  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, JsonValue]) -> Self:
+        """Read a call; members that a newer gateway added are ignored.
+
+        Raises:
+            ValueError: it is not a call, or of a kind that this version does not know.
+        """
+        return _CALL.validate_python(dict(wire))  # type: ignore[return-value]
+
+
+_CALL = TypeAdapter(RenderCall)
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """Whether a call is under way, and the id under which its reply comes: its own, or that of an identical one."""
+
+    outcome: EnqueueCallOutcome
+    call_id: str
+
+
+def encode_reply(content: bytes) -> bytes:
+    return _CONTENT + content
+
+
+def encode_error(error: MaskmillError) -> bytes:
+    message = str(error).encode("utf-8", "replace").decode()
+    return _ERROR + orjson.dumps({"code": error.code, "message": message})
+
+
+def decode_reply(reply: bytes) -> bytes:
+    """Return the content of a reply.
+
+    Raises:
+        MaskmillError: the error that the renderer replied with.
+    """
+    if reply[:1] == _CONTENT:
+        return reply[1:]
+    try:
+        wire = orjson.loads(reply[1:])
+        error = build_error(str(wire["code"]), str(wire["message"]))
+    except (ValueError, KeyError, TypeError):
+        error = RenderingFailed("The reply of the renderer cannot be read.")
+    raise error
+
+
+class RenderCallStore:
+    """Calls in Redis.  Thread-safe.  Needs a client that does not decode.  Every method may raise StoreUnavailable."""
+
+    def __init__(self, client: BinaryRedisClient) -> None:
+        self._redis = client
+        self._enqueue = client.register_script(_ENQUEUE)
+        self._start = client.register_script(_START)
+        self._finish = client.register_script(_FINISH)
+
+    @translate_redis_errors
+    def enqueue(self, call: RenderCall, message: str, *, seconds: float, max_calls: int) -> Enqueued:
+        """Enqueue a call unless an identical one is under way; safe to repeat after a lost answer.
+
+        Args:
+            message: the task message of the call.
+            seconds: how long its caller waits; a renderer that takes it later drops it.
+            max_calls: most calls that may be queued.
+
+        Raises:
+            StoreFull: Redis is out of memory.
+        """
+        outcome, call_id = self._enqueue(
+            keys=[redis_keys.render_flight(call.digest), RENDER_QUEUE, redis_keys.RENDERER],
+            args=[call.id, message, max(1, int(1000 * seconds)), max_calls],
+        )
+        return Enqueued(EnqueueCallOutcome(outcome.decode()), call_id.decode())
+
+    @translate_redis_errors
+    def start(self, call: RenderCall, *, seconds: float) -> bool:
+        """Return whether a call is still wanted; identical calls join it for so many seconds from now."""
+        return bool(
+            self._start(keys=[redis_keys.render_flight(call.digest)], args=[call.id, max(1, int(1000 * seconds))])
+        )
+
+    @translate_redis_errors
+    def finish(self, call: RenderCall, reply: bytes) -> None:
+        """Store the reply of a call and wake its callers."""
+        keys = [redis_keys.render_flight(call.digest), redis_keys.render_reply(call.id), redis_keys.EVENTS]
+        self._finish(keys=keys, args=[call.id, reply, REPLY_SECONDS])
+
+    @translate_redis_errors
+    def get_reply(self, call_id: str) -> bytes | None:
+        return self._redis.get(redis_keys.render_reply(call_id))
+
+    @translate_redis_errors
+    def report_alive(self) -> None:
+        """Say that a renderer takes calls; without one, calls are refused at once."""
+        self._redis.set(redis_keys.RENDERER, "", ex=ALIVE_SECONDS)
+
+
+Handle = Callable[[RenderCall], bytes]
+"""Does what a call asks for and returns the content of its reply; it raises an error of the tree instead."""

@@ -1,0 +1,264 @@
+"""Calls of the renderer through Redis and Celery: replies, errors, one flight for identical calls, bounds, drain."""
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.jobs.drain import Drain
+from api.jobs.limits import SharedLimit
+from api.jobs.rendering import RenderCalls
+from api.jobs.waiting import WaitingSlots
+from deploy.local.processes import Process
+from shared import redis_keys
+from shared.errors import (
+    GatewayStopping,
+    MaskmillError,
+    RendererUnavailable,
+    RenderingFailed,
+    TooManyWaiting,
+    UnknownMask,
+)
+from shared.jobs.events import JobEvents
+from shared.jobs.render_calls import RENDER_QUEUE, RenderCall, RenderCallStore, RenderKind
+from shared.redis_client import RedisClient, connect
+from shared.settings import Settings
+from tests.conftest import Storage
+from tests.support.polling import wait_until
+from tests.support.renderer import build_renderer, wait_alive
+
+# Far above what a call takes on an idle machine (the median is about 2 ms), far below any poll.
+MAX_MEDIAN_SECONDS = 0.05
+
+
+@pytest.fixture(scope="module")
+def renderer(redis_url: str, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A renderer that does what calls say, on two threads, for all tests of this module."""
+    env = {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": redis_url,
+        "MASKMILL_RENDERER_THREADS": "2",
+        "MASKMILL_MAX_RENDER_REPLY_BYTES": "1000000",
+    }
+    folder = tmp_path_factory.mktemp("renderer")
+    with build_renderer(folder, env, module="tests.support.echo_renderer") as process:
+        yield process
+
+
+@pytest.fixture
+def client(clean_redis: str) -> RedisClient:
+    return connect(Settings(redis_url=clean_redis))
+
+
+@pytest.fixture
+def answered(client: RedisClient, clean_redis: str, renderer: Process) -> Iterator[RenderCalls]:
+    """Calls that the renderer answers."""
+    wait_alive(renderer, client)
+    with open_calls(Settings(redis_url=clean_redis)) as calls:
+        yield calls
+
+
+@pytest.fixture
+def own_settings(clean_redis: str) -> Settings:
+    """Settings of a stack of its own, without a renderer."""
+    return Settings(redis_url=clean_redis, redis_prefix="own")
+
+
+@pytest.fixture
+def own_client(own_settings: Settings) -> RedisClient:
+    return connect(own_settings)
+
+
+@pytest.fixture
+def calls(own_settings: Settings) -> Iterator[RenderCalls]:
+    """Calls that no renderer answers."""
+    with open_calls(own_settings) as opened:
+        yield opened
+
+
+@contextmanager
+def open_calls(settings: Settings) -> Iterator[RenderCalls]:
+    """Return calls as a gateway makes them."""
+    events = JobEvents(connect(settings))
+    yield RenderCalls(
+        RenderCallStore(connect(settings, decode=False)),
+        events,
+        WaitingSlots(SharedLimit(50, 50)),
+        Drain(events.wake_all),
+        max_seconds=20.0,
+        max_calls=20,
+    )
+    events.close()
+
+
+def build_call(**arguments: Any) -> RenderCall:
+    return RenderCall(RenderKind.FORMAT, "shop", "job", arguments)
+
+
+def test_a_reply_comes_back_and_nothing_else_is_left(answered: RenderCalls, client: RedisClient) -> None:
+    call = build_call(size=1000)
+
+    reply = answered.call(call)
+
+    assert reply.endswith(b"." * 1000)
+    assert client.llen(RENDER_QUEUE) == 0
+    assert not client.exists(redis_keys.render_flight(call.digest))
+
+
+def test_identical_calls_under_way_are_done_once(answered: RenderCalls) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        replies = set(pool.map(lambda _: answered.call(build_call(sleep=0.3)), range(8)))
+        others = {answered.call(build_call(sleep=0.01)), answered.call(build_call(sleep=0.01))}
+
+    assert len(replies) == 1
+    # Calls one after the other are not one flight.
+    assert len(others) == 2
+
+
+def test_the_error_of_a_handler_is_raised(answered: RenderCalls) -> None:
+    with pytest.raises(UnknownMask, match="as asked for"):
+        answered.call(build_call(fail="unknown_mask"))
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (build_call(crash=1), "its log has it"),
+        (build_call(size=1_000_001), "more than the 1000000 allowed"),
+        (replace(build_call(), kind=RenderKind.RECUT), "cannot do recut"),
+    ],
+)
+def test_a_call_that_cannot_be_done_fails(answered: RenderCalls, call: RenderCall, reason: str) -> None:
+    with pytest.raises(RenderingFailed, match=reason):
+        answered.call(call)
+
+
+def test_without_a_renderer_a_call_is_refused_at_once(calls: RenderCalls, own_client: RedisClient) -> None:
+    with pytest.raises(RendererUnavailable, match="none is running") as refused:
+        calls.call(build_call())
+
+    assert refused.value.headers() == {"Retry-After": "5"}
+    assert own_client.llen(RENDER_QUEUE) == 0
+
+
+def test_a_call_that_is_not_taken_in_time_is_refused_and_never_done(answered: RenderCalls, client: RedisClient) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        busy_calls = [build_call(sleep=1.0, number=number) for number in range(2)]
+        busy = [pool.submit(answered.call, call) for call in busy_calls]
+        wait_until(lambda: count_flights(client, busy_calls) == 2 and not client.llen(RENDER_QUEUE), seconds=10)
+        late = build_call(late=1)
+
+        with pytest.raises(RendererUnavailable, match="not done in time"):
+            answered.call(late, seconds=0.2)
+
+        assert all(future.result() for future in busy)
+    answered.call(build_call(after=1))
+    assert answered.store.get_reply(late.id) is None
+
+
+def count_flights(client: RedisClient, calls: Sequence[RenderCall]) -> int:
+    return client.exists(*(redis_keys.render_flight(call.digest) for call in calls))
+
+
+def test_no_more_calls_are_queued_than_the_bound(calls: RenderCalls, own_client: RedisClient) -> None:
+    own_client.set(redis_keys.RENDERER, "", ex=12)
+    first, second, third = (build_call(number=number) for number in range(3))
+
+    outcomes = [
+        calls.store.enqueue(call, "", seconds=5, max_calls=2).outcome for call in (first, second, second, third)
+    ]
+
+    assert outcomes == ["enqueued", "enqueued", "joined", "full"]
+    with pytest.raises(RendererUnavailable, match="more to do"):
+        replace(calls, max_calls=2).call(third)
+
+
+def test_a_waiting_call_holds_a_slot_and_ends_with_its_gateway(calls: RenderCalls, own_client: RedisClient) -> None:
+    calls = replace(calls, slots=WaitingSlots(SharedLimit(1, 1)))
+    own_client.set(redis_keys.RENDERER, "", ex=12)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls.call, build_call(sleep=5))
+        wait_until(lambda: calls.slots._used.total() == 1, seconds=5)
+
+        with pytest.raises(TooManyWaiting):
+            calls.call(build_call())
+        calls.drain.end_waits()
+
+        with pytest.raises(GatewayStopping):
+            waiting.result(timeout=5)
+
+
+def test_the_transport_costs_milliseconds(answered: RenderCalls) -> None:
+    answered.call(build_call())
+    seconds = []
+    for number in range(50):
+        start = time.perf_counter()
+        answered.call(build_call(number=number))
+        seconds.append(time.perf_counter() - start)
+
+    print(f"a call: median {1000 * statistics.median(seconds):.2f} ms, slowest {1000 * max(seconds):.2f} ms")
+    assert statistics.median(seconds) < MAX_MEDIAN_SECONDS
+
+
+def test_sigterm_completes_the_calls_that_run(
+    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+) -> None:
+    env = {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": own_settings.redis_url,
+        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
+    }
+    with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process, ThreadPoolExecutor(1) as pool:
+        wait_alive(process, own_client)
+        call = build_call(sleep=1.0)
+        running = pool.submit(calls.call, call)
+        wait_until(lambda: count_flights(own_client, [call]) == 1 and not own_client.llen(RENDER_QUEUE), seconds=5)
+
+        os.kill(process.pid, signal.SIGTERM)
+
+        assert running.result(timeout=10)
+        wait_until(lambda: process.exit_code is not None, seconds=10)
+        assert process.exit_code == 0
+
+
+def test_a_renderer_that_is_killed_is_replaced(
+    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+) -> None:
+    env = {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": own_settings.redis_url,
+        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process:
+            wait_alive(process, own_client)
+            call = build_call(sleep=30)
+            lost = pool.submit(calls.call, call, 3.0)
+            wait_until(lambda: count_flights(own_client, [call]) == 1 and not own_client.llen(RENDER_QUEUE), seconds=5)
+            process.kill()
+        with build_renderer(tmp_path, env, module="tests.support.echo_renderer"):
+            with pytest.raises(RendererUnavailable, match="not done in time"):
+                lost.result(timeout=10)
+            assert calls.call(build_call(sleep=0))
+
+
+def test_a_call_keeps_its_form() -> None:
+    call = build_call(options={"polygon_tolerance": 1.5}, formats=["rle"])
+
+    assert RenderCall.from_wire({**call.to_wire(), "later": 1}) == call
+    assert replace(call, id="other").digest == call.digest
+    others = (build_call(formats=["rle"]), replace(call, tenant="b"), replace(call, job_id="b"))
+    assert call.digest not in {other.digest for other in others}
+
+
+def test_an_unknown_error_code_gives_the_root(answered: RenderCalls) -> None:
+    with pytest.raises(MaskmillError, match="as asked for"):
+        answered.call(build_call(fail="of_a_newer_version"))

@@ -1,0 +1,107 @@
+"""Runs calls: take one that is still wanted, let the handler of its kind do it, reply.  No Celery here."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+from pydantic import JsonValue
+
+from shared.errors import MaskmillError, RenderingFailed, Unavailable
+from shared.jobs.render_calls import Handle, RenderCall, RenderCallStore, RenderKind, encode_error, encode_reply
+
+log = structlog.get_logger()
+SUCCEEDED = "ok"
+
+
+class CallObserver(Protocol):
+    """Is told of each call; implemented by worker.renderer.metrics.RendererMetrics."""
+
+    def call_completed(self, kind: RenderKind, code: str, seconds: float) -> None:
+        """`code` is that of the error, or SUCCEEDED."""
+
+
+class CallRunner:
+    """Thread-safe.
+
+    Args:
+        max_seconds: how long identical calls join one that has started.
+        max_reply_bytes: a longer reply is replaced by an error.
+    """
+
+    def __init__(
+        self,
+        calls: RenderCallStore,
+        handlers: Mapping[RenderKind, Handle],
+        observer: CallObserver,
+        *,
+        max_seconds: float,
+        max_reply_bytes: int,
+    ) -> None:
+        self._calls = calls
+        self._handlers = handlers
+        self._observer = observer
+        self._max_seconds = max_seconds
+        self._max_reply_bytes = max_reply_bytes
+        self._lock = threading.Lock()
+        self._started_count = 0
+        self._ended_count = 0
+
+    @property
+    def work_count(self) -> int:
+        """A number that changes with each call that starts or ends."""
+        return self._started_count + self._ended_count
+
+    def run(self, wire: Mapping[str, JsonValue]) -> None:
+        """Run the call of a message, unless nobody waits for it any more."""
+        try:
+            call = RenderCall.from_wire(wire)
+        except ValueError:
+            # Of a newer gateway; its caller gets a 503 after its wait.
+            log.error("render_call_unreadable")
+            return
+        try:
+            if self._calls.start(call, seconds=self._max_seconds):
+                self._calls.finish(call, self._reply(call))
+            else:
+                log.info("render_call_dropped", job_id=call.job_id, kind=call.kind)
+        except Unavailable as error:
+            log.warning("render_call_abandoned", job_id=call.job_id, kind=call.kind, reason=str(error))
+
+    def _reply(self, call: RenderCall) -> bytes:
+        """Do what a call asks for; return the reply, with the content or the error."""
+        start, code = time.perf_counter(), SUCCEEDED
+        self._count(started=1)
+        try:
+            return encode_reply(self._handle(call))
+        except MaskmillError as error:
+            code = error.code
+            return encode_error(error)
+        finally:
+            self._count(ended=1)
+            seconds = time.perf_counter() - start
+            self._observer.call_completed(call.kind, code, seconds)
+            log.info(
+                "render_call", job_id=call.job_id, kind=call.kind, outcome=code, milliseconds=round(1000 * seconds, 1)
+            )
+
+    def _handle(self, call: RenderCall) -> bytes:
+        handle = self._handlers.get(call.kind)
+        if handle is None:
+            raise RenderingFailed(f"The renderer of this service cannot do {call.kind}; it may be of an older version.")
+        try:
+            content = handle(call)
+        except MaskmillError:
+            raise
+        except Exception as error:
+            log.exception("render_call_crashed", job_id=call.job_id, kind=call.kind)
+            raise RenderingFailed("Something went wrong in the renderer; its log has it.") from error
+        if len(content) > self._max_reply_bytes:
+            raise RenderingFailed(f"The reply has {len(content)} bytes, more than the {self._max_reply_bytes} allowed.")
+        return content
+
+    def _count(self, *, started: int = 0, ended: int = 0) -> None:
+        with self._lock:
+            self._started_count += started
+            self._ended_count += ended

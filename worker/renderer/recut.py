@@ -1,0 +1,201 @@
+"""The call `recut`: segments from the kept logits of a job.
+
+torch is imported at the first recut, so that a renderer without any stays small.
+"""
+
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from PIL.Image import Image
+
+from shared.formats.registry import Format, get_format
+from shared.jobs.completion import store_result
+from shared.jobs.model import JobRequest, JobState, build_file_name
+from shared.jobs.parameters import SegmentParameters
+from shared.jobs.recut_call import InlineFile, RecutArguments, RecutDocument
+from shared.jobs.recut_file import read_recut
+from shared.jobs.render_calls import RenderCall
+from shared.jobs.result import JobResult, StoredFile
+from shared.jobs.store import JobStore
+from shared.storage.bucket import Bucket
+from shared.storage.keys import object_key
+from worker.formats.rendered import Rendered, RenderSource
+from worker.pipeline.rendering import Renderer
+from worker.recut.file import RecutData
+from worker.renderer.formats import read_job_result
+from worker.segmenter import Segmentation
+from worker.selection import select_labels
+
+TEXT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml")
+
+
+class Recutter:
+    """Post-processes logits on a CPU.  Thread-safe.
+
+    One recut at a time: it occupies all its threads, and two together would only take the memory of two.
+    """
+
+    def __init__(self, *, threads: int) -> None:
+        """Take the number of torch's threads."""
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._is_prepared = False
+
+    def recut(self, data: RecutData, parameters: SegmentParameters, size: tuple[int, int]) -> Segmentation:
+        """Segment an image again; arguments and errors are those of worker.engine.recut.recut()."""
+        with self._lock:
+            import torch
+
+            from worker.engine.postprocessing.types import Budget
+            from worker.engine.recut import recut
+
+            if not self._is_prepared:
+                torch.set_num_threads(self._threads)
+                self._is_prepared = True
+            return recut(data, parameters, size, Budget())
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """A recut on its way into the answer.
+
+    source: the result of the job of which it is one.
+    timings_ms: milliseconds by stage.
+    """
+
+    source: JobResult
+    arguments: RecutArguments
+    data: RecutData
+    segmentation: Segmentation
+    files: dict[str, Rendered] = field(default_factory=dict)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecutHandler:
+    """Handles calls of the kind `recut`.
+
+    load_photo: returns the image of a job, upright RGB and of at most MAX_OVERLAY_SIDE.
+    """
+
+    jobs: JobStore
+    bucket: Bucket
+    renderers: Mapping[str, Renderer]
+    load_photo: Callable[[JobRequest], Image]
+    recutter: Recutter
+
+    def __call__(self, call: RenderCall) -> bytes:
+        """Return a RecutDocument as JSON.
+
+        Raises:
+            UnknownJob: the job was purged meanwhile.
+            ImageGone: a format is rendered from the image, which is not kept any more.
+            RecutGone, RecutUnsupported, ThresholdBelowFloor, AllQueriesNeeded, BadParameter: as worker.engine.recut.
+            Unavailable: a store did not answer.
+        """
+        recut = self._recut(call)
+        for name in recut.arguments.formats:
+            with time_stage(recut.timings_ms, name):
+                recut.files[name] = self.renderers[name](self._build_source(recut, get_format(name)))
+        if recut.arguments.request:
+            with time_stage(recut.timings_ms, "store"):
+                self._store(recut, recut.arguments.request, f"1-{call.id}")
+        return build_document(recut).to_json()
+
+    def _recut(self, call: RenderCall) -> Recut:
+        timings_ms: dict[str, float] = {}
+        arguments = RecutArguments.from_wire(call.arguments)
+        with time_stage(timings_ms, "fetch"):
+            source = read_job_result(call, self.bucket)
+            data = RecutData.from_bytes(read_recut(source, bucket=self.bucket))
+        with time_stage(timings_ms, "recut"):
+            size = fit(data.height, data.width, arguments.max_side)
+            whole = self.recutter.recut(data, arguments.parameters, size)
+            segmentation = select_labels(whole, source.request.labels)
+        return Recut(source, arguments, data, segmentation, timings_ms=timings_ms)
+
+    def _build_source(self, recut: Recut, wanted: Format) -> RenderSource:
+        request = recut.arguments.request or recut.source.request
+        return RenderSource(
+            recut.segmentation,
+            self._load_photo(recut) if wanted.needs_image else None,
+            file_name=build_file_name(request),
+            model=request.model,
+            options=request.format_options,
+            # That of a smaller label map is another one.
+            georeference=recut.source.georeference if recut.arguments.max_side is None else None,
+        )
+
+    def _load_photo(self, recut: Recut) -> Image:
+        """Return the image, at most as large as the label map."""
+        photo = self.load_photo(recut.source.request)
+        height, width = recut.segmentation.label_map.shape
+        return photo.resize((width, height)) if photo.width > width or photo.height > height else photo
+
+    def _store(self, recut: Recut, request: JobRequest, attempt_name: str) -> None:
+        """Store a recut as a job of its own: its files, then its result, then its record; safe to repeat."""
+        objects = {
+            name: self._put(request.id, attempt_name, get_format(name), recut.files[name]) for name in request.formats
+        }
+        result = JobResult(
+            request,
+            JobState.SUCCEEDED,
+            1,
+            attempt_name,
+            model_revision=recut.data.revision,
+            segments=recut.segmentation.segments,
+            masks=recut.files["masks"].ranges if "masks" in request.formats else {},
+            objects=objects,
+            timings_ms=recut.timings_ms,
+            georeference=recut.source.georeference,
+        )
+        store_result(result, bucket=self.bucket)
+        self.jobs.record_succeeded(request, timings_ms=recut.timings_ms, attempt_name=attempt_name)
+
+    def _put(self, job_id: str, attempt_name: str, output: Format, rendered: Rendered) -> StoredFile:
+        key, content = object_key(job_id, attempt_name, output.file), rendered.content
+        etag = self.bucket.put(key, content, content_type=rendered.media_type or output.media_type)
+        return StoredFile(len(content), etag, sha256(content).hexdigest(), rendered.media_type)
+
+
+def fit(height: int, width: int, max_side: int | None) -> tuple[int, int]:
+    """Return (height, width) in pixels, reduced in proportion so that the longer side has at most `max_side`."""
+    longest = max(height, width)
+    if max_side is None or longest <= max_side:
+        return height, width
+    return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
+
+
+def build_document(recut: Recut) -> RecutDocument:
+    height, width = recut.segmentation.label_map.shape
+    return RecutDocument(
+        recut.source.request.model,
+        recut.data.revision,
+        width,
+        height,
+        recut.segmentation.segments,
+        {name: build_inline(get_format(name), rendered) for name, rendered in recut.files.items()},
+        recut.timings_ms,
+    )
+
+
+def build_inline(output: Format, rendered: Rendered) -> InlineFile:
+    media_type = rendered.media_type or output.media_type
+    if media_type.startswith(TEXT_TYPES):
+        return InlineFile(media_type, text=rendered.content.decode())
+    return InlineFile(media_type, base64=b64encode(rendered.content).decode())
+
+
+@contextmanager
+def time_stage(timings_ms: dict[str, float], name: str) -> Iterator[None]:
+    """Record how long the block takes."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings_ms[name] = round(1000 * (time.perf_counter() - start), 2)

@@ -179,6 +179,16 @@ def test_a_stored_recut_is_a_job_of_its_own(service: Service) -> None:
     assert (again.status_code, again.json["recut_of"]) == (200, request.id)
 
 
+def test_a_stored_recut_counts_as_a_job_but_takes_no_quota(service: Service) -> None:
+    request = service.run()
+    before = service.gateway.client.get("/v1/usage").json["days"][-1]
+
+    service.recut(request, threshold=0.5, store=True)
+
+    after = service.gateway.client.get("/v1/usage").json["days"][-1]
+    assert [after[name] - before[name] for name in ("submitted", "succeeded", "pixels")] == [1, 1, 0]
+
+
 def test_a_stored_recut_outlives_redis_and_can_be_purged(service: Service) -> None:
     job_id = service.recut(service.run(), threshold=0.5, store=True).json["id"]
     connect(service.gateway.settings).delete(redis_keys.job(job_id))
@@ -212,6 +222,8 @@ def test_deleted_logits_are_gone(service: Service) -> None:
     answer = service.recut(request)
 
     assert (answer.status_code, answer.json["error_type"]) == (410, "recut_gone")
+    # As long as the job, which is shorter than a day.
+    assert answer.json["kept_until"] == service.gateway.client.get(f"/v1/jobs/{request.id}").json["expires_at"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def list_object_keys() -> list[str]:
     more = (storage_keys.purged_key, storage_keys.request_key)
     job = [*(name("0") for name in (*names, *more)), storage_keys.object_key("0", "1-a", "labels.png")]
     job.append(storage_keys.kept_key("0", 1))
-    return [*job, *(value for name, value in vars(storage_keys).items() if name.isupper())]
+    return [*job, *(value for name, value in vars(storage_keys).items() if name.endswith(("_PREFIX", "_OBJECT")))]
 
 
 @given(NAMES, NAMES)

@@ -23,7 +23,7 @@
     - BadPrefix            the proxy in front sent a prefix that cannot begin a path
     - UnknownJob           no such job, it has expired, or it belongs to another tenant
     - UnknownModel         no worker serves this model
-    x Gone                 something of a job that is known is not stored any more
+    - Gone                 something of a job that is known is not stored any more
       - ImageGone          the image, from which a file would be rendered, is not kept any more
       - RecutGone          the logits of the job are not kept (any more)
     - UnknownMask          the job has no segment of that number

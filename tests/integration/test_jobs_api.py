@@ -34,6 +34,7 @@ JOB_KEYS = {
     "ended_at",
     "expires_at",
     "redrive_of",
+    "recut_of",
     "attempt",
     "timings_ms",
     "queue_position",

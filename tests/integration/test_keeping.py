@@ -11,7 +11,16 @@ from shared.jobs.keeping import find_ends
 from shared.jobs.survey import JobSurvey
 from shared.redis_client import connect
 from shared.rfc3339 import format_timestamp, parse_timestamp
-from shared.storage.keys import KEPT_PREFIX, input_key, kept_prefix, result_key, results_prefix
+from shared.storage.keys import (
+    KEPT_PREFIX,
+    RECUTS_PREFIX,
+    derived_key,
+    input_key,
+    kept_prefix,
+    recut_key,
+    result_key,
+    results_prefix,
+)
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
 from tests.support.jobs import png
 from tests.support.polling import wait_until
@@ -69,6 +78,29 @@ def test_a_kept_job_outlives_the_others(gateway: GatewayUnderTest) -> None:
     assert gateway.client.get(f"/v1/jobs/{kept}/labels.png").status_code == 200
     assert gateway.client.get(f"/v1/jobs/{kept}/input").status_code == 200
     assert gateway.stores.bucket.get(input_key(kept)) == png()
+
+
+def test_what_was_made_of_a_kept_job_is_kept_with_it(gateway: GatewayUnderTest) -> None:
+    kept, other = run(gateway), run(gateway)
+    bucket = gateway.stores.bucket
+    keep(gateway, kept, {"seconds": DAY})
+    made = {job_id: {derived_key(job_id, "1-a", "rle.json"), recut_key(job_id, "1-a")} for job_id in (kept, other)}
+    for key in made[kept] | made[other]:
+        bucket.put(key, b"x", content_type="text/plain")
+
+    def list_made() -> set[str]:
+        prefixes = (results_prefix(kept), results_prefix(other), RECUTS_PREFIX)
+        return {found.key for prefix in prefixes for found in bucket.list_objects(prefix)} & (made[kept] | made[other])
+
+    def are_others_deleted() -> bool:
+        expire(gateway)
+        return not list_made() & made[other]
+
+    wait_until(are_others_deleted, seconds=10)
+    assert list_made() == made[kept]
+
+    assert gateway.client.delete(f"/v1/jobs/{kept}?purge=1").status_code == 204
+    assert list_made() == set()
 
 
 def test_kept_jobs_hide_no_old_ones_behind_them(gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_pixels_of_a_day_are_bounded(clean_redis: str, storage_env: dict[str, st
     assert answers[2].headers["RateLimit-Policy"] == f'"fixed window";"pixels";q={2 * PIXELS};w=86400'
     assert gateway.client.post("/v1/jobs", data=png(), headers=BOB).status_code == 202
     # Nothing is kept of the refused one.
-    wait_until(lambda: len(list(bucket.list_objects("inbox/"))) == before + 3, seconds=10)
+    wait_until(lambda: len(list(gateway.stores.bucket.list_objects("inbox/"))) == 3, seconds=10)
 
 
 def test_a_synchronous_call_is_bounded_too(clean_redis: str, storage_env: dict[str, str]) -> None:

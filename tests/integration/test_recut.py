@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from PIL import Image
 
 from deploy.local.processes import Process
 from shared import redis_keys
-from shared.jobs.model import ImageFacts, JobRequest, JobState, Retention
+from shared.jobs.event_log import EventLog
+from shared.jobs.model import Idempotency, ImageFacts, JobRequest, JobState, Retention
 from shared.redis_client import connect
 from shared.settings import Settings
 from shared.storage.keys import inbox_key, input_key, recut_key, recuts_prefix, result_key
@@ -179,6 +181,54 @@ def test_a_stored_recut_is_a_job_of_its_own(service: Service) -> None:
     assert (again.status_code, again.json["recut_of"]) == (200, request.id)
 
 
+def test_a_stored_recut_counts_as_a_job_but_takes_no_quota(service: Service) -> None:
+    request = service.run()
+    before = service.gateway.client.get("/v1/usage").json["days"][-1]
+
+    service.recut(request, threshold=0.5, store=True)
+
+    after = service.gateway.client.get("/v1/usage").json["days"][-1]
+    assert [after[name] - before[name] for name in ("submitted", "succeeded", "pixels")] == [1, 1, 0]
+
+
+def test_a_recut_shows_only_the_labels_of_its_job(service: Service) -> None:
+    request = service.run(labels=("cat",))
+
+    strict, loose = service.recut(request), service.recut(request, threshold=0.5, formats=["masks"], store=True)
+
+    assert strict.json["segments"] == []
+    assert [(one["id"], one["label"]) for one in loose.json["segments"]] == [(1, "cat")]
+    label_map = decode(loose.json["labels"])
+    assert (label_map[: HEIGHT // 2] == 0).all() and (label_map[HEIGHT // 2 :] == 1).all()
+    assert service.gateway.client.get(f"/v1/jobs/{loose.json['id']}").json["labels"] == ["cat"]
+    assert service.gateway.client.get(f"/v1/jobs/{loose.json['id']}/masks/1.png").status_code == 200
+
+
+def test_a_job_can_be_named_by_its_callers_own_id(service: Service) -> None:
+    client_id = f"photo-{uuid4().hex}"
+    request = service.run(client_id=client_id, idempotency=Idempotency("00" * 32, "00" * 32, 2e9))
+
+    answer = service.recut(client_id, threshold=0.5, store=True)
+
+    assert (answer.status_code, answer.json["recut_of"]) == (201, request.id)
+    # The own id stays that of the job.
+    assert service.gateway.client.get(f"/v1/jobs/{client_id}").json["id"] == request.id
+    for file in ("overlay.png", "labels.png", "masks/1.png", "input"):
+        assert service.gateway.client.get(f"/v1/jobs/{client_id}/{file}").status_code == 200, file
+
+
+def test_a_stored_recut_is_told_of(service: Service) -> None:
+    redis = connect(service.gateway.settings)
+    request = service.run()
+    redis.delete(redis_keys.WEBHOOK_OUTBOX)
+
+    job_id = service.recut(request, threshold=0.5, store=True).json["id"]
+
+    (watched,) = EventLog(redis).watch([job_id])
+    assert watched is not None and [one.name for one in watched.events] == ["queued", "succeeded"]
+    assert redis.zrange(redis_keys.WEBHOOK_OUTBOX, 0, -1) == [job_id]
+
+
 def test_a_stored_recut_outlives_redis_and_can_be_purged(service: Service) -> None:
     job_id = service.recut(service.run(), threshold=0.5, store=True).json["id"]
     connect(service.gateway.settings).delete(redis_keys.job(job_id))
@@ -212,6 +262,8 @@ def test_deleted_logits_are_gone(service: Service) -> None:
     answer = service.recut(request)
 
     assert (answer.status_code, answer.json["error_type"]) == (410, "recut_gone")
+    # As long as the job, which is shorter than a day.
+    assert answer.json["kept_until"] == service.gateway.client.get(f"/v1/jobs/{request.id}").json["expires_at"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from shared.jobs.format_options import FormatOptions
 from shared.jobs.render_calls import RenderCall, RenderKind
 from shared.jobs.result import JobResult
 from shared.redis_client import connect
+from shared.rfc3339 import format_timestamp
 from shared.storage.keys import derived_prefix, input_key, object_key, results_prefix
 from tests.conftest import Storage
 from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
@@ -126,7 +127,21 @@ def test_the_overlay_needs_the_photo(rendering: GatewayUnderTest) -> None:
 
     assert (refused.status_code, refused.json["error_type"]) == (410, "image_gone")
     assert "not kept any more" in refused.json["error"]
+    job = rendering.stores.jobs.get(job_id)
+    assert job.ended_at is not None
+    assert refused.json["kept_until"] == format_timestamp(job.ended_at + rendering.settings.input_ttl_seconds)
     assert list_derived(rendering, job_id) == []
+
+
+def test_nothing_is_rendered_of_a_label_map_that_is_gone(rendering: GatewayUnderTest) -> None:
+    job_id = submit(rendering, "labels")
+    attempt_name = rendering.stores.jobs.get(job_id).attempt_name
+    rendering.stores.bucket.delete([object_key(job_id, attempt_name, "labels.png")])
+
+    refused = rendering.client.get(f"/v1/jobs/{job_id}/rle.json")
+
+    expires_at = rendering.client.get(f"/v1/jobs/{job_id}").json["expires_at"]
+    assert (refused.status_code, refused.json["error_type"], refused.json["kept_until"]) == (410, "gone", expires_at)
 
 
 def test_a_photo_that_was_replaced_is_not_drawn_over(rendering: GatewayUnderTest) -> None:

@@ -1,4 +1,4 @@
-"""The call `recut`: segments from the kept logits of a job.
+"""The call `recut`: segments from the kept logits of a job, of the labels that the job was submitted for.
 
 torch is imported at the first recut, so that a renderer without any stays small.
 """

@@ -41,7 +41,7 @@ def assert_recut_is_fresh(logits: Logits, data: RecutData, parameters: SegmentPa
     """Compare a recut of what crossed a file with the segments of all logits."""
     options = PostprocessOptions(SIZE, parameters, stuff=STUFF)
     fresh = postprocess(logits, parameters.subtask or Subtask.PANOPTIC, options)
-    expected = measure_segments(fresh.label_map.numpy(), fresh.labels, data.classes.names)
+    expected = measure_segments(fresh.label_map.numpy(), fresh.labels, data.classes.names, stuff=data.classes.stuff)
 
     result = recut(RecutData.from_bytes(data.to_bytes()), parameters, SIZE, Budget())
 

@@ -48,7 +48,7 @@
   x Unavailable            try again later
     x Overloaded           a limit of load is reached, so new work is refused
       - QueueFull          too many jobs are queued
-      x QuotaExceeded      a quota of the tenant is used up
+      - QuotaExceeded      a quota of the tenant is used up
         - TooManyRequests  the tenant sends too many requests a second
       - TooManyWaiting     too many requests wait for their results
       - TooManyStreams     too many event streams are open

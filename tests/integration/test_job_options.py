@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -23,7 +24,6 @@ ASKED: Mapping[str, Any] = {
     "deadline_seconds": 60,
     "labels": ["cat", "7"],
     "metadata": {"order": 17, "note": "\u00fc"},
-    "webhook": "https://example.com/hook",
     "polygon_tolerance": 2.5,
     "coco_polygons": True,
     "recut": "semantic",
@@ -48,17 +48,21 @@ def send(gateway: GatewayUnderTest, place: str, **options: Any) -> TestResponse:
 
 @pytest.mark.parametrize("place", ["json", "form", "query"])
 def test_options_mean_the_same_in_each_place(gateway: GatewayUnderTest, place: str) -> None:
-    response = send(gateway, place, **(ASKED if place == "json" else TEXTS))
+    webhook = gateway.client.post("/v1/webhooks", json={"url": "https://example.com/hook"}).json["id"]
+    response = send(gateway, place, webhook=webhook, **(ASKED if place == "json" else TEXTS))
 
     assert response.status_code == 202, response.json
     job, request = response.json, gateway.stores.jobs.get(response.json["id"]).request
-    assert {name: job[name] for name in ("priority", "labels", "metadata", "webhook", "recut", "model")} == {
-        name: ASKED[name] for name in ("priority", "labels", "metadata", "webhook", "recut", "model")
+    assert job["webhook"] == webhook
+    assert {name: job[name] for name in ("priority", "labels", "metadata", "recut", "model")} == {
+        name: ASKED[name] for name in ("priority", "labels", "metadata", "recut", "model")
     }
     assert job["format_options"] == {"polygon_tolerance": 2.5, "coco_polygons": True}
     assert request.deadline_at == pytest.approx(request.created_at + 60)
     assert (request.priority, request.labels, request.keeps_all_queries) == (Priority.LOW, ("cat", "7"), True)
-    assert gateway.client.get(job["links"]["self"]).json == job
+    shown = gateway.client.get(job["links"]["self"]).get_json()
+    # A job that is shown has a place in the queue, too.
+    assert shown | {"queue_position": None, "eta": None} == job | {"queue_position": None, "eta": None}
 
 
 def test_a_job_without_options_shows_their_defaults(gateway: GatewayUnderTest) -> None:
@@ -111,7 +115,8 @@ def test_the_model_may_be_named_by_the_query(gateway: GatewayUnderTest) -> None:
 def test_the_header_sets_the_deadline(gateway: GatewayUnderTest) -> None:
     response = gateway.client.post("/v1/jobs", data=png(), headers={"Cancel-After": "1m"})
 
-    assert response.json["deadline_at"] == pytest.approx(response.json["created_at"] + 60)
+    created, deadline = (datetime.fromisoformat(response.json[name]) for name in ("created_at", "deadline_at"))
+    assert deadline - created == timedelta(seconds=60)
 
 
 def test_an_image_may_be_a_data_url(gateway: GatewayUnderTest) -> None:

@@ -136,25 +136,8 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
     eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
-    renders = RenderCalls(
-        stores.renders,
-        stores.events,
-        slots,
-        drain,
-        max_seconds=settings.render_wait_seconds,
-        max_calls=settings.max_render_calls,
-    )
-    open_tenant = partial(
-        TenantJobs,
-        jobs=stores.jobs,
-        bucket=stores.bucket,
-        events=stores.events,
-        max_wait_seconds=settings.max_waiting_seconds,
-        input_ttl_seconds=settings.input_ttl_seconds,
-        slots=slots,
-        drain=drain,
-        renders=renders,
-    )
+    renders = build_render_calls(settings, stores, slots, drain)
+    open_tenant = build_open_tenant(settings, stores, slots, drain, renders)
     open_webhooks = build_webhooks(settings, stores)
     submitter = JobSubmitter(
         admission=admission,
@@ -193,23 +176,59 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         option_limits=OptionLimits(
             settings.max_deadline_seconds, settings.max_metadata_bytes, settings.max_images_per_request
         ),
-        streams=EventStreams(
-            stores.event_log,
-            stores.events,
-            eta,
-            limit=limits.streams,
-            heartbeat_seconds=settings.event_heartbeat_seconds,
-        ),
+        streams=build_streams(settings, stores, eta, limits),
         eta=eta,
         renders=renders,
-        recutting=Recutting(
-            renders,
-            admission.new_id,
-            admission.now,
-            build_job_profile(settings).retention,
-            settings.recut_ttl_seconds,
-        ),
+        recutting=build_recutting(settings, admission, renders),
         signer=build_signer(settings),
+    )
+
+
+def build_render_calls(settings: ApiSettings, stores: Stores, slots: WaitingSlots, drain: Drain) -> RenderCalls:
+    return RenderCalls(
+        stores.renders,
+        stores.events,
+        slots,
+        drain,
+        max_seconds=settings.render_wait_seconds,
+        max_calls=settings.max_render_calls,
+    )
+
+
+def build_open_tenant(
+    settings: ApiSettings, stores: Stores, slots: WaitingSlots, drain: Drain, renders: RenderCalls
+) -> Callable[[str], TenantJobs]:
+    """Return a function that gives access to the jobs of a tenant."""
+    return partial(
+        TenantJobs,
+        jobs=stores.jobs,
+        bucket=stores.bucket,
+        events=stores.events,
+        max_wait_seconds=settings.max_waiting_seconds,
+        input_ttl_seconds=settings.input_ttl_seconds,
+        slots=slots,
+        drain=drain,
+        renders=renders,
+    )
+
+
+def build_streams(settings: ApiSettings, stores: Stores, eta: EtaEstimator, limits: Limits) -> EventStreams:
+    return EventStreams(
+        stores.event_log,
+        stores.events,
+        eta,
+        limit=limits.streams,
+        heartbeat_seconds=settings.event_heartbeat_seconds,
+    )
+
+
+def build_recutting(settings: ApiSettings, admission: Admission, renders: RenderCalls) -> Recutting:
+    return Recutting(
+        renders,
+        admission.new_id,
+        admission.now,
+        build_job_profile(settings).retention,
+        settings.recut_ttl_seconds,
     )
 
 

@@ -27,7 +27,7 @@ def parse_timestamp(text: str) -> float:
     Raises:
         ValueError: the text is not one of RFC 3339, or in UTC not within the years 1 to 9999.
     """
-    # The first 40 characters bound what is matched.
+    # The pattern sees 40 characters at most.
     if not _TIMESTAMP.fullmatch(text[:40]) or len(text) > 40:
         raise ValueError(f"should be a time of RFC 3339 with its zone, such as {EXAMPLE} (a + in a query is %2B)")
     try:

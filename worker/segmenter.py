@@ -113,7 +113,7 @@ class Segmenter(Protocol):
     device: str  # cpu or cuda:0
     resize: Resize | None  # None: the model prepares images of any size itself
     forward_pass: ForwardPass
-    recut_model: RecutModel | None  # None: it keeps no logits, whatever the rule
+    recut_model: RecutModel | None  # None: it keeps no logits under any rule
 
     def prepare(self, image: ModelImage) -> Prepared:
         """Preprocess an image, which must stay unchanged until it is segmented.  Thread-safe; does not use the device.

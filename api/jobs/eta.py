@@ -17,7 +17,7 @@ from shared.jobs.service_times import Eta, ServiceTimes
 from shared.worker_registry import WorkerState
 
 CACHE_SECONDS = 1.0
-# Bounds the memory of what is remembered for a second.
+# Bounds the memory of estimates, which are kept for a second.
 MAX_LOCATED = 10_000
 # The sums of finish.lua forget busy time at the same pace.
 FORGET_SECONDS = 30.0

@@ -185,7 +185,7 @@ def build_idempotency(
 def compute_fingerprint(request: JobRequest, submission: Submission) -> str:
     """Return a SHA-256 of what a caller asked for: the same for the same submission, at any time."""
     image = submission.image
-    # An image that nobody has read yet is known by what names it.
+    # An image that no process has read yet is identified by its reference.
     content = request.require_image().sha256 if isinstance(image, Upload) else [type(image).__name__, asdict(image)]
     asked = [content, request.model, asdict(request.parameters), submission.formats]
     return _hash([*asked, asdict(submission.options)])

@@ -27,7 +27,7 @@ _TIFF_SIGNATURES: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 def read_georeference(data: bytes) -> Georeference | None:
     """Read the georeference of a TIFF; None if it has none, is turned, or is defined by more than an affine transform.
 
-    The numbers that are read are bounded, whatever the file says.
+    The numbers that are read are bounded, also if the file says more.
     """
     if data[:4] not in _TIFF_SIGNATURES:
         return None

@@ -1,6 +1,6 @@
 """Calls of the renderer: what the gateway asks of it, and the reply, which comes back through Redis.
 
-A call is small and its message holds all of it; nobody recovers a lost one, because its caller asks again.  Identical
+A call is small and its message holds all of it; a lost one is not recovered, because its caller asks again.  Identical
 calls are one flight: the first is enqueued, the others wait for its reply.
 """
 

@@ -315,7 +315,7 @@ class JobStore:
 
     @translate_redis_errors
     def log_stage(self, job_id: str, attempt_name: str, stage: str) -> None:
-        """Tell those who watch a job to which stage its attempt has come."""
+        """Log the stage of an attempt, for the watchers of its job."""
         self._log_stage({"job": redis_keys.job(job_id)}, id=job_id, attempt_name=attempt_name, stage=stage)
 
     @translate_redis_errors

@@ -70,7 +70,7 @@ class Claim:
     attempt_name: of this claim, unique for ever; the fencing token of the lease, and the folder of its objects.
     is_late: its deadline has passed, so that it has to be expired instead of run.
     is_recovered: its result may be stored already, because it was claimed before, or Redis lost it.
-    is_watched: somebody wants to know its stages.
+    is_watched: its events are streamed to a client.
     is_isolated: it is a suspect, a job that has stalled: JobStore.start_isolated() comes before it is run, alone.
     now: the time of Redis' answer, in unix seconds; of a repeated answer another one, so it is not compared.
     """

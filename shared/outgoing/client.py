@@ -80,7 +80,7 @@ class GuardedClient:
         raise UrlUnreachable(f"The URL redirects more than {max_redirects} times.")
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], *, max_seconds: float) -> OutgoingResponse:
-        """Send a body and return the status of the answer, whatever it is; redirects are not followed.
+        """Send a body and return the status of the answer, of an error too; redirects are not followed.
 
         The content of the answer is not read.
 

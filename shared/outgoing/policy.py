@@ -23,7 +23,7 @@ _LOCALHOST: Final = "localhost"
 # What programs read in different ways, or cut off.
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:")
-# Of RFC 3986, and the percent sign of what is encoded already.
+# Of RFC 3986, and the percent sign, for text that is encoded already.
 _TARGET_CHARACTERS: Final = "/?:@!$&'()*+,;=-._~%[]"
 
 

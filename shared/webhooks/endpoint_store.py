@@ -131,7 +131,7 @@ class EndpointStore:
 
     @contextmanager
     def _change(self, tenant: str) -> Iterator[None]:
-        """Exclude other changes of a tenant's endpoints, and tell those who have read them."""
+        """Exclude other changes of a tenant's endpoints, and invalidate what other processes have read."""
         key, token = redis_keys.webhook_edit(tenant), uuid4().hex
         self._wait_for(key, token)
         try:

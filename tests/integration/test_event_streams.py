@@ -131,7 +131,7 @@ def test_a_stream_that_is_opened_after_the_end_tells_the_whole_log(
     with open_stream(process, job_id) as stream:
         events = list(stream)
 
-    # Nobody watched it, so its worker told no stages.
+    # It was not watched, so its worker told no stages.
     assert list_names(events) == ["queued", "running", "succeeded"]
 
 

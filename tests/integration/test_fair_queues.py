@@ -97,7 +97,7 @@ def test_a_backlog_of_500_does_not_delay_the_job_of_another_tenant(queue: Queue)
 
 
 def test_a_tenant_that_returns_neither_saved_nor_owes_work(queue: Queue) -> None:
-    """Alice's 50 jobs alone have cost nobody anything, and Bob's pause has given him no advance."""
+    """Alice's 50 jobs have cost no other tenant, and Bob's pause has given him no advance."""
     for _ in range(50):
         queue.submit("alice")
         queue.finish(queue.claim().request)

@@ -182,7 +182,7 @@ def test_without_a_renderer_the_answer_is_503_at_once(gateway: GatewayUnderTest)
     assert refused.headers["Retry-After"] == "5"
     assert "none is running" in refused.json["error"]
     assert time.monotonic() - start < 5
-    # What is stored is served as before.
+    # Stored files are answered as before.
     assert alone.client.get(f"/v1/jobs/{job_id}/labels.png").status_code == 200
 
 

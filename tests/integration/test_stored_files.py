@@ -1,4 +1,4 @@
-"""The files of an attempt: what is recorded of them, and what becomes of a file that is stored too late."""
+"""The files of an attempt: the record of each, and what becomes of a file that is stored too late."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -59,7 +59,7 @@ def test_a_steward_that_is_killed_while_it_sends_loses_no_message(
             wait_until(lambda: not lab.deliveries.measure().targets and not lab.deliveries.measure().running)
         log = (tmp_path / "second.log").read_text()
 
-    # What the first one had in hand was sent once more, under the same ids.
+    # The messages of the first one were sent once more, under the same ids.
     assert len(receiver.received) == len(sent) + 4
     assert all(one.is_signed for one in receiver.received)
     assert endpoint.secrets[0].text not in log

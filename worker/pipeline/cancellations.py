@@ -32,7 +32,7 @@ class CancellationListener:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread at its next poll; nobody waits for it."""
+        """End the thread at its next poll, without waiting for it."""
         self._stopped.set()
 
     def _run(self) -> None:

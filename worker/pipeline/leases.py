@@ -28,7 +28,7 @@ class LendableSlot(Protocol):
 class Lease:
     """The lease of one claim, and the slot in which its job runs.  Thread-safe.
 
-    is_watched: whether somebody wants to know the stages of the job.
+    is_watched: whether its events are streamed to a client.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Lease:
             callback()
 
     def enter(self, stage: str) -> None:
-        """Tell those who watch the job that it comes to a stage; it costs nothing while there are none."""
+        """Log that the job comes to a stage, for its watchers; it costs nothing while there are none."""
         if self.is_watched and self._log_stage is not None:
             self._log_stage(self.claim, stage)
 
@@ -166,7 +166,7 @@ class LeaseKeeper:
         return all(self._renew(lease) for lease in held if lease.is_held)
 
     def _log_stage(self, claim: Claim, stage: str) -> None:
-        # Those who watch the job miss a stage.
+        # The watchers of the job miss a stage.
         with suppress(Unavailable):
             self._jobs.log_stage(claim.request.id, claim.attempt_name, stage)
 

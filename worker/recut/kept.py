@@ -13,7 +13,7 @@ class KeepRule:
 
     floor: queries that no threshold from this score on could select are dropped; in [0, 1].
     max_bytes: of all that is kept, uncompressed; beyond it the queries of the least scores are dropped too.
-    keeps_all: whether all queries are kept, whatever their scores, as semantic segmentation needs.
+    keeps_all: whether all queries are kept, of any score, as semantic segmentation needs.
     """
 
     floor: float

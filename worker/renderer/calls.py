@@ -54,7 +54,7 @@ class CallRunner:
         return self._started_count + self._ended_count
 
     def run(self, wire: Mapping[str, JsonValue]) -> None:
-        """Run the call of a message, unless nobody waits for it any more."""
+        """Run the call of a message, unless its caller waits no more."""
         try:
             call = RenderCall.from_wire(wire)
         except ValueError:

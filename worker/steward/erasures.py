@@ -138,7 +138,7 @@ class DataErasure:
         return None
 
     def _delete(self, erasure: Erasure, ids: Sequence[str], settled: set[str]) -> Erasure:
-        """Delete jobs; of those that are settled nobody can write any more, so no purge is remembered."""
+        """Delete jobs; for those that are settled no process can write any more, so no purge is remembered."""
 
         def delete(job_id: str) -> None:
             with failures.tolerate(result_key(job_id)):

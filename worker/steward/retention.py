@@ -92,7 +92,7 @@ class Retention:
     def _read_kept(self) -> Collection[str]:
         """Return the jobs that are kept for longer than others, and forget those that were.
 
-        What a job is kept for in vain, because its objects were purged, is forgotten when that time is over.
+        What a job is kept for in vain, because its objects were purged, is deleted when that time is over.
         """
         objects = list(self.bucket.list_objects(KEPT_PREFIX))
         now = self.clock.now()

@@ -38,7 +38,7 @@ class Message:
 
 
 class NotSent(Exception):
-    """There is nothing to send, or nobody to send it to; the message says why."""
+    """There is nothing to send, or no receiver; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ _MAX_HEADER_CHARS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Each delay is three times the one before, of which chance takes up to a half.
+    """Each delay is three times the one before, reduced by chance by up to a half.
 
     total_seconds: for how long a delivery is repeated.
     max_retry_after_seconds: for how long a receiver may ask to be left alone.

@@ -1,6 +1,6 @@
 """Threads that attempt deliveries: each makes one attempt after the other until none is due.
 
-They are daemons, so a slow receiver does not hold up the end of the steward: what it had in hand is attempted again by
+They are daemons, so a slow receiver does not hold up the end of the steward: its message is attempted again by
 another one, when its lease has expired.
 """
 

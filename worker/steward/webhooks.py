@@ -28,7 +28,7 @@ from worker.steward.webhook_threads import DeliveryThreads
 
 # The delay of a message is half of it on average.
 PLAN_INTERVAL_SECONDS: Final = 0.25
-# Of repetitions and test messages: what is planned is sent at once.
+# Of repetitions and test messages: they are sent as soon as they are planned.
 SEND_INTERVAL_SECONDS: Final = 1.0
 RESTORE_INTERVAL_SECONDS: Final = 5.0
 # After the timeout of a request, for what is read and written beside it.

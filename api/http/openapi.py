@@ -137,8 +137,10 @@ RECUT_BODY: dict[str, Any] = {
                 "properties": {
                     **{name: _describe_member(name) for name in FIELDS},
                     "formats": {
-                        "type": "array",
-                        "items": {"type": "string", "enum": list(FORMAT_NAMES)},
+                        "anyOf": [
+                            {"type": "array", "items": {"type": "string", "enum": list(FORMAT_NAMES)}},
+                            {"type": "null"},
+                        ],
                         "description": "Files to put into the answer; labels is always there.",
                     },
                     "max_side": {
@@ -226,7 +228,17 @@ EVENT_STREAM: dict[str, Any] = {
     "description": "Server-sent events, until the job has ended.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
+            # Of one event.
+            "schema": {
+                "type": "object",
+                "required": ["data"],
+                "properties": {
+                    "id": {"type": "string", "description": "Send it as Last-Event-ID to go on after this event."},
+                    "event": {"type": "string"},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                    "retry": {"type": "integer"},
+                },
+            },
             "examples": {"succeeded": {"value": _EVENTS_EXAMPLE.replace("\\\n", "")}},
         }
     },

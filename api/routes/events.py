@@ -7,6 +7,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api.http.openapi import EVENT_STREAM, LAST_EVENT_ID, SECURITY, failures
+from api.http.parameters import refuse_query
 from api.jobs.event_stream import is_end_known, parse_last_event
 from api.routes.context import get_gateway, get_tenant_jobs
 from api.schemas.jobs import JobPath
@@ -14,6 +15,7 @@ from api.server.options import STREAM_KEY
 from shared.errors import StorageUnavailable, TooManyStreams, UnknownJob
 
 bp = APIBlueprint("events", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_security=SECURITY)
+bp.before_request(lambda: refuse_query(request.args))
 
 
 @bp.get(

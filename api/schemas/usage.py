@@ -1,25 +1,37 @@
 """The wire form of a tenant's usage."""
 
+import re
 from datetime import date, timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from api.schemas.query import Query
 from shared.errors import BadParameter
 from shared.jobs.usage import DayUsage
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DEFAULT_DAYS = 30
 MAX_DAYS = 100
 
 
+def _read_day(value: object) -> object:
+    """Return the day that a text names; the library would read numbers as seconds."""
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise ValueError("should be a day, such as 2026-11-28")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_read_day)]
+
+
 class UsageQuery(Query):
-    since: date | None = Field(
+    since: Day | None = Field(
         None,
         alias="from",
         description=f"First day, as 2026-11-28; by default {DEFAULT_DAYS} days are shown, and at most {MAX_DAYS}.",
     )
-    until: date | None = Field(None, alias="to", description="Last day; by default today, in UTC.")
+    until: Day | None = Field(None, alias="to", description="Last day; by default today, in UTC.")
 
     def select(self, today: date) -> tuple[date, date]:
         """Return the first and the last day.

@@ -22,6 +22,12 @@ def blocks(language: str, title: str = "Use") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
+def find_block(word: str) -> str:
+    """Return the one block of commands in which a word stands."""
+    [found] = [block for block in blocks("sh") if word in block]
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     shutil.copy(SAMPLE_IMAGE, tmp_path / "photo.jpg")
@@ -64,7 +70,7 @@ def test_a_job_is_submitted_polled_and_fetched(folder: Path, stack: Stack) -> No
 
 def test_the_events_of_a_job_are_told_up_to_its_end(folder: Path, stack: Stack) -> None:
     submit = blocks("sh")[0].splitlines()[0]
-    [command] = blocks("sh")[1].splitlines()
+    [command] = find_block("/events").splitlines()
 
     job = json.loads(run(submit, folder, stack))
     lines = run(command, folder, stack, ID=job["id"]).splitlines()
@@ -74,7 +80,7 @@ def test_the_events_of_a_job_are_told_up_to_its_end(folder: Path, stack: Stack) 
 
 
 def test_the_synchronous_request_returns_masks(folder: Path, stack: Stack) -> None:
-    [command] = blocks("sh")[2].splitlines()
+    [command] = find_block("/models/maskmill").splitlines()
 
     segments = json.loads(run(command, folder, stack))
 
@@ -83,7 +89,7 @@ def test_the_synchronous_request_returns_masks(folder: Path, stack: Stack) -> No
 
 
 def test_an_upload_is_made_and_named_by_a_job(folder: Path, stack: Stack) -> None:
-    job = json.loads(run(blocks("sh")[2], folder, stack))
+    job = json.loads(run(find_block("/v1/uploads"), folder, stack))
 
     view = json.loads(run('curl -s "http://127.0.0.1:8000/v1/jobs/$ID?wait=20"', folder, stack, ID=job["id"]))
     assert (job["image"], view["state"], view["image"]["format"]) == (None, "succeeded", "jpeg")

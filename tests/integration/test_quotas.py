@@ -156,7 +156,9 @@ def test_usage_is_shown_for_a_range_of_days(
     assert len(gateway.client.get(f"/v1/usage{query}").json["days"]) == days
 
 
-@pytest.mark.parametrize("query", ["?from=yesterday", "?days=3", "?from=2020-01-03&to=2020-01-01"])
+@pytest.mark.parametrize(
+    "query", ["?from=yesterday", "?days=3", "?from=2020-01-03&to=2020-01-01", "?to=0", "?to=1600000000"]
+)
 def test_a_wrong_range_is_refused(clean_redis: str, storage_env: dict[str, str], query: str) -> None:
     assert open_gateway(clean_redis, storage_env).client.get(f"/v1/usage{query}").status_code == 400
 

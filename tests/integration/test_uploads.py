@@ -170,7 +170,7 @@ def test_an_expired_upload_is_unknown_and_deleted(
 
 def delete_uploads(gateway: GatewayUnderTest, clock: StoreClock, *, ttl_seconds: int) -> None:
     survey, metrics = JobSurvey(connect(gateway.settings)), StewardMetrics(CollectorRegistry())
-    Retention(survey, gateway.stores.bucket, metrics, clock, 3600, 3600, ttl_seconds).delete_expired()
+    Retention(survey, gateway.stores.bucket, metrics, clock, 3600, 3600, ttl_seconds, 3600).delete_expired()
 
 
 def test_what_is_no_image_is_refused_by_the_gateway(gateway: GatewayUnderTest) -> None:

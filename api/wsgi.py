@@ -10,7 +10,7 @@ import resource
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ import structlog
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from api.gateway import Gateway
 from api.http.authentication import Authenticator, build_authenticator
 from api.http.hosts import build_host_policy
 from api.server.arbiter import GatewayArbiter
@@ -157,16 +156,17 @@ def build_service(settings: ApiSettings, *, are_stores_checked: bool) -> HttpSer
         operations=create_operations_app(gateway, bind=settings.metrics_bind),
         refuse=partial(refuse_unauthorized, gateway.authenticator),
         count_drop=gateway.metrics.count_drop,
-        begin_drain=partial(begin_drain, gateway),
+        begin_drain=partial(begin_drain, gateway.drain.begin, gateway.streams.end_all),
         end_waits=gateway.drain.end_waits,
         close=stores.events.close,
     )
 
 
-def begin_drain(gateway: Gateway) -> None:
+def begin_drain(end_early_requests: Callable[[], object], end_streams: Callable[[], object]) -> None:
     """End the requests that may be answered early, and the streams, whose clients connect again."""
-    gateway.drain.begin()
-    gateway.streams.end_all()
+    # The gateway is no argument: its module imports the metrics, whose library reads METRICS_DIR when it is imported.
+    end_early_requests()
+    end_streams()
 
 
 def refuse_unauthorized(authenticator: Authenticator, authorization: str | None) -> MaskmillError | None:

@@ -18,9 +18,9 @@ from tests.conformance.gateways import TOKEN, Gateway
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "conformance" / "schemathesis.toml"
-MIN_CASES = 1500
+MIN_CASES = 2000
 # Of each operation, besides those that schemathesis derives from the document, such as unknown methods.
-CASES_PER_OPERATION = 50
+CASES_PER_OPERATION = 100
 # No client of this test is held for longer.
 MAX_WAITING_SECONDS = 2
 

@@ -46,6 +46,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.TooManyWebhooks: HTTPStatus.CONFLICT,
     errors.WebhookDisabled: HTTPStatus.CONFLICT,
     errors.Canceled: HTTPStatus.CONFLICT,
+    errors.JobExpired: HTTPStatus.CONFLICT,
     errors.ClientIdTaken: HTTPStatus.CONFLICT,
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ForbiddenInput: HTTPStatus.UNPROCESSABLE_ENTITY,

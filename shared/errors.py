@@ -36,6 +36,7 @@
     - TooManyWebhooks      the tenant has as many webhooks as it may
     - WebhookDisabled      the webhook gets no messages until it is enabled
     - Canceled             the job was canceled, so it has no result
+    - JobExpired           the job did not end before its deadline, so it has no result
     - ClientIdTaken        the caller's own id names a job that was submitted otherwise
     - RecutUnsupported     the model keeps no logits
     - ThresholdBelowFloor  the threshold of a recut is below the scores of the queries that were kept
@@ -311,6 +312,12 @@ class AllQueriesNeeded(ClientError):
     """The job was submitted without keeping every query, so there is no semantic recut of it."""
 
     code = "all_queries_needed"
+
+
+class JobExpired(ClientError):
+    """For its caller's later requests: a synchronous one is answered with DeadlineExceeded, and may be repeated."""
+
+    code = "expired"
 
 
 class IdempotencyConflict(ClientError):

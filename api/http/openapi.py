@@ -378,7 +378,8 @@ RESULT: Final[Errors] = (
     errors.NotFinished,
     errors.ResultOverwritten,
     errors.StorageUnavailable,
-    *JOB_FAILURE,
+    errors.JobExpired,
+    *(kind for kind in JOB_FAILURE if kind is not errors.DeadlineExceeded),
 )
 
 # Of a recut.

@@ -21,6 +21,7 @@ from shared.errors import (
     DeadlineExceeded,
     Gone,
     ImageGone,
+    JobExpired,
     MaskmillError,
     NotFinished,
     TooManyWaiting,
@@ -147,10 +148,10 @@ class TenantJobs:
             # It may have ended between the two reads: the result is put before the job store says so.
             result = read_result(job_id, bucket=self.bucket)
             if result is None:
-                raise get_failure(job) or build_gone(f"The result of job {job_id} is not stored any more.", job)
+                raise explain_end(job) or build_gone(f"The result of job {job_id} is not stored any more.", job)
         if result.request.tenant != self.tenant:
             raise _unknown(job_id)
-        failure = get_failure(Job(result.request, result.state, failure=result.failure))
+        failure = explain_end(Job(result.request, result.state, failure=result.failure))
         if failure is not None:
             raise failure
         return result
@@ -293,6 +294,15 @@ def get_failure(job: Job) -> MaskmillError | None:
     if job.state is JobState.EXPIRED:
         return DeadlineExceeded("There was no result before the deadline.")
     return MaskmillError("The job failed without a recorded reason.")
+
+
+def explain_end(job: Job) -> MaskmillError | None:
+    """Return the error for a later request for the result of a final job; None if the job succeeded.
+
+    A job that has expired will never have a result, so this is no timeout, after which clients repeat a request.
+    """
+    failure = get_failure(job)
+    return JobExpired(str(failure), state=job.state) if job.state is JobState.EXPIRED else failure
 
 
 def build_gone(message: str, job: Job) -> Gone:

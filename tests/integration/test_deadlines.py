@@ -77,7 +77,8 @@ def test_a_queued_job_expires_without_a_worker(
     state, error_type, error = show(gateway, late)
     assert (state, error_type) == ("expired", "deadline_passed")
     assert error is not None and error.endswith("the job was queued.")
-    assert gateway.client.get(f"/v1/jobs/{late}/result").status_code == 504
+    result = gateway.client.get(f"/v1/jobs/{late}/result")
+    assert (result.status_code, result.json["error_type"], result.json["state"]) == (409, "expired", "expired")
     assert gateway.stores.jobs.get(patient).state is JobState.QUEUED
     assert redis_client.zrange(redis_keys.DEADLINES, 0, -1) == [patient.encode()]
 

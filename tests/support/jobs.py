@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -121,3 +122,8 @@ class ImmediateScheduler:
         else:
             future.set_result(outcome)
         return future
+
+
+def drop_place(view: Any) -> dict[str, Any]:
+    """Return the JSON of a job without its place in line, which is not shown at once."""
+    return {name: value for name, value in view.items() if name not in ("queue_position", "eta")}

@@ -25,7 +25,7 @@ serve: $(INSTALLED) ## Run the whole service on this machine until Ctrl-C
 	@exec $(VENV)/python -m deploy.local --port "$(PORT)" --model "$(MODEL)" --data "$(DATA)"
 
 test: check ## Lint, types, import rules and all tests that need neither Docker nor a GPU
-	$(VENV)/python -m pytest -p xdist -n auto --maxprocesses 4 --dist loadfile tests/unit
+	$(VENV)/python -m pytest -p xdist -n auto --maxprocesses 4 --dist loadfile $(RERUNS) tests/unit
 	$(VENV)/python -m pytest -p xdist -n 2 --dist loadfile $(RERUNS) -m "not compose and not gpu" --ignore tests/unit
 
 check: $(INSTALLED) ## Lint, formatting, types and import rules

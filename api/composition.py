@@ -297,7 +297,7 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
     return Admission(
         models=models,
         jobs=stores.jobs,
-        load=LoadMonitor(stores.jobs, models, time.monotonic),
+        load=LoadMonitor(stores.jobs.queues, models, time.monotonic),
         limits=LoadLimits(
             queue=limits.queue,
             sync_wait_seconds=settings.sync_wait_seconds,

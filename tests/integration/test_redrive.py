@@ -115,7 +115,7 @@ def test_a_redrive_whose_job_was_purged_makes_another_one(gateway: GatewayUnderT
 def test_a_job_that_has_not_ended_or_has_a_result_is_a_409(gateway: GatewayUnderTest, state: str) -> None:
     request = create(gateway)
     if state == "running":
-        gateway.stores.jobs.claim(request.model, worker="w")
+        gateway.stores.jobs.attempts.claim(request.model, worker="w")
     if state == "succeeded":
         run_job(gateway, request.id)
 

@@ -86,7 +86,7 @@ def consume_messages(gateway: GatewayUnderTest, run: Callable[[str], object]) ->
 def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
     """Take the messages in the broker, and yield for each the id of the first job of its queue."""
     with redis.Redis.from_url(gateway.settings.redis_url, decode_responses=True) as client:
-        for queue in gateway.stores.jobs.list_queues():
+        for queue in gateway.stores.jobs.queues.list_names():
             while client.rpop(queue):
                 yield from client.zrange(redis_keys.queued_jobs(queue), 0, 0)
 
@@ -94,5 +94,5 @@ def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
 def list_queued_ids(gateway: GatewayUnderTest) -> list[str]:
     """Return the ids of all queued jobs in the job store."""
     client = connect(gateway.settings)
-    queues = gateway.stores.jobs.list_queues()
+    queues = gateway.stores.jobs.queues.list_names()
     return [job_id for queue in queues for job_id in client.zrange(redis_keys.queued_jobs(queue), 0, -1)]

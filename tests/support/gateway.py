@@ -46,14 +46,14 @@ def open_gateway_with_stores(settings: ApiSettings, stores: Stores) -> GatewayUn
     return GatewayUnderTest(client, operators_client, stores, settings)
 
 
-def open_shared_gateway(redis_url: str, storage_env: Mapping[str, str]) -> GatewayUnderTest:
-    """Return the gateway of the default settings that tests share, because building one is slow."""
-    return _open_shared_gateway(redis_url, tuple(sorted(storage_env.items())))
+def open_shared_gateway(redis_url: str, storage_env: Mapping[str, str], *, tokens: str = "") -> GatewayUnderTest:
+    """Return the gateway that tests share, because building one is slow; all but the tokens has its default."""
+    return _open_shared_gateway(redis_url, tuple(sorted(storage_env.items())), tokens)
 
 
 @functools.cache
-def _open_shared_gateway(redis_url: str, storage_env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
-    return open_gateway(redis_url, dict(storage_env))
+def _open_shared_gateway(redis_url: str, storage_env: tuple[tuple[str, str], ...], tokens: str) -> GatewayUnderTest:
+    return open_gateway(redis_url, dict(storage_env), tokens=tokens)
 
 
 def run_job(gateway: GatewayUnderTest, job_id: str) -> None:

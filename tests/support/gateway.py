@@ -10,9 +10,10 @@ import redis
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.composition import Stores, build_gateway, connect_stores
+from api.composition import build_gateway
 from api.operations import create_operations_app
 from api.settings import ApiSettings
+from api.stores import Stores, connect_stores
 from shared import redis_keys
 from shared.redis_client import connect
 from tests.support.environment import get_fields

@@ -4,10 +4,11 @@ import time
 from collections.abc import Sequence
 
 from shared import redis_keys
-from shared.jobs.creation import build_refusal, limit_arguments
+from shared.jobs.creation import limit_arguments
 from shared.jobs.messages import list_model_queues
 from shared.jobs.model import Priority
 from shared.jobs.outcomes import CheckQueueOutcome, CreateOutcome, MeasureLoadOutcome
+from shared.jobs.refusals import build_refusal
 from shared.jobs.script import Script
 from shared.jobs.store_values import LoadSnapshot, QueueLimits
 from shared.redis_client import RedisClient, translate_redis_errors

@@ -15,9 +15,7 @@ from shared import redis_keys
 from shared.errors import UnknownJob
 from shared.jobs.attempts import RETRY_DELAY_SECONDS, JobAttempts
 from shared.jobs.creation import (
-    REFUSALS,
     account_keys,
-    build_refusal,
     creation_keys,
     image_arguments,
     limit_arguments,
@@ -40,6 +38,7 @@ from shared.jobs.outcomes import (
 )
 from shared.jobs.queues import JobQueues
 from shared.jobs.records import FIELDS, build_job, read_place
+from shared.jobs.refusals import REFUSALS, build_refusal
 from shared.jobs.script import Script
 from shared.jobs.service_times import ServiceTimes, build_service_time
 from shared.jobs.store_values import (

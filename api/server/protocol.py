@@ -7,7 +7,6 @@ deadline has passed.
 import socket
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +20,7 @@ from api.server.connection import NEVER, Connection, Phase
 from api.server.connections import READ, Connections
 from api.server.error_pages import build_page
 from api.server.exchange import Outcome
+from api.server.hooks import RequestHooks
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy
 from api.server.push import PushedBody
@@ -39,23 +39,6 @@ MAX_LINGER_SECONDS = 30.0
 STOP_IDLE_SECONDS = 2.0
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHooks:
-    """What the protocol is given by the process.
-
-    dispatch: runs the request of a connection on a thread, with the reason if its body was not read to the end, and
-        has finish() called on the loop's thread afterwards.
-    refuse: returns the error of a request whose body need not be read, by its Authorization header; or None.
-    render_error: returns the response for a malformed request, by request (if any), address and exception.
-    wake: called on any thread; has push() called on the loop's thread.
-    """
-
-    dispatch: Callable[[Connection, MaskmillError | None], None]
-    refuse: Callable[[str | None], MaskmillError | None]
-    render_error: Callable[[Any, Any, Exception], bytes]
-    wake: Callable[[Connection], object]
 
 
 class Protocol:

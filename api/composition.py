@@ -30,34 +30,19 @@ from api.jobs.webhooks import TenantWebhooks, WebhookRules
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
-from api.steward_presence import check_steward
-from api.store_guard import StoreGuard
+from api.stores import Stores
 from shared.errors import StorageUnavailable, StoreFull, StoreUnavailable
 from shared.formats.registry import select_formats
-from shared.jobs.activity import ModelActivity
 from shared.jobs.erasure import Erasures
-from shared.jobs.event_log import EventLog
-from shared.jobs.events import JobEvents
 from shared.jobs.ids import new_job_id
-from shared.jobs.keeping import JobKeeper
-from shared.jobs.lists import JobLists
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
-from shared.jobs.payloads import PayloadStore
-from shared.jobs.render_calls import RenderCallStore
-from shared.jobs.store import JobStore, QueueLimits, open_job_store
-from shared.jobs.usage import UsageReader
+from shared.jobs.store import QueueLimits
 from shared.outgoing.policy import URL_SCHEMES, OutgoingPolicy
 from shared.readiness import ReadinessChecks
-from shared.redis_client import connect
-from shared.storage.bucket import Bucket, open_bucket
-from shared.storage.s3_client import S3Client, open_s3_client
+from shared.storage.s3_client import open_s3_client
 from shared.storage.signing import UrlSigner, open_signer
-from shared.store_check import open_store_check
-from shared.store_health import StoreHealth, StoreState
-from shared.webhooks.delivery_store import DeliveryStore
-from shared.webhooks.endpoint_store import EndpointStore
+from shared.store_health import StoreState
 from shared.webhooks.urls import build_webhook_policy
-from shared.worker_registry import WorkerRegistry
 
 # Bounds the memory of the records of synchronous jobs in Redis; the bucket keeps their results as long as all others.
 SYNC_RECORD_SECONDS = 3600
@@ -76,54 +61,6 @@ class Limits:
     payload_bytes: SharedLimit
     streams: SharedLimit
     sync_wait_seconds_per_tenant: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """Connections of one process to Redis and to the bucket."""
-
-    jobs: JobStore
-    lists: JobLists
-    keeper: JobKeeper
-    payloads: PayloadStore
-    events: JobEvents
-    event_log: EventLog
-    workers: WorkerRegistry
-    usage: UsageReader
-    activity: ModelActivity
-    renders: RenderCallStore
-    bucket: Bucket
-    endpoints: EndpointStore
-    deliveries: DeliveryStore
-    objects: S3Client
-    guard: StoreGuard
-    health: StoreHealth
-    check_steward: Callable[[], str]
-
-
-def connect_stores(settings: ApiSettings) -> Stores:
-    client, bucket = connect(settings), open_bucket(settings)
-    payload_client = connect(settings, decode=False)
-    jobs = open_job_store(client, settings)
-    return Stores(
-        jobs=jobs,
-        lists=JobLists(client),
-        keeper=JobKeeper(client, bucket),
-        payloads=PayloadStore(payload_client),
-        events=JobEvents(client),
-        event_log=EventLog(client),
-        workers=WorkerRegistry(client),
-        usage=UsageReader(client),
-        activity=ModelActivity(client, jobs.clock),
-        renders=RenderCallStore(payload_client),
-        bucket=bucket,
-        endpoints=EndpointStore(client, bucket),
-        deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
-        objects=open_s3_client(settings),
-        guard=StoreGuard(open_store_check(settings, client, bucket)),
-        health=StoreHealth(client, bucket),
-        check_steward=partial(check_steward, client),
-    )
 
 
 def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
@@ -297,7 +234,7 @@ def build_admission(settings: ApiSettings, stores: Stores, models: ModelRegistry
     return Admission(
         models=models,
         jobs=stores.jobs,
-        load=LoadMonitor(stores.jobs, models, time.monotonic),
+        load=LoadMonitor(stores.jobs.queues, models, time.monotonic),
         limits=LoadLimits(
             queue=limits.queue,
             sync_wait_seconds=settings.sync_wait_seconds,

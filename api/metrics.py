@@ -96,15 +96,15 @@ class FleetCollector(Collector):
 
     def _backlog(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("maskmill_backlog_jobs", "Queued jobs.", labels=["model", "priority"])
-        for queue in self._jobs.list_queues():
+        for queue in self._jobs.queues.list_names():
             model, _, priority = queue.removeprefix("segment.").rpartition(".")
             if priority in set(Priority):
-                family.add_metric([model, priority], self._jobs.backlog(queue))
+                family.add_metric([model, priority], self._jobs.queues.backlog(queue))
         return family
 
     def _running_jobs(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("maskmill_running_jobs", "Running jobs.")
-        family.add_metric([], self._jobs.running_count())
+        family.add_metric([], self._jobs.queues.running_count())
         return family
 
     def _workers(self) -> GaugeMetricFamily:

@@ -1,16 +1,15 @@
-"""Settings of the gateway: address, tokens, limits."""
+"""Settings of the gateway: address, tokens, limits.  Those of its connections are in api/server/settings.py."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from api.server.peers import Network, parse_networks
+from api.server.settings import ServerSettings
 from shared.authority import parse_origins, wrap_ipv6
 from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.store import UNBOUNDED
 from shared.setting_types import (
-    MAX_BYTES,
     MAX_SECONDS,
     BucketNames,
     Bytes,
@@ -23,11 +22,10 @@ from shared.setting_types import (
     SecondsOrNone,
     check_listen_address,
 )
-from shared.settings import MAX_TTL_SECONDS, Settings, check_share
+from shared.settings import MAX_TTL_SECONDS, check_share
 from shared.worker_registry import public_id
 
 MAX_PROCESSES = 1024
-MAX_CONNECTIONS = 1_000_000
 # The longest that S3 accepts: a week.
 MAX_SIGNED_SECONDS = 7 * 24 * 3600
 # A million by a million, as sides may be long.
@@ -41,7 +39,7 @@ OF_ONE_TENANT = "_per_tenant"
 OFF = "off"  # a value of MASKMILL_METRICS_BIND
 
 
-class ApiSettings(Settings):
+class ApiSettings(ServerSettings):
     """Read once by api/wsgi.py."""
 
     bind: ListenAddress = Field(
@@ -215,46 +213,6 @@ class ApiSettings(Settings):
         "synchronous one without a result gets 503.",
     )
     ready_timeout_seconds: Seconds = Field(1.0, description="How long `/readyz` waits for Redis and the object store.")
-
-    header_timeout_seconds: Seconds = Field(
-        10.0, description="How long a client may take to send the head of a request before 408."
-    )
-    transfer_timeout_seconds: Seconds = Field(
-        20.0,
-        description="How long an upload, or a response that the client reads, may stand still in all before it is "
-        "dropped; it gains time with its bytes.",
-    )
-    min_transfer_bytes_per_second: Annotated[float, Field(gt=0, le=MAX_BYTES, allow_inf_nan=False)] = Field(
-        16_384.0, description="A transfer that keeps this rate may take as long as it needs."
-    )
-    keep_alive_seconds: Seconds = Field(
-        20.0,
-        description="How long a connection may be idle between requests; a proxy in front must close its own earlier.",
-    )
-    linger_seconds: Seconds = Field(
-        2.0, description="How long an answered client may take to close, or to send more of a body that was refused."
-    )
-    max_buffered_bytes: Bytes = Field(
-        128 * 1024 * 1024,
-        description="Bytes of request bodies that one gateway process holds, and as many of responses that clients "
-        "have not read; an upload over it gets 429. A part is kept for small bodies.",
-    )
-    max_connections: Annotated[int, Field(gt=0, le=MAX_CONNECTIONS)] = Field(
-        10_000,
-        description="Connections of one gateway process, or fewer if its limit of open files is lower; over it one "
-        "without a running request is dropped, the oldest of the address that has the most.",
-    )
-    max_connections_per_peer: Annotated[int, Field(gt=0, le=MAX_CONNECTIONS)] = Field(
-        1000,
-        description="Connections without a running request that one address, or one IPv6 /64, may have to a gateway "
-        "process, and never more than half of all; over it its oldest is dropped.",
-    )
-    trusted_proxies: str = Field(
-        "",
-        description="Addresses or networks of proxies in front, by commas: they are exempt from the bounds of a peer, "
-        "and the client's address, the scheme, the name and the path prefix are read from their `X-Forwarded-For`, "
-        "`-Proto`, `-Host` and `-Prefix`, of which the last value counts.",
-    )
     metrics_bind: str = Field(
         "127.0.0.1:9464",
         description="Where the gateway serves `/metrics`, and health, without a token: `host:port`, `unix:/path`, or "
@@ -265,12 +223,6 @@ class ApiSettings(Settings):
     @classmethod
     def _check_metrics_bind(cls, value: str) -> str:
         return value if value == OFF else check_listen_address(value)
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_networks(cls, value: str) -> str:
-        parse_networks(value)
-        return value
 
     @model_validator(mode="after")
     def _check_input_buckets(self) -> Self:
@@ -287,10 +239,6 @@ class ApiSettings(Settings):
             if name.endswith(OF_ONE_TENANT):
                 check_share(self, name, name.removesuffix(OF_ONE_TENANT))
         return self
-
-    @property
-    def trusted_networks(self) -> tuple[Network, ...]:
-        return parse_networks(self.trusted_proxies)
 
     @field_validator("cors_origins")
     @classmethod

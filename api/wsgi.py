@@ -144,8 +144,9 @@ def build_service(settings: ApiSettings, *, are_stores_checked: bool) -> HttpSer
     """Return what one process serves; if its stores are not checked yet, it refuses work until they are."""
     # Imported here, because prometheus-client chooses at import between single-process and multiprocess mode.
     from api.app import create_app
-    from api.composition import build_gateway, connect_stores
+    from api.composition import build_gateway
     from api.operations import create_operations_app
+    from api.stores import connect_stores
 
     stores = connect_stores(settings)
     gateway = build_gateway(settings, stores)

@@ -262,7 +262,7 @@ def build_attempt_runner(
             bucket,
             payloads,
             build_url_fetcher(settings),
-            jobs.record_image,
+            jobs.attempts.record_image,
             max_pixels=int(1e6 * settings.max_decode_megapixels),
             max_side=settings.max_image_side,
         ),

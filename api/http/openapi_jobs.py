@@ -10,7 +10,7 @@ from api.http.job_options import (
     MAX_WEBHOOK_CHARACTERS,
     RECUT_KINDS,
 )
-from api.http.openapi import (
+from api.http.openapi_bodies import (
     FORM_SCHEMA,
     JSON_SCHEMA,
     OPTIONS_SCHEMA,

@@ -235,7 +235,7 @@ class Admission:
             return
         count = max(1, int(load.count_completed(priority, most)))
         try:
-            self.jobs.check_queue(queue_name(model.id, priority), tenant, QueueLimits(jobs_per_tenant=count))
+            self.jobs.queues.check_bounds(queue_name(model.id, priority), tenant, QueueLimits(jobs_per_tenant=count))
         except QueueFull as error:
             raise WaitTooLong(
                 f"Your own requests are work for more than {most:g} s, the part of one tenant; "
@@ -246,7 +246,7 @@ class Admission:
     def _check_queue(self, load: Load, queue: str, tenant: str, image_bytes: int) -> None:
         """Raise QueueFull or QuotaExceeded if a bound is reached; creating the job checks it again, atomically."""
         try:
-            self.jobs.check_queue(queue, tenant, self.limits.queue, image_bytes=image_bytes)
+            self.jobs.queues.check_bounds(queue, tenant, self.limits.queue, image_bytes=image_bytes)
         except QueueFull as error:
             # When a tenth of the queue has been completed.
             seconds = load.estimate_seconds(error.limit / 10)

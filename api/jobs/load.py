@@ -65,7 +65,7 @@ def clamp_retry_after(seconds: float) -> int:
 
 
 class LoadSource(Protocol):
-    """Measures the load of a model; implemented by JobStore."""
+    """Measures the load of a model; implemented by JobQueues."""
 
     def measure_load(self, model: str) -> LoadSnapshot: ...
 
@@ -79,8 +79,8 @@ class ModelSource(Protocol):
 class LoadMonitor:
     """Thread-safe.  `clock` returns seconds that never go back."""
 
-    def __init__(self, jobs: LoadSource, models: ModelSource, clock: Callable[[], float]) -> None:
-        self._jobs = jobs
+    def __init__(self, queues: LoadSource, models: ModelSource, clock: Callable[[], float]) -> None:
+        self._queues = queues
         self._models = models
         self._clock = clock
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class LoadMonitor:
             if now - self._read_at.get(model.id, -math.inf) < CACHE_SECONDS:
                 return self._loads.get(model.id, Load())
             self._read_at[model.id] = now
-        snapshot = self._jobs.measure_load(model.id)
+        snapshot = self._queues.measure_load(model.id)
         with self._lock:
             self._loads[model.id] = load = self._build_load(model, snapshot)
         return load

@@ -104,33 +104,31 @@ class JobSubmitter:
         *,
         gone_id: str | None = None,
     ) -> Job:
+        request = self._admit(submission, caller, idempotency_key, place)
+        # What an earlier submission named may be gone by now.
+        job_id = None if isinstance(submission.image, Upload) else self.jobs.find_repeated(request)
+        if job_id is None or job_id == gone_id:
+            job_id = self._store_and_create(request, submission.image, gone_id)
+        if job_id == request.id:
+            _log_submitted(request)
+            return Job(request)
+        log.info("job_submission_repeated", job_id=job_id)
+        try:
+            return self.open_tenant(caller.tenant).get(job_id)
+        except UnknownJob:
+            if job_id == gone_id:
+                raise
+            # It ended, and nothing of it is kept any more.
+            return self._submit(submission, caller, idempotency_key, place, gone_id=job_id)
+
+    def _admit(
+        self, submission: Submission, caller: Caller, idempotency_key: str | None, place: int | None
+    ) -> JobRequest:
         self.inputs.check(submission.image)
         request = self.admission.admit(submission, caller, self.profile).request
         if request.webhook is not None:
             self.check_webhook(request.tenant, request.webhook)
-        request = replace(request, idempotency=build_idempotency(request, submission, idempotency_key, place))
-        # What an earlier submission named may be gone by now.
-        repeated = None if isinstance(submission.image, Upload) else self.jobs.find_repeated(request)
-        if repeated in (None, gone_id):
-            repeated = self._store_and_create(request, submission.image, gone_id)
-        job_id = repeated
-        if job_id != request.id:
-            log.info("job_submission_repeated", job_id=job_id)
-            try:
-                return self.open_tenant(caller.tenant).get(job_id)
-            except UnknownJob:
-                if job_id == gone_id:
-                    raise
-                # It ended, and nothing of it is kept any more.
-                return self._submit(submission, caller, idempotency_key, place, gone_id=job_id)
-        log.info(
-            "job_submitted",
-            job_id=job_id,
-            model=request.model,
-            priority=request.priority,
-            bytes=request.image.bytes if request.image else None,
-        )
-        return Job(request)
+        return replace(request, idempotency=build_idempotency(request, submission, idempotency_key, place))
 
     def _store_and_create(self, request: JobRequest, image: Upload | InputReference, gone_id: str | None) -> str:
         """Return the id of the job: the new one's, or the one that the idempotency key stands for."""
@@ -156,6 +154,16 @@ class JobSubmitter:
         if created.outcome is not CreateOutcome.CREATED:
             self.compensator.schedule(request.id, delete_input)
         return created.job_id
+
+
+def _log_submitted(request: JobRequest) -> None:
+    log.info(
+        "job_submitted",
+        job_id=request.id,
+        model=request.model,
+        priority=request.priority,
+        bytes=request.image.bytes if request.image else None,
+    )
 
 
 def build_idempotency(

@@ -13,15 +13,8 @@ from api import errors
 from api.http import ignored
 from api.http.bodies import ParsedBody
 from api.http.connection import is_client_connected, wait_for_disconnect
-from api.http.openapi import (
-    CALL_HEADERS,
-    IMAGE_BODY,
-    JOB_FAILURE,
-    QUERY_PARAMETERS,
-    SECURITY,
-    SUBMISSION,
-    failures,
-)
+from api.http.openapi import CALL_HEADERS, JOB_FAILURE, SECURITY, SUBMISSION, failures
+from api.http.openapi_bodies import IMAGE_BODY, QUERY_PARAMETERS
 from api.http.options import list_overridden, parse_options
 from api.http.prefer import Preference, parse_prefer
 from api.inference.synchronous import CacheStatus, SyncOptions

@@ -6,7 +6,8 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.http.openapi import RECUT, RECUT_BODY, SECURITY, build_job_operation_id, failures
+from api.http.openapi import RECUT, SECURITY, build_job_operation_id, failures
+from api.http.openapi_bodies import RECUT_BODY
 from api.http.parameters import refuse_query
 from api.http.recut_body import parse_recut
 from api.http.request_body import read_request_body

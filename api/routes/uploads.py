@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from api.errors import reject_invalid
 from api.http.json_documents import parse_json
-from api.http.openapi import IMAGE_UPLOAD, SECURITY, failures
+from api.http.openapi import SECURITY, failures
+from api.http.openapi_bodies import IMAGE_UPLOAD
 from api.http.parameters import refuse_query
 from api.http.request_body import keep_reserved, read_request_body
 from api.jobs.uploads import NewUpload

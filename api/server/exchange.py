@@ -5,7 +5,7 @@ Nothing here waits for the client.
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
@@ -101,12 +101,7 @@ def _call_app(exchange: Exchange, sink: "ResponseSink", slot: StreamSlot) -> tup
             slot.stream = None
         if exchange.closes() or slot.stream is not None:
             response.force_close()
-        for chunk in chunks:
-            response.write(chunk)
-        if slot.stream is None:
-            response.close()
-        else:
-            response.send_headers()
+        _write_response(response, chunks, is_streamed=slot.stream is not None)
         sink.flush()
     finally:
         close = getattr(chunks, "close", None)
@@ -114,6 +109,16 @@ def _call_app(exchange: Exchange, sink: "ResponseSink", slot: StreamSlot) -> tup
             close()
     body = PushedBody(slot.stream, response.chunked) if slot.stream is not None else None
     return not response.should_close(), body
+
+
+def _write_response(response: Any, chunks: Iterable[bytes], *, is_streamed: bool) -> None:
+    """Write what the app has returned; of a stream the body follows, as it is pushed."""
+    for chunk in chunks:
+        response.write(chunk)
+    if is_streamed:
+        response.send_headers()
+    else:
+        response.close()
 
 
 class ResponseSink:

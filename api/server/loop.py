@@ -13,9 +13,10 @@ from typing import Any
 from api.server.connection import Connection, Listener
 from api.server.connections import READ, Connections
 from api.server.exchange import Outcome
+from api.server.hooks import RequestHooks
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy
-from api.server.protocol import Protocol, RequestHooks
+from api.server.protocol import Protocol
 
 MAX_ACCEPTS = 64
 # More than the system holds for one socket.

@@ -7,7 +7,6 @@ deadline has passed.
 import socket
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -17,15 +16,15 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 from api.server import head
 from api.server.body import READ_BYTES, BodyReceiver
-from api.server.budget import ByteBudget, Reservation
 from api.server.connection import NEVER, Connection, Phase
 from api.server.connections import READ, Connections
 from api.server.error_pages import build_page
 from api.server.exchange import Outcome
+from api.server.hooks import RequestHooks
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy
 from api.server.push import PushedBody
-from api.server.uploads import find_loser
+from api.server.room import UploadRoom
 from shared.errors import BodyTooLarge, GatewayStopping, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
 
 log = structlog.get_logger()
@@ -33,10 +32,6 @@ log = structlog.get_logger()
 HEAD_READ_BYTES = 64 * 1024
 # Before it is another connection's turn.
 MAX_BODY_READS = 4
-# A head that comes in pieces counts to the budget of bytes from here on.
-FREE_HEAD_BYTES = 4096
-# That make room for the bytes that one connection has sent.
-MAX_LOSERS = 32
 # A client that sends the rest of a refused body may do so within these, unless it was refused for its slowness.
 MAX_DISCARDED_BYTES = 256 * 1024 * 1024
 MAX_LINGER_SECONDS = 30.0
@@ -44,23 +39,6 @@ MAX_LINGER_SECONDS = 30.0
 STOP_IDLE_SECONDS = 2.0
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHooks:
-    """What the protocol is given by the process.
-
-    dispatch: runs the request of a connection on a thread, with the reason if its body was not read to the end, and
-        has finish() called on the loop's thread afterwards.
-    refuse: returns the error of a request whose body need not be read, by its Authorization header; or None.
-    render_error: returns the response for a malformed request, by request (if any), address and exception.
-    wake: called on any thread; has push() called on the loop's thread.
-    """
-
-    dispatch: Callable[[Connection, MaskmillError | None], None]
-    refuse: Callable[[str | None], MaskmillError | None]
-    render_error: Callable[[Any, Any, Exception], bytes]
-    wake: Callable[[Connection], object]
 
 
 class Protocol:
@@ -82,7 +60,9 @@ class Protocol:
         self._hooks = hooks
         self._cfg = cfg
         self._clock = clock
-        self._budget = ByteBudget(limits.max_buffered_bytes)
+        self._room = UploadRoom(
+            connections.uploads, limits, refuse=partial(self._attempt, Protocol._refuse_upload), clock=clock
+        )
         self.is_stopping = False
 
     def begin(self, connection: Connection) -> None:
@@ -178,32 +158,10 @@ class Protocol:
         self._begin_body(connection)
 
     def _wait_for_more_head(self, connection: Connection) -> None:
-        if len(connection.received) > FREE_HEAD_BYTES:
-            if connection.head_reservation is None:
-                connection.head_reservation = Reservation(self._budget)
-            missing = len(connection.received) - connection.head_reservation.nbytes
-            if missing > 0 and not self._reserve(connection, connection.head_reservation, missing):
-                self._refuse_upload(connection)
-                return
-        self._connections.watch(connection, READ)
-
-    # Room for what is read.
-
-    def _reserve(self, connection: Connection, reservation: Reservation, nbytes: int) -> bool:
-        """Reserve room for bytes that have come; uploads that hold too much make room.  Return False if none does."""
-        uploads, now = self._connections.uploads, self._clock()
-        slow_before = self._limits.transfer.get_slow_bound(now)
-        for _ in range(MAX_LOSERS):
-            if reservation.grow(nbytes):
-                uploads.hold(connection, connection.uploader, reservation.nbytes)
-                return True
-            loser = find_loser(
-                uploads, connection, nbytes, slow_before=slow_before, max_bytes=self._limits.max_buffered_bytes
-            )
-            if loser is None:
-                return False
-            self._attempt(Protocol._refuse_upload, loser)
-        return False
+        if self._room.reserve_head(connection):
+            self._connections.watch(connection, READ)
+        else:
+            self._refuse_upload(connection)
 
     def _refuse_upload(self, connection: Connection) -> None:
         if connection.phase is Phase.BODY:
@@ -241,9 +199,9 @@ class Protocol:
             refusal = self._hooks.refuse(head.get_header(connection.request, "AUTHORIZATION"))
             if refusal is not None:
                 return refusal
-        reservation = Reservation(self._budget)
+        reservation = self._room.open_reservation()
         connection.body = BodyReceiver(
-            length, self._limits.max_body_bytes, reservation, partial(self._reserve, connection, reservation)
+            length, self._limits.max_body_bytes, reservation, partial(self._room.reserve, connection, reservation)
         )
         return None
 
@@ -286,18 +244,10 @@ class Protocol:
         if refusal is not None:
             connection.release_body()
             connection.received.clear()
-        self._keep_further(connection)
-        self._hooks.dispatch(connection, refusal)
-
-    def _keep_further(self, connection: Connection) -> None:
-        """Reserve room for further requests that have come already, or drop them and close after the response."""
-        connection.is_last = False
-        if len(connection.received) <= FREE_HEAD_BYTES:
-            return
-        connection.head_reservation = Reservation(self._budget)
-        if not connection.head_reservation.grow(len(connection.received)):
+        connection.is_last = not self._room.reserve_further(connection)
+        if connection.is_last:
             connection.received.clear()
-            connection.is_last = True
+        self._hooks.dispatch(connection, refusal)
 
     def _finish(self, connection: Connection, outcome: Outcome) -> None:
         connection.release_request()

@@ -20,11 +20,11 @@ from api.server.connection import Connection, Listener
 from api.server.error_pages import translate_page
 from api.server.exchange import Exchange, Outcome, run_exchange
 from api.server.forwarded import ForwardedRequests, parse_prefix, read_last_value
+from api.server.hooks import RequestHooks
 from api.server.loop import ConnectionLoop
 from api.server.options import LIVENESS_PATH, READINESS_PATHS, HttpService, ServerLimits, WsgiApp
 from api.server.paths import merge_slashes, remove_prefix
 from api.server.peers import PeerPolicy
-from api.server.protocol import RequestHooks
 from shared.errors import MaskmillError
 
 READINESS_THREADS = 4

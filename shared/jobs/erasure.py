@@ -4,7 +4,6 @@
 that time is to be deleted.  `erasures/{digest}/progress` is written by the steward alone.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import orjson
 
 from shared.jobs.ids import find_id_prefix
 from shared.storage.bucket import Bucket, NoSuchObject, StoredObject
-from shared.storage.keys import ERASURES_PREFIX
+from shared.storage.keys import ERASURES_PREFIX, erasure_prefix, erasure_progress_key, erasure_request_key
 
 _REQUEST = re.compile(rf"{ERASURES_PREFIX}([0-9a-f]{{64}})/([0-9]{{1,15}})")
 _CONTENT_TYPE = "application/json"
@@ -54,14 +53,14 @@ class Erasures:
     def request(self, tenant: str, now: float) -> Erasure:
         """Remember that a tenant has all its data deleted; a later request takes the place of one before."""
         before, requested_ms = self._list_requests(tenant), int(now * 1000)
-        key = _request_key(tenant, requested_ms)
+        key = erasure_request_key(tenant, requested_ms)
         self._bucket.put(key, orjson.dumps({"tenant": tenant}), content_type=_CONTENT_TYPE)
         self._bucket.delete([one for one in before if one < key])
         return Erasure(tenant, requested_ms / 1000, self._read_progress(tenant))
 
     def find(self, tenant: str) -> Erasure | None:
         """Return the erasure of a tenant that is under way."""
-        return next(iter(self.read(list(self._bucket.list_objects(_prefix(tenant))))), None)
+        return next(iter(self.read(list(self._bucket.list_objects(erasure_prefix(tenant))))), None)
 
     def list_objects(self) -> Sequence[StoredObject]:
         """Return the objects of all erasures."""
@@ -75,18 +74,18 @@ class Erasures:
     def save(self, erasure: Erasure) -> None:
         """Store the progress of an erasure; only the steward may."""
         content = orjson.dumps(asdict(erasure.progress))
-        self._bucket.put(_progress_key(erasure.tenant), content, content_type=_CONTENT_TYPE)
+        self._bucket.put(erasure_progress_key(erasure.tenant), content, content_type=_CONTENT_TYPE)
 
     def complete(self, erasure: Erasure) -> None:
         """Forget an erasure, unless there was a later request; then that begins anew."""
-        last = _request_key(erasure.tenant, round(erasure.requested_at * 1000))
+        last = erasure_request_key(erasure.tenant, round(erasure.requested_at * 1000))
         requests = self._list_requests(erasure.tenant)
         # The request comes last: with it all is done again after a crash.
-        self._bucket.delete([_progress_key(erasure.tenant)])
+        self._bucket.delete([erasure_progress_key(erasure.tenant)])
         self._bucket.delete([one for one in requests if one <= last])
 
     def _list_requests(self, tenant: str) -> Sequence[str]:
-        return [one.key for one in self._bucket.list_objects(_prefix(tenant)) if _REQUEST.fullmatch(one.key)]
+        return [one.key for one in self._bucket.list_objects(erasure_prefix(tenant)) if _REQUEST.fullmatch(one.key)]
 
     def _read(self, key: str, requested_ms: int) -> Erasure | None:
         try:
@@ -97,18 +96,6 @@ class Erasures:
 
     def _read_progress(self, tenant: str) -> Progress:
         try:
-            return Progress(**orjson.loads(self._bucket.get(_progress_key(tenant))))
+            return Progress(**orjson.loads(self._bucket.get(erasure_progress_key(tenant))))
         except NoSuchObject:
             return Progress()
-
-
-def _prefix(tenant: str) -> str:
-    return f"{ERASURES_PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()}/"
-
-
-def _request_key(tenant: str, requested_ms: int) -> str:
-    return f"{_prefix(tenant)}{requested_ms:013}"
-
-
-def _progress_key(tenant: str) -> str:
-    return f"{_prefix(tenant)}progress"

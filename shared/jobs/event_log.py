@@ -6,7 +6,6 @@ The log is bounded, is written in the step that changes the job, and expires wit
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Self
 
 from shared.jobs.model import Failure, JobState, QueuePlace
@@ -16,18 +15,13 @@ from shared.jobs.script import Script
 from shared.redis_client import RedisClient, translate_redis_errors
 
 
-class EventName(StrEnum):
-    """The names of events in the log, beside the final states of a job."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    STAGE = "stage"
-    REQUEUED = "requeued"
-
-
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """number: its time in unix milliseconds by the clock of Redis, or one more than that of the event before."""
+    """An entry of the log.
+
+    number: its time in unix milliseconds by the clock of Redis, or one more than that of the event before.
+    name: `queued`, `running`, `stage`, `requeued`, or the final state of the job.
+    """
 
     number: int
     name: str

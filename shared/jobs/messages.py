@@ -17,6 +17,11 @@ def queue_name(model: str, priority: Priority) -> str:
     return f"segment.{model}.{priority}"
 
 
+def list_model_queues(model: str) -> list[str]:
+    """Return the queues of a model, the highest priority first."""
+    return [queue_name(model, priority) for priority in Priority]
+
+
 def job_queue(request: JobRequest) -> str:
     """Return the queue of a job."""
     return queue_name(request.model, request.priority)

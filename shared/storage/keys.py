@@ -41,7 +41,7 @@ def dead_letter_key(job_id: str) -> str:
 
 def uploads_prefix(tenant: str) -> str:
     """Return the prefix of the files that a tenant has uploaded for later jobs; its name may not fit into a key."""
-    return f"{UPLOADS_PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/"
+    return f"{UPLOADS_PREFIX}{_hash_tenant(tenant)[:32]}/"
 
 
 def upload_key(tenant: str, upload_id: str) -> str:
@@ -104,3 +104,21 @@ def webhook_prefix(tenant: str) -> str:
 def webhook_key(tenant: str, endpoint_id: str) -> str:
     """Return the key of an endpoint with its secrets."""
     return f"{webhook_prefix(tenant)}{endpoint_id}"
+
+
+def erasure_prefix(tenant: str) -> str:
+    """Return the prefix of the objects of a tenant's erasure."""
+    return f"{ERASURES_PREFIX}{_hash_tenant(tenant)}/"
+
+
+def erasure_request_key(tenant: str, requested_ms: int) -> str:
+    """Return the key of the request for an erasure, by unix milliseconds."""
+    return f"{erasure_prefix(tenant)}{requested_ms:013}"
+
+
+def erasure_progress_key(tenant: str) -> str:
+    return f"{erasure_prefix(tenant)}progress"
+
+
+def _hash_tenant(tenant: str) -> str:
+    return hashlib.sha256(tenant.encode()).hexdigest()

@@ -102,7 +102,7 @@ def count_jobs(jobs: JobStore, work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def backlog(jobs: JobStore) -> int:
-    return jobs.backlog(queue_name(MODEL, Priority.NORMAL))
+    return jobs.queues.backlog(queue_name(MODEL, Priority.NORMAL))
 
 
 def read_redis_bytes(stack: Stack) -> int:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from shared.jobs.parameters import SegmentParameters
 from tests.bench.measurement import Measurement, Workload, device_name, print_progress, time_interleaved
+from tests.bench.processor import has_fast_bfloat16
 from tests.bench.reference import (
     SWIN_LARGE,
     SWIN_TOY,
@@ -24,7 +25,7 @@ from tests.bench.reference import (
     sample_images,
 )
 from tests.bench.segmentation import equal_name_share, is_same, segment_images
-from worker.engine.execution_plan import ExecutionOptions, has_fast_bfloat16, plan_execution
+from worker.engine.execution_plan import ExecutionOptions, plan_execution
 from worker.segmenter import Segmentation, Segmenter
 
 PARAMETERS = SegmentParameters(threshold=THRESHOLD)
@@ -66,7 +67,7 @@ def _load_embedded() -> Subject:
 def _build_random(*, is_toy: bool) -> Subject:
     model = build_random_model(SWIN_TOY if is_toy else SWIN_LARGE)
     options = {"fast": ExecutionOptions("fast", dtype="float32")}
-    if has_fast_bfloat16("cpu"):
+    if has_fast_bfloat16():
         options["fast, bfloat16"] = ExecutionOptions("fast", dtype="bfloat16")
     segmenters = {name: model.segmenter("cpu", plan_execution(one, "cpu")) for name, one in options.items()}
     return Subject(model.architecture.name, segmenters, model.pipeline("cpu"), LENIENT)

@@ -88,7 +88,7 @@ def run_burst(stack: Stack, jobs: JobStore, formats: str, count: int) -> float:
     start = time.monotonic()
     with ThreadPoolExecutor(CLIENTS) as threads:
         list(threads.map(submit_share, range(CLIENTS)))
-    wait_until(lambda: not jobs.backlog(queue) and not jobs.running_count(), seconds=DEADLINE_SECONDS)
+    wait_until(lambda: not jobs.queues.backlog(queue) and not jobs.queues.running_count(), seconds=DEADLINE_SECONDS)
     return time.monotonic() - start
 
 

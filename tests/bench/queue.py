@@ -176,7 +176,10 @@ def _run_burst(sender: Sender, count: int, image: bytes = b"") -> tuple[Sequence
     start = time.perf_counter()
     _submit(sender, jobs, image)
     _poll(
-        lambda: not sender.jobs.backlog(queue_name(jobs[0].model, Priority.NORMAL)) and not sender.jobs.running_count()
+        lambda: (
+            not sender.jobs.queues.backlog(queue_name(jobs[0].model, Priority.NORMAL))
+            and not sender.jobs.queues.running_count()
+        )
     )
     elapsed_seconds = time.perf_counter() - start
     _require_success(sender, jobs)

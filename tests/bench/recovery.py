@@ -127,4 +127,4 @@ def measure(settings: Settings, jobs: JobStore, bucket: CountingBucket, inputs: 
 
 
 def count_jobs(jobs: JobStore) -> int:
-    return sum(map(jobs.backlog, jobs.list_queues()))
+    return sum(map(jobs.queues.backlog, jobs.queues.list_names()))

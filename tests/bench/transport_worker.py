@@ -43,7 +43,7 @@ def main() -> int:
 def complete_all(jobs: JobStore, queue: str, worker: str) -> None:
     """Claim and complete jobs, from the message of a queue on, until none is left."""
     message: TakenMessage | None = TakenMessage(queue, encode_message(queue))
-    while isinstance(claim := jobs.claim(MODEL, worker=worker, message=message), Claim):
+    while isinstance(claim := jobs.attempts.claim(MODEL, worker=worker, message=message), Claim):
         complete_in_store(JobResult(claim.request, JobState.SUCCEEDED, claim.attempt, claim.attempt_name), jobs=jobs)
         message = None
 

@@ -1,6 +1,5 @@
 """Bulk cancellation: by filter, page by page, repeated, and beside jobs that end meanwhile."""
 
-import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,27 +11,14 @@ from api.jobs.cancellation import cancel_jobs
 from api.jobs.listing import JobFilter, JobPage, TenantListing
 from shared.jobs.model import Job, JobRequest, JobState
 from shared.storage.keys import inbox_key
-from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway, run_job
-from tests.support.jobs import build_request, build_sync_request, store_input
-
-SHOP, LAB = {"Authorization": "Bearer s3cret"}, {"Authorization": "Bearer 0ther"}
+from tests.support.gateway import GatewayUnderTest, list_queued_ids, run_job
+from tests.support.jobs import build_sync_request
+from tests.support.two_tenants import SHOP, create_job, open_two_tenant_gateway
 
 
 @pytest.fixture
 def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    return open_cached_gateway(clean_redis, tuple(sorted(storage_env.items())))
-
-
-@functools.cache
-def open_cached_gateway(redis_url: str, env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
-    return open_gateway(redis_url, dict(env), tokens="shop:s3cret,lab:0ther")
-
-
-def create(gateway: GatewayUnderTest, **changes: Any) -> JobRequest:
-    request = build_request(**{"tenant": "shop", "formats": ("labels",), **changes})
-    store_input(gateway.stores.bucket, request)
-    gateway.stores.jobs.create(request)
-    return request
+    return open_two_tenant_gateway(clean_redis, storage_env)
 
 
 def cancel(gateway: GatewayUnderTest, query: str) -> dict[str, Any]:
@@ -46,9 +32,9 @@ def get_state(gateway: GatewayUnderTest, request: JobRequest) -> JobState:
 
 
 def test_only_jobs_that_match_and_have_not_ended_are_canceled(gateway: GatewayUnderTest) -> None:
-    wanted = [create(gateway, metadata={"order": 7}) for _ in range(3)]
-    other, ended = create(gateway, metadata={"order": 8}), create(gateway, metadata={"order": 7})
-    foreign = create(gateway, tenant="lab", metadata={"order": 7})
+    wanted = [create_job(gateway, metadata={"order": 7}) for _ in range(3)]
+    other, ended = create_job(gateway, metadata={"order": 8}), create_job(gateway, metadata={"order": 7})
+    foreign = create_job(gateway, tenant="lab", metadata={"order": 7})
     run_job(gateway, ended.id)
 
     answer = cancel(gateway, "metadata.order=7")
@@ -63,7 +49,7 @@ def test_only_jobs_that_match_and_have_not_ended_are_canceled(gateway: GatewayUn
 
 
 def test_all_jobs_are_canceled_page_by_page(gateway: GatewayUnderTest) -> None:
-    jobs = [create(gateway) for _ in range(7)]
+    jobs = [create_job(gateway) for _ in range(7)]
     counts, cursor = [], ""
     while not counts or cursor:
         answer = cancel(gateway, f"all=true&limit=3{f'&cursor={cursor}' if cursor else ''}")
@@ -75,7 +61,7 @@ def test_all_jobs_are_canceled_page_by_page(gateway: GatewayUnderTest) -> None:
 
 
 def test_jobs_that_end_meanwhile_are_counted_apart(gateway: GatewayUnderTest) -> None:
-    jobs = [create(gateway) for _ in range(2)]
+    jobs = [create_job(gateway) for _ in range(2)]
     stored = gateway_listing(gateway)
     stale = [Job(job) for job in jobs]
     run_job(gateway, jobs[0].id)
@@ -87,7 +73,7 @@ def test_jobs_that_end_meanwhile_are_counted_apart(gateway: GatewayUnderTest) ->
 
 
 def test_concurrent_calls_cancel_each_job_once_in_effect(gateway: GatewayUnderTest) -> None:
-    jobs = [create(gateway) for _ in range(10)]
+    jobs = [create_job(gateway) for _ in range(10)]
     clients = [gateway.client.application.test_client() for _ in range(3)]
 
     with ThreadPoolExecutor(3) as pool:
@@ -101,8 +87,8 @@ def test_jobs_that_have_ended_and_callers_that_wait_cost_nothing(
     gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "FILTERED_PAGE_SIZE", 1)
-    old = create(gateway)
-    for job in [create(gateway) for _ in range(8)]:
+    old = create_job(gateway)
+    for job in [create_job(gateway) for _ in range(8)]:
         run_job(gateway, job.id)
     waiting = build_sync_request(tenant="shop")
     gateway.stores.jobs.create(waiting)
@@ -116,7 +102,7 @@ def test_jobs_that_have_ended_and_callers_that_wait_cost_nothing(
 
 @pytest.mark.parametrize("query", ["", "limit=5", "all=false", "all=true&state=queued", "all=true&metadata.a=1"])
 def test_a_call_that_does_not_say_which_jobs_is_refused(gateway: GatewayUnderTest, query: str) -> None:
-    job = create(gateway)
+    job = create_job(gateway)
 
     answer = gateway.client.post(f"/v1/jobs/cancel?{query}", headers=SHOP)
 

@@ -154,7 +154,7 @@ class Claims(RuleBasedStateMachine):
         self, priorities: Sequence[Priority], message: TakenMessage | None, worker: str, may_isolate: bool
     ) -> None:
         expected = self.expect_next(priorities, takes_suspects=may_isolate and not self.list_suspects(worker))
-        claim = self.store.claim(
+        claim = self.store.attempts.claim(
             self.model, worker=worker, priorities=priorities, message=message, may_isolate=may_isolate
         )
         if expected is None:
@@ -201,19 +201,19 @@ class Claims(RuleBasedStateMachine):
         message = encode_message(job_queue(job.request))
         match how:
             case "stall":
-                self.store.requeue_stalled(job.request.id, message=message)
+                self.store.attempts.requeue_stalled(job.request.id, message=message)
                 job.stalls += job.is_exposed
             case "release":
-                self.store.release(job.request.id, job.attempt_name, message=message)
+                self.store.attempts.release(job.request.id, job.attempt_name, message=message)
             case "postpone":
-                self.store.postpone(job.request.id, job.attempt_name, jitter=0, is_counted=True)
+                self.store.attempts.postpone(job.request.id, job.attempt_name, jitter=0, is_counted=True)
         job.state, job.is_delayed = JobState.QUEUED, how == "postpone"
 
     @precondition(lambda self: self.select(JobState.RUNNING))
     @rule(data=st.data())
     def start_isolated(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.select(JobState.RUNNING)))
-        assert self.store.start_isolated(Claim(job.request, job.attempt, job.attempt_name))
+        assert self.store.attempts.start_isolated(Claim(job.request, job.attempt, job.attempt_name))
         job.is_exposed = True
 
     @precondition(lambda self: self.select(JobState.RUNNING, JobState.QUEUED))
@@ -221,13 +221,13 @@ class Claims(RuleBasedStateMachine):
     def release_with_an_old_attempt(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.select(JobState.RUNNING, JobState.QUEUED)))
         name = data.draw(st.sampled_from(sorted(self.attempt_names - {job.attempt_name}) or [""]))
-        self.store.release(job.request.id, name, message=encode_message(job_queue(job.request)))
+        self.store.attempts.release(job.request.id, name, message=encode_message(job_queue(job.request)))
 
     @rule()
     def requeue_delayed(self) -> None:
         for queue in self.list_queues():
             for job_id in find_delayed(self.store, queue):
-                self.store.requeue_delayed(job_id, queue, message=encode_message(queue))
+                self.store.attempts.requeue_delayed(job_id, queue, message=encode_message(queue))
         for job in self.jobs:
             job.is_delayed = False
 
@@ -251,7 +251,7 @@ class Claims(RuleBasedStateMachine):
     def the_job_store_agrees(self) -> None:
         for priority in Priority:
             queued = [job for job in self.select(JobState.QUEUED) if job.request.priority is priority]
-            assert self.store.backlog(queue_name(self.model, priority)) == len(queued)
+            assert self.store.queues.backlog(queue_name(self.model, priority)) == len(queued)
         for job in self.jobs[-3:]:
             found = self.store.get(job.request.id)
             assert (found.state, found.attempt, found.stalls) == (job.state, job.attempt, job.stalls)

@@ -127,7 +127,7 @@ def test_a_job_that_is_claimed_too_late_was_queued(gateway: GatewayUnderTest) ->
 
 
 @pytest.mark.parametrize("end", ["run", "cancel", "purge"])
-def test_the_deadline_of_an_ended_job_is_forgotten(
+def test_the_deadline_of_an_ended_job_is_removed(
     gateway: GatewayUnderTest, redis_client: "redis.Redis", end: str
 ) -> None:
     job_id = submit(gateway, 600)
@@ -141,7 +141,7 @@ def test_the_deadline_of_an_ended_job_is_forgotten(
     assert redis_client.zcard(redis_keys.DEADLINES) == 0
 
 
-def test_a_deadline_without_a_record_is_forgotten(
+def test_a_deadline_without_a_record_is_removed(
     gateway: GatewayUnderTest, steward: Steward, redis_client: "redis.Redis"
 ) -> None:
     redis_client.zadd(redis_keys.DEADLINES, {"0" * 32: 1.0})

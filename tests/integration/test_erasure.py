@@ -91,7 +91,7 @@ def fill(gateway: GatewayUnderTest, headers: dict[str, str], tenant: str) -> lis
     jobs.create(failed)
     for request in (forgotten, failed):
         complete_job(failed_result(request, EngineFailed("a bug")), jobs=jobs, bucket=bucket)
-    jobs.claim(MODEL, worker="w")
+    jobs.attempts.claim(MODEL, worker="w")
     bucket.put(f"{uploads_prefix(tenant)}{build_request().id}", b"an image", content_type="image/png")
     return [queued, running, succeeded, canceled, forgotten.id, failed.id]
 

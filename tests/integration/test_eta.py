@@ -43,7 +43,7 @@ def build_image(megapixels: float) -> JobRequest:
 
 def work(jobs: JobStore, name: str, ends: dict[str, float]) -> None:
     """Run jobs until none is queued."""
-    while isinstance(claim := jobs.claim(MODEL, worker=name), Claim):
+    while isinstance(claim := jobs.attempts.claim(MODEL, worker=name), Claim):
         image = claim.request.image
         ms = FIXED_MS + MS_PER_MEGAPIXEL * image.width * image.height / 1e6
         time.sleep(ms / 1000)

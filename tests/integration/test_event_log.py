@@ -42,12 +42,12 @@ def list_names(log: EventLog, job_id: str) -> list[str]:
 
 
 def claim(jobs: JobStore) -> Claim:
-    found = jobs.claim(MODEL, worker="w", may_isolate=True)
+    found = jobs.attempts.claim(MODEL, worker="w", may_isolate=True)
     assert isinstance(found, Claim)
     return found
 
 
-def request_of(megapixels: int, priority: Priority = Priority.NORMAL) -> JobRequest:
+def build_sized_request(megapixels: int, priority: Priority = Priority.NORMAL) -> JobRequest:
     return build_request(image=ImageFacts("jpeg", 1000 * megapixels, 1000, 0, "00" * 32), priority=priority)
 
 
@@ -68,11 +68,11 @@ def test_each_change_of_a_job_is_one_event_in_the_order_of_their_numbers(jobs: J
 
     jobs.create(request)
     first = claim(jobs)
-    jobs.postpone(request.id, first.attempt_name, jitter=0, is_counted=True)
-    jobs.requeue_delayed(request.id, f"segment.{MODEL}.normal", message="m")
+    jobs.attempts.postpone(request.id, first.attempt_name, jitter=0, is_counted=True)
+    jobs.attempts.requeue_delayed(request.id, f"segment.{MODEL}.normal", message="m")
     second = claim(jobs)
-    jobs.abandon(request.id, second.attempt_name)
-    jobs.requeue_stalled(find_stalled(jobs)[0], message="m")
+    jobs.attempts.abandon(request.id, second.attempt_name)
+    jobs.attempts.requeue_stalled(find_stalled(jobs)[0], message="m")
     claim(jobs)
     jobs.finish(request, JobState.SUCCEEDED)
 
@@ -121,7 +121,7 @@ def test_the_log_is_bounded_and_keeps_the_newest_events(
     attempt = claim(jobs).attempt_name
 
     for number in range(200):
-        jobs.log_stage(request.id, attempt, f"stage-{number}")
+        jobs.attempts.log_stage(request.id, attempt, f"stage-{number}")
 
     events = watch(log, request.id).events
     text = redis_client.hget(redis_keys.job(request.id), "events")
@@ -135,10 +135,10 @@ def test_a_stage_of_an_earlier_attempt_is_not_logged(jobs: JobStore, log: EventL
     request = build_request()
     jobs.create(request)
     earlier = claim(jobs)
-    jobs.release(request.id, earlier.attempt_name, message="m")
+    jobs.attempts.release(request.id, earlier.attempt_name, message="m")
     claim(jobs)
 
-    jobs.log_stage(request.id, earlier.attempt_name, "fetch")
+    jobs.attempts.log_stage(request.id, earlier.attempt_name, "fetch")
 
     assert "stage" not in list_names(log, request.id)
 
@@ -163,9 +163,9 @@ def test_a_renewal_tells_whether_the_job_is_watched_by_now(jobs: JobStore, log: 
     jobs.create(request)
     attempt = claim(jobs).attempt_name
 
-    before = jobs.renew(request.id, attempt)
+    before = jobs.attempts.renew(request.id, attempt)
     watch(log, request.id)
-    after = jobs.renew(request.id, attempt)
+    after = jobs.attempts.renew(request.id, attempt)
 
     assert before is not None
     assert after is not None
@@ -198,7 +198,7 @@ def test_events_are_logged_while_redis_is_out_of_memory(
 
     with fill(redis_client, share=1.1):
         attempt = claim(jobs)
-        jobs.log_stage(request.id, attempt.attempt_name, "fetch")
+        jobs.attempts.log_stage(request.id, attempt.attempt_name, "fetch")
         jobs.finish(request, JobState.SUCCEEDED)
         assert list_names(log, request.id) == ["queued", "running", "stage", "succeeded"]
 
@@ -216,7 +216,7 @@ def test_a_log_of_a_record_of_an_earlier_version_begins_with_its_next_event(
 
 
 def test_a_place_counts_the_jobs_before_it_and_their_pixels_by_the_mean(jobs: JobStore) -> None:
-    first, second, third = (request_of(megapixels) for megapixels in (4, 2, 1))
+    first, second, third = (build_sized_request(megapixels) for megapixels in (4, 2, 1))
     for one in (first, second, third):
         jobs.create(one)
 
@@ -250,7 +250,7 @@ def test_a_place_is_that_in_the_fair_order(jobs: JobStore) -> None:
 
 @pytest.mark.parametrize("leave", ["finish", "discard", "purge", "postpone", "claim"])
 def test_a_job_that_left_the_queue_counts_no_pixels(jobs: JobStore, leave: str, redis_client: redis.Redis) -> None:
-    left, other = request_of(8), request_of(1)
+    left, other = build_sized_request(8), build_sized_request(1)
     jobs.create(left)
     jobs.create(other)
     if leave == "finish":
@@ -262,12 +262,12 @@ def test_a_job_that_left_the_queue_counts_no_pixels(jobs: JobStore, leave: str, 
     else:
         attempt = claim(jobs).attempt_name
         if leave == "postpone":
-            jobs.postpone(left.id, attempt, jitter=0, is_counted=True)
+            jobs.attempts.postpone(left.id, attempt, jitter=0, is_counted=True)
     sums = redis_client.hvals(redis_keys.QUEUED_PIXELS)
 
     assert sums == [b"1000000"]
     if leave == "postpone":
-        jobs.requeue_delayed(left.id, f"segment.{MODEL}.normal", message="m")
+        jobs.attempts.requeue_delayed(left.id, f"segment.{MODEL}.normal", message="m")
         assert redis_client.hvals(redis_keys.QUEUED_PIXELS) == [b"9000000"]
         claim(jobs)
     claim(jobs)
@@ -275,7 +275,7 @@ def test_a_job_that_left_the_queue_counts_no_pixels(jobs: JobStore, leave: str, 
 
 
 def test_jobs_of_higher_priorities_come_before_it(jobs: JobStore) -> None:
-    low, normal, interactive = (request_of(n, priority) for n, priority in enumerate(reversed(Priority), 1))
+    low, normal, interactive = (build_sized_request(n, priority) for n, priority in enumerate(reversed(Priority), 1))
     for one in (low, normal, interactive):
         jobs.create(one)
 
@@ -285,7 +285,7 @@ def test_jobs_of_higher_priorities_come_before_it(jobs: JobStore) -> None:
 
 
 def test_canceled_jobs_are_no_work_for_those_that_come_when_the_queue_is_empty(jobs: JobStore) -> None:
-    canceled, later = request_of(8), request_of(1)
+    canceled, later = build_sized_request(8), build_sized_request(1)
     jobs.create(canceled)
     jobs.finish(canceled, JobState.CANCELED)
 
@@ -297,7 +297,7 @@ def test_canceled_jobs_are_no_work_for_those_that_come_when_the_queue_is_empty(j
 def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
-    jobs.postpone(request.id, claim(jobs).attempt_name, jitter=0, is_counted=True)
+    jobs.attempts.postpone(request.id, claim(jobs).attempt_name, jitter=0, is_counted=True)
 
     assert jobs.get(request.id).state is JobState.QUEUED
     assert jobs.find_place(request.id) is None
@@ -305,7 +305,7 @@ def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
 
 def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
     for megapixels in (1, 2, 4) * 10:
-        request = request_of(megapixels)
+        request = build_sized_request(megapixels)
         jobs.create(request)
         claim(jobs)
         jobs.finish(request, JobState.SUCCEEDED, timings_ms={"queue": 900.0, "device": 20.0 + 30.0 * megapixels})

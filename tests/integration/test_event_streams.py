@@ -336,7 +336,7 @@ def test_a_job_shows_its_place_while_it_is_queued(process: RawGateway, gateway: 
     job_id = submit(gateway)
 
     queued = gateway.client.get(f"/v1/jobs/{job_id}", headers=HEADERS).json
-    claim = gateway.stores.jobs.claim(MODEL, worker="w", priorities=tuple(Priority))
+    claim = gateway.stores.jobs.attempts.claim(MODEL, worker="w", priorities=tuple(Priority))
     running = gateway.client.get(f"/v1/jobs/{job_id}", headers=HEADERS).json
 
     assert isinstance(claim, Claim)

@@ -45,7 +45,7 @@ class Queue:
         return request
 
     def claim(self) -> Claim:
-        claim = self.jobs.claim(self.model, worker="w")
+        claim = self.jobs.attempts.claim(self.model, worker="w")
         assert isinstance(claim, Claim)
         return claim
 
@@ -141,7 +141,7 @@ def test_a_job_that_is_given_back_is_the_next(jobs: JobStore, queue: Queue) -> N
     claim = queue.claim()
     queue.claim()
 
-    outcome = jobs.release(claim.request.id, claim.attempt_name, message="{}")
+    outcome = jobs.attempts.release(claim.request.id, claim.attempt_name, message="{}")
 
     assert outcome is ReleaseOutcome.QUEUED
     assert queue.claim().request.id == claim.request.id

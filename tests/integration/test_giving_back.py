@@ -70,7 +70,7 @@ def run_again(worker: InProcessWorker, request: JobRequest) -> None:
     """Run a job once its delay is over."""
     queue = job_queue(request)
     wait_until(lambda: request.id in find_delayed(worker.jobs, queue))
-    worker.jobs.requeue_delayed(request.id, queue, message=encode_message(queue))
+    worker.jobs.attempts.requeue_delayed(request.id, queue, message=encode_message(queue))
     worker.run(request.id)
 
 

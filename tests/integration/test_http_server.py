@@ -89,7 +89,7 @@ class EchoServer(Process):
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
-    def dropped(self) -> list[str]:
+    def list_dropped(self) -> list[str]:
         """Return the reasons of the connections that were dropped so far."""
         return list(self.get("/dropped", port=self.metrics_port)[1])
 
@@ -148,7 +148,7 @@ def test_a_trickled_body_is_answered_408(server: EchoServer) -> None:
 
     assert get_status(response) == 408
     assert parse_json(response)["error_type"] == "request_timeout"
-    assert "body_timeout" in server.dropped()
+    assert "body_timeout" in server.list_dropped()
 
 
 def test_a_trickled_chunk_is_answered_408(server: EchoServer) -> None:
@@ -200,7 +200,7 @@ def test_a_client_that_reads_nothing_holds_no_thread_and_is_dropped(server: Echo
 
         with measure(1.0):
             assert server.get("/echo")[0] == 200
-        wait_until(lambda: {"read_timeout", "unread_responses"} & set(server.dropped()), seconds=10)
+        wait_until(lambda: {"read_timeout", "unread_responses"} & set(server.list_dropped()), seconds=10)
 
 
 def test_a_large_response_reaches_a_client_that_reads_it_slowly(server: EchoServer) -> None:
@@ -249,7 +249,7 @@ def test_the_oldest_connection_of_a_peer_is_dropped_and_others_remain(server: Ec
         for client in (other, proxied, flood[-1]):
             client.sendall(b"Host: x\r\n\r\n")
             assert get_status(client.recv(1 << 16)) == 200
-    assert "peer_limit" in server.dropped()
+    assert "peer_limit" in server.list_dropped()
 
 
 def test_waiting_requests_do_not_count_to_the_bound_of_a_peer(tmp_path: Path) -> None:

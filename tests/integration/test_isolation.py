@@ -82,8 +82,8 @@ def submit_suspect(worker: InProcessWorker) -> JobRequest:
 def stall(worker: InProcessWorker, request: JobRequest) -> None:
     claim = worker.claim(request.id)
     assert claim
-    worker.jobs.abandon(request.id, claim.attempt_name)
-    worker.jobs.requeue_stalled(request.id, message="{}")
+    worker.jobs.attempts.abandon(request.id, claim.attempt_name)
+    worker.jobs.attempts.requeue_stalled(request.id, message="{}")
     assert worker.jobs.get(request.id).stalls == 1
 
 
@@ -214,7 +214,7 @@ def test_a_suspect_whose_lease_is_lost_does_not_start(worker: InProcessWorker) -
     request = submit_suspect(worker)
     claim = worker.claim(request.id)
     assert claim
-    worker.jobs.release(request.id, claim.attempt_name, message="{}")
+    worker.jobs.attempts.release(request.id, claim.attempt_name, message="{}")
 
     with pytest.raises(Canceled), worker.leases.hold(claim) as lease, isolation.isolate(lease):
         pytest.fail("another worker may run it")

@@ -160,7 +160,7 @@ class JobLife(RuleBasedStateMachine):
             return False
         taken = queue is not None and self.client.rpop(queue) is not None
         message = TakenMessage(queue, encode_message(queue)) if taken and queue else None
-        claim = self.store.claim(MODEL, worker=HOSTS[host], message=message, may_isolate=may_isolate)
+        claim = self.store.attempts.claim(MODEL, worker=HOSTS[host], message=message, may_isolate=may_isolate)
         if not isinstance(claim, Claim):
             assert claim is ClaimOutcome.EMPTY
             return False
@@ -203,7 +203,7 @@ class JobLife(RuleBasedStateMachine):
     def start(self, host: str) -> None:
         attempt = self.find_unstarted(host)
         assert attempt
-        is_started = self.store.start_isolated(attempt.claim)
+        is_started = self.store.attempts.start_isolated(attempt.claim)
         assert is_started == self.has_lease(attempt)
         self.running[host] = [replace(attempt, is_exposed=True)] if is_started else []
 
@@ -213,7 +213,7 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def renew(self) -> None:
         for attempt in [one for held in self.running.values() for one in held]:
-            renewal = self.store.renew(attempt.job.request.id, attempt.claim.attempt_name)
+            renewal = self.store.attempts.renew(attempt.job.request.id, attempt.claim.attempt_name)
             assert (renewal is not None) == self.has_lease(attempt)
 
     @precondition(lambda self: self.list_ready())
@@ -226,7 +226,7 @@ class JobLife(RuleBasedStateMachine):
         self.forget(attempt)
         if is_crash:
             self.bucket.results.setdefault(attempt.job.request.id, result)
-            self.store.abandon(attempt.job.request.id, attempt.claim.attempt_name)
+            self.store.attempts.abandon(attempt.job.request.id, attempt.claim.attempt_name)
         else:
             self.end(attempt.job, result)
 
@@ -255,9 +255,9 @@ class JobLife(RuleBasedStateMachine):
         is_counted = how == "postpone counted"
         self.forget(attempt)
         if how == "release":
-            outcome = self.store.release(job.request.id, name, message=encode_message(job_queue(job.request)))
+            outcome = self.store.attempts.release(job.request.id, name, message=encode_message(job_queue(job.request)))
         else:
-            outcome = self.store.postpone(job.request.id, name, jitter=0.5, is_counted=is_counted)
+            outcome = self.store.attempts.postpone(job.request.id, name, jitter=0.5, is_counted=is_counted)
         if not self.has_lease(attempt):
             assert outcome is ReleaseOutcome.LOST
         elif is_counted and job.retries >= MAX_RETRIES:
@@ -282,7 +282,7 @@ class JobLife(RuleBasedStateMachine):
             return
         self.running[host] = []
         for attempt in held:
-            self.store.abandon(attempt.job.request.id, attempt.claim.attempt_name)
+            self.store.attempts.abandon(attempt.job.request.id, attempt.claim.attempt_name)
         if is_frozen:
             self.zombies += held
         if is_noticed:
@@ -318,7 +318,7 @@ class JobLife(RuleBasedStateMachine):
             self.requeue_stalled(self.jobs[job_id])
         for queue in QUEUES:
             for job_id in find_delayed(self.store, queue):
-                self.store.requeue_delayed(job_id, queue, message=encode_message(queue))
+                self.store.attempts.requeue_delayed(job_id, queue, message=encode_message(queue))
             if missing := self.queue.missing_count(queue):
                 self.queue.publish(queue, missing)
 
@@ -328,7 +328,7 @@ class JobLife(RuleBasedStateMachine):
             return
         before = self.store.get(job.request.id)
         message = encode_message(job_queue(job.request))
-        match self.store.requeue_stalled(job.request.id, message=message):
+        match self.store.attempts.requeue_stalled(job.request.id, message=message):
             case RequeueStalledOutcome.QUEUED:
                 job.stalls = self.store.get(job.request.id).stalls
                 assert before.stalls <= job.stalls <= before.stalls + 1
@@ -365,15 +365,15 @@ class JobLife(RuleBasedStateMachine):
         for attempt in self.zombies[-3:]:
             job_id, name = attempt.job.request.id, attempt.claim.attempt_name
             if attempt.job.attempt_name not in ("", name):
-                assert not self.store.renew(job_id, name)
-                assert not self.store.start_isolated(attempt.claim)
-                assert self.store.release(job_id, name, message="m") is ReleaseOutcome.LOST
+                assert not self.store.attempts.renew(job_id, name)
+                assert not self.store.attempts.start_isolated(attempt.claim)
+                assert self.store.attempts.release(job_id, name, message="m") is ReleaseOutcome.LOST
 
     @invariant()
     def every_open_job_is_in_one_place(self) -> None:
         queued = [job for job in self.jobs.values() if not job.attempt_name and self.is_open(job)]
-        assert sum(map(self.store.backlog, QUEUES)) == len(queued)
-        assert self.store.running_count() == len([job for job in self.jobs.values() if job.attempt_name])
+        assert sum(map(self.store.queues.backlog, QUEUES)) == len(queued)
+        assert self.store.queues.running_count() == len([job for job in self.jobs.values() if job.attempt_name])
 
     def teardown(self) -> None:
         """After any faults the jobs end, once the faults are over."""
@@ -394,7 +394,7 @@ class JobLife(RuleBasedStateMachine):
             if not self.bucket.inbox:
                 return
             # A job that is not running has a message, with which a process begins.
-            assert queues or self.store.running_count()
+            assert queues or self.store.queues.running_count()
             for host, queue in zip(HOSTS, queues * 3, strict=False):
                 is_claimed = self.try_claim(host, queue, may_isolate=True)
                 while is_claimed:
@@ -424,7 +424,7 @@ class JobLife(RuleBasedStateMachine):
             assert not job.is_known or self.read_state(job) is result.state
             assert job.is_poison or result.reason != "attempts"
             assert not job.is_poison or result.state is not JobState.SUCCEEDED
-        assert not any(self.store.backlog(queue) for queue in QUEUES)
+        assert not any(self.store.queues.backlog(queue) for queue in QUEUES)
         assert not self.client.exists(redis_keys.LEASES, redis_keys.ISOLATED)
 
 

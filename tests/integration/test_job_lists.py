@@ -1,6 +1,5 @@
 """Lists of jobs: filters, times, metadata, dead letters, and many jobs by their ids."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,21 +13,16 @@ from shared.jobs.ids import new_job_id
 from shared.jobs.model import JobRequest
 from shared.jobs.result import failed_result
 from shared.rfc3339 import format_timestamp
-from tests.support.gateway import GatewayUnderTest, open_gateway
+from tests.support.gateway import GatewayUnderTest
 from tests.support.jobs import build_request, png
+from tests.support.two_tenants import LAB, SHOP, open_two_tenant_gateway
 
-SHOP, LAB = {"Authorization": "Bearer s3cret"}, {"Authorization": "Bearer 0ther"}
 START = 1_790_000_000.0
 
 
 @pytest.fixture
 def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    return open_cached_gateway(clean_redis, tuple(sorted(storage_env.items())))
-
-
-@functools.cache
-def open_cached_gateway(redis_url: str, env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
-    return open_gateway(redis_url, dict(env), tokens="shop:s3cret,lab:0ther")
+    return open_two_tenant_gateway(clean_redis, storage_env)
 
 
 def create(gateway: GatewayUnderTest, minutes: float = 0.0, **changes: Any) -> JobRequest:

@@ -46,7 +46,7 @@ def open_store(redis_url: str, *, lease_seconds: float, retry_delay_seconds: flo
 
 def claim_next(jobs: JobStore) -> str:
     """Claim the next job of any priority; return its id."""
-    claim = jobs.claim(MODEL, worker="w", may_isolate=True)
+    claim = jobs.attempts.claim(MODEL, worker="w", may_isolate=True)
     assert isinstance(claim, Claim)
     return claim.request.id
 
@@ -64,26 +64,26 @@ def test_a_new_job_is_read_back_with_its_request(jobs: JobStore) -> None:
     job = jobs.get(request.id)
     assert job.request == request
     assert job.state is JobState.QUEUED
-    assert jobs.backlog(QUEUE) == 1
+    assert jobs.queues.backlog(QUEUE) == 1
 
 
 def test_a_job_is_claimed_once(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
 
-    first, second = jobs.claim(MODEL, worker="a"), jobs.claim(MODEL, worker="b")
+    first, second = jobs.attempts.claim(MODEL, worker="a"), jobs.attempts.claim(MODEL, worker="b")
 
     assert first == Claim(request, 1, get_attempt(jobs, request.id))
     assert second is ClaimOutcome.EMPTY
     assert jobs.get(request.id).worker == "a"
-    assert jobs.backlog(QUEUE) == 0
+    assert jobs.queues.backlog(QUEUE) == 0
 
 
 def test_a_job_past_its_deadline_is_claimed_to_be_expired(jobs: JobStore) -> None:
     request = build_request(deadline_at=time.time() - 1)
     jobs.create(request)
 
-    claim = jobs.claim(MODEL, worker="a")
+    claim = jobs.attempts.claim(MODEL, worker="a")
 
     assert claim == Claim(request, 1, get_attempt(jobs, request.id), is_late=True)
 
@@ -100,7 +100,7 @@ def test_a_job_without_a_record_is_passed_over(jobs: JobStore, redis_client: Any
 def test_jobs_of_other_models_are_not_claimed(jobs: JobStore) -> None:
     jobs.create(build_request(model="acme/roads"))
 
-    assert jobs.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
+    assert jobs.attempts.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
 
 
 def test_interactive_jobs_come_first_and_low_ones_last(jobs: JobStore) -> None:
@@ -143,10 +143,10 @@ def test_a_requeued_or_released_job_keeps_its_place(clean_redis: str) -> None:
         jobs.create(request)
     stalled, released, postponed = (claim_next(jobs) for _ in range(3))
 
-    jobs.postpone(postponed, get_attempt(jobs, postponed), jitter=0, is_counted=False)
-    jobs.requeue_delayed(postponed, QUEUE, message="m")
-    jobs.release(released, get_attempt(jobs, released), message="m")
-    jobs.requeue_stalled(stalled, message="m")
+    jobs.attempts.postpone(postponed, get_attempt(jobs, postponed), jitter=0, is_counted=False)
+    jobs.attempts.requeue_delayed(postponed, QUEUE, message="m")
+    jobs.attempts.release(released, get_attempt(jobs, released), message="m")
+    jobs.attempts.requeue_stalled(stalled, message="m")
 
     assert [claim_next(jobs) for _ in requests] == [request.id for request in requests]
 
@@ -157,23 +157,23 @@ def test_a_postponed_job_is_not_claimed_and_does_not_hold_up_another(clean_redis
     for request in (first, second):
         jobs.create(request)
 
-    jobs.postpone(claim_next(jobs), get_attempt(jobs, first.id), jitter=0, is_counted=False)
+    jobs.attempts.postpone(claim_next(jobs), get_attempt(jobs, first.id), jitter=0, is_counted=False)
 
     assert claim_next(jobs) == second.id
-    assert jobs.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
-    assert jobs.requeue_delayed(first.id, QUEUE, message="m") is RequeueDelayedOutcome.DELAYED
-    assert jobs.backlog(QUEUE) == 1
+    assert jobs.attempts.claim(MODEL, worker="a") is ClaimOutcome.EMPTY
+    assert jobs.attempts.requeue_delayed(first.id, QUEUE, message="m") is RequeueDelayedOutcome.DELAYED
+    assert jobs.queues.backlog(QUEUE) == 1
 
 
 def test_a_postponed_job_can_be_canceled(jobs: JobStore) -> None:
     request = build_request()
     jobs.create(request)
-    jobs.postpone(claim_next(jobs), get_attempt(jobs, request.id), jitter=0, is_counted=False)
+    jobs.attempts.postpone(claim_next(jobs), get_attempt(jobs, request.id), jitter=0, is_counted=False)
 
     jobs.finish(request, JobState.CANCELED)
 
     assert find_delayed(jobs, QUEUE) == []
-    assert jobs.requeue_delayed(request.id, QUEUE, message="m") is RequeueDelayedOutcome.UNKNOWN
+    assert jobs.attempts.requeue_delayed(request.id, QUEUE, message="m") is RequeueDelayedOutcome.UNKNOWN
 
 
 def test_a_job_is_finished_once(jobs: JobStore) -> None:
@@ -199,8 +199,8 @@ def test_a_job_whose_lease_has_expired_is_requeued(clean_redis: str) -> None:
 
     wait_until(lambda: find_stalled(jobs) == [request.id])
 
-    assert jobs.requeue_stalled(request.id, message="m") == "queued"
-    assert not jobs.renew(request.id, get_attempt(jobs, request.id))
+    assert jobs.attempts.requeue_stalled(request.id, message="m") == "queued"
+    assert not jobs.attempts.renew(request.id, get_attempt(jobs, request.id))
     assert jobs.get(request.id).stalls == 1
     assert jobs.get(request.id).state is JobState.QUEUED
 
@@ -210,9 +210,9 @@ def test_a_job_whose_lease_is_renewed_does_not_stall(jobs: JobStore) -> None:
     jobs.create(request)
     claim_job(jobs, request.id)
 
-    assert jobs.renew(request.id, get_attempt(jobs, request.id))
+    assert jobs.attempts.renew(request.id, get_attempt(jobs, request.id))
     assert find_stalled(jobs) == []
-    assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.LEASED
+    assert jobs.attempts.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.LEASED
 
 
 def test_the_facts_of_an_image_are_recorded_by_the_attempt_that_has_the_job(jobs: JobStore) -> None:
@@ -221,10 +221,10 @@ def test_the_facts_of_an_image_are_recorded_by_the_attempt_that_has_the_job(jobs
     claim_job(jobs, request.id)
     attempt_name = get_attempt(jobs, request.id)
 
-    assert not jobs.record_image(request.id, "another", facts)
+    assert not jobs.attempts.record_image(request.id, "another", facts)
     assert jobs.get(request.id).request.image is None
-    assert jobs.record_image(request.id, attempt_name, facts)
-    assert jobs.record_image(request.id, attempt_name, facts)
+    assert jobs.attempts.record_image(request.id, attempt_name, facts)
+    assert jobs.attempts.record_image(request.id, attempt_name, facts)
     assert jobs.get(request.id).request == replace(request, image=facts)
 
 
@@ -237,9 +237,9 @@ def test_a_job_that_stalls_on_its_last_attempt_is_exhausted(clean_redis: str) ->
     for _ in range(3):
         claim = claim_job(jobs, request.id)
         assert claim
-        assert jobs.start_isolated(claim)
+        assert jobs.attempts.start_isolated(claim)
         wait_until(lambda: find_stalled(jobs))
-        outcomes.append(jobs.requeue_stalled(request.id, message="m"))
+        outcomes.append(jobs.attempts.requeue_stalled(request.id, message="m"))
 
     assert outcomes == ["queued", "queued", "exhausted"]
     assert find_stalled(jobs) == [request.id]
@@ -249,22 +249,22 @@ def test_an_attempt_from_before_a_loss_of_redis_has_no_lease_of_the_job(clean_re
     jobs = open_store(clean_redis, lease_seconds=30)
     request = build_request()
     jobs.create(request)
-    before = jobs.claim(MODEL, worker="a")
+    before = jobs.attempts.claim(MODEL, worker="a")
     assert isinstance(before, Claim)
     with redis.Redis.from_url(clean_redis) as client:
         client.flushall()
     jobs.create(request)
-    after = jobs.claim(MODEL, worker="b")
+    after = jobs.attempts.claim(MODEL, worker="b")
     assert isinstance(after, Claim)
 
     assert (before.attempt, after.attempt) == (1, 1)
     assert before.attempt_name != after.attempt_name
-    assert not jobs.renew(request.id, before.attempt_name)
-    jobs.release(request.id, before.attempt_name, message="m")
-    jobs.abandon(request.id, before.attempt_name)
+    assert not jobs.attempts.renew(request.id, before.attempt_name)
+    jobs.attempts.release(request.id, before.attempt_name, message="m")
+    jobs.attempts.abandon(request.id, before.attempt_name)
     assert jobs.get(request.id).state is JobState.RUNNING
     assert find_stalled(jobs) == []
-    assert jobs.renew(request.id, after.attempt_name)
+    assert jobs.attempts.renew(request.id, after.attempt_name)
 
 
 def test_a_released_job_has_not_stalled(jobs: JobStore) -> None:
@@ -273,7 +273,7 @@ def test_a_released_job_has_not_stalled(jobs: JobStore) -> None:
 
     for _ in range(5):
         claim_job(jobs, request.id)
-        jobs.release(request.id, get_attempt(jobs, request.id), message="m")
+        jobs.attempts.release(request.id, get_attempt(jobs, request.id), message="m")
 
     assert jobs.get(request.id).stalls == 0
     assert jobs.get(request.id).state is JobState.QUEUED
@@ -286,9 +286,9 @@ def test_a_canceled_job_loses_its_lease_and_cannot_be_claimed(jobs: JobStore) ->
 
     jobs.finish(request, JobState.CANCELED)
 
-    assert not jobs.renew(request.id, get_attempt(jobs, request.id))
-    assert jobs.claim(MODEL, worker="b") is ClaimOutcome.EMPTY
-    assert jobs.running_count() == 0
+    assert not jobs.attempts.renew(request.id, get_attempt(jobs, request.id))
+    assert jobs.attempts.claim(MODEL, worker="b") is ClaimOutcome.EMPTY
+    assert jobs.queues.running_count() == 0
 
 
 def test_a_full_queue_rejects_a_job_and_stores_nothing(jobs: JobStore) -> None:
@@ -438,12 +438,12 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
     for step in steps:
         attempt = before.attempt_name
         {
-            "claim": lambda: jobs.claim(MODEL, worker="w", may_isolate=True),
-            "renew": lambda attempt=attempt: jobs.renew(request.id, attempt),
-            "release": lambda attempt=attempt: jobs.release(request.id, attempt, message="m"),
-            "postpone": lambda attempt=attempt: jobs.postpone(request.id, attempt, jitter=0, is_counted=True),
-            "requeue": lambda: jobs.requeue_delayed(request.id, QUEUE, message="m"),
-            "stall": lambda: jobs.requeue_stalled(request.id, message="m"),
+            "claim": lambda: jobs.attempts.claim(MODEL, worker="w", may_isolate=True),
+            "renew": lambda attempt=attempt: jobs.attempts.renew(request.id, attempt),
+            "release": lambda attempt=attempt: jobs.attempts.release(request.id, attempt, message="m"),
+            "postpone": lambda attempt=attempt: jobs.attempts.postpone(request.id, attempt, jitter=0, is_counted=True),
+            "requeue": lambda: jobs.attempts.requeue_delayed(request.id, QUEUE, message="m"),
+            "stall": lambda: jobs.attempts.requeue_stalled(request.id, message="m"),
             "succeed": lambda: jobs.finish(request, JobState.SUCCEEDED),
             "fail": lambda: jobs.finish(request, JobState.FAILED),
             "cancel": lambda: jobs.finish(request, JobState.CANCELED),
@@ -451,11 +451,11 @@ def test_a_job_makes_only_legal_transitions(clean_redis: str, steps: list[str]) 
         }[step]()
         after = jobs.get(request.id)
         assert after.state is before.state or after.state in LEGAL_STEPS[before.state]
-        assert (after.state is JobState.QUEUED) == (jobs.backlog(QUEUE) == 1)
-        assert (after.state is JobState.RUNNING) == (jobs.running_count() == 1)
+        assert (after.state is JobState.QUEUED) == (jobs.queues.backlog(QUEUE) == 1)
+        assert (after.state is JobState.RUNNING) == (jobs.queues.running_count() == 1)
         before = after
     jobs.finish(request, JobState.CANCELED)
-    assert jobs.backlog(QUEUE) == jobs.running_count() == 0
+    assert jobs.queues.backlog(QUEUE) == jobs.queues.running_count() == 0
     with redis.Redis.from_url(clean_redis) as client:
         client.flushall()
 
@@ -472,12 +472,12 @@ def test_a_claim_without_an_answer_gets_the_same_job_when_it_is_repeated(
     os.kill(valkey.pid, signal.SIGSTOP)
     try:
         with pytest.raises(StoreUnavailable):
-            jobs.claim(first.model, worker="w")
+            jobs.attempts.claim(first.model, worker="w")
     finally:
         os.kill(valkey.pid, signal.SIGCONT)
 
-    wait_until(lambda: jobs.running_count() == 1)
-    claims = [jobs.claim(first.model, worker="w") for _ in range(2)]
+    wait_until(lambda: jobs.queues.running_count() == 1)
+    claims = [jobs.attempts.claim(first.model, worker="w") for _ in range(2)]
     assert [claim.request.id for claim in claims] == [first.id, second.id]
     assert [claim.attempt for claim in claims] == [1, 1]
-    assert jobs.claim(first.model, worker="w") is ClaimOutcome.EMPTY
+    assert jobs.attempts.claim(first.model, worker="w") is ClaimOutcome.EMPTY

@@ -33,7 +33,7 @@ class PacedWorker:
     completed: list[str] = field(default_factory=list)
 
     def run_next(self) -> None:
-        claim = self.jobs.claim(MODEL, worker="paced")
+        claim = self.jobs.attempts.claim(MODEL, worker="paced")
         if isinstance(claim, Claim):
             self.payloads.put_reply(claim.request.id, b"[]")
             self.jobs.finish(claim.request, JobState.SUCCEEDED)

@@ -8,6 +8,7 @@ import pytest
 
 from shared.broker.queues import JobQueue
 from shared.errors import EngineLost, StoreUnavailable
+from shared.jobs.attempts import JobAttempts
 from shared.jobs.messages import job_queue
 from shared.jobs.model import JobRequest, JobState
 from shared.jobs.store import JobStore
@@ -39,7 +40,7 @@ class SilentStore(JobStore):
 
     def __init__(self, config: Settings, *, is_done: bool) -> None:
         super().__init__(connect(config), lease_seconds=30, max_attempts=3)
-        answer, silent = self._claim, [True]
+        answer, silent = self.attempts._claim, [True]
 
         def claim(*args: Any, **kwargs: Any) -> Any:
             is_silent = silent and silent.pop()
@@ -49,7 +50,7 @@ class SilentStore(JobStore):
                 raise StoreUnavailable("no answer")
             return answered
 
-        self._claim = claim  # type: ignore[assignment]
+        self.attempts._claim = claim  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["request lost", "answer lost"])
@@ -100,7 +101,7 @@ def test_a_message_that_cannot_be_given_back_is_not_lost(config: Settings, monke
 def test_a_job_that_lost_its_engine_is_not_renewed_any_more(config: Settings) -> None:
     worker = build_worker(config)
 
-    class RenewedStore(JobStore):
+    class RenewedAttempts(JobAttempts):
         def abandon(self, job_id: str, attempt_name: str) -> None:
             super().abandon(job_id, attempt_name)
             worker.leases._renew_all()
@@ -111,7 +112,9 @@ def test_a_job_that_lost_its_engine_is_not_renewed_any_more(config: Settings) ->
             ticket.set_exception(EngineLost("The engine has ended."))
             return ticket
 
-    jobs = RenewedStore(connect(config), lease_seconds=30, max_attempts=3)
+    client = connect(config)
+    jobs = JobStore(client, lease_seconds=30, max_attempts=3)
+    jobs.attempts = RenewedAttempts(client, jobs.clock, lease_seconds=30, max_attempts=3)
     request = submit(worker)
 
     replace(worker, jobs=jobs, batches=LostEngine(FakeSegmenter())).run(request.id)

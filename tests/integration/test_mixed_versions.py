@@ -76,7 +76,7 @@ def test_an_unreadable_orphaned_job_does_not_hold_up_another(
     create_jobs(jobs, redis_client)
     queue = JobQueue(connect(config))
 
-    repeat_until(steward.reconcile, lambda: not any(map(queue.missing_count, jobs.list_queues())))
+    repeat_until(steward.reconcile, lambda: not any(map(queue.missing_count, jobs.queues.list_names())))
 
 
 def test_an_unreadable_stalled_job_does_not_hold_up_another(
@@ -99,7 +99,7 @@ def test_an_unreadable_job_stays_queued_and_does_not_hold_up_another(
 ) -> None:
     unreadable, readable = create_jobs(jobs, redis_client)
 
-    outcomes = [jobs.claim(readable.model, worker="w") for _ in range(3)]
+    outcomes = [jobs.attempts.claim(readable.model, worker="w") for _ in range(3)]
 
     assert outcomes == [
         ClaimOutcome.UNREADABLE,
@@ -107,8 +107,8 @@ def test_an_unreadable_job_stays_queued_and_does_not_hold_up_another(
         ClaimOutcome.EMPTY,
     ]
     assert redis_client.hget(redis_keys.job(unreadable.id), "state") == b"queued"
-    assert jobs.running_count() == 1
-    assert jobs.backlog(job_queue(unreadable)) == 1
+    assert jobs.queues.running_count() == 1
+    assert jobs.queues.backlog(job_queue(unreadable)) == 1
 
 
 def test_an_unreadable_job_does_not_hide_the_list(jobs: JobStore, redis_client: "redis.Redis") -> None:

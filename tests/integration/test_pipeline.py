@@ -222,7 +222,7 @@ def test_a_duplicate_attempt_cannot_overwrite_the_result(worker: InProcessWorker
     request = submit(worker)
 
     def run_elsewhere() -> None:
-        worker.jobs.release(
+        worker.jobs.attempts.release(
             request.id, worker.jobs.get(request.id).attempt_name, message=encode_message(job_queue(request))
         )
         worker.run(request.id)
@@ -315,14 +315,14 @@ def test_a_job_is_released_while_the_bucket_is_unavailable(worker: InProcessWork
 
     job = worker.jobs.get(request.id)
     assert (job.state, job.stalls) == (JobState.QUEUED, 0)
-    assert worker.jobs.claim(request.model, worker="w") is ClaimOutcome.EMPTY
+    assert worker.jobs.attempts.claim(request.model, worker="w") is ClaimOutcome.EMPTY
 
 
 def test_the_steward_requeues_a_released_job_after_its_delay(worker: InProcessWorker, steward: Steward) -> None:
     request = submit(worker)
     claim = worker.claim(request.id)
     assert claim
-    worker.jobs.postpone(request.id, claim.attempt_name, jitter=0, is_counted=False)
+    worker.jobs.attempts.postpone(request.id, claim.attempt_name, jitter=0, is_counted=False)
 
     steward.reconcile()
     assert count_messages(steward, request) == 0
@@ -369,7 +369,7 @@ def test_a_lease_without_a_record_does_not_hold_up_a_stalled_job(
     steward.reconcile()
 
     assert worker.jobs.get(request.id).state is JobState.QUEUED
-    assert worker.jobs.running_count() == 0
+    assert worker.jobs.queues.running_count() == 0
 
 
 def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWorker, steward: Steward) -> None:
@@ -378,7 +378,7 @@ def test_a_job_that_stalls_on_every_attempt_is_dead_lettered(worker: InProcessWo
     for _ in range(3):
         claim = claim_job(worker.jobs, request.id, worker="gpu-7-4711")
         assert claim
-        assert worker.jobs.start_isolated(claim)
+        assert worker.jobs.attempts.start_isolated(claim)
         wait_until(lambda: find_stalled(worker.jobs))
         steward.reconcile()
 
@@ -397,12 +397,12 @@ def test_a_job_whose_worker_wakes_before_it_is_given_up_goes_on(
     for _ in range(3):
         claim = claim_job(worker.jobs, request.id)
         assert claim
-        assert worker.jobs.start_isolated(claim)
+        assert worker.jobs.attempts.start_isolated(claim)
         wait_until(lambda: find_stalled(worker.jobs))
         steward.reconciler.requeue_stalled(steward.reconciler.find_stalled())
     awake = JobStore(connect(config), lease_seconds=30, max_attempts=3)
 
-    assert awake.renew(request.id, claim.attempt_name)
+    assert awake.attempts.renew(request.id, claim.attempt_name)
     exhausted = steward.reconciler.find_exhausted()
     steward.reconciler.fail_exhausted(exhausted)
 

@@ -90,20 +90,22 @@ def test_a_user_who_may_use_no_other_key_can_run_a_job(confined: RedisClient, re
     queue = job_queue(request)
     message = encode_message(queue)
 
-    jobs.check_queue(queue, request.tenant, QueueLimits(jobs=1, jobs_per_tenant=1))
+    jobs.queues.check_bounds(queue, request.tenant, QueueLimits(jobs=1, jobs_per_tenant=1))
     jobs.create(request, message=message, payload=InputPayload(b"image", 30), dedup=DedupKey("same", 60))
 
     def claim() -> str:
-        claimed = jobs.claim(request.model, worker="w", message=TakenMessage(queue, message))
+        claimed = jobs.attempts.claim(request.model, worker="w", message=TakenMessage(queue, message))
         assert isinstance(claimed, Claim)
         return claimed.attempt_name
 
-    jobs.release(request.id, claim(), message=message)
-    jobs.postpone(request.id, claim(), jitter=0, is_counted=True)
-    wait_until(lambda: jobs.requeue_delayed(request.id, queue, message=message) is RequeueDelayedOutcome.QUEUED)
+    jobs.attempts.release(request.id, claim(), message=message)
+    jobs.attempts.postpone(request.id, claim(), jitter=0, is_counted=True)
+    wait_until(
+        lambda: jobs.attempts.requeue_delayed(request.id, queue, message=message) is RequeueDelayedOutcome.QUEUED
+    )
     claim()
-    wait_until(lambda: jobs.requeue_stalled(request.id, message=message) is RequeueStalledOutcome.QUEUED)
-    assert jobs.measure_load(request.model).queued[request.priority] == 1
+    wait_until(lambda: jobs.attempts.requeue_stalled(request.id, message=message) is RequeueStalledOutcome.QUEUED)
+    assert jobs.queues.measure_load(request.model).queued[request.priority] == 1
     jobs.finish(request, JobState.SUCCEEDED)
     jobs.purge(request.id)
     WorkerRegistry(confined).report(WorkerStatus("w", request.model, WorkerState.READY))
@@ -122,13 +124,13 @@ def test_a_user_who_may_use_no_other_key_can_isolate_a_suspect(
     jobs.discard(discarded)
 
     for is_suspect in (False, True):
-        claimed = jobs.claim(request.model, worker="w", may_isolate=True)
+        claimed = jobs.attempts.claim(request.model, worker="w", may_isolate=True)
         assert isinstance(claimed, Claim)
         assert claimed.is_isolated is is_suspect
-        assert jobs.start_isolated(claimed)
-        jobs.renew(request.id, claimed.attempt_name)
+        assert jobs.attempts.start_isolated(claimed)
+        jobs.attempts.renew(request.id, claimed.attempt_name)
         wait_until(lambda: survey.find_stalled().job_ids == [request.id])
-        assert jobs.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.QUEUED
+        assert jobs.attempts.requeue_stalled(request.id, message="m") is RequeueStalledOutcome.QUEUED
     assert jobs.remove_waiter(request.id) == 0
 
     assert list_prefixes(redis_client) == {b"roads"}
@@ -140,9 +142,9 @@ def test_a_user_who_may_use_no_other_key_can_do_the_duties_of_a_steward(
     jobs, survey = JobStore(confined, lease_seconds=60, max_attempts=3, retry_delay_seconds=0), JobSurvey(confined)
     request = build_request()
     jobs.create(request)
-    claimed = jobs.claim(request.model, worker="w")
+    claimed = jobs.attempts.claim(request.model, worker="w")
     assert isinstance(claimed, Claim)
-    jobs.postpone(request.id, claimed.attempt_name, jitter=0, is_counted=False)
+    jobs.attempts.postpone(request.id, claimed.attempt_name, jitter=0, is_counted=False)
     runs = DutyRuns(confined, observe=lambda _duty, _seconds: None)
 
     wait_until(lambda: [found.job_id for found in survey.find_delayed()] == [request.id])

@@ -94,11 +94,11 @@ def test_an_image_that_was_only_named_counts_no_bytes_and_once_its_pixels(jobs: 
     request, facts = replace(build_request(), image=None), build_request().require_image()
     client = redis.Redis.from_url(clean_redis, decode_responses=True)
     jobs.create(request)
-    claim = jobs.claim(request.model, worker="w")
+    claim = jobs.attempts.claim(request.model, worker="w")
     assert isinstance(claim, Claim)
 
     for _ in range(2):
-        assert jobs.record_image(request.id, claim.attempt_name, facts)
+        assert jobs.attempts.record_image(request.id, claim.attempt_name, facts)
     jobs.create(build_request())
     jobs.finish(jobs.get(request.id).request, JobState.SUCCEEDED)
 

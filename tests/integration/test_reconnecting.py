@@ -110,7 +110,7 @@ def beat(client: RedisClient) -> Iterator[None]:
 @contextmanager
 def hold_lease(jobs: JobStore) -> Iterator[Claim]:
     submit(jobs, model=OTHER_MODEL)
-    claim = jobs.claim(OTHER_MODEL, worker=WORKER_ID)
+    claim = jobs.attempts.claim(OTHER_MODEL, worker=WORKER_ID)
     assert isinstance(claim, Claim)
     keeper = LeaseKeeper(jobs, lease_seconds=LEASE_SECONDS)
     keeper.start()

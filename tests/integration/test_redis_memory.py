@@ -110,26 +110,26 @@ def test_every_transition_but_the_first_needs_no_memory(
     with fill(redis_client, share=1.1):
         with pytest.raises(StoreFull):
             jobs.create(build_request())
-        claim = jobs.claim(MODEL, worker="w")
+        claim = jobs.attempts.claim(MODEL, worker="w")
         assert isinstance(claim, Claim)
         assert claim.request.id == sync.id
         assert jobs.remove_waiter(sync.id) == 0
         assert jobs.finish(sync, JobState.SUCCEEDED)
         jobs.discard(requests[3])
         for _ in range(3):
-            assert isinstance(jobs.claim(MODEL, worker="w"), Claim)
+            assert isinstance(jobs.attempts.claim(MODEL, worker="w"), Claim)
         attempts = [jobs.get(request.id).attempt_name for request in requests[:3]]
-        assert jobs.renew(requests[0].id, attempts[0])
-        jobs.abandon(requests[0].id, attempts[0])
+        assert jobs.attempts.renew(requests[0].id, attempts[0])
+        jobs.attempts.abandon(requests[0].id, attempts[0])
         message = encode_message(queue)
-        assert jobs.requeue_stalled(requests[0].id, message=message) is RequeueStalledOutcome.QUEUED
-        jobs.release(requests[1].id, attempts[1], message=message)
-        jobs.postpone(requests[2].id, attempts[2], jitter=0, is_counted=True)
+        assert jobs.attempts.requeue_stalled(requests[0].id, message=message) is RequeueStalledOutcome.QUEUED
+        jobs.attempts.release(requests[1].id, attempts[1], message=message)
+        jobs.attempts.postpone(requests[2].id, attempts[2], jitter=0, is_counted=True)
         wait_until(lambda: find_delayed(jobs, queue))
-        assert jobs.requeue_delayed(requests[2].id, queue, message=message) is RequeueDelayedOutcome.QUEUED
+        assert jobs.attempts.requeue_delayed(requests[2].id, queue, message=message) is RequeueDelayedOutcome.QUEUED
         JobQueue(connect(gateway.settings)).publish(queue, 3)
-        assert jobs.measure_load(MODEL).used_memory > jobs.measure_load(MODEL).max_memory
-        assert jobs.backlog(queue) == 3
+        assert jobs.queues.measure_load(MODEL).used_memory > jobs.queues.measure_load(MODEL).max_memory
+        assert jobs.queues.backlog(queue) == 3
         for request in requests[:3]:
             assert jobs.finish(request, JobState.CANCELED)
 

@@ -1,6 +1,5 @@
 """Redrive: jobs that ended without a result run again as new jobs, while their images are kept."""
 
-import functools
 from dataclasses import replace
 from typing import Any
 
@@ -14,28 +13,19 @@ from shared.jobs.inputs import InputMover
 from shared.jobs.model import Failure, JobRequest, JobState
 from shared.jobs.result import JobResult, failed_result
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
-from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway, open_gateway_with_stores, run_job
-from tests.support.jobs import build_request, build_sync_request, png, store_input
+from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway_with_stores, run_job
+from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.steward import build_steward
-
-SHOP, LAB = {"Authorization": "Bearer s3cret"}, {"Authorization": "Bearer 0ther"}
+from tests.support.two_tenants import LAB, SHOP, create_job, open_two_tenant_gateway
 
 
 @pytest.fixture
 def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
-    return open_cached_gateway(clean_redis, tuple(sorted(storage_env.items())))
-
-
-@functools.cache
-def open_cached_gateway(redis_url: str, env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
-    return open_gateway(redis_url, dict(env), tokens="shop:s3cret,lab:0ther")
+    return open_two_tenant_gateway(clean_redis, storage_env)
 
 
 def create(gateway: GatewayUnderTest, **changes: Any) -> JobRequest:
-    request = build_request(**{"tenant": "shop", "formats": ("labels",), "metadata": {"order": 7}, **changes})
-    store_input(gateway.stores.bucket, request)
-    gateway.stores.jobs.create(request)
-    return request
+    return create_job(gateway, **{"metadata": {"order": 7}, **changes})
 
 
 def end(gateway: GatewayUnderTest, result: JobResult, *, input_ttl_seconds: int = 3600) -> None:
@@ -115,7 +105,7 @@ def test_a_redrive_whose_job_was_purged_makes_another_one(gateway: GatewayUnderT
 def test_a_job_that_has_not_ended_or_has_a_result_is_a_409(gateway: GatewayUnderTest, state: str) -> None:
     request = create(gateway)
     if state == "running":
-        gateway.stores.jobs.claim(request.model, worker="w")
+        gateway.stores.jobs.attempts.claim(request.model, worker="w")
     if state == "succeeded":
         run_job(gateway, request.id)
 

@@ -24,7 +24,7 @@ def jobs(clean_redis: str) -> JobStore:
 
 
 def claim(jobs: JobStore) -> Claim:
-    claimed = jobs.claim(MODEL, worker="w")
+    claimed = jobs.attempts.claim(MODEL, worker="w")
     assert isinstance(claimed, Claim)
     return claimed
 
@@ -55,7 +55,7 @@ def test_the_jobs_in_a_full_redis_end_and_their_ends_make_room(jobs: JobStore, r
         for request in requests[:4]:
             held = claim(jobs)
             assert held.request == request
-            assert jobs.renew(request.id, held.attempt_name)
+            assert jobs.attempts.renew(request.id, held.attempt_name)
             assert jobs.finish(request, JobState.SUCCEEDED)
         later = create_sync(jobs)
     finally:
@@ -74,16 +74,16 @@ def test_a_redis_that_refuses_the_end_of_a_job_refuses_claims_and_loses_nothing(
 
     with refuse_writes(redis_client):
         for write in (
-            lambda: jobs.claim(MODEL, worker="w"),
+            lambda: jobs.attempts.claim(MODEL, worker="w"),
             lambda: jobs.finish(running, JobState.SUCCEEDED),
-            lambda: jobs.renew(running.id, held.attempt_name),
-            lambda: jobs.release(running.id, held.attempt_name, message="m"),
+            lambda: jobs.attempts.renew(running.id, held.attempt_name),
+            lambda: jobs.attempts.release(running.id, held.attempt_name, message="m"),
         ):
             with pytest.raises(StoreUnavailable):
                 write()
-        assert jobs.measure_load(MODEL).queued[Priority.NORMAL] == 1
+        assert jobs.queues.measure_load(MODEL).queued[Priority.NORMAL] == 1
         assert jobs.get(queued.id).attempt == 0
 
-    assert jobs.renew(running.id, held.attempt_name)
+    assert jobs.attempts.renew(running.id, held.attempt_name)
     assert jobs.finish(running, JobState.SUCCEEDED)
     assert claim(jobs).request == queued

@@ -26,7 +26,7 @@ def jobs(clean_redis: str) -> JobStore:
 
 
 def claim(jobs: JobStore) -> Claim:
-    claimed = jobs.claim(MODEL, worker="w", may_isolate=True)
+    claimed = jobs.attempts.claim(MODEL, worker="w", may_isolate=True)
     assert isinstance(claimed, Claim)
     return claimed
 
@@ -37,13 +37,13 @@ def postpone(
     """Claim the only job and give it back; return its delay in seconds, rounded, and end the delay."""
     held = claim(jobs)
     before = time.time()
-    outcome = jobs.postpone(held.request.id, held.attempt_name, jitter=jitter, is_counted=is_counted)
+    outcome = jobs.attempts.postpone(held.request.id, held.attempt_name, jitter=jitter, is_counted=is_counted)
     if outcome is not ReleaseOutcome.QUEUED:
         return outcome
     delayed = redis_keys.delayed_jobs(QUEUE)
     due = client.zscore(delayed, held.request.id)
     client.zadd(delayed, {held.request.id: before})
-    jobs.requeue_delayed(held.request.id, QUEUE, message="m")
+    jobs.attempts.requeue_delayed(held.request.id, QUEUE, message="m")
     return round(due - before, 1)
 
 
@@ -61,7 +61,7 @@ def test_counted_delays_double_up_to_five_minutes_until_the_job_is_exhausted(
     assert postpone(jobs, redis_client) is ReleaseOutcome.EXHAUSTED
     job = jobs.get(request.id)
     assert (job.state, job.stalls) == (JobState.RUNNING, 0)
-    assert jobs.renew(request.id, job.attempt_name)
+    assert jobs.attempts.renew(request.id, job.attempt_name)
 
 
 def test_the_longest_delay_has_the_most_jitter(jobs: JobStore, redis_client: redis.Redis) -> None:
@@ -91,12 +91,12 @@ def test_no_delay_exceeds_the_deadline(jobs: JobStore, redis_client: redis.Redis
 def test_a_release_of_an_old_attempt_has_no_effect(jobs: JobStore) -> None:
     jobs.create(build_request())
     old = claim(jobs)
-    jobs.release(old.request.id, old.attempt_name, message="m")
+    jobs.attempts.release(old.request.id, old.attempt_name, message="m")
     held = claim(jobs)
 
-    assert jobs.postpone(old.request.id, old.attempt_name, jitter=0, is_counted=True) is ReleaseOutcome.LOST
-    assert jobs.release(old.request.id, old.attempt_name, message="m") is ReleaseOutcome.LOST
-    assert jobs.renew(held.request.id, held.attempt_name)
+    assert jobs.attempts.postpone(old.request.id, old.attempt_name, jitter=0, is_counted=True) is ReleaseOutcome.LOST
+    assert jobs.attempts.release(old.request.id, old.attempt_name, message="m") is ReleaseOutcome.LOST
+    assert jobs.attempts.renew(held.request.id, held.attempt_name)
 
 
 def test_a_recovered_job_comes_before_those_that_were_created_after_it(

@@ -36,13 +36,13 @@ def create(jobs: JobStore, **changes: object) -> JobRequest:
 
 
 def claim(jobs: JobStore, worker: str = "w") -> Claim:
-    claimed = jobs.claim(MODEL, worker=worker, may_isolate=True)
+    claimed = jobs.attempts.claim(MODEL, worker=worker, may_isolate=True)
     assert isinstance(claimed, Claim)
     return claimed
 
 
 def stall(jobs: JobStore, job: JobRequest) -> RequeueStalledOutcome:
-    return jobs.requeue_stalled(job.id, message="m")
+    return jobs.attempts.requeue_stalled(job.id, message="m")
 
 
 def create_suspects(jobs: JobStore, count: int) -> list[JobRequest]:
@@ -58,7 +58,7 @@ def create_suspects(jobs: JobStore, count: int) -> list[JobRequest]:
 def test_a_suspect_is_claimed_only_to_be_run_alone(jobs: JobStore) -> None:
     (suspect,) = create_suspects(jobs, 1)
 
-    assert jobs.claim(MODEL, worker="w") is ClaimOutcome.EMPTY
+    assert jobs.attempts.claim(MODEL, worker="w") is ClaimOutcome.EMPTY
     claimed = claim(jobs)
     assert (claimed.request, claimed.is_isolated) == (suspect, True)
 
@@ -67,7 +67,7 @@ def test_a_worker_runs_one_suspect_at_a_time_and_another_worker_the_next(jobs: J
     first, second, third = create_suspects(jobs, 3)
 
     assert claim(jobs, "a").request == first
-    assert jobs.claim(MODEL, worker="a", may_isolate=True) is ClaimOutcome.EMPTY
+    assert jobs.attempts.claim(MODEL, worker="a", may_isolate=True) is ClaimOutcome.EMPTY
     assert claim(jobs, "b").request == second
     jobs.finish(first, JobState.SUCCEEDED)
     assert claim(jobs, "a").request == third
@@ -81,8 +81,8 @@ def test_a_worker_may_run_another_suspect_once_its_own_is_not_running(
     held = claim(jobs)
     {
         "finish": lambda: jobs.finish(first, JobState.FAILED),
-        "release": lambda: jobs.release(first.id, held.attempt_name, message="m"),
-        "postpone": lambda: jobs.postpone(first.id, held.attempt_name, jitter=0, is_counted=True),
+        "release": lambda: jobs.attempts.release(first.id, held.attempt_name, message="m"),
+        "postpone": lambda: jobs.attempts.postpone(first.id, held.attempt_name, jitter=0, is_counted=True),
         "stall": lambda: stall(jobs, first),
         "purge": lambda: jobs.purge(first.id),
     }[how]()
@@ -102,7 +102,7 @@ def test_a_suspect_comes_at_its_place_and_does_not_hold_up_other_jobs(jobs: JobS
     stall(jobs, first)
     stall(jobs, second)
     fourth = create(jobs)
-    held = jobs.claim(MODEL, worker="d")
+    held = jobs.attempts.claim(MODEL, worker="d")
     assert isinstance(held, Claim)
     assert held.request == fourth
 
@@ -115,7 +115,7 @@ def test_a_suspect_of_a_lower_priority_does_not_starve(jobs: JobStore) -> None:
         create(jobs, priority=Priority.INTERACTIVE)
 
     # Some of the workers cannot isolate it.
-    claimed = [jobs.claim(MODEL, worker="w", may_isolate=number % 2 == 0) for number in range(8)]
+    claimed = [jobs.attempts.claim(MODEL, worker="w", may_isolate=number % 2 == 0) for number in range(8)]
 
     assert suspect in [one.request for one in claimed if isinstance(one, Claim)]
 
@@ -123,12 +123,12 @@ def test_a_suspect_of_a_lower_priority_does_not_starve(jobs: JobStore) -> None:
 def test_a_released_or_postponed_suspect_stays_one(jobs: JobStore) -> None:
     (suspect,) = create_suspects(jobs, 1)
 
-    jobs.release(suspect.id, claim(jobs).attempt_name, message="m")
-    assert jobs.claim(MODEL, worker="w") is ClaimOutcome.EMPTY
-    jobs.postpone(suspect.id, claim(jobs).attempt_name, jitter=0, is_counted=True)
-    jobs.requeue_delayed(suspect.id, QUEUE, message="m")
+    jobs.attempts.release(suspect.id, claim(jobs).attempt_name, message="m")
+    assert jobs.attempts.claim(MODEL, worker="w") is ClaimOutcome.EMPTY
+    jobs.attempts.postpone(suspect.id, claim(jobs).attempt_name, jitter=0, is_counted=True)
+    jobs.attempts.requeue_delayed(suspect.id, QUEUE, message="m")
 
-    assert jobs.claim(MODEL, worker="w") is ClaimOutcome.EMPTY
+    assert jobs.attempts.claim(MODEL, worker="w") is ClaimOutcome.EMPTY
     assert claim(jobs).is_isolated
     assert jobs.get(suspect.id).stalls == 1
 
@@ -155,7 +155,7 @@ def test_only_stalls_of_a_job_that_ran_alone_exhaust_it(clean_redis: str, max_at
     while RequeueStalledOutcome.EXHAUSTED not in outcomes:
         held = claim(jobs)
         assert held.is_isolated == bool(outcomes)
-        assert jobs.start_isolated(held)
+        assert jobs.attempts.start_isolated(held)
         outcomes.append(stall(jobs, job))
 
     assert len(outcomes) == stalls
@@ -169,7 +169,7 @@ def test_a_suspect_whose_lease_is_lost_is_not_started(jobs: JobStore) -> None:
     stall(jobs, lost.request)
     held = claim(jobs)
 
-    assert not jobs.start_isolated(lost)
+    assert not jobs.attempts.start_isolated(lost)
     assert stall(jobs, held.request) is RequeueStalledOutcome.QUEUED
     assert jobs.get(held.request.id).stalls == 1
 
@@ -177,10 +177,10 @@ def test_a_suspect_whose_lease_is_lost_is_not_started(jobs: JobStore) -> None:
 def test_suspects_count_as_queued(jobs: JobStore, redis_client: redis.Redis) -> None:
     create_suspects(jobs, 2)
 
-    assert jobs.backlog(QUEUE) == 2
-    assert jobs.measure_load(MODEL).queued[Priority.NORMAL] == 2
+    assert jobs.queues.backlog(QUEUE) == 2
+    assert jobs.queues.measure_load(MODEL).queued[Priority.NORMAL] == 2
     with pytest.raises(QueueFull):
-        jobs.check_queue(QUEUE, "public", QueueLimits(jobs=2, jobs_per_tenant=10))
+        jobs.queues.check_bounds(QUEUE, "public", QueueLimits(jobs=2, jobs_per_tenant=10))
     with pytest.raises(QueueFull):
         jobs.create(build_request(), limits=QueueLimits(jobs=2))
     assert redis_client.llen(QUEUE) == 2
@@ -203,7 +203,7 @@ def test_a_message_does_not_wake_again_the_worker_that_cannot_isolate(
     create_suspects(jobs, 1)
     redis_client.delete(QUEUE)
 
-    refused = jobs.claim(MODEL, worker="w", message=TakenMessage(QUEUE, "m"))
+    refused = jobs.attempts.claim(MODEL, worker="w", message=TakenMessage(QUEUE, "m"))
 
     assert refused is ClaimOutcome.EMPTY
     assert redis_client.llen(QUEUE) == 0

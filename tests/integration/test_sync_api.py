@@ -214,7 +214,7 @@ def test_a_job_past_its_deadline_cannot_be_claimed(clean_redis: str, storage_env
 
     (job_id,) = job_ids
     assert gateway_with_deadline.stores.jobs.get(job_id).state is JobState.EXPIRED
-    assert gateway_with_deadline.stores.jobs.claim("maskmill/embedded", worker="w") is ClaimOutcome.EMPTY
+    assert gateway_with_deadline.stores.jobs.attempts.claim("maskmill/embedded", worker="w") is ClaimOutcome.EMPTY
     job_result = read_result(job_id, bucket=gateway_with_deadline.stores.bucket)
     assert job_result is not None
     assert job_result.state is JobState.EXPIRED

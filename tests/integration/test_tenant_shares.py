@@ -70,7 +70,7 @@ def test_a_job_leaves_the_share_when_it_is_final_or_discarded(jobs: JobStore) ->
     second = create()
     jobs.discard(second)
     third = create()
-    assert isinstance(jobs.claim(MODEL, worker="w"), Claim)
+    assert isinstance(jobs.attempts.claim(MODEL, worker="w"), Claim)
     with pytest.raises(QueueFull):
         create()
     jobs.finish(third, JobState.SUCCEEDED)
@@ -87,7 +87,7 @@ def test_a_job_that_an_earlier_version_finished_does_not_stay_in_the_share(
     redis_client.delete(redis_keys.job(stale[0].id))
     limits = QueueLimits(jobs=100, jobs_per_tenant=2)
 
-    jobs.check_queue(job_queue(stale[0]), "public", limits)
+    jobs.queues.check_bounds(job_queue(stale[0]), "public", limits)
     jobs.create(build_request(), limits=limits)
     jobs.create(build_request(), limits=limits)
 
@@ -160,7 +160,7 @@ def test_the_accounts_agree_with_the_jobs_after_any_operations(
         if operation.startswith("create"):
             known.append(create_job(jobs, tenant, is_sync=operation == "create_sync", size=number + 1))
         elif operation == "claim":
-            jobs.claim(MODEL, worker="w")
+            jobs.attempts.claim(MODEL, worker="w")
         elif known:
             change_job(jobs, operation, known[number % len(known)])
 
@@ -193,10 +193,10 @@ def change_job(jobs: JobStore, operation: str, request: JobRequest) -> None:
         case "discard":
             jobs.discard(request)
         case "release":
-            jobs.release(request.id, attempt_name, message="m")
+            jobs.attempts.release(request.id, attempt_name, message="m")
         case "stall":
-            jobs.abandon(request.id, attempt_name)
-            jobs.requeue_stalled(request.id, message="m")
+            jobs.attempts.abandon(request.id, attempt_name)
+            jobs.attempts.requeue_stalled(request.id, message="m")
 
 
 @pytest.fixture

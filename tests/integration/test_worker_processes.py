@@ -227,7 +227,7 @@ def test_a_worker_gives_back_what_it_cannot_finish_on_sigterm(start_worker: Star
         # At once, and uncounted: another worker finds a message and the place of each, and the image of each.
         assert {worker.get(request).stalls for request in requests} == {0}
         for request in requests:
-            claim = worker.jobs.claim(request.model, worker="other", priorities=[request.priority])
+            claim = worker.jobs.attempts.claim(request.model, worker="other", priorities=[request.priority])
             assert isinstance(claim, Claim)
         assert PayloadStore(connect(settings, decode=False)).get_input(interactive.id) == png()
 

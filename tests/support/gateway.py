@@ -10,9 +10,10 @@ import redis
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.composition import Stores, build_gateway, connect_stores
+from api.composition import build_gateway
 from api.operations import create_operations_app
 from api.settings import ApiSettings
+from api.stores import Stores, connect_stores
 from shared import redis_keys
 from shared.redis_client import connect
 from tests.support.environment import get_fields
@@ -46,14 +47,14 @@ def open_gateway_with_stores(settings: ApiSettings, stores: Stores) -> GatewayUn
     return GatewayUnderTest(client, operators_client, stores, settings)
 
 
-def open_shared_gateway(redis_url: str, storage_env: Mapping[str, str]) -> GatewayUnderTest:
-    """Return the gateway of the default settings that tests share, because building one is slow."""
-    return _open_shared_gateway(redis_url, tuple(sorted(storage_env.items())))
+def open_shared_gateway(redis_url: str, storage_env: Mapping[str, str], *, tokens: str = "") -> GatewayUnderTest:
+    """Return the gateway that tests share, because building one is slow; all but the tokens has its default."""
+    return _open_shared_gateway(redis_url, tuple(sorted(storage_env.items())), tokens)
 
 
 @functools.cache
-def _open_shared_gateway(redis_url: str, storage_env: tuple[tuple[str, str], ...]) -> GatewayUnderTest:
-    return open_gateway(redis_url, dict(storage_env))
+def _open_shared_gateway(redis_url: str, storage_env: tuple[tuple[str, str], ...], tokens: str) -> GatewayUnderTest:
+    return open_gateway(redis_url, dict(storage_env), tokens=tokens)
 
 
 def run_job(gateway: GatewayUnderTest, job_id: str) -> None:
@@ -86,7 +87,7 @@ def consume_messages(gateway: GatewayUnderTest, run: Callable[[str], object]) ->
 def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
     """Take the messages in the broker, and yield for each the id of the first job of its queue."""
     with redis.Redis.from_url(gateway.settings.redis_url, decode_responses=True) as client:
-        for queue in gateway.stores.jobs.list_queues():
+        for queue in gateway.stores.jobs.queues.list_names():
             while client.rpop(queue):
                 yield from client.zrange(redis_keys.queued_jobs(queue), 0, 0)
 
@@ -94,5 +95,5 @@ def take_messages(gateway: GatewayUnderTest) -> Iterator[str]:
 def list_queued_ids(gateway: GatewayUnderTest) -> list[str]:
     """Return the ids of all queued jobs in the job store."""
     client = connect(gateway.settings)
-    queues = gateway.stores.jobs.list_queues()
+    queues = gateway.stores.jobs.queues.list_names()
     return [job_id for queue in queues for job_id in client.zrange(redis_keys.queued_jobs(queue), 0, -1)]

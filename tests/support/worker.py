@@ -83,7 +83,7 @@ def claim_job(jobs: JobStore, job_id: str, *, worker: str = "w") -> Claim | None
     if not move_to_front(jobs, job_id):
         return None
     request = jobs.get(job_id).request
-    claim = jobs.claim(request.model, worker=worker, priorities=[request.priority], may_isolate=True)
+    claim = jobs.attempts.claim(request.model, worker=worker, priorities=[request.priority], may_isolate=True)
     assert isinstance(claim, Claim)
     assert claim.request.id == job_id
     return claim
@@ -145,7 +145,12 @@ class InProcessWorker:
         publication = Publication(self.jobs, self.bucket, inputs, self.stores, self.keep_seconds)
         attempts = AttemptRunner(
             inputs=InputReader(
-                self.bucket, self.payloads, self.urls, self.jobs.record_image, max_pixels=10**7, max_side=65_500
+                self.bucket,
+                self.payloads,
+                self.urls,
+                self.jobs.attempts.record_image,
+                max_pixels=10**7,
+                max_side=65_500,
             ),
             decoders=start_shared_decoders(),
             model=ModelInput(FakeSegmenter.revision, FakeSegmenter.resize),

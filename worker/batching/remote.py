@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import structlog
@@ -66,6 +66,27 @@ class _Pending:
     request: Submit
 
 
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Bytes of the parts of an image's slab, in their order."""
+
+    pixels: int
+    label_map: int
+    kept: int
+
+    @classmethod
+    def measure(cls, image: ModelImage) -> Self:
+        return cls(
+            round_up(image.pixels.nbytes + _MARK_BYTES),
+            round_up(LABEL_MAP_BYTES_PER_PIXEL * image.height * image.width),
+            image.keep.max_bytes if image.keep else 0,
+        )
+
+    @property
+    def total(self) -> int:
+        return self.pixels + self.label_map + self.kept
+
+
 class RemoteBatches:
     """Implements worker.batching.local.Batches over a channel to the engine process.
 
@@ -118,20 +139,15 @@ class RemoteBatches:
             SharedMemoryFull: no memory was free in time.
             ImageTooLarge: the image never fits.
         """
-        pixels_bytes = round_up(image.pixels.nbytes + _MARK_BYTES)
-        label_map_bytes = round_up(LABEL_MAP_BYTES_PER_PIXEL * image.height * image.width)
-        kept_bytes = image.keep.max_bytes if image.keep else 0
-        slab = self._slabs.allocate(
-            pixels_bytes + label_map_bytes + kept_bytes, timeout_seconds=self._allocation_timeout_seconds
-        )
-        self._slabs.pool.view(slab, image.pixels.shape, np.uint8)[:] = image.pixels
+        sizes = _Sizes.measure(image)
+        slab = self._slabs.allocate(sizes.total, timeout_seconds=self._allocation_timeout_seconds)
         request = Submit(
             id=next(self._ids),
             offset=slab.offset,
             rows=image.pixels.shape[0],
             columns=image.pixels.shape[1],
-            mark_offset=slab.offset + pixels_bytes - _MARK_BYTES,
-            label_map_offset=slab.offset + pixels_bytes,
+            mark_offset=slab.offset + sizes.pixels - _MARK_BYTES,
+            label_map_offset=slab.offset + sizes.pixels,
             height=image.height,
             width=image.width,
             parameters=image.parameters,
@@ -139,20 +155,24 @@ class RemoteBatches:
             deadline=deadline,
             is_alone=is_alone,
             keep=image.keep,
-            kept_offset=slab.offset + pixels_bytes + label_map_bytes,
+            kept_offset=slab.offset + sizes.pixels + sizes.label_map,
         )
+        self._slabs.pool.view(slab, image.pixels.shape, np.uint8)[:] = image.pixels
         self._slabs.pool.write(Slab(request.mark_offset, _MARK_BYTES), bytes(_MARK_BYTES))
         pending = _Pending(RemoteTicket(lambda: self._send(Cancel(request.id))), slab, request)
+        self._send_pending(pending)
+        return pending.ticket
+
+    def _send_pending(self, pending: _Pending) -> None:
         with self._lock:
             is_open = not self._is_closed
             self._submitted_count += 1
             if is_open:
-                self._pending[request.id] = pending
+                self._pending[pending.request.id] = pending
         if is_open:
-            self._send(request)
+            self._send(pending.request)
         else:
             self._fail_as_lost(pending)
-        return pending.ticket
 
     def receive(self) -> None:
         """Complete tickets for as long as the engine process lives; then fail the others.

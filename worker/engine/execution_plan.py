@@ -10,10 +10,6 @@ from shared.errors import ModelUnusable
 Forward = Literal["auto", "exact", "fast"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-# Compute capability of Ampere, the first GPUs that multiply bfloat16 faster than float32.
-MIN_BFLOAT16_CAPABILITY: Final = (8, 0)
-# Instruction sets with which a CPU multiplies bfloat16 faster than float32.
-BFLOAT16_CPU_CAPABILITIES: Final = ("amx_bf16", "avx512_bf16")
 MEGABYTE: Final = 2**20
 MEGAPIXEL: Final = 1_000_000
 # Twice what the processors of published models make at most, 2048 x 1024 for Cityscapes.
@@ -112,11 +108,3 @@ def batch_sizes(max_images: int) -> tuple[int, ...]:
     """
     powers = (2**exponent for exponent in range(max_images.bit_length()))
     return (*(power for power in powers if power < max_images), max_images)
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Tell whether the device multiplies bfloat16 faster than float32."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_capability(device) >= MIN_BFLOAT16_CAPABILITY
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in BFLOAT16_CPU_CAPABILITIES)

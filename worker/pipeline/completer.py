@@ -104,7 +104,7 @@ class Completer:
         # First: a renewal would have the job wait for another lease.
         lease.lose()
         log.warning("job_abandoned", job_id=claim.request.id, attempt=claim.attempt_name, reason=str(error))
-        self.jobs.abandon(claim.request.id, claim.attempt_name)
+        self.jobs.attempts.abandon(claim.request.id, claim.attempt_name)
 
     def _release(self, lease: Lease, error: Unavailable) -> None:
         """Return a job to its queue for later; it counts while both stores take the ends of jobs, up to a bound."""
@@ -121,7 +121,7 @@ class Completer:
 
     def _postpone(self, lease: Lease, error: Unavailable, *, is_counted: bool) -> ReleaseOutcome:
         claim = lease.claim
-        outcome = self.jobs.postpone(
+        outcome = self.jobs.attempts.postpone(
             claim.request.id,
             claim.attempt_name,
             jitter=random.random(),  # noqa: S311

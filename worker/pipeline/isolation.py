@@ -63,7 +63,7 @@ class Isolation:
         return self._slots.used_count <= 1 and self._leases.is_only(lease)
 
     def _start(self, lease: Lease) -> None:
-        if not self._jobs.start_isolated(lease.claim):
+        if not self._jobs.attempts.start_isolated(lease.claim):
             lease.lose()
         lease.check()
         log.info("suspect_isolated", job_id=lease.claim.request.id, attempt=lease.claim.attempt_name)

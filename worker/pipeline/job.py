@@ -100,7 +100,7 @@ class JobRunner:
     def _claim(self, slot: Slot, message: TakenMessage | None) -> Claim | ClaimOutcome:
         """Claim a job.  One that was claimed without an answer would stall, and be suspected."""
         return self._repeat(
-            lambda: self.jobs.claim(
+            lambda: self.jobs.attempts.claim(
                 self.model, worker=self.worker_id, priorities=slot.priorities, message=message, may_isolate=True
             )
         )

@@ -168,11 +168,11 @@ class LeaseKeeper:
     def _log_stage(self, claim: Claim, stage: str) -> None:
         # The watchers of the job miss a stage.
         with suppress(Unavailable):
-            self._jobs.log_stage(claim.request.id, claim.attempt_name, stage)
+            self._jobs.attempts.log_stage(claim.request.id, claim.attempt_name, stage)
 
     def _renew(self, lease: Lease) -> bool:
         try:
-            renewal = self._jobs.renew(lease.claim.request.id, lease.claim.attempt_name)
+            renewal = self._jobs.attempts.renew(lease.claim.request.id, lease.claim.attempt_name)
             if renewal is None:
                 lease.lose()
             elif renewal.is_watched:
@@ -189,5 +189,7 @@ def give_back_job(jobs: JobStore, claim: Claim, reason: str) -> None:
     Raises:
         StoreUnavailable: Redis did not answer; the lease expires.
     """
-    outcome = jobs.release(claim.request.id, claim.attempt_name, message=encode_message(job_queue(claim.request)))
+    outcome = jobs.attempts.release(
+        claim.request.id, claim.attempt_name, message=encode_message(job_queue(claim.request))
+    )
     log.info("job_given_back", job_id=claim.request.id, attempt=claim.attempt_name, outcome=outcome, reason=reason)

@@ -48,7 +48,7 @@ from worker.steward.retention import Retention
 from worker.steward.stack_guard import StackGuard
 from worker.steward.stored_results import StoredResults
 from worker.steward.webhook_erasure import WebhookErasure
-from worker.steward.webhooks import build_webhooks
+from worker.steward.webhooks import Webhooks, build_webhooks
 
 log = structlog.get_logger()
 
@@ -89,18 +89,23 @@ def main() -> int:
     with ExitStack() as stack:
         if settings.probe_port:
             stack.callback(start_health_server(settings, registry).stop)
-        # Before the duties, which would otherwise be interrupted once.
-        with suppress(Unavailable):
-            guard.renew()
-        scheduler.start()
-        log.info("steward_ready")
-        signal.sigwait(END_SIGNALS)
-        scheduler.stop()
-        webhooks.threads.stop()
-        leases.give_up()
-        scheduler.join(STOP_TIMEOUT_SECONDS)
-        guard.release()
+        run_until_signal(scheduler, webhooks, leases, guard)
     return 1 if guard.has_failed else 0
+
+
+def run_until_signal(scheduler: DutyScheduler, webhooks: Webhooks, leases: DutyLeases, guard: StackGuard) -> None:
+    """Run the duties until SIGTERM or SIGINT; then give up all that other stewards wait for."""
+    # Before the duties, which would otherwise be interrupted once.
+    with suppress(Unavailable):
+        guard.renew()
+    scheduler.start()
+    log.info("steward_ready")
+    signal.sigwait(END_SIGNALS)
+    scheduler.stop()
+    webhooks.threads.stop()
+    leases.give_up()
+    scheduler.join(STOP_TIMEOUT_SECONDS)
+    guard.release()
 
 
 def end_process() -> None:
@@ -141,35 +146,21 @@ def build_duties(
     runs: DutyRuns,
 ) -> Sequence[Duty]:
     """Return the table of periodic duties; those that list the bucket wait until it is known to be of this stack."""
-    jobs, survey, bucket, clock = stores.jobs, stores.survey, stores.bucket, stores.clock
-    inputs = InputMover(bucket, settings.input_ttl_seconds, run_for_each)
+    inputs = InputMover(stores.bucket, settings.input_ttl_seconds, run_for_each)
     reconciler = build_reconciler(settings, stores, metrics, inputs, runs)
-    recovery = InboxRecovery(
-        jobs, survey, bucket, metrics, inputs, clock, settings.inbox_grace_seconds, partial(leases.check, RECOVERY)
-    )
-    retention = Retention(
-        survey,
-        bucket,
-        metrics,
-        clock,
-        settings.result_ttl_seconds,
-        settings.input_ttl_seconds,
-        settings.upload_ttl_seconds,
-        settings.recut_ttl_seconds,
-    )
-    purges = PurgeCompletion(jobs, bucket, metrics, now=clock.now)
-    erasures = DataErasure(
-        jobs, stores.lists, bucket, Erasures(bucket), stores.webhooks, metrics, clock, partial(leases.check, ERASURE)
-    )
-    deadlines = DeadlineExpiry(jobs, bucket, metrics, inputs)
+    recovery = build_recovery(settings, stores, metrics, inputs, leases)
+    retention = build_retention(settings, stores, metrics)
+    purges = PurgeCompletion(stores.jobs, stores.bucket, metrics, now=stores.clock.now)
+    erasures = build_erasure(stores, metrics, leases)
+    deadlines = DeadlineExpiry(stores.jobs, stores.bucket, metrics, inputs)
     often = settings.requeue_interval_seconds
     return (
         Duty("renew_stack", RENEWAL_INTERVAL_SECONDS, guard.renew, has_lease=False),
         Duty("record_runs", RECORD_INTERVAL_SECONDS, runs.record, has_lease=False),
         Duty("requeue_stalled", often, reconciler.requeue_stalled, reconciler.find_stalled),
         Duty("fail_exhausted", often, reconciler.fail_exhausted, reconciler.find_exhausted),
-        Duty("requeue_delayed", often, reconciler.requeue_delayed, survey.find_delayed),
-        Duty("expire_overdue", often, deadlines.expire_overdue, survey.find_overdue),
+        Duty("requeue_delayed", often, reconciler.requeue_delayed, stores.survey.find_delayed),
+        Duty("expire_overdue", often, deadlines.expire_overdue, stores.survey.find_overdue),
         Duty("republish_orphaned", often, reconciler.republish_orphaned, reconciler.find_orphaned),
         Duty(RECOVERY, settings.recovery_interval_seconds, guard.require(recovery.recover_jobs)),
         Duty("delete_expired", settings.retention_interval_seconds, guard.require(retention.delete_expired)),
@@ -202,6 +193,47 @@ def build_reconciler(
         inputs,
         StoredResults(stores.bucket),
         OutageGrace(settings.lease_seconds, lambda: max(runs.read().values(), default=None)),
+    )
+
+
+def build_recovery(
+    settings: StewardSettings, stores: Stores, metrics: StewardMetrics, inputs: InputMover, leases: DutyLeases
+) -> InboxRecovery:
+    return InboxRecovery(
+        stores.jobs,
+        stores.survey,
+        stores.bucket,
+        metrics,
+        inputs,
+        stores.clock,
+        settings.inbox_grace_seconds,
+        partial(leases.check, RECOVERY),
+    )
+
+
+def build_retention(settings: StewardSettings, stores: Stores, metrics: StewardMetrics) -> Retention:
+    return Retention(
+        stores.survey,
+        stores.bucket,
+        metrics,
+        stores.clock,
+        settings.result_ttl_seconds,
+        settings.input_ttl_seconds,
+        settings.upload_ttl_seconds,
+        settings.recut_ttl_seconds,
+    )
+
+
+def build_erasure(stores: Stores, metrics: StewardMetrics, leases: DutyLeases) -> DataErasure:
+    return DataErasure(
+        stores.jobs,
+        stores.lists,
+        stores.bucket,
+        Erasures(stores.bucket),
+        stores.webhooks,
+        metrics,
+        stores.clock,
+        partial(leases.check, ERASURE),
     )
 
 

@@ -101,7 +101,7 @@ class Reconciler:
             StoreUnavailable: Redis did not answer.
         """
         for one in delayed:
-            self.jobs.requeue_delayed(one.job_id, one.queue, message=encode_message(one.queue))
+            self.jobs.attempts.requeue_delayed(one.job_id, one.queue, message=encode_message(one.queue))
 
     def find_orphaned(self) -> Mapping[str, int]:
         """Return how many messages of each queue were lost, without the queues that lost none.
@@ -111,7 +111,7 @@ class Reconciler:
         """
         lost = {
             name: self.orphans.observe(name, self.queue.missing_count(name), now=time.monotonic())
-            for name in self.jobs.list_queues()
+            for name in self.jobs.queues.list_names()
         }
         return {name: count for name, count in lost.items() if count}
 
@@ -136,7 +136,7 @@ class Reconciler:
     def _requeue(self, job_id: str) -> RequeueStalledOutcome:
         # Without a record the script only removes the lease.
         queue = self.jobs.get_queue(job_id)
-        outcome = self.jobs.requeue_stalled(job_id, message=encode_message(queue) if queue else "")
+        outcome = self.jobs.attempts.requeue_stalled(job_id, message=encode_message(queue) if queue else "")
         if outcome is RequeueStalledOutcome.QUEUED:
             self._record("job_requeued", "stalled", job_id)
         return outcome

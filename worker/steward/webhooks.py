@@ -109,12 +109,18 @@ def build_webhooks(
         settings.public_url,
         jobs.clock.now,
     )
+    threads = build_threads(settings, deliveries, delivery, lease_seconds)
+    planner = WebhookPlanner(deliveries, cache, ends, metrics)
+    return Webhooks(endpoints, planner, threads, WebhookErasure(endpoints, deliveries))
+
+
+def build_threads(
+    settings: StewardSettings, deliveries: DeliveryStore, delivery: WebhookDelivery, lease_seconds: float | None
+) -> DeliveryThreads:
     claim = partial(
         deliveries.claim,
         lease_seconds=lease_seconds or settings.webhook_timeout_seconds + LEASE_MARGIN_SECONDS,
         max_of_target=MAX_OF_TARGET,
         max_of_tenant=max(1, settings.webhook_threads // 2),
     )
-    threads = DeliveryThreads(lambda limit: claim(limit=limit), delivery.attempt, threads=settings.webhook_threads)
-    planner = WebhookPlanner(deliveries, cache, ends, metrics)
-    return Webhooks(endpoints, planner, threads, WebhookErasure(endpoints, deliveries))
+    return DeliveryThreads(lambda limit: claim(limit=limit), delivery.attempt, threads=settings.webhook_threads)

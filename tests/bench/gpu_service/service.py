@@ -48,11 +48,11 @@ class ServiceUnderTest:
 
     def backlog(self) -> int:
         """Return how many jobs are queued."""
-        return self.jobs.backlog(queue_name(self.model, Priority.NORMAL))
+        return self.jobs.queues.backlog(queue_name(self.model, Priority.NORMAL))
 
     def count_unfinished(self) -> int:
         """Return how many jobs are queued or running."""
-        return self.backlog() + self.jobs.running_count()
+        return self.backlog() + self.jobs.queues.running_count()
 
     def job_task(self, formats: str, **limits: float) -> LoadTask:
         """Return the task that submits jobs; several threads, because the gateway answers in milliseconds."""

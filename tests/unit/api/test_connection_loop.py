@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from api.server.connection import Connection, Listener, Phase
 from api.server.exchange import Outcome
+from api.server.hooks import RequestHooks
 from api.server.loop import ConnectionLoop
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy, parse_networks
-from api.server.protocol import MAX_DISCARDED_BYTES, MAX_LINGER_SECONDS, RequestHooks
+from api.server.protocol import MAX_DISCARDED_BYTES, MAX_LINGER_SECONDS
 from api.server.push import PushedBody, PushStream
 from api.server.transfer import MinimumRate
 from shared.errors import MaskmillError

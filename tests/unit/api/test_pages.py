@@ -12,10 +12,11 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import Client
 
 from api.app import PROBES, create_app
-from api.composition import build_gateway, connect_stores
+from api.composition import build_gateway
 from api.operations import create_operations_app
 from api.server.forwarded import ForwardedRequests
 from api.settings import ApiSettings
+from api.stores import connect_stores
 from tests.support.routes import list_requests
 
 ALLOWED = "https://app.example"

@@ -17,7 +17,7 @@ from tests.bench.measurement import (
     time_concurrent,
     time_interleaved,
 )
-from worker.engine.execution_plan import has_fast_bfloat16
+from tests.bench.processor import has_fast_bfloat16
 from worker.engine.loader import silence_transformers
 
 THREE_CALLS = Workload(seconds=0.0, min_calls=3)
@@ -98,7 +98,7 @@ def test_a_bench_prints_and_appends_one_line_per_measurement(
         ("embedded", "fast"),
         ("swin-toy", "fast"),
         # Only some processors compute bfloat16 fast; its rounding changes the masks of random weights.
-        *([("swin-toy", "fast, bfloat16")] if has_fast_bfloat16("cpu") else []),
+        *([("swin-toy", "fast, bfloat16")] if has_fast_bfloat16() else []),
     ]
     assert rows[0]["figures"]["equal"]
     assert all(row["figures"]["equal_pixels"] > 0.999 for row in rows[:3])

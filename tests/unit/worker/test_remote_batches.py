@@ -164,6 +164,23 @@ def pair() -> Iterator[Pair]:
     pool.close()
 
 
+@pytest.fixture
+def host() -> Iterator[Channel]:
+    """The channel of a host to an engine that is never asked for a batch."""
+    ours, theirs = open_channel()
+    host, pool = Channel.from_fd(theirs.detach()), SlabPool.create(POOL_BYTES)
+    batches: Any = None
+    engine = threading.Thread(
+        target=HostConnection(ours, pool, batches, preparing=None, handle=print).serve, args=[MODEL]
+    )
+    engine.start()
+    wait_for_model(host)
+    yield host
+    host.shut_down()
+    engine.join(TIMEOUT_SECONDS)
+    pool.close()
+
+
 def test_a_label_map_and_its_segments_cross_unchanged(pair: Pair) -> None:
     pair.segmenter.gate.set()
 
@@ -371,24 +388,12 @@ def test_an_announced_image_is_waited_for(pair: Pair) -> None:
     wait_until(lambda: pair.scheduler._announced == 0)
 
 
-def test_a_place_outside_of_the_pool_fails_one_image() -> None:
-    ours, theirs = open_channel()
-    host, pool = Channel.from_fd(theirs.detach()), SlabPool.create(POOL_BYTES)
-    batches: Any = None
-    engine = threading.Thread(
-        target=HostConnection(ours, pool, batches, preparing=None, handle=print).serve, args=[MODEL]
-    )
-    engine.start()
-    wait_for_model(host)
-
+def test_a_place_outside_of_the_pool_fails_one_image(host: Channel) -> None:
     host.send(Submit(1, POOL_BYTES - 10, 2, 4, 0, 0, 3, 5, SegmentParameters(), Priority.NORMAL, None))
 
     assert host.receive(timeout_seconds=TIMEOUT_SECONDS) == Failed(
         1, EngineFailed.code, "The model could not prepare this image"
     )
-    host.shut_down()
-    engine.join(TIMEOUT_SECONDS)
-    pool.close()
 
 
 def test_what_happens_to_jobs_reaches_the_engine(pair: Pair) -> None:
@@ -457,21 +462,8 @@ def test_tickets_fail_as_retryable_when_a_reply_cannot_be_handled() -> None:
         one.close()
 
 
-def test_an_idle_engine_says_that_it_is_alive() -> None:
-    ours, theirs = open_channel()
-    host, pool = Channel.from_fd(theirs.detach()), SlabPool.create(POOL_BYTES)
-    batches: Any = None
-    engine = threading.Thread(
-        target=HostConnection(ours, pool, batches, preparing=None, handle=print).serve, args=[MODEL]
-    )
-    engine.start()
-    wait_for_model(host)
-
+def test_an_idle_engine_says_that_it_is_alive(host: Channel) -> None:
     assert host.receive(timeout_seconds=TIMEOUT_SECONDS) == Alive()
-
-    host.shut_down()
-    engine.join(TIMEOUT_SECONDS)
-    pool.close()
 
 
 def test_a_message_that_is_none_raises_an_error() -> None:

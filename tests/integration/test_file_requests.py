@@ -59,7 +59,8 @@ def test_head_has_the_headers_and_reads_no_file(gateway: GatewayUnderTest, job_i
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    ("wanted", "start", "end"), [("bytes=0-9", 0, 10), ("bytes=5-", 5, None), ("bytes=-7", -7, None)]
+    ("wanted", "start", "end"),
+    [("bytes=0-9", 0, 10), ("bytes=5-", 5, None), ("bytes=-7", -7, None), ("bytes=-9999999", 0, None)],
 )
 def test_one_range_is_a_part(
     gateway: GatewayUnderTest, job_id: str, path: str, wanted: str, start: int, end: int | None

@@ -17,7 +17,7 @@ from api.http.json_documents import parse_json
 from api.http.members import MEMBERS, check_model, check_object, check_places, list_common, list_unknown, merge
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
-from api.http.parameters import check_given_once, quote
+from api.http.parameters import check_given_once, check_names, quote
 from api.http.references import REFERENCE_MEMBERS, find_reference
 from api.http.unicode_text import convert_to_utf8
 from api.http.urlencoded import is_urlencoded, split_fields
@@ -55,6 +55,7 @@ class ParsedBody:
     overridden: parameters of the query that the JSON body has too.
     images: those of a form that has several; then `image` is empty.
     reference: what the body names in place of an image, which is empty then.
+    beside: names that the body takes beside those of `parameters`, for errors.
     """
 
     image: bytes
@@ -67,6 +68,7 @@ class ParsedBody:
     overridden: tuple[str, ...] = ()
     images: tuple[FormImage, ...] = ()
     reference: InputReference | None = None
+    beside: tuple[str, ...] = field(default=(), compare=False)
 
 
 def parse_body(
@@ -93,7 +95,9 @@ def parse_body(
         UnreadableBody: neither an image, nor JSON, nor base64, nor a form; or a form or JSON of too many parts.
         BadParameter: `parameters`, `options` or `model` are of the wrong type; or a member or a field is given twice,
             or stands where it does not belong.
+        UnknownParameter: the query has a name that means nothing.
     """
+    check_names(query, (*FIELDS, _FORMATS, *job_members))
     defaults = {name: _parse_query(name, text, job_members) for name, text in query.items()}
     boundary = find_boundary(body, content_type)
     if boundary:
@@ -239,7 +243,8 @@ def _parse_form(
     several = read_images(images, _extract_image) if len(images) > 1 else ()
     content = b"" if several or reference else _extract_image(images[0].content, "The form's image")
     parsed = _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
-    return replace(parsed, images=several, reference=reference)
+    beside = (*_JSON_FIELDS, _FORMATS, *dict.fromkeys((_MODEL, *job_members)))
+    return replace(parsed, images=several, reference=reference, beside=beside)
 
 
 def _list_texts(parts: Iterable[Part]) -> Iterator[tuple[str, object]]:

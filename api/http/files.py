@@ -70,6 +70,9 @@ def _select_part(file: FileContent, request: Request) -> ByteRange | None:
     wanted = request.range
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1 or not _is_range_valid(file, request):
         return None
+    # The library takes the last bytes of a file with fewer for a range behind its end; they are all of them.
+    if file.size and wanted.ranges[0][0] < -file.size:
+        return ByteRange(0, file.size)
     found = wanted.range_for_length(file.size)
     if found is None:
         return ByteRange(0, 0)

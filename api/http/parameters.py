@@ -1,7 +1,7 @@
 """Checks the parameters and formats of a request; errors name the allowed values."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,16 +16,17 @@ _MAX_FORMATS_CHARACTERS = 1000  # of the text of `formats`
 _JSON_NAMES: Mapping[type, str] = {list: "list", dict: "JSON object", type(None): "null"}
 
 
-def parse_parameters(raw: Mapping[str, object]) -> SegmentParameters:
+def parse_parameters(raw: Mapping[str, object], *, beside: Sequence[str] = ()) -> SegmentParameters:
     """Check segmentation parameters; null and absent ones take the pipeline's defaults.
+
+    Args:
+        beside: other names that a client may give in their place; an error names them too.
 
     Raises:
         UnknownParameter: there is no such parameter.
         BadParameter: a value is out of range or of the wrong type.
     """
-    unknown = next((name for name in raw if name not in FIELDS), None)
-    if unknown is not None:
-        raise UnknownParameter(f"There is no parameter {quote(unknown)}; known are {', '.join(FIELDS)}")
+    check_names(raw, (*FIELDS, *beside))
     try:
         return PARAMETERS.validate_python({name: _strip(value) for name, value in raw.items() if value is not None})
     except ValidationError as error:
@@ -54,6 +55,18 @@ def parse_formats(raw: object) -> tuple[str, ...] | None:
     if unknown is not None:
         raise BadParameter(f"There is no format {quote(unknown)}; known are {', '.join(FORMAT_NAMES)}")
     return select_formats(names) if names else None
+
+
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that means nothing where it stands.
+
+    Raises:
+        UnknownParameter: one is not among the known ones, which the error names.
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        rest = f"; known are {', '.join(known)}" if known else " here; this address takes none."
+        raise UnknownParameter(f"There is no parameter {quote(unknown)}{rest}")
 
 
 def check_given_once(names: Sequence[str], where: str) -> None:
@@ -87,8 +100,7 @@ def refuse_query(query: MultiDict[str, str]) -> None:
     Raises:
         UnknownParameter: there is one.
     """
-    for name in query:
-        raise UnknownParameter(f"There is no parameter {quote(name)} here; this address takes none.")
+    check_names(query, ())
 
 
 def describe_range(name: str) -> str:

@@ -155,18 +155,27 @@ class Admission:
             return None
         return inspect_image(image.content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
 
-    def admit_again(self, request: JobRequest, caller: Caller) -> None:
+    def admit_again(self, request: JobRequest, caller: Caller) -> Priority:
         """Check that a job like one that has ended may be created; its image is not inspected again.
+
+        Another token of the tenant may have submitted that one.
+
+        Returns:
+            the priority of the new job: the same, or the highest that the caller's token allows.
 
         Raises:
             UnknownModel: no worker serves its model any more.
+            NotPermitted: the caller's token does not allow the model.
             Overloaded: there is too much work already.
             Unavailable: Redis did not answer, or nothing may be stored.
         """
         self.check_stores()
         model = self.models.find(request.model)
+        check_model(model.id, caller)
         profile = JobProfile(request.priority, request.input, request.formats, request.retention)
+        profile = limit_priority(profile, caller)
         self._check_load(model, caller, profile, request.image.bytes if request.image else 0)
+        return profile.priority
 
     def _build_request(
         self, submission: Submission, caller: Caller, profile: JobProfile, model: ModelStatus, image: ImageFacts | None
@@ -259,11 +268,16 @@ def check_permission(submission: Submission, model: str, caller: Caller) -> None
     Raises:
         NotPermitted: it does not allow the model or the priority.
     """
-    if caller.models and model not in caller.models:
-        raise NotPermitted(f"This token may not use the model {model}; it may use {', '.join(sorted(caller.models))}.")
+    check_model(model, caller)
     wanted = submission.options.priority
     if wanted is not None and rank(wanted) < rank(caller.max_priority):
         raise NotPermitted(f"This token may not submit with priority {wanted}; its highest is {caller.max_priority}.")
+
+
+def check_model(model: str, caller: Caller) -> None:
+    """Raise NotPermitted if the caller's token does not allow a model."""
+    if caller.models and model not in caller.models:
+        raise NotPermitted(f"This token may not use the model {model}; it may use {', '.join(sorted(caller.models))}.")
 
 
 def limit_priority(profile: JobProfile, caller: Caller) -> JobProfile:

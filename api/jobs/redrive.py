@@ -16,7 +16,7 @@ from api.jobs.references import InputReference, UrlReference
 from api.jobs.submission import IDEMPOTENCY_SECONDS, JobSubmitter
 from api.jobs.upload import Upload
 from shared.errors import AlreadyEnded, NotFinished
-from shared.jobs.model import Idempotency, Job, JobRequest, JobState, UrlInput
+from shared.jobs.model import Idempotency, Job, JobRequest, JobState, Priority, UrlInput
 
 log = structlog.get_logger()
 
@@ -34,21 +34,22 @@ class JobRedriver:
             AlreadyEnded: it has a result.
             Gone: its image is not kept any more.
             ForbiddenInput, ForbiddenUrl: its URL is to be fetched again, and may not be any more.
+            NotPermitted: the caller's token does not allow its model.
             Overloaded: too many jobs are queued, or Redis has too little memory.
             Unavailable: Redis or the bucket did not answer.
         """
         tenant_jobs = self.submitter.open_tenant(caller.tenant)
         job = tenant_jobs.get(job_id)
         check_redrivable(job)
-        self.submitter.admission.admit_again(job.request, caller)
+        priority = self.submitter.admission.admit_again(job.request, caller)
         image = read_input(job, tenant_jobs)
         self.submitter.inputs.check(image)
-        request = self._build_request(job.request, caller)
+        request = self._build_request(job.request, priority, caller)
         redriven = self.submitter.resubmit(request, image)
         log.info("job_redriven", job_id=redriven.id, redrive_of=job.id, is_repeated=redriven.id != request.id)
         return redriven
 
-    def _build_request(self, original: JobRequest, caller: Caller) -> JobRequest:
+    def _build_request(self, original: JobRequest, priority: Priority, caller: Caller) -> JobRequest:
         """Return the request of the new job: a deadline is as far away as it was."""
         admission, profile = self.submitter.admission, self.submitter.profile
         now = admission.now()
@@ -57,6 +58,7 @@ class JobRedriver:
             original,
             id=admission.new_id(),
             created_at=now,
+            priority=priority,
             request_id=caller.request_id,
             deadline_at=deadline_at,
             retention=profile.retention,

@@ -23,6 +23,7 @@ from shared.errors import (
     ForbiddenUrl,
     Gone,
     NotFinished,
+    NotPermitted,
     QueueFull,
     StackUnconfirmed,
     StorageUnavailable,
@@ -70,6 +71,7 @@ def cancel_many(query: CancelQuery) -> Response:
         202: JobView,
         **failures(
             UnknownJob,
+            NotPermitted,
             NotFinished,
             AlreadyEnded,
             Gone,

@@ -286,7 +286,7 @@ def build_submission(parsed: ParsedBody, *, model: str | None = None) -> Submiss
     """
     return Submission(
         parsed.reference or Upload(parsed.image, on_release=partial(keep_reserved, 0)),
-        parse_parameters(parsed.parameters),
+        parse_parameters(parsed.parameters, beside=parsed.beside),
         model or parsed.model,
         parse_formats(parsed.formats),
     )

@@ -1,5 +1,6 @@
 """The queries of calls about many jobs: filters, pages, ids."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, model_validator
@@ -24,6 +25,11 @@ class FilterQuery(Query):
         description="Only jobs that ended with this error; `attempts_exhausted` are dead letters.",
         max_length=_MAX_NAME_LENGTH,
     )
+
+    @classmethod
+    def list_names(cls) -> Sequence[str]:
+        """Return the names of the parameters; that of a member of metadata stands for all."""
+        return [*super().list_names(), f"{METADATA_PREFIX}NAME"]
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The wire form of a tenant's usage."""
 
 import re
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -40,10 +40,15 @@ class UsageQuery(Query):
             BadParameter: the first comes after the last.
         """
         last = min(self.until or today, today)
-        first = self.since or last - timedelta(days=DEFAULT_DAYS - 1)
+        first = self.since or _go_back(last, DEFAULT_DAYS - 1)
         if first > last:
             raise BadParameter(f"`from` must not be later than `to`, or than today, in UTC; it is {first}.")
-        return max(first, last - timedelta(days=MAX_DAYS - 1)), last
+        return max(first, _go_back(last, MAX_DAYS - 1)), last
+
+
+def _go_back(day: date, days: int) -> date:
+    """Return the day so many days before one, or the first that there is."""
+    return date.fromordinal(max(1, day.toordinal() - days))
 
 
 class DayUsageView(BaseModel):

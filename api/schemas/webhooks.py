@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
 
 from api.schemas.query import Query
 from shared.outgoing.policy import MAX_URL_CHARS
@@ -42,7 +42,7 @@ class NewWebhook(BaseModel):
     events: list[JobEvent] | None = Field(
         None, min_length=1, max_length=len(JobEvent), description="Events that are sent; null: all."
     )
-    all_jobs: bool = Field(
+    all_jobs: Annotated[bool, Strict()] = Field(
         False, description="Send those of all your jobs of /v1/jobs; otherwise only of jobs that name this webhook."
     )
     description: Annotated[str, StringConstraints(max_length=200)] = Field("", description="For you alone.")

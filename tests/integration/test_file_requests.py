@@ -59,7 +59,8 @@ def test_head_has_the_headers_and_reads_no_file(gateway: GatewayUnderTest, job_i
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    ("wanted", "start", "end"), [("bytes=0-9", 0, 10), ("bytes=5-", 5, None), ("bytes=-7", -7, None)]
+    ("wanted", "start", "end"),
+    [("bytes=0-9", 0, 10), ("bytes=5-", 5, None), ("bytes=-7", -7, None), ("bytes=-9999999", 0, None)],
 )
 def test_one_range_is_a_part(
     gateway: GatewayUnderTest, job_id: str, path: str, wanted: str, start: int, end: int | None
@@ -222,8 +223,21 @@ def test_where_clients_do_not_reach_the_store_the_gateway_serves(gateway: Gatewa
     assert gateway.client.get(f"/v1/jobs/{job_id}/result?urls=1").json["urls"] is None
 
 
-@pytest.mark.parametrize("path", ["labels.png", "masks/1.png", "input", "result"])
-def test_an_unknown_parameter_is_refused(gateway: GatewayUnderTest, job_id: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("labels.png", "known are redirect"),
+        ("coco.json", "known are redirect, polygon_tolerance, coco_polygons"),
+        ("masks/1.png", "this address takes none"),
+        ("input", "known are redirect"),
+        ("result", "known are urls"),
+    ],
+)
+def test_an_unknown_parameter_is_refused_with_the_known_ones(
+    gateway: GatewayUnderTest, job_id: str, path: str, known: str
+) -> None:
     refused = gateway.client.get(f"/v1/jobs/{job_id}/{path}?polygon=1")
 
     assert (refused.status_code, refused.json["error_type"]) == (400, "unknown_parameter")
+    assert "'polygon'" in refused.json["error"]
+    assert known in refused.json["error"]

@@ -136,6 +136,15 @@ def test_an_idempotency_key_is_for_the_same_options(gateway: GatewayUnderTest) -
     assert (other.status_code, other.json["error_type"]) == (422, "idempotency_conflict")
 
 
+@pytest.mark.parametrize("place", ["form", "query"])
+def test_an_unknown_name_is_refused_with_the_known_ones(gateway: GatewayUnderTest, place: str) -> None:
+    response = send(gateway, place, prioritty="low")
+
+    assert (response.status_code, response.json["error_type"]) == (400, "unknown_parameter")
+    for known in ("threshold", "formats", "model", "priority", "deadline_seconds", "webhook"):
+        assert known in response.json["error"]
+
+
 def test_the_routes_of_hugging_face_do_not_know_them(gateway: GatewayUnderTest) -> None:
     in_json = gateway.client.post(
         "/", json={"inputs": INPUTS, "priority": "urgent", "labels": "cat"}, headers={"Prefer": "respond-async"}

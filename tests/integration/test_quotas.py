@@ -146,7 +146,14 @@ def test_usage_tells_jobs_pixels_and_device_time_of_a_day(clean_redis: str, stor
 
 @pytest.mark.parametrize(
     ("query", "days"),
-    [("", 30), ("?from=2020-01-01", 100), ("?from=2020-01-01&to=2020-01-03", 3), ("?to=2020-01-03", 30)],
+    [
+        ("", 30),
+        ("?from=2020-01-01", 100),
+        ("?from=2020-01-01&to=2020-01-03", 3),
+        ("?to=2020-01-03", 30),
+        ("?to=0001-01-03", 3),
+        ("?from=0001-01-01&to=0001-02-01", 32),
+    ],
 )
 def test_usage_is_shown_for_a_range_of_days(
     clean_redis: str, storage_env: dict[str, str], query: str, days: int

@@ -1,6 +1,8 @@
 """Redrive: jobs that ended without a result run again as new jobs, while their images are kept."""
 
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from werkzeug.test import TestResponse
 from shared.errors import AttemptsExhausted, DeadlineExceeded, EngineFailed, MaskmillError, StoreUnavailable
 from shared.jobs.completion import complete_job
 from shared.jobs.inputs import InputMover
-from shared.jobs.model import Failure, JobRequest, JobState
+from shared.jobs.model import Failure, JobRequest, JobState, Priority
 from shared.jobs.result import JobResult, failed_result
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
 from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway_with_stores, run_job
@@ -87,6 +89,22 @@ def test_a_repeated_redrive_is_the_same_job(gateway: GatewayUnderTest) -> None:
     assert len(ids) == 1
     assert redrive(gateway, request.id).json["id"] in ids
     assert redrive(gateway, *ids).status_code == 409
+
+
+def test_a_token_redrives_what_it_may_submit(clean_redis: str, storage_env: dict[str, str], tmp_path: Path) -> None:
+    digests = {name: sha256(name.encode()).hexdigest() for name in ("batch", "other")}
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"shop:{digests['batch']} max_priority=low\nshop:{digests['other']} models=acme/one\n")
+    gateway = open_gateway(clean_redis, storage_env, tokens_file=str(tokens))
+    request = create(gateway, priority=Priority.INTERACTIVE)
+    fail(gateway, request, EngineFailed("no memory"))
+
+    refused, limited = (
+        redrive(gateway, request.id, {"Authorization": f"Bearer {name}"}) for name in ("other", "batch")
+    )
+
+    assert (refused.status_code, refused.json["error_type"]) == (403, "not_permitted")
+    assert (limited.status_code, limited.json["priority"]) == (202, "low")
 
 
 def test_a_redrive_whose_job_was_purged_makes_another_one(gateway: GatewayUnderTest) -> None:

@@ -162,6 +162,7 @@ def test_a_tenant_has_a_bounded_number_of_webhooks(clean_redis: str, storage_env
         (b'{"url": "https://a.example", "events": ["job.begun"]}', 400, "bad_parameter"),
         (b'{"url": "https://a.example", "events": []}', 400, "bad_parameter"),
         (b'{"url": 7}', 400, "bad_parameter"),
+        (b'{"url": "https://a.example", "all_jobs": "yes"}', 400, "bad_parameter"),
         (b'{"url": "' + b"a" * 70000 + b'"}', 413, "body_too_large"),
         (b'{"url": "http://a.example/"}', 422, "forbidden_url"),
         (b'{"url": "https://169.254.169.254/latest"}', 422, "forbidden_url"),

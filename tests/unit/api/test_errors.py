@@ -118,7 +118,7 @@ def request_failing_with(error: Exception) -> Any:
     return app.test_client().get("/")
 
 
-class Query(BaseModel):
+class Path(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = 1
@@ -126,7 +126,7 @@ class Query(BaseModel):
 
 def test_the_error_names_a_misspelt_parameter() -> None:
     with pytest.raises(ValidationError) as found:
-        Query.model_validate({"limt": "5"})
+        Path.model_validate({"limt": "5"})
 
     with pytest.raises(UnknownParameter, match="limt"):
         reject_invalid(found.value)

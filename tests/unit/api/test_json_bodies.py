@@ -109,10 +109,16 @@ def test_json_that_only_one_of_two_parsers_takes_is_a_client_error(body: bytes) 
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**40])
+def test_an_integer_that_would_be_rounded_is_refused(value: int) -> None:
+    with pytest.raises(BadParameter, match="64 bits"):
+        parse_json(b'{"metadata": {"order": [%d]}}' % value)
 
 
 @given(value=json_values)

@@ -15,7 +15,13 @@ from shared.jobs.inputs import InputMover
 from shared.jobs.model import Failure, JobRequest, JobState, Priority
 from shared.jobs.result import JobResult, failed_result
 from shared.storage.keys import dead_letter_key, inbox_key, input_key
-from tests.support.gateway import GatewayUnderTest, list_queued_ids, open_gateway_with_stores, run_job
+from tests.support.gateway import (
+    GatewayUnderTest,
+    list_queued_ids,
+    open_gateway,
+    open_gateway_with_stores,
+    run_job,
+)
 from tests.support.jobs import build_request, build_sync_request, png
 from tests.support.steward import build_steward
 from tests.support.two_tenants import LAB, SHOP, create_job, open_two_tenant_gateway

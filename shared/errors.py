@@ -13,6 +13,7 @@
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
     - ImageTooNarrow       one side of the image is too short for the model
+    - TooManyCorners       the segments have more corners than polygons are made of
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, an unknown one, or one that has expired
@@ -166,6 +167,10 @@ class ImageTooCostly(ClientError):
 
 class ImageTooNarrow(ClientError):
     code = "image_too_narrow"
+
+
+class TooManyCorners(ClientError):
+    code = "too_many_corners"
 
 
 class UnknownParameter(ClientError):

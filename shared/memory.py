@@ -23,6 +23,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _ARENAS = 2
 _TRIM_BYTES = 8 << 20
 HOST_MAPPED_BYTES = 1 << 20
+# More than one recut frees.
+RECUT_KEPT_BYTES = 512 << 20
 
 
 def limit_kept_memory(*, mapped_bytes: int | None) -> None:
@@ -39,6 +41,19 @@ def limit_kept_memory(*, mapped_bytes: int | None) -> None:
     if mapped_bytes is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, mapped_bytes)
         libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+
+
+def keep_freed_memory(kept_bytes: int) -> None:
+    """Let the allocator keep what is freed, up to so much in each arena, until return_free_memory() is called.
+
+    A recut in 640x480 met 10,700 page faults otherwise, one in 12 megapixels 175,000: an eighth to a fifth of their CPU
+    time.  A renderer held 494 instead of 307 MB after them, and 302 after return_free_memory().  That does not reach
+    the end of another arena than the first one, which is at most 64 MB.
+    """
+    libc = _load_libc()
+    if libc is not None:
+        libc.mallopt(_M_MMAP_THRESHOLD, kept_bytes)
+        libc.mallopt(_M_TRIM_THRESHOLD, kept_bytes)
 
 
 def return_free_memory() -> None:

@@ -21,7 +21,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from shared.errors import ImageTooLarge, SharedMemoryFull
 
-_MIN_RETURNED_BYTES = 1 << 20  # a smaller slab keeps its pages: the next one that is put there needs no page faults
+# Of a slab with less in it the pages are kept: the next one that is put there needs no page faults.
+_MIN_RETURNED_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,11 @@ class SlabAllocator:
         finally:
             self.free(slab)
 
-    def free(self, slab: Slab) -> None:
-        """Free a slab.  A large one returns its memory to the system.
+    def free(self, slab: Slab, *, written_bytes: int | None = None) -> None:
+        """Free a slab.  One with much in it returns its memory to the system.
+
+        Args:
+            written_bytes: how much of it was written; None: all of it.
 
         Raises:
             ValueError: the slab is not allocated.
@@ -137,7 +141,7 @@ class SlabAllocator:
         if nbytes is None:
             raise ValueError(f"No slab at {slab.offset} is allocated")
         # Before others can allocate it, and outside of the lock, because it takes time.
-        if nbytes >= _MIN_RETURNED_BYTES:
+        if (nbytes if written_bytes is None else written_bytes) >= _MIN_RETURNED_BYTES:
             self.pool.return_memory(Slab(slab.offset, nbytes))
         with self._changed:
             self._insert_free(Slab(slab.offset, nbytes))

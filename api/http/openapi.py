@@ -185,6 +185,7 @@ JOB_FAILURE: Final[Errors] = (
     errors.ImageTooLarge,
     errors.ImageTooCostly,
     errors.ImageTooNarrow,
+    errors.TooManyCorners,
     errors.Canceled,
     errors.DeadlineExceeded,
     errors.OutOfMemory,

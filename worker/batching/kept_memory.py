@@ -12,13 +12,12 @@ from worker.slabs import Slab, SlabPool
 
 def write(pool: SlabPool, request: Submit, kept: KeptLogits) -> KeptShape | None:
     """Copy logits to where a request wants them, and return what is there; None if they do not fit."""
-    nbytes = kept.class_logits.nbytes + kept.mask_logits.nbytes
-    if request.keep is None or nbytes > request.keep.max_bytes:
+    if request.keep is None or kept.nbytes > request.keep.max_bytes:
         return None
     queries, classes = kept.class_logits.shape
     rows, columns = kept.mask_logits.shape[-2:]
     shape = KeptShape(kept.floor, queries, classes, rows, columns, tuple(kept.queries.tolist()))
-    memory = pool.view(Slab(request.kept_offset, request.keep.max_bytes), (nbytes // 4,), np.float32)
+    memory = pool.view(Slab(request.kept_offset, request.keep.max_bytes), (kept.nbytes // 4,), np.float32)
     memory[: kept.class_logits.size] = kept.class_logits.ravel()
     memory[kept.class_logits.size :] = kept.mask_logits.ravel()
     return shape

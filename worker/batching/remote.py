@@ -221,7 +221,9 @@ class RemoteBatches:
         part = Slab(request.label_map_offset, pending.slab.nbytes - offset)
         label_map[:] = self._slabs.pool.view(part, label_map.shape, label_map.dtype)
         kept = kept_memory.read(self._slabs.pool, request, reply.kept) if reply.kept else None
-        self._slabs.free(pending.slab)
+        # Far less than was reserved: most logits are not kept.
+        kept_bytes = kept.nbytes if kept else 0
+        self._slabs.free(pending.slab, written_bytes=offset + label_map.nbytes + kept_bytes)
         ticket = pending.ticket
         ticket.wait_ms, ticket.device_ms, ticket.batch_size = reply.wait_ms, reply.device_ms, reply.batch_size
         if ticket.set_running_or_notify_cancel():

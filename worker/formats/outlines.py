@@ -5,17 +5,24 @@ An outline runs through corners of pixels, so a polygon covers exactly the pixel
 there, and where a part touches itself at a corner, its exterior and its holes touch: no ring meets itself, and every
 polygon is valid in the sense of OGC's Simple Features.
 
-The cost is linear in the pixels of the map, however many segments it has, and n log n in the corners of the outlines.
+The cost is linear in the pixels of the map, however many segments it has, and n log n in the corners of the outlines,
+of which there is a limit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import TooManyCorners
 from worker.formats.components import Components
 from worker.segmenter import LabelMap
+
+# Points of a label map at which outlines turn, each a corner of one to four of them.  Thirty smooth segments of 12
+# megapixels have a seventh of it; noise has more from half a megapixel on, and every other cost grows with them.
+MAX_TURNS: Final = 500_000
 
 Ring = NDArray[np.int64]
 """(n, 2): x and y of each corner, once; 0 is the left or upper edge of the image.  Edges are horizontal or vertical."""
@@ -50,16 +57,21 @@ class _Corners:
 
 
 def trace_outlines(label_map: LabelMap) -> Mapping[int, tuple[Outline, ...]]:
-    """Return the outlines of each segment of a label map (H, W) by its id, from the top; empty segments have none."""
+    """Return the outlines of each segment of a label map (H, W) by its id, from the top; empty segments have none.
+
+    Raises:
+        TooManyCorners: they turn at more than MAX_TURNS points; found in one pass over the pixels.
+    """
+    x, y = _find_meeting_points(label_map)
     components = Components.from_label_map(label_map)
-    corners = _find_corners(label_map, components)
     rings: dict[int, list[Ring]] = {}
-    for part, ring in _follow(corners):
+    for part, ring in _follow(_find_corners(label_map, components, x, y)):
         rings.setdefault(part, []).append(ring)
     outlines: dict[int, list[Outline]] = {}
     ids = dict(zip(components.numbers.tolist(), components.values.tolist(), strict=True))
-    for part, parts_rings in rings.items():
-        outlines.setdefault(ids[part], []).append(_build_outline(parts_rings))
+    # No hole of a part begins as far up as its exterior does.
+    for part, (exterior, *holes) in rings.items():
+        outlines.setdefault(ids[part], []).append(Outline(exterior, tuple(holes)))
     return {number: tuple(found) for number, found in sorted(outlines.items())}
 
 
@@ -76,19 +88,12 @@ def measure_area(ring: Ring) -> float:
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
 
 
-def _build_outline(rings: list[Ring]) -> Outline:
-    """Tell the exterior of one part from its holes, which run the other way."""
-    exterior = next(ring for ring in rings if measure_area(ring) > 0)
-    return Outline(exterior, tuple(ring for ring in rings if ring is not exterior))
-
-
-def _find_corners(label_map: LabelMap, components: Components) -> _Corners:
-    """Return the turns of all outlines.
+def _find_corners(label_map: LabelMap, components: Components, x: NDArray[np.int64], y: NDArray[np.int64]) -> _Corners:
+    """Return the turns of all outlines, which lie at these points.
 
     Around each point where four pixels meet, each of the four quadrants is either the only one of its part, or the only
     one that is missing between its two neighbours: both give a corner whose edges lead along that quadrant.
     """
-    x, y = _find_meeting_points(label_map)
     quadrants = _find_parts(label_map, components, x, y)  # (2, 2, n): below, right
     found = []
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -106,11 +111,20 @@ def _find_corners(label_map: LabelMap, components: Components) -> _Corners:
 
 
 def _find_meeting_points(label_map: LabelMap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return x and y of the points between pixels at which an outline may turn."""
+    """Return x and y of the points between pixels at which an outline may turn.
+
+    Raises:
+        TooManyCorners: there are more than MAX_TURNS.
+    """
     padded = np.pad(label_map, 1)
     differs_beside = padded[:, 1:] != padded[:, :-1]
     differs_below = padded[1:] != padded[:-1]
     turns = (differs_beside[1:] | differs_beside[:-1]) & (differs_below[:, 1:] | differs_below[:, :-1])
+    if (count := np.count_nonzero(turns)) > MAX_TURNS:
+        raise TooManyCorners(
+            f"The segments have {count} corners, and at most {MAX_TURNS} are drawn as polygons; ask for a format of "
+            "masks, such as `labels` or `coco`."
+        )
     y, x = np.nonzero(turns)
     return x.astype(np.int64), y.astype(np.int64)
 
@@ -133,26 +147,43 @@ def _find_parts(
 
 
 def _follow(corners: _Corners) -> Iterator[tuple[int, Ring]]:
-    """Yield each ring and its part, from the top."""
+    """Yield each ring and its part, from the top.
+
+    Noise has hundreds of thousands of rings, so arrays are made for all of them together.
+    """
     level, upright = _pair_level(corners), _pair_upright(corners)
-    following = upright[level].tolist()
+    members, firsts = _list_members(corners, upright[level])
+    if not members.size:
+        return
+    # Each corner in `members` leads along a horizontal edge to one that is not.
+    every = np.stack([members, level[members]], axis=1).ravel()
+    points = np.stack([corners.x[every], corners.y[every]], axis=1)
+    starts = (2 * firsts).tolist()
+    parts = corners.part[members[firsts]].tolist()
+    for part, start, end in zip(parts, starts, [*starts[1:], len(points)], strict=True):
+        yield part, points[start:end]
+
+
+def _list_members(corners: _Corners, following: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return every second corner of all rings, one ring after the other, and where in these each ring begins.
+
+    Args:
+        following: the next but one corner of each.
+    """
+    after = following.tolist()
     is_open = bytearray(corners.leaves_level.astype(np.uint8).tobytes())
     order = np.lexsort((corners.x, corners.y))
+    members: list[int] = []
+    firsts: list[int] = []
     for first in order[corners.leaves_level[order]].tolist():
-        if not is_open[first]:
-            continue
-        members, here = [], first
+        if is_open[first]:
+            firsts.append(len(members))
+        here = first
         while is_open[here]:
             is_open[here] = 0
             members.append(here)
-            here = following[here]
-        yield int(corners.part[first]), _build_ring(corners, np.array(members), level)
-
-
-def _build_ring(corners: _Corners, members: NDArray[np.int64], level: NDArray[np.int64]) -> Ring:
-    """Return all corners of a ring, of which `members` are every second one; each leads to the one after it."""
-    every = np.stack([members, level[members]], axis=1).ravel()
-    return np.stack([corners.x[every], corners.y[every]], axis=1)
+            here = after[here]
+    return np.array(members, np.int64), np.array(firsts, np.int64)
 
 
 def _pair_level(corners: _Corners) -> NDArray[np.int64]:

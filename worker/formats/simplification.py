@@ -18,7 +18,11 @@ _Outlines = tuple[Outline, ...]
 
 
 def get_outlines(source: RenderSource) -> Mapping[int, _Outlines]:
-    """Return the outlines of each segment by its id, as simple as the options ask for; empty segments have none."""
+    """Return the outlines of each segment by its id, as simple as the options ask for; empty segments have none.
+
+    Raises:
+        TooManyCorners: the segments have more corners than polygons are made of.
+    """
     label_map = source.segmentation.label_map
     return source.share(
         "outlines",

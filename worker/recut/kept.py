@@ -50,6 +50,11 @@ class KeptLogits:
     mask_logits: NDArray[np.float32]
 
     @property
+    def nbytes(self) -> int:
+        """Return the number of bytes of all logits."""
+        return self.class_logits.nbytes + self.mask_logits.nbytes
+
+    @property
     def has_all_queries(self) -> bool:
         """Tell whether no query was dropped, so that a semantic recut is possible."""
         return len(self.queries) == len(self.class_logits)

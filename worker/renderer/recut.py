@@ -22,6 +22,7 @@ from shared.jobs.recut_file import read_recut
 from shared.jobs.render_calls import RenderCall
 from shared.jobs.result import JobResult, StoredFile
 from shared.jobs.store import JobStore
+from shared.memory import RECUT_KEPT_BYTES, keep_freed_memory
 from shared.storage.bucket import Bucket
 from shared.storage.keys import object_key
 from worker.formats.rendered import Rendered, RenderSource
@@ -56,6 +57,8 @@ class Recutter:
 
             if not self._is_prepared:
                 torch.set_num_threads(self._threads)
+                # A slider sends many recuts in a row; a renderer that is idle gives the memory back.
+                keep_freed_memory(RECUT_KEPT_BYTES)
                 self._is_prepared = True
             return recut(data, parameters, size, Budget())
 

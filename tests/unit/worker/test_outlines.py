@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from shapely import MultiPolygon
 
+from shared.errors import TooManyCorners
+from tests.support.cpu_time import measure_cpu_seconds
 from tests.support.label_maps import blobs, build_label_maps
 from tests.support.rasters import cover_centres
-from worker.formats.outlines import Outline, trace_outlines
+from worker.formats.outlines import MAX_TURNS, Outline, trace_outlines
 from worker.formats.simplification import simplify_outlines
 from worker.segmenter import LabelMap
+
+CPU_SECONDS = 1.5
 
 label_maps = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
     lambda shape: arrays.arrays(np.uint8, shape, elements=st.integers(0, 3))
@@ -79,3 +83,30 @@ def test_simplified_outlines_have_fewer_corners() -> None:
 
     counts = [sum(len(ring) for found in each.values() for ring in list_rings(found)) for each in (exact, simplified)]
     assert counts[1] < counts[0] / 2
+
+
+def noise(side: int) -> LabelMap:
+    return np.random.default_rng(3).integers(0, 20, (side, side)).astype(np.uint8)
+
+
+def test_outlines_of_noise_take_bounded_cpu_time() -> None:
+    # 80,000 parts, each with an outline of its own.
+    assert measure_cpu_seconds(lambda: trace_outlines(noise(300)), tries=5) < CPU_SECONDS
+
+
+def test_more_corners_than_the_limit_are_refused_before_they_are_followed() -> None:
+    label_map = noise(1500)
+
+    def refuse() -> None:
+        with pytest.raises(TooManyCorners, match="at most 500000 are drawn as polygons"):
+            trace_outlines(label_map)
+
+    assert measure_cpu_seconds(refuse) < CPU_SECONDS / 3
+
+
+def test_a_large_photo_of_many_segments_is_far_below_the_limit() -> None:
+    outlines = trace_outlines(blobs(4000, 3000, 30))
+
+    corners = sum(len(ring) for found in outlines.values() for ring in list_rings(found))
+    # Nearly every point is a corner of two segments.
+    assert corners < MAX_TURNS / 2

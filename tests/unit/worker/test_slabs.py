@@ -170,6 +170,17 @@ def test_a_large_slab_returns_its_memory_when_it_is_freed(pool: SlabPool) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux returns pages of a shared file")
+def test_a_large_slab_with_little_in_it_keeps_its_pages_for_the_next_one(pool: SlabPool) -> None:
+    allocator = SlabAllocator(pool)
+    slab = allocator.allocate(8 * MIB, timeout_seconds=0)
+    pool.view(slab, (MIB,), np.uint8)[:] = 1
+
+    allocator.free(slab, written_bytes=MIB)
+
+    assert used_bytes(pool) == MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux returns pages of a shared file")
 def test_a_small_slab_returns_its_memory_in_idle_times(pool: SlabPool) -> None:
     allocator = SlabAllocator(pool)
     with allocator.lend(PAGE, timeout_seconds=0) as slab:

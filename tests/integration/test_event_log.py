@@ -47,7 +47,7 @@ def claim(jobs: JobStore) -> Claim:
     return found
 
 
-def request_of(megapixels: int, priority: Priority = Priority.NORMAL) -> JobRequest:
+def build_sized_request(megapixels: int, priority: Priority = Priority.NORMAL) -> JobRequest:
     return build_request(image=ImageFacts("jpeg", 1000 * megapixels, 1000, 0, "00" * 32), priority=priority)
 
 
@@ -216,7 +216,7 @@ def test_a_log_of_a_record_of_an_earlier_version_begins_with_its_next_event(
 
 
 def test_a_place_counts_the_jobs_before_it_and_their_pixels_by_the_mean(jobs: JobStore) -> None:
-    first, second, third = (request_of(megapixels) for megapixels in (4, 2, 1))
+    first, second, third = (build_sized_request(megapixels) for megapixels in (4, 2, 1))
     for one in (first, second, third):
         jobs.create(one)
 
@@ -250,7 +250,7 @@ def test_a_place_is_that_in_the_fair_order(jobs: JobStore) -> None:
 
 @pytest.mark.parametrize("leave", ["finish", "discard", "purge", "postpone", "claim"])
 def test_a_job_that_left_the_queue_counts_no_pixels(jobs: JobStore, leave: str, redis_client: redis.Redis) -> None:
-    left, other = request_of(8), request_of(1)
+    left, other = build_sized_request(8), build_sized_request(1)
     jobs.create(left)
     jobs.create(other)
     if leave == "finish":
@@ -275,7 +275,7 @@ def test_a_job_that_left_the_queue_counts_no_pixels(jobs: JobStore, leave: str, 
 
 
 def test_jobs_of_higher_priorities_come_before_it(jobs: JobStore) -> None:
-    low, normal, interactive = (request_of(n, priority) for n, priority in enumerate(reversed(Priority), 1))
+    low, normal, interactive = (build_sized_request(n, priority) for n, priority in enumerate(reversed(Priority), 1))
     for one in (low, normal, interactive):
         jobs.create(one)
 
@@ -285,7 +285,7 @@ def test_jobs_of_higher_priorities_come_before_it(jobs: JobStore) -> None:
 
 
 def test_canceled_jobs_are_no_work_for_those_that_come_when_the_queue_is_empty(jobs: JobStore) -> None:
-    canceled, later = request_of(8), request_of(1)
+    canceled, later = build_sized_request(8), build_sized_request(1)
     jobs.create(canceled)
     jobs.finish(canceled, JobState.CANCELED)
 
@@ -305,7 +305,7 @@ def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
 
 def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
     for megapixels in (1, 2, 4) * 10:
-        request = request_of(megapixels)
+        request = build_sized_request(megapixels)
         jobs.create(request)
         claim(jobs)
         jobs.finish(request, JobState.SUCCEEDED, timings_ms={"queue": 900.0, "device": 20.0 + 30.0 * megapixels})

@@ -124,9 +124,9 @@ def passed_over(model: str) -> str:
     return f"mm:passed_over:{model}"
 
 
-def service_times(model: str) -> str:
-    """String: sums over the last jobs of a model, by which the time of further ones is estimated."""
-    return f"mm:service_times:{model}"
+def ended_work(model: str) -> str:
+    """List: the last jobs of a model that ran, the last one first, by which the end of further ones is estimated."""
+    return f"mm:ended_work:{model}"
 
 
 def claim(token: str) -> str:

@@ -1,8 +1,8 @@
 """When a queued job will have ended: a range, from how long jobs of its model take and how many come before it.
 
-A job ends at the earliest when those before it and itself are completed, at the latest when all that run are as well,
-at the rate at which the workers complete work while jobs wait.  The work of a job is told by its pixels
-(shared/jobs/service_times.py).
+A job ends when those that were claimed, those before it in the queue, and itself are completed, at the rate at which
+the present workers complete work while jobs wait (shared/jobs/service_times.py).  How wide the range is follows from
+how much this rate and the work of a job varied.  Jobs that will be submitted later and come before it are not known.
 """
 
 import math
@@ -13,19 +13,19 @@ from typing import Protocol
 
 from api.jobs.load import ModelSource
 from shared.jobs.model import Job, JobState, QueuePlace
-from shared.jobs.service_times import Eta, ServiceTimes
+from shared.jobs.service_times import Eta, ServiceTimes, WorkRate
 from shared.worker_registry import WorkerState
 
 CACHE_SECONDS = 1.0
 # Bounds the memory of estimates, which are kept for a second.
 MAX_LOCATED = 10_000
-# The sums of finish.lua forget busy time at the same pace.
-FORGET_SECONDS = 30.0
 # A range that holds nine of ten values of a normal distribution reaches so many standard deviations to both sides.
 DEVIATIONS = 1.65
-MIN_MARGIN, MAX_MARGIN = 0.25, 0.6
-# The end of a job is that of its batch, and what it stores takes a moment.
-MIN_SECONDS = 0.5
+MIN_MARGIN, MAX_MARGIN = 0.15, 0.6
+# Of the work that was claimed, what a small image may overtake.
+OVERTAKEN = 0.5
+# What a job stores takes a moment.
+MIN_SECONDS = 0.25
 
 
 class ServiceSource(Protocol):
@@ -38,13 +38,12 @@ class ServiceSource(Protocol):
 
 @dataclass(slots=True)
 class _Model:
-    """What is known of a model.  workers: that are ready; mean_workers: while the rate was measured."""
+    """What is known of a model.  workers: that are ready; worker_share: of those of all models."""
 
     read_at: float = -math.inf
     times: ServiceTimes = field(default_factory=ServiceTimes)
     workers: int = 0
     worker_share: float = 0.0
-    mean_workers: float = 0.0
 
 
 class EtaEstimator:
@@ -93,13 +92,13 @@ class EtaEstimator:
         if job.place is None:
             return None
         model = self._read(job.request.model)
-        return estimate_end(job, model.times, self._now(), running_share=model.worker_share, scale=_get_scale(model))
+        return estimate_end(job, model.times, self._now(), running_share=model.worker_share, workers=model.workers)
 
     def _read(self, name: str) -> _Model:
         with self._lock:
             model = self._known.setdefault(name, _Model())
-            now, before = self._clock(), model.read_at
-            if now - before < CACHE_SECONDS:
+            now = self._clock()
+            if now - model.read_at < CACHE_SECONDS:
                 return model
             model.read_at = now
         times = self._jobs.measure_service(name)
@@ -107,33 +106,35 @@ class EtaEstimator:
         with self._lock:
             model.times, model.workers = times, counts.get(name, 0)
             model.worker_share = model.workers / max(1, sum(counts.values()))
-            kept = math.exp(-(now - before) / FORGET_SECONDS)
-            model.mean_workers = kept * model.mean_workers + (1 - kept) * model.workers
         return model
 
 
-def _get_scale(model: _Model) -> float:
-    """Return what the present workers can do, as a share of those by which the rate was measured."""
-    return model.workers / model.mean_workers if model.mean_workers else 0.0
-
-
-def estimate_end(job: Job, times: ServiceTimes, now: float, *, running_share: float, scale: float) -> Eta | None:
+def estimate_end(job: Job, times: ServiceTimes, now: float, *, running_share: float, workers: int) -> Eta | None:
     """Return the range in which a queued job ends; None if it is unknown.
 
     Args:
         running_share: of the running jobs of all models, those of this one.
-        scale: what the present workers can do, as a share of those by which the rate was measured.
+        workers: that are ready.
     """
-    if job.place is None or times.work_rates is None or scale <= 0:
+    if job.place is None or times.rate is None or workers <= 0:
         return None
     running = times.running * running_share
-    jobs = running + job.place.position
-    work = times.estimate_work(jobs, running * times.mean_megapixels + job.place.pixels / 1e6)
-    slow, fast = times.work_rates
-    # Of the sum of the jobs' work, and of rates that were measured by so many jobs.
-    deviation = math.sqrt(jobs * (times.spread_ms / work) ** 2 + 1 / times.measured_jobs) if work else 0.0
-    margin = min(MAX_MARGIN, max(MIN_MARGIN, DEVIATIONS * deviation))
-    # A small image overtakes those that run: it may end soon after its claim, which those before it delay alone.
-    claimed = times.estimate_work(job.place.position, job.place.pixels / 1e6)
-    shortest, longest = claimed / (fast * scale), work / (slow * scale)
-    return Eta(now + shortest * (1 - margin), now + longest * (1 + margin) + MIN_SECONDS)
+    rate = times.rate.work_ms * workers
+    claimed = times.estimate_work(running, running * times.mean_megapixels) / rate
+    queued = times.estimate_work(job.place.position, job.place.pixels / 1e6) / rate
+    # A job ends with its batch, half a batch later than its own work on average.
+    late = times.rate.interval_seconds / 2
+    begun = times.rate.ahead_seconds / workers - late
+    margin = _compute_margin(times, times.rate, running + job.place.position, claimed + queued)
+    # A small image overtakes large ones that were claimed before it.
+    shortest = max(0.0, queued + claimed * (1 - OVERTAKEN) - begun) * (1 - margin)
+    longest = max(0.0, queued + claimed - begun) * (1 + margin)
+    return Eta(now + max(0.0, shortest - MIN_SECONDS - late), now + longest + MIN_SECONDS + late)
+
+
+def _compute_margin(times: ServiceTimes, rate: WorkRate, jobs: float, seconds: float) -> float:
+    """Return how much a wait may differ from the estimate, as a share of it."""
+    # The next spans differ as those before did, and the longer the wait, the more of them compensate each other.
+    of_rate = rate.deviation**2 * (1 / rate.spans + min(1.0, rate.span_seconds / max(seconds, 1e-9)))
+    of_jobs = (times.spread_ms / times.estimate_work(1, times.mean_megapixels)) ** 2 / jobs
+    return min(MAX_MARGIN, max(MIN_MARGIN, DEVIATIONS * math.sqrt(of_rate + of_jobs)))

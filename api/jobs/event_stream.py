@@ -96,7 +96,7 @@ class EventStream:
         self._place, self._eta, self._placed_at = place, eta, now
         return format_event(POSITION, {"id": self.job_id, "position": place.position, "eta": describe_eta(eta)})
 
-    def tell_end_of(self, job: Job) -> bytes:
+    def tell_stored_end(self, job: Job) -> bytes:
         """Return the end of a job that only the bucket knows any more."""
         watched = WatchedJob(
             job.state,

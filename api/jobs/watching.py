@@ -211,7 +211,7 @@ class EventStreams:
     def _tell_end(self, watcher: Watcher) -> None:
         try:
             job = watcher.tenant_jobs.get(watcher.request.id)
-            told = watcher.stream.tell_end_of(job) if job.state.is_final else b""
+            told = watcher.stream.tell_stored_end(job) if job.state.is_final else b""
         except UnknownJob:
             told = watcher.stream.tell_deletion()
         except Unavailable:

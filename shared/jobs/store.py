@@ -40,7 +40,7 @@ from shared.jobs.queues import JobQueues
 from shared.jobs.records import FIELDS, build_job, read_place
 from shared.jobs.refusals import REFUSALS, build_refusal
 from shared.jobs.script import Script
-from shared.jobs.service_times import ServiceTimes, build_service_time
+from shared.jobs.service_times import EndedJob, ServiceTimes, build_service_time
 from shared.jobs.store_values import (
     NO_LIMITS,
     UNBOUNDED,
@@ -220,7 +220,7 @@ class JobStore:
                 "job": redis_keys.job(request.id),
                 **account_keys(request),
                 "completed": redis_keys.COMPLETED,
-                "service_times": redis_keys.service_times(request.model),
+                "ended_work": redis_keys.ended_work(request.model),
             },
             id=request.id,
             model=request.model,
@@ -238,7 +238,7 @@ class JobStore:
             listed_tenant=request.tenant if request.retention.is_listed else None,
             has_webhook=request.webhook is not None,
             queues=list_model_queues(request.model),
-            **build_service_time(request, timings_ms or {}),
+            **build_service_time(request, timings_ms or {}, batch_size),
         )
         return outcome is FinishOutcome.FINISHED
 
@@ -322,11 +322,12 @@ class JobStore:
     @translate_redis_errors
     def measure_service(self, model: str) -> ServiceTimes:
         """Return what is known of the time that jobs of a model take."""
-        keys = {"service_times": redis_keys.service_times(model), "leases": redis_keys.LEASES}
+        keys = {"ended_work": redis_keys.ended_work(model), "leases": redis_keys.LEASES}
         sent_at = time.monotonic()
-        _, (sums, running, now) = self._measure_service(keys)
+        _, (ended, running, now) = self._measure_service(keys)
         self.clock.observe(float(now), sent_at=sent_at)
-        return ServiceTimes.from_sums(json.loads(sums) if sums else {}, running=int(running))
+        jobs = [EndedJob.from_json(text) for text in reversed(ended)]
+        return ServiceTimes.measure(jobs, float(now), running=int(running))
 
     @translate_redis_errors
     def get_queue(self, job_id: str) -> str | None:

@@ -315,7 +315,7 @@ def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
     assert times.fixed_ms == pytest.approx(20, abs=0.1)
     assert times.ms_per_megapixel == pytest.approx(30, abs=0.1)
     # No job was queued while another ended, so nothing tells how much the workers can do.
-    assert times.work_rates is None
+    assert times.rate is None
 
 
 def test_memory_of_a_queued_job(jobs: JobStore, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""GET /v1/jobs/{id}/events of a gateway process: what a client sees of a job, whenever it comes and whatever fails."""
+"""GET /v1/jobs/{id}/events of a gateway process: the events that a client gets, at any time and after failures."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Bring a job to its final state, once.  The bucket decides the state; only that the job is not final is checked here.
--- Keys:    job, unfinished, deadlines, input, completed, purged, service_times
+-- Keys:    job, unfinished, deadlines, input, completed, purged, ended_work
 -- In:      id, model, state, failure (JSON) or nil, timings (JSON), record_seconds, has_client_id,
 --          payload_entry or nil (its input is not a payload), tenant, bytes: of its input, device_ms,
 --          batch_size: images that were on the device together or 0, failure_code or nil,
 --          listed_tenant or nil (endpoints for all jobs do not get this one), has_webhook: whether it names one,
---          megapixels: of its image, work_ms: of its stages, queues: those of the model
+--          megapixels: of its image, work_ms: of its own stages, queues: those of the model
 -- Out:     finished | unknown | the final state that it has already
 -- Events:  the job; on mm:canceled too, if it is canceled while it runs
 -- The ring of the last hours, by minute.
@@ -21,33 +21,19 @@ local function count_activity()
   redis.call('EXPIRE', minute, 7200)
 end
 
--- Sums over the last jobs of the model: of the work of each by its pixels (x, y), and of what all workers have completed
--- while a job was queued, so that none was idle: busy in the last half minute or so, recent in the last seconds.  Older
--- ones count less.
-local function measure_service(time)
-  local found = redis.call('GET', key.service_times)
-  local sums = found and cjson.decode(found) or {jobs = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0,
-    busy_seconds = 0, busy_jobs = 0, busy_x = 0, recent_seconds = 0, recent_jobs = 0, recent_x = 0}
-  local x, y = arg.megapixels, arg.work_ms
-  for name, value in pairs({jobs = 1, x = x, y = y, xx = x * x, xy = x * y, yy = y * y}) do
-    sums[name] = sums[name] * 0.98 + value
-  end
-  local seconds = sums.at and time - sums.at or 0
-  if sums.has_backlog and seconds >= 0 and seconds < 60 then
-    for window, length in pairs({busy = 30, recent = 6}) do
-      for name, value in pairs({seconds = seconds, jobs = 1, x = x}) do
-        name = window .. '_' .. name
-        sums[name] = sums[name] * math.exp(-seconds / length) + value
-      end
-    end
-  end
+-- The last jobs that ran: when they ended, the end of the worker's name, megapixels and work, and whether another job was
+-- queued then, so that no worker was idle.
+local function list_work(worker, time)
   local queues = {}
   for _, queue in ipairs(arg.queues) do
     table.insert(queues, queued_key(queue))
     table.insert(queues, suspects_key(queue))
   end
-  sums.at, sums.has_backlog = time, redis.call('EXISTS', unpack(queues)) > 0
-  redis.call('SET', key.service_times, cjson.encode(sums), 'EX', 604800)
+  local has_backlog = redis.call('EXISTS', unpack(queues)) > 0 and 1 or 0
+  local ended = {time, string.sub(worker or '', -12), arg.megapixels, arg.work_ms, has_backlog}
+  redis.call('LPUSH', key.ended_work, cjson.encode(ended))
+  redis.call('LTRIM', key.ended_work, 0, 599)
+  redis.call('EXPIRE', key.ended_work, 86400)
 end
 
 -- The bytes of an image that was only named were not counted: its worker has recorded its facts since.
@@ -55,7 +41,7 @@ local counted_bytes = redis.call('HEXISTS', key.job, 'image') == 1 and 0 or arg.
 if redis.call('ZREM', key.unfinished, arg.id) == 1 then add_queued_bytes(arg.tenant, -counted_bytes) end
 redis.call('ZREM', key.deadlines, arg.id)
 if arg.payload_entry then release_payload(arg.payload_entry) end
-local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup', 'events')
+local job = redis.call('HMGET', key.job, 'state', 'queue', 'dedup', 'events', 'worker')
 if not job[1] then
   -- Redis has lost the job while it ran: the bucket has what a webhook says of it.
   if redis.call('EXISTS', key.purged) == 0 then enqueue_webhook(arg.id, arg.listed_tenant, arg.has_webhook) end
@@ -75,7 +61,7 @@ if job[1] == 'running' then
   end_lease(arg.id)
   redis.call('HINCRBY', key.completed, arg.model, 1)
   if arg.state == 'canceled' then publish_canceled(arg.id) end
-  measure_service(now())
+  list_work(job[5], now())
 else
   remove_queued(arg.id, job[2])
 end

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
--- Tell what is known of the time that jobs of a model take, how many jobs run, and the time.
--- Keys:    service_times, leases
+-- Tell which jobs of a model ended last, how many jobs run, and the time.
+-- Keys:    ended_work, leases
 -- In:      nothing
--- Out:     measured, sums (JSON) or '', number of running jobs of all models, the time
+-- Out:     measured, jobs (JSON of each, the last one first), number of running jobs of all models, the time
 -- Events:  none
-return {'measured', redis.call('GET', key.service_times) or '', redis.call('ZCARD', key.leases), format_time(now())}
+return {'measured', redis.call('LRANGE', key.ended_work, 0, -1), redis.call('ZCARD', key.leases), format_time(now())}

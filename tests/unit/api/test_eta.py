@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from api.jobs.eta import CACHE_SECONDS, EtaEstimator, estimate_end
 from api.model_registry import ModelStatus
 from shared.jobs.model import Job, JobState, QueuePlace
-from shared.jobs.service_times import ServiceTimes
+from shared.jobs.service_times import ServiceTimes, WorkRate
 from shared.worker_registry import WorkerState, WorkerStatus
 from tests.support.jobs import MODEL, build_request
 
-# 100 ms of work per job, of which two workers complete 1000 ms in a second.
-TIMES = ServiceTimes(fixed_ms=100.0, work_rates=(1000.0, 1000.0), measured_jobs=10_000.0, running=0)
+# 100 ms of work per job, of which a worker completes 500 ms in a second.
+RATE = WorkRate(500.0, spans=100.0)
+TIMES = ServiceTimes(fixed_ms=100.0, rate=RATE)
 
 
 def build_job(position: int = 20, pixels: int = 0) -> Job:
@@ -55,28 +56,28 @@ def get_middle(estimator: EtaEstimator, job: Job) -> float:
 
 
 def test_the_range_holds_the_work_before_a_job_and_its_own() -> None:
-    eta = estimate_end(build_job(20), TIMES, now=500.0, running_share=1, scale=1)
+    eta = estimate_end(build_job(20), TIMES, now=500.0, running_share=1, workers=2)
 
     assert eta is not None
     assert eta.earliest < 502.0 < eta.latest
-    assert eta.latest - eta.earliest < 2.0
+    assert 0.5 < eta.latest - eta.earliest < 2.0
 
 
 def test_running_jobs_come_before_it() -> None:
-    alone = estimate_end(build_job(), TIMES, now=0, running_share=1, scale=1)
-    behind = estimate_end(build_job(), replace(TIMES, running=20), now=0, running_share=1, scale=1)
+    alone = estimate_end(build_job(), TIMES, now=0, running_share=1, workers=2)
+    behind = estimate_end(build_job(), replace(TIMES, running=20), now=0, running_share=1, workers=2)
 
     assert alone is not None
     assert behind is not None
     assert behind.latest > 1.9 * alone.latest - 1
-    assert behind.earliest == pytest.approx(alone.earliest)
+    assert behind.earliest > alone.earliest
 
 
 @given(small=st.integers(0, 10**8), more=st.integers(1, 10**9), position=st.integers(1, 1000))
 def test_more_pixels_before_a_job_never_make_it_earlier(small: int, more: int, position: int) -> None:
     times = replace(TIMES, ms_per_megapixel=50.0)
     few, many = (
-        estimate_end(build_job(position, pixels), times, now=0, running_share=1, scale=1)
+        estimate_end(build_job(position, pixels), times, now=0, running_share=1, workers=2)
         for pixels in (small, small + more)
     )
 
@@ -87,25 +88,36 @@ def test_more_pixels_before_a_job_never_make_it_earlier(small: int, more: int, p
 
 
 @pytest.mark.parametrize(
-    ("job", "times", "scale"),
+    ("job", "times", "workers"),
     [
-        (build_job(), replace(TIMES, work_rates=None), 1.0),
-        (build_job(), TIMES, 0.0),
-        (replace(build_job(), place=None), TIMES, 1.0),
+        (build_job(), replace(TIMES, rate=None), 1),
+        (build_job(), TIMES, 0),
+        (replace(build_job(), place=None), TIMES, 1),
     ],
 )
-def test_what_is_unknown_is_not_guessed(job: Job, times: ServiceTimes, scale: float) -> None:
-    assert estimate_end(job, times, now=0, running_share=1, scale=scale) is None
+def test_what_is_unknown_is_not_guessed(job: Job, times: ServiceTimes, workers: int) -> None:
+    assert estimate_end(job, times, now=0, running_share=1, workers=workers) is None
 
 
-def test_a_rate_that_changes_gives_a_wider_range() -> None:
-    steady = estimate_end(build_job(), TIMES, now=0, running_share=1, scale=1)
-    changing = estimate_end(build_job(), replace(TIMES, work_rates=(500.0, 1000.0)), now=0, running_share=1, scale=1)
+def test_a_rate_that_varies_gives_a_wider_range() -> None:
+    varying = replace(RATE, deviation=0.2, spans=2.0, span_seconds=2.0)
+    steady = estimate_end(build_job(), TIMES, now=9, running_share=1, workers=2)
+    wide = estimate_end(build_job(), replace(TIMES, rate=varying), now=9, running_share=1, workers=2)
 
     assert steady is not None
-    assert changing is not None
-    assert changing.latest > 1.5 * steady.latest
-    assert changing.earliest == steady.earliest
+    assert wide is not None
+    assert wide.latest > steady.latest
+    assert wide.earliest < steady.earliest
+
+
+def test_work_since_the_last_ends_counts() -> None:
+    begun = replace(RATE, ahead_seconds=2.0)
+    before = estimate_end(build_job(), TIMES, now=0, running_share=1, workers=2)
+    after = estimate_end(build_job(), replace(TIMES, rate=begun), now=0, running_share=1, workers=2)
+
+    assert before is not None
+    assert after is not None
+    assert after.latest == pytest.approx(before.latest - 1, abs=0.2)
 
 
 def test_the_present_number_of_workers_counts() -> None:
@@ -141,32 +153,3 @@ def test_a_job_that_is_not_queued_has_no_place() -> None:
 
     assert fleet.open().locate(Job(build_request(), JobState.RUNNING)) is None
     assert fleet.reads == 0
-
-
-@given(
-    fixed=st.floats(0, 500),
-    slope=st.floats(0, 500),
-    sizes=st.lists(st.floats(0.05, 60), min_size=2, max_size=30, unique=True),
-)
-def test_a_line_through_exact_values_is_found(fixed: float, slope: float, sizes: list[float]) -> None:
-    values = [fixed + slope * x for x in sizes]
-    sums = {
-        "jobs": len(sizes),
-        "x": sum(sizes),
-        "y": sum(values),
-        "xx": sum(x * x for x in sizes),
-        "xy": sum(x * y for x, y in zip(sizes, values, strict=True)),
-        "yy": sum(y * y for y in values),
-        **{f"{window}_{name}": 20.0 for window in ("busy", "recent") for name in ("jobs", "seconds", "x")},
-    }
-
-    times = ServiceTimes.from_sums(sums)
-
-    total = times.estimate_work(len(sizes), sum(sizes))
-    assert total == pytest.approx(sum(values), rel=1e-3, abs=1e-3)
-    assert times.fixed_ms >= 0
-    assert times.ms_per_megapixel >= 0
-
-
-def test_nothing_is_known_before_the_first_job() -> None:
-    assert ServiceTimes.from_sums({}, running=3) == ServiceTimes(running=3)

@@ -79,7 +79,7 @@ def test_an_earlier_end_of_a_job_that_was_queued_again_does_not_end_the_stream()
 def test_the_end_of_a_job_that_redis_has_lost_comes_after_what_was_told() -> None:
     stream = EventStream("a" * 32, last=10**13)
 
-    told = stream.tell_end_of(Job(build_request(), JobState.CANCELED))
+    told = stream.tell_stored_end(Job(build_request(), JobState.CANCELED))
 
     assert read(told) == [(f"{10**13 + 1}-end", "canceled")]
 

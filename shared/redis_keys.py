@@ -169,6 +169,11 @@ def render_flight(digest: str) -> str:
     return f"mm:render_flight:{digest}"
 
 
+def render_attempts(digest: str) -> str:
+    """String: how often a call of the renderer was started and has not ended, by the same digest."""
+    return f"mm:render_attempts:{digest}"
+
+
 def render_reply(call_id: str) -> str:
     """String: what the renderer replied to a call."""
     return f"mm:render_reply:{call_id}"

@@ -37,6 +37,14 @@ class EnqueueCallOutcome(StrEnum):
     FULL = "full"  # too many calls are queued
 
 
+class StartCallOutcome(StrEnum):
+    """Of a renderer that takes a call; the script is in shared/jobs/render_calls.py."""
+
+    STARTED = "started"
+    UNWANTED = "unwanted"  # nobody waits for it any more
+    REFUSED = "refused"  # it has ended too many renderers
+
+
 class DiscardOutcome(StrEnum):
     DISCARDED = "discarded"
     CLAIMED = "claimed"  # a worker has it already

@@ -29,6 +29,7 @@ from api.jobs.watching import EventStreams
 from api.jobs.webhooks import TenantWebhooks, WebhookRules
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
+from api.renderer_presence import check_renderer
 from api.settings import ApiSettings
 from api.steward_presence import check_steward
 from api.store_guard import StoreGuard
@@ -99,12 +100,13 @@ class Stores:
     guard: StoreGuard
     health: StoreHealth
     check_steward: Callable[[], str]
+    check_renderer: Callable[[], str]
 
 
 def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
     payload_client = connect(settings, decode=False)
-    jobs = open_job_store(client, settings)
+    jobs, renders = open_job_store(client, settings), RenderCallStore(payload_client)
     return Stores(
         jobs=jobs,
         lists=JobLists(client),
@@ -115,7 +117,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
-        renders=RenderCallStore(payload_client),
+        renders=renders,
         bucket=bucket,
         endpoints=EndpointStore(client, bucket),
         deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
@@ -123,6 +125,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
         check_steward=partial(check_steward, client),
+        check_renderer=partial(check_renderer, renders),
     )
 
 
@@ -265,7 +268,7 @@ def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission)
     return ReadinessChecks(
         {"redis": check_redis, "storage": stores.health.check_bucket},
         settings.ready_timeout_seconds,
-        then={"stack": check_stack, "steward": stores.check_steward},
+        then={"stack": check_stack, "steward": stores.check_steward, "renderer": stores.check_renderer},
     )
 
 

@@ -72,6 +72,10 @@ WORKERS = "mm:workers"
 MODELS = "mm:models"
 LOAD_SECONDS = "mm:load_seconds"
 
+# Strings, by the id of a job: empty; a caller had it kept of late, or the steward has begun to delete its objects.
+KEPT_MARK_PREFIX = "mm:kept:"
+RETENTION_ENDED_PREFIX = "mm:retention_ended:"
+
 # String: empty; a renderer takes calls.
 RENDERER = "mm:renderer"
 

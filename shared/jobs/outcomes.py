@@ -119,6 +119,11 @@ class KeepOutcome(StrEnum):
     KEPT = "kept"  # followed by the time until which it is
     UNFINISHED = "unfinished"
     UNKNOWN = "unknown"  # there is no record
+    ENDED = "ended"  # its objects are being deleted
+
+
+class EndRetentionOutcome(StrEnum):
+    ENDED = "ended"  # followed by the ids of those jobs whose retention has ended
 
 
 class RemoveWaiterOutcome(StrEnum):

@@ -46,6 +46,7 @@ from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.render_calls import RenderCallStore
 from shared.jobs.store import JobStore, QueueLimits, open_job_store
+from shared.jobs.upload_accounts import UploadAccounts, UploadLimits
 from shared.jobs.usage import UsageReader
 from shared.outgoing.policy import URL_SCHEMES, OutgoingPolicy
 from shared.readiness import ReadinessChecks
@@ -96,6 +97,7 @@ class Stores:
     bucket: Bucket
     endpoints: EndpointStore
     deliveries: DeliveryStore
+    upload_accounts: UploadAccounts
     objects: S3Client
     guard: StoreGuard
     health: StoreHealth
@@ -121,6 +123,12 @@ def connect_stores(settings: ApiSettings) -> Stores:
         bucket=bucket,
         endpoints=EndpointStore(client, bucket),
         deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
+        upload_accounts=UploadAccounts(
+            client,
+            jobs.clock,
+            UploadLimits(settings.tenant_uploads, settings.tenant_upload_bytes),
+            settings.upload_ttl_seconds,
+        ),
         objects=open_s3_client(settings),
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
@@ -325,6 +333,7 @@ def build_uploads(settings: ApiSettings, stores: Stores, admission: Admission) -
         now=admission.now,
         check_stores=admission.check_stores,
         ttl_seconds=settings.upload_ttl_seconds,
+        accounts=stores.upload_accounts,
         max_bytes=settings.max_upload_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,

@@ -168,6 +168,16 @@ def reply_payload(job_id: str) -> str:
     return f"mm:reply:{job_id}"
 
 
+def uploads(tenant: str) -> str:
+    """Sorted set: ids of the uploads of a tenant by the time at which they expire."""
+    return f"mm:uploads:{tenant}"
+
+
+def upload_bytes(tenant: str) -> str:
+    """Hash: most bytes of each upload of a tenant, and under `*` their sum."""
+    return f"mm:upload_bytes:{tenant}"
+
+
 def render_flight(digest: str) -> str:
     """String: id of the call of the renderer that is under way, by the SHA-256 of what it asks for."""
     return f"mm:render_flight:{digest}"

@@ -126,6 +126,12 @@ class EndRetentionOutcome(StrEnum):
     ENDED = "ended"  # followed by the ids of those jobs whose retention has ended
 
 
+class OpenUploadOutcome(StrEnum):
+    OPENED = "opened"
+    TOO_MANY = "too_many"  # followed by the time at which one expires, as the next one
+    TOO_LARGE = "too_large"
+
+
 class RemoveWaiterOutcome(StrEnum):
     WAITING = "waiting"  # followed by the number of callers that still wait
     UNKNOWN = "unknown"

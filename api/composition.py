@@ -202,7 +202,7 @@ def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission)
     return ReadinessChecks(
         {"redis": check_redis, "storage": stores.health.check_bucket},
         settings.ready_timeout_seconds,
-        then={"stack": check_stack, "steward": stores.check_steward},
+        then={"stack": check_stack, "steward": stores.check_steward, "renderer": stores.check_renderer},
     )
 
 
@@ -259,6 +259,7 @@ def build_uploads(settings: ApiSettings, stores: Stores, admission: Admission) -
         now=admission.now,
         check_stores=admission.check_stores,
         ttl_seconds=settings.upload_ttl_seconds,
+        accounts=stores.upload_accounts,
         max_bytes=settings.max_upload_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,

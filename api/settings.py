@@ -172,6 +172,15 @@ class ApiSettings(ServerSettings):
         10**13,
         description="Pixels of the images that one tenant may submit on a day in UTC; more are refused with 429.",
     )
+    tenant_uploads: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
+        10_000,
+        description="Uploads of one tenant that have not expired, used or not; more are refused with 429.",
+    )
+    tenant_upload_bytes: Annotated[int, Field(gt=0, le=UNBOUNDED)] = Field(
+        128 * 1024**3,
+        description="Bytes that the files of these uploads may have in all, by the `bytes` with which they were asked "
+        "for; more are refused with 429.",
+    )
     max_redis_memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.9,
         description="Share of Redis' `maxmemory` above which new work is refused with 429; "

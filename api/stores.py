@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from api.renderer_presence import check_renderer
 from api.settings import ApiSettings
 from api.steward_presence import check_steward
 from api.store_guard import StoreGuard
@@ -15,6 +16,7 @@ from shared.jobs.lists import JobLists
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.render_calls import RenderCallStore
 from shared.jobs.store import JobStore, open_job_store
+from shared.jobs.upload_accounts import UploadAccounts, UploadLimits
 from shared.jobs.usage import UsageReader
 from shared.redis_client import connect
 from shared.storage.bucket import Bucket, open_bucket
@@ -43,16 +45,18 @@ class Stores:
     bucket: Bucket
     endpoints: EndpointStore
     deliveries: DeliveryStore
+    upload_accounts: UploadAccounts
     objects: S3Client
     guard: StoreGuard
     health: StoreHealth
     check_steward: Callable[[], str]
+    check_renderer: Callable[[], str]
 
 
 def connect_stores(settings: ApiSettings) -> Stores:
     client, bucket = connect(settings), open_bucket(settings)
     payload_client = connect(settings, decode=False)
-    jobs = open_job_store(client, settings)
+    jobs, renders = open_job_store(client, settings), RenderCallStore(payload_client)
     return Stores(
         jobs=jobs,
         lists=JobLists(client),
@@ -63,12 +67,19 @@ def connect_stores(settings: ApiSettings) -> Stores:
         workers=WorkerRegistry(client),
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
-        renders=RenderCallStore(payload_client),
+        renders=renders,
         bucket=bucket,
         endpoints=EndpointStore(client, bucket),
         deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),
+        upload_accounts=UploadAccounts(
+            client,
+            jobs.clock,
+            UploadLimits(settings.tenant_uploads, settings.tenant_upload_bytes),
+            settings.upload_ttl_seconds,
+        ),
         objects=open_s3_client(settings),
         guard=StoreGuard(open_store_check(settings, client, bucket)),
         health=StoreHealth(client, bucket),
         check_steward=partial(check_steward, client),
+        check_renderer=partial(check_renderer, renders),
     )

@@ -12,7 +12,7 @@ from shared.store_health import StoreHealth, StoreState
 # Short compared with the interval of any probe; a flood of requests makes the checks five times a second.
 FRESH_SECONDS = 0.2
 OK = "ok"
-# The verdict on a steward that is not needed for results to be read.
+# The verdict on a steward or a renderer: neither is needed for results to be read.
 MISSING = "missing"
 _DEGRADED = frozenset[str]({StoreState.FULL, StoreState.READ_ONLY, MISSING})
 

@@ -72,6 +72,10 @@ WORKERS = "mm:workers"
 MODELS = "mm:models"
 LOAD_SECONDS = "mm:load_seconds"
 
+# Strings, by the id of a job: empty; a caller had it kept of late, or the steward has begun to delete its objects.
+KEPT_MARK_PREFIX = "mm:kept:"
+RETENTION_ENDED_PREFIX = "mm:retention_ended:"
+
 # String: empty; a renderer takes calls.
 RENDERER = "mm:renderer"
 
@@ -164,9 +168,24 @@ def reply_payload(job_id: str) -> str:
     return f"mm:reply:{job_id}"
 
 
+def uploads(tenant: str) -> str:
+    """Sorted set: ids of the uploads of a tenant by the time at which they expire."""
+    return f"mm:uploads:{tenant}"
+
+
+def upload_bytes(tenant: str) -> str:
+    """Hash: most bytes of each upload of a tenant, and under `*` their sum."""
+    return f"mm:upload_bytes:{tenant}"
+
+
 def render_flight(digest: str) -> str:
     """String: id of the call of the renderer that is under way, by the SHA-256 of what it asks for."""
     return f"mm:render_flight:{digest}"
+
+
+def render_attempts(digest: str) -> str:
+    """String: how often a call of the renderer was started and has not ended, by the same digest."""
+    return f"mm:render_attempts:{digest}"
 
 
 def render_reply(call_id: str) -> str:

@@ -144,6 +144,8 @@ NAMES: Final = frozenset(
         "THREADS",
         "TENANT_PIXELS_PER_DAY",
         "TENANT_QUEUED_BYTES",
+        "TENANT_UPLOADS",
+        "TENANT_UPLOAD_BYTES",
         "TENANT_REQUESTS_PER_SECOND",
         "TOKENS",
         "TOKENS_FILE",

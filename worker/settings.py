@@ -136,7 +136,9 @@ class RendererSettings(DecodingSettings):
         0, description="Calls that one renderer runs at a time; 0 means one for each core, at most 4."
     )
     render_seconds: Seconds = Field(
-        120.0, description="How long requests join an identical call of the renderer that has started."
+        120.0,
+        description="Longest time that a call of the renderer may take: then it is answered with an error, and the "
+        "renderer's process ends, to be started again.",
     )
     recut_threads: CountOrNone = Field(
         0, description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time."

@@ -31,6 +31,7 @@ def keep_job(job_id: str, seconds: float, tenant_jobs: TenantJobs, keeper: JobKe
         tenant_jobs.bucket.get_metadata(result_key(job.id))
     except NoSuchObject:
         raise build_gone(f"The result of job {job.id} is not stored any more.", job) from None
-    keeper.keep(job.id, seconds=max(1, round(seconds)))
+    if not keeper.keep(job.id, seconds=max(1, round(seconds))):
+        raise build_gone(f"The result of job {job.id} is being deleted just now; it was kept long enough.", job)
     log.info("job_kept", job_id=job.id, seconds=round(seconds))
     return tenant_jobs.get(job.id)

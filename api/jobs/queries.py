@@ -199,6 +199,8 @@ class TenantJobs:
     def find_input(self, job_id: str) -> InputFile:
         """Return the image file that a job was submitted with, without reading it if its facts are known.
 
+        A stored recut shows that of the job of which it is one.
+
         Raises:
             UnknownJob: the tenant has no such job, or its image was not fetched from its URL.
             Gone: its image is not kept, or not any more.
@@ -207,10 +209,12 @@ class TenantJobs:
         job = self.get(job_id)
         if not job.request.input.is_durable:
             raise Gone("The image of a synchronous request is not kept once it is answered.")
+        source_id = job.request.recut_of or job.id
         # In this order, because an image is copied to where it is kept before it is deleted from the inbox.
-        keys = (inbox_key(job.id), input_key(job.id), dead_letter_key(job.id))
-        # Of a canceled job nothing is kept, but its deletion may not be complete.
-        for key in keys if job.state is not JobState.CANCELED else ():
+        keys = (inbox_key(source_id), input_key(source_id), dead_letter_key(source_id))
+        # Of a canceled or purged job nothing is kept, but its deletion may not be complete.
+        is_hidden = job.state is JobState.CANCELED or (source_id != job.id and self._is_purged(source_id))
+        for key in () if is_hidden else keys:
             with suppress(NoSuchObject):
                 return self._describe_input(key, job.request.image)
         raise self._build_gone_input(job)
@@ -236,7 +240,11 @@ class TenantJobs:
         raise self._build_gone_input(self.get(job_id))
 
     def _build_gone_input(self, job: Job) -> Gone:
-        return Gone(f"The image of job {job.id} is not kept any more.", kept_until=self._find_end_of_input(job))
+        source = job
+        if job.request.recut_of:
+            with suppress(UnknownJob):
+                source = self.get(job.request.recut_of)
+        return Gone(f"The image of job {job.id} is not kept any more.", kept_until=self._find_end_of_input(source))
 
     def get_hf_array(self, job_id: str) -> bytes:
         """Return the JSON array of the Hugging Face task, of a job that succeeded.
@@ -264,6 +272,12 @@ class TenantJobs:
         if job.failure is not None and job.failure.code == AttemptsExhausted.code:
             return format_timestamp(job.expires_at)
         return format_timestamp(min(job.ended_at + self.input_ttl_seconds, job.expires_at))
+
+    def _is_purged(self, job_id: str) -> bool:
+        # While Redis is unavailable, images are still shown; of a purged job the steward leaves none.
+        with suppress(Unavailable):
+            return self.jobs.is_purged(job_id)
+        return False
 
     def _check_purge(self, job_id: str) -> None:
         """Raise UnknownJob for a purged job, for which its worker may just be storing a result."""

@@ -13,7 +13,8 @@ from shared.jobs.render_calls import RenderCall, RenderCallStore, decode_reply
 # Longer than most calls take with their transport; the event of the reply usually comes before.
 INITIAL_POLL_SECONDS = 0.02
 _REFUSALS = {
-    EnqueueCallOutcome.ABSENT: "This is made by the renderer, and none is running now; ask again in a few seconds.",
+    EnqueueCallOutcome.ABSENT: "This is made by the renderer, and none is running now; the operator of this service "
+    "has to start one.",
     EnqueueCallOutcome.FULL: "The renderer has more to do than it may queue; ask again in a few seconds.",
 }
 

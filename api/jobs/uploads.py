@@ -11,6 +11,7 @@ import structlog
 from shared.errors import UnknownUpload
 from shared.jobs.ids import is_job_id, read_creation_time
 from shared.jobs.inspection import inspect_image
+from shared.jobs.upload_accounts import UploadAccounts
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import upload_key
 from shared.storage.s3_client import ObjectFacts, S3Client, SignedForm
@@ -48,6 +49,7 @@ class Uploads:
     now: Callable[[], float]
     check_stores: Callable[[], None]
     ttl_seconds: int
+    accounts: UploadAccounts
     max_bytes: int
     max_image_pixels: int
     max_image_side: int
@@ -60,20 +62,22 @@ class Uploads:
             content_type: that the client will send.
 
         Raises:
+            QuotaExceeded: the tenant has too many uploads, or too many bytes, that have not expired.
             Unavailable: nothing may be stored, or there are no credentials to sign with.
         """
         self.check_stores()
-        upload_id = self.new_id()
+        upload_id, limit = self.new_id(), min(max_bytes or self.max_bytes, self.max_bytes)
+        expires_at = self._count(tenant, upload_id, limit)
         form = None
         if self.public is not None:
             form = self.public.sign_form(
                 upload_key(tenant, upload_id),
-                max_bytes=min(max_bytes or self.max_bytes, self.max_bytes),
+                max_bytes=limit,
                 content_type=content_type,
                 seconds=self.ttl_seconds,
             )
         log.info("upload_created", upload_id=upload_id, is_signed=form is not None)
-        return NewUpload(upload_id, form, read_creation_time(upload_id) + self.ttl_seconds)
+        return NewUpload(upload_id, form, expires_at)
 
     def put(self, tenant: str, upload_id: str, content: bytes) -> None:
         """Store the file of an upload, in place of one that was stored before.
@@ -81,11 +85,13 @@ class Uploads:
         Raises:
             UnknownUpload: the id was not given out, or has expired.
             ClientError: the file is not an image that is accepted.
+            QuotaExceeded: as create(); the file is larger than was said.
             Unavailable: nothing may be stored, or the bucket did not answer.
         """
         self.check_stores()
         self._check_id(upload_id)
         image = inspect_image(content, max_pixels=self.max_image_pixels, max_side=self.max_image_side)
+        self._count(tenant, upload_id, len(content))
         self.bucket.put(upload_key(tenant, upload_id), content, content_type=f"image/{image.format}")
         log.info("upload_stored", upload_id=upload_id, bytes=len(content))
 
@@ -101,6 +107,12 @@ class Uploads:
             return self.objects.find(upload_key(tenant, upload_id))
         except NoSuchObject as error:
             raise _unknown(upload_id) from error
+
+    def _count(self, tenant: str, upload_id: str, max_bytes: int) -> float:
+        """Count an upload for its tenant, also one whose id was not given out here; return when it expires."""
+        expires_at = read_creation_time(upload_id) + self.ttl_seconds
+        self.accounts.open(tenant, upload_id, max_bytes=max_bytes, expires_at=expires_at)
+        return expires_at
 
     def _check_id(self, upload_id: str) -> None:
         """Raise UnknownUpload unless an id was given out within the time to live."""

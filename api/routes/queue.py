@@ -10,7 +10,7 @@ from api.http.parameters import refuse_query
 from api.model_registry import ModelStatus
 from api.routes.context import get_gateway
 from api.routes.jobs import build_json
-from api.schemas.queue import MinuteView, ModelQueueView, QueueListView, QueueView
+from api.schemas.queue import MinuteView, ModelQueueView, QueueListView, QueueView, RendererView
 from shared.worker_registry import WorkerState
 
 bp = APIBlueprint("queue", __name__, url_prefix="/v1/queue", abp_tags=[Tag(name="queue")], abp_security=SECURITY)
@@ -19,9 +19,12 @@ bp.before_request(lambda: refuse_query(request.args))
 
 @bp.get("", responses={200: QueueListView, **failures()})
 def show_queue() -> Response:
-    """Show what waits for each model, and what its workers did in the last hour; of all tenants together."""
+    """Show what waits for each model and for the renderer, and what workers did in the last hour; of all tenants."""
     gateway = get_gateway()
-    response = build_json(QueueListView(models=[build_queue(gateway, model) for model in gateway.models.list_all()]))
+    models = [build_queue(gateway, model) for model in gateway.models.list_all()]
+    state = gateway.renders.store.read_state()
+    renderer = RendererView(is_alive=state.is_alive, queued=state.queued)
+    response = build_json(QueueListView(models=models, renderer=renderer))
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -24,6 +24,7 @@ from shared.errors import (
     ImageTooCostly,
     ImageTooLarge,
     NotAnImage,
+    QuotaExceeded,
     StackUnconfirmed,
     StorageUnavailable,
     StoreFull,
@@ -39,7 +40,7 @@ bp = APIBlueprint("uploads", __name__, url_prefix="/v1/uploads", abp_tags=[Tag(n
 bp.before_request(lambda: refuse_query(request.args))
 
 _STORES = (StorageUnavailable, StoreFull, StackUnconfirmed, WrongStores)
-_BODY = (UnreadableBody, UnsupportedCoding, BodyTooLarge, UploadsFull)
+_BODY = (QuotaExceeded, UnreadableBody, UnsupportedCoding, BodyTooLarge, UploadsFull)
 _IMAGE = (EmptyBody, NotAnImage, TruncatedImage, ImageTooLarge, ImageTooCostly)
 
 

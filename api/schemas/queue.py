@@ -66,5 +66,13 @@ class ModelQueueView(BaseModel):
     last_hour: list[MinuteView] = Field(description="By minute, the present one last.")
 
 
+class RendererView(BaseModel):
+    """The renderers, which make formats after the end of a job, and recuts."""
+
+    is_alive: bool = Field(description="Whether one has reported of late; without one, what it makes is a 503 at once.")
+    queued: int = Field(description="Calls that wait for one.")
+
+
 class QueueListView(BaseModel):
     models: list[ModelQueueView]
+    renderer: RendererView

@@ -111,6 +111,11 @@ class ProvenanceView(BaseModel):
     attempt: int
     worker: str = Field(description="Its `id` in `/v1/models`.")
     timings_ms: dict[str, float]
+    recut_of: str | None = Field(
+        description="Of a stored recut: id of the job whose logits it was made from. What is said of the model, the "
+        "device and the worker is of that job; parameters and timings are its own."
+    )
+    recut_libraries: dict[str, str] | None = Field(description="Of a stored recut: versions of what made it, by name.")
 
     @classmethod
     def of(cls, result: JobResult, found: Provenance) -> Self:
@@ -128,6 +133,8 @@ class ProvenanceView(BaseModel):
             attempt=result.attempt,
             worker=found.worker,
             timings_ms=dict(result.timings_ms),
+            recut_of=request.recut_of,
+            recut_libraries=dict(found.recut_libraries) if request.recut_of else None,
         )
 
 

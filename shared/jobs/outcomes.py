@@ -37,6 +37,14 @@ class EnqueueCallOutcome(StrEnum):
     FULL = "full"  # too many calls are queued
 
 
+class StartCallOutcome(StrEnum):
+    """Of a renderer that takes a call; the script is in shared/jobs/render_calls.py."""
+
+    STARTED = "started"
+    UNWANTED = "unwanted"  # nobody waits for it any more
+    REFUSED = "refused"  # it has ended too many renderers
+
+
 class DiscardOutcome(StrEnum):
     DISCARDED = "discarded"
     CLAIMED = "claimed"  # a worker has it already
@@ -111,6 +119,17 @@ class KeepOutcome(StrEnum):
     KEPT = "kept"  # followed by the time until which it is
     UNFINISHED = "unfinished"
     UNKNOWN = "unknown"  # there is no record
+    ENDED = "ended"  # its objects are being deleted
+
+
+class EndRetentionOutcome(StrEnum):
+    ENDED = "ended"  # followed by the ids of those jobs whose retention has ended
+
+
+class OpenUploadOutcome(StrEnum):
+    OPENED = "opened"
+    TOO_MANY = "too_many"  # followed by the time at which one expires, as the next one
+    TOO_LARGE = "too_large"
 
 
 class RemoveWaiterOutcome(StrEnum):

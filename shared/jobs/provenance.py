@@ -26,8 +26,10 @@ class Provenance:
 
     exif_orientation: of the image file, 1 to 8; it was turned upright by it, and 1 means not at all.
     worker: public id of the worker.
+    recut_libraries: of a stored recut, the versions of what made it from the logits of the others; by name.
     """
 
     execution: Execution
     exif_orientation: int = 1
     worker: str = ""
+    recut_libraries: Mapping[str, str] = field(default_factory=dict)

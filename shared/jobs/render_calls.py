@@ -16,7 +16,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from shared import redis_keys
 from shared.errors import MaskmillError, RenderingFailed, build_error
-from shared.jobs.outcomes import EnqueueCallOutcome
+from shared.jobs.outcomes import EnqueueCallOutcome, StartCallOutcome
 from shared.redis_client import BinaryRedisClient, translate_redis_errors
 
 RENDER_TASK: Final = "maskmill.render"
@@ -25,31 +25,45 @@ RENDER_QUEUE: Final = "render"
 REPLY_SECONDS: Final = 20
 ALIVE_SECONDS: Final = 12
 ALIVE_INTERVAL_SECONDS: Final = 3.0
+# A call that has ended so many processes of renderers is refused, until so long after the last one.
+MAX_ATTEMPTS: Final = 2
+ATTEMPTS_SECONDS: Final = 600
 
 # The first byte of a reply.
 _CONTENT, _ERROR = b"+", b"-"
 
 # keys: flight, queue, renderer.  arguments: id of the call, message, milliseconds until it expires, most messages.
 # Returns an outcome and the id of the call that is under way.
+# Without a renderer, a call that is under way was lost with it.
 _ENQUEUE = """#!lua
+if redis.call('EXISTS', KEYS[3]) == 0 then return {'absent', ''} end
 local under_way = redis.call('GET', KEYS[1])
 if under_way then return {'joined', under_way} end
-if redis.call('EXISTS', KEYS[3]) == 0 then return {'absent', ''} end
 if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[4]) then return {'full', ''} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 redis.call('LPUSH', KEYS[2], ARGV[2])
 return {'enqueued', ARGV[1]}
 """
-# keys: flight.  arguments: id of the call, milliseconds that it may take.  Returns whether its callers still wait.
+# keys: flight, attempts.  arguments: id of the call, seconds until it counts as lost unless it is renewed, most
+# attempts, seconds for which they are remembered.  Returns an outcome.
 _START = """#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'unwanted' end
+if tonumber(redis.call('GET', KEYS[2]) or 0) >= tonumber(ARGV[3]) then return 'refused' end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('INCR', KEYS[2])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+return 'started'
 """
-# keys: flight, reply, events.  arguments: id of the call, reply, seconds for which it is kept.
+# keys: flight.  arguments: id of the call, seconds until it counts as lost.
+_RENEW = """#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+"""
+# keys: flight, reply, events, attempts.  arguments: id of the call, reply, seconds for which it is kept, 1 if the
+# attempt counts no more.
 _FINISH = """#!lua flags=allow-oom
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if ARGV[4] == '1' then redis.call('DEL', KEYS[4]) end
 redis.call('PUBLISH', KEYS[3], ARGV[1])
 """
 
@@ -105,6 +119,14 @@ class Enqueued:
     call_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class RendererState:
+    """Whether a renderer takes calls, and how many are queued."""
+
+    is_alive: bool
+    queued: int
+
+
 def encode_reply(content: bytes) -> bytes:
     return _CONTENT + content
 
@@ -137,6 +159,7 @@ class RenderCallStore:
         self._redis = client
         self._enqueue = client.register_script(_ENQUEUE)
         self._start = client.register_script(_START)
+        self._renew = client.register_script(_RENEW)
         self._finish = client.register_script(_FINISH)
 
     @translate_redis_errors
@@ -158,21 +181,42 @@ class RenderCallStore:
         return Enqueued(EnqueueCallOutcome(outcome.decode()), call_id.decode())
 
     @translate_redis_errors
-    def start(self, call: RenderCall, *, seconds: float) -> bool:
-        """Return whether a call is still wanted; identical calls join it for so many seconds from now."""
-        return bool(
-            self._start(keys=[redis_keys.render_flight(call.digest)], args=[call.id, max(1, int(1000 * seconds))])
-        )
+    def start(self, call: RenderCall) -> StartCallOutcome:
+        """Begin an attempt at a call, unless nobody waits for it or it has ended too many renderers.
+
+        Identical calls join it while `renew` is called for it.
+        """
+        keys = [redis_keys.render_flight(call.digest), redis_keys.render_attempts(call.digest)]
+        outcome = self._start(keys=keys, args=[call.id, ALIVE_SECONDS, MAX_ATTEMPTS, ATTEMPTS_SECONDS])
+        return StartCallOutcome(outcome.decode())
 
     @translate_redis_errors
-    def finish(self, call: RenderCall, reply: bytes) -> None:
-        """Store the reply of a call and wake its callers."""
-        keys = [redis_keys.render_flight(call.digest), redis_keys.render_reply(call.id), redis_keys.EVENTS]
-        self._finish(keys=keys, args=[call.id, reply, REPLY_SECONDS])
+    def renew(self, call: RenderCall) -> None:
+        """Say that a call which was started runs on."""
+        self._renew(keys=[redis_keys.render_flight(call.digest)], args=[call.id, ALIVE_SECONDS])
+
+    @translate_redis_errors
+    def finish(self, call: RenderCall, reply: bytes, *, is_attempt_over: bool = True) -> None:
+        """Store the reply of a call and wake its callers.
+
+        Args:
+            is_attempt_over: false if this attempt shall count against the next one, because the renderer ends with it.
+        """
+        keys = [
+            redis_keys.render_flight(call.digest),
+            redis_keys.render_reply(call.id),
+            redis_keys.EVENTS,
+            redis_keys.render_attempts(call.digest),
+        ]
+        self._finish(keys=keys, args=[call.id, reply, REPLY_SECONDS, int(is_attempt_over)])
 
     @translate_redis_errors
     def get_reply(self, call_id: str) -> bytes | None:
         return self._redis.get(redis_keys.render_reply(call_id))
+
+    @translate_redis_errors
+    def read_state(self) -> RendererState:
+        return RendererState(bool(self._redis.exists(redis_keys.RENDERER)), self._redis.llen(RENDER_QUEUE))
 
     @translate_redis_errors
     def report_alive(self) -> None:

@@ -1,13 +1,20 @@
 """Questions of the steward about all jobs, most of them in one round trip; none changes the state of a job."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from shared import redis_keys
+from shared.jobs.keeping import MARK_SECONDS
 from shared.jobs.model import JobState
-from shared.jobs.outcomes import FindDelayedOutcome, FindOverdueOutcome, FindStalledOutcome, MeasureAgesOutcome
+from shared.jobs.outcomes import (
+    EndRetentionOutcome,
+    FindDelayedOutcome,
+    FindOverdueOutcome,
+    FindStalledOutcome,
+    MeasureAgesOutcome,
+)
 from shared.jobs.script import Script
 from shared.redis_client import RedisClient, translate_redis_errors
 
@@ -67,6 +74,7 @@ class JobSurvey:
         self._find_stalled = Script(client, "find_stalled", FindStalledOutcome)
         self._find_delayed = Script(client, "find_delayed", FindDelayedOutcome)
         self._find_overdue = Script(client, "find_overdue", FindOverdueOutcome)
+        self._end_retention = Script(client, "end_retention", EndRetentionOutcome)
         self._measure_ages = Script(client, "measure_ages", MeasureAgesOutcome)
 
     @translate_redis_errors
@@ -74,6 +82,26 @@ class JobSurvey:
         """Return up to PAGE jobs, those whose leases expired first."""
         _, (now, *job_ids) = self._find_stalled({"leases": redis_keys.LEASES}, limit=PAGE)
         return StalledJobs(float(now), job_ids)
+
+    @translate_redis_errors
+    def end_retention(self, job_ids: Collection[str], *, of_part: bool) -> frozenset[str]:
+        """Return those of the jobs whose objects may be deleted now: no caller can have them kept any more.
+
+        The others were kept a moment ago, perhaps after the objects that say so were listed.
+
+        Args:
+            of_part: whether only a part of each job is deleted, as its image is, so that the rest can still be kept.
+        """
+        if not job_ids:
+            return frozenset()
+        _, ended = self._end_retention(
+            {},
+            ids=sorted(job_ids),
+            kept_mark=redis_keys.KEPT_MARK_PREFIX,
+            ended_mark=redis_keys.RETENTION_ENDED_PREFIX,
+            seconds=None if of_part else MARK_SECONDS,
+        )
+        return frozenset(ended)
 
     @translate_redis_errors
     def find_delayed(self) -> Sequence[DelayedJob]:

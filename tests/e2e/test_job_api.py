@@ -1,6 +1,7 @@
 """The job API of the whole service over HTTP: options, own ids, lists, events, files, recuts, retention."""
 
 import base64
+import hashlib
 import io
 import json
 import zipfile
@@ -207,6 +208,73 @@ def test_models_queue_and_usage_are_shown(service: Stack, job: Any) -> None:
     assert sum(minute["succeeded"] for minute in queue["last_hour"]) >= 1
     assert usage["succeeded"] >= 1
     assert usage["device_ms"] > 0
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/jpeg;base64,"])
+def test_an_image_may_be_in_json(service: Stack, prefix: str) -> None:
+    body = {"inputs": prefix + base64.b64encode(PHOTO).decode(), "formats": ["labels"]}
+
+    result = call(service, "POST", "/v1/jobs", body, Content_Type=JSON, Prefer="wait=60")
+
+    assert {segment["label"] for segment in result["segments"]} >= {"person"}
+
+
+def test_a_job_that_is_late_expires_and_says_where(service: Stack) -> None:
+    job_id = call(service, "POST", "/v1/jobs?deadline_seconds=0.001", PHOTO)["id"]
+    view = {}
+
+    def is_final() -> bool:
+        view.update(call(service, "GET", f"/v1/jobs/{job_id}?wait=5"))
+        return view["state"] not in ("queued", "running")
+
+    wait_until(is_final, "the end of the job", seconds=60)
+
+    assert (view["state"], view["error_type"]) == ("expired", "deadline_passed")
+    assert "queued" in view["error"] or "stage" in view["error"]
+
+
+def test_a_result_says_what_it_was_computed_by(service: Stack, job: Any) -> None:
+    provenance = call(service, "GET", f"/v1/jobs/{job['id']}/result")["provenance"]
+
+    assert provenance["image_sha256"] == hashlib.sha256(PHOTO).hexdigest()
+    assert {"torch", "maskmill"} <= set(provenance["libraries"])
+    assert provenance["model_revision"] and provenance["worker"]
+
+
+def test_all_processes_are_seen(service: Stack) -> None:
+    ready = call(service, "GET", "/readyz")
+
+    assert (ready["status"], ready["checks"]["renderer"], ready["checks"]["steward"]) == ("ok", "ok", "ok")
+    assert call(service, "GET", "/v1/queue")["renderer"] == {"is_alive": True, "queued": 0}
+
+
+LARGE = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "answer", "sentence"),
+    [
+        ("POST", "/v1/jobs?formats=gif", PHOTO, (400, "bad_parameter"), "geojson"),
+        ("POST", "/v1/jobs?priority=urgent", PHOTO, (400, "bad_parameter"), "interactive"),
+        ("POST", "/v1/jobs?colour=red", PHOTO, (400, "unknown_parameter"), "colour"),
+        ("POST", f"/v1/jobs?metadata=%7B%22a%22%3A%22{LARGE}%22%7D", PHOTO, (413, "metadata_too_large"), "4096"),
+        ("POST", "/v1/jobs", {"inputs": "https://photos.example/a.jpg"}, (422, "forbidden_input"), "URL"),
+        ("POST", "/v1/jobs/{job}/recut", {"threshold": 0.01}, (422, "threshold_below_floor"), "0.05"),
+        ("DELETE", "/v1/jobs/{job}", None, (409, "already_ended"), "succeeded"),
+        ("POST", "/v1/jobs/{job}/redrive", None, (409, "already_ended"), "succeeded"),
+        ("GET", f"/v1/jobs/{'0' * 32}/labels.png", None, (404, "unknown_job"), "job"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    service: Stack, job: Any, method: str, path: str, body: Any, answer: tuple[int, str], sentence: str
+) -> None:
+    content = json.dumps(body).encode() if isinstance(body, dict) else body
+    headers = {"Content_Type": JSON} if isinstance(body, dict) else {}
+
+    status, _, error = send(service, method, path.replace("{job}", job["id"]), content, **headers)
+
+    assert (status, json.loads(error)["error_type"]) == answer
+    assert sentence in json.loads(error)["error"]
 
 
 def test_all_data_of_a_tenant_are_deleted(service: Stack) -> None:

@@ -1,6 +1,6 @@
 """Longer retention of single jobs: by seconds or a date, heeded by the steward, and safe against the loss of Redis."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from shared.jobs.keeping import find_ends
 from shared.jobs.survey import JobSurvey
 from shared.redis_client import connect
 from shared.rfc3339 import format_timestamp, parse_timestamp
+from shared.storage.bucket import Bucket, StoredObject
 from shared.storage.keys import (
     KEPT_PREFIX,
     RECUTS_PREFIX,
@@ -47,11 +48,11 @@ def keep(gateway: GatewayUnderTest, job_id: str, body: Mapping[str, Any]) -> Any
     return gateway.client.post(f"/v1/jobs/{job_id}/keep", json=body)
 
 
-def expire(gateway: GatewayUnderTest, *, ttl_seconds: int = 1) -> None:
+def expire(gateway: GatewayUnderTest, *, ttl_seconds: int = 1, bucket: Any = None) -> None:
     stores = gateway.stores
     survey, metrics = JobSurvey(connect(gateway.settings)), StewardMetrics(CollectorRegistry())
     ttls = ttl_seconds, ttl_seconds, ttl_seconds, ttl_seconds
-    Retention(survey, stores.bucket, metrics, follow_store(stores.bucket), *ttls).delete_expired()
+    Retention(survey, bucket or stores.bucket, metrics, follow_store(stores.bucket), *ttls).delete_expired()
 
 
 def has_result(gateway: GatewayUnderTest, job_id: str) -> bool:
@@ -101,6 +102,49 @@ def test_what_was_made_of_a_kept_job_is_kept_with_it(gateway: GatewayUnderTest) 
 
     assert gateway.client.delete(f"/v1/jobs/{kept}?purge=1").status_code == 204
     assert list_made() == set()
+
+
+def test_a_job_that_is_kept_while_the_steward_deletes_is_not_deleted(gateway: GatewayUnderTest) -> None:
+    early, late, other = run(gateway), run(gateway), run(gateway)
+    answers = []
+
+    class BucketOfSteward:
+        """Has jobs kept after the steward has listed those that are kept, and while it deletes results."""
+
+        def __init__(self, bucket: Bucket) -> None:
+            self._bucket = bucket
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._bucket, name)
+
+        def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+            found = list(self._bucket.list_objects(prefix))
+            if prefix == KEPT_PREFIX:
+                answers.append(keep(gateway, early, {"seconds": DAY}))
+            return iter(found)
+
+        def delete(self, keys: Iterable[str]) -> None:
+            keys = list(keys)
+            if any(key.startswith(results_prefix(late)) for key in keys):
+                answers.append(keep(gateway, late, {"seconds": DAY}))
+            self._bucket.delete(keys)
+
+    # All results are old.
+    expire(gateway, ttl_seconds=-60, bucket=BucketOfSteward(gateway.stores.bucket))
+
+    assert [answer.status_code for answer in answers] == [200, 410]
+    assert answers[1].json["kept_until"].endswith("Z")
+    assert [has_result(gateway, job_id) for job_id in (early, late, other)] == [True, False, False]
+    assert not list(gateway.stores.bucket.list_objects(kept_prefix(late)))
+
+
+def test_a_job_can_be_kept_again_as_long(gateway: GatewayUnderTest) -> None:
+    job_id = run(gateway)
+
+    ends = [keep(gateway, job_id, {"seconds": DAY}).json["expires_at"] for _ in range(2)]
+
+    assert ends == sorted(ends)
+    assert len(list(gateway.stores.bucket.list_objects(kept_prefix(job_id)))) == 1
 
 
 def test_kept_jobs_hide_no_old_ones_behind_them(gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shared.errors import AttemptsExhausted
 from shared.jobs.model import Failure, JobState, Priority
+from shared.jobs.render_calls import RenderCall, RenderKind
 from shared.redis_client import connect
 from shared.worker_registry import ModelClass, ModelFacts, WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.gateway import GatewayUnderTest, consume_messages, open_gateway, run_job
@@ -48,6 +49,17 @@ def test_the_queue_shows_waiting_jobs_by_priority(gateway: GatewayUnderTest) -> 
     assert 0 <= normal["oldest_seconds"] < 60
     assert shown["queues"][0]["oldest_seconds"] is None
     assert shown["ready_workers"] == 1
+
+
+def test_the_queue_shows_the_renderer(gateway: GatewayUnderTest) -> None:
+    absent = gateway.client.get("/v1/queue").json["renderer"]
+    gateway.stores.renders.report_alive()
+    call = RenderCall(RenderKind.FORMAT, "default", "job", {})
+    gateway.stores.renders.enqueue(call, "", seconds=5, max_calls=2)
+
+    present = gateway.client.get("/v1/queue").json["renderer"]
+
+    assert (absent, present) == ({"is_alive": False, "queued": 0}, {"is_alive": True, "queued": 1})
 
 
 def test_the_last_hour_counts_ends_errors_and_batches(gateway: GatewayUnderTest) -> None:

@@ -62,6 +62,7 @@ def gateway(
     clean_redis: str, storage_env: dict[str, str], switched_storage: SwitchedStorage, redis_client: redis.Redis
 ) -> GatewayUnderTest:
     record_duty(redis_client, age_seconds=0)
+    redis_client.set(redis_keys.RENDERER, "")
     return open_gateway(clean_redis, {**storage_env, "MASKMILL_STORAGE_ENDPOINT": switched_storage.url})
 
 
@@ -80,7 +81,7 @@ def read(gateway: GatewayUnderTest) -> tuple[int, str, dict[str, str]]:
 
 def test_all_is_well(gateway: GatewayUnderTest) -> None:
     assert read(gateway) == (200, "ok", {})
-    assert set(gateway.client.get("/readyz").json["checks"]) == {"redis", "storage", "stack", "steward"}
+    assert set(gateway.client.get("/readyz").json["checks"]) == {"redis", "storage", "stack", "steward", "renderer"}
 
 
 @pytest.mark.parametrize("age_seconds", [None, 40.0])
@@ -92,6 +93,12 @@ def test_a_missing_steward_is_named(
         record_duty(redis_client, age_seconds=age_seconds)
 
     assert read(gateway) == (200, "degraded", {"steward": "missing"})
+
+
+def test_a_missing_renderer_is_named(gateway: GatewayUnderTest, redis_client: redis.Redis) -> None:
+    redis_client.delete(redis_keys.RENDERER)
+
+    assert read(gateway) == (200, "degraded", {"renderer": "missing"})
 
 
 def test_a_steward_that_worked_of_late_is_not_missing(gateway: GatewayUnderTest, redis_client: redis.Redis) -> None:
@@ -169,6 +176,7 @@ def test_every_process_tells_what_its_stores_can_do(
         )
 
     record_duty(redis_client, age_seconds=-1000)
+    redis_client.set(redis_keys.RENDERER, "")
     wait_until(agree(200, "ok", "redis", "ok"), "all is well", seconds=10)
     with fill(redis_client, share=1.1):
         wait_until(agree(200, "degraded", "redis", "full"), "Redis is full", seconds=10)

@@ -181,6 +181,56 @@ def test_a_stored_recut_is_a_job_of_its_own(service: Service) -> None:
     assert (again.status_code, again.json["recut_of"]) == (200, request.id)
 
 
+def test_a_stored_recut_says_what_it_comes_from(service: Service) -> None:
+    request = service.run()
+    client = service.gateway.client
+    original = client.get(f"/v1/jobs/{request.id}/result").json["provenance"]
+
+    job_id = service.recut(request, threshold=0.5, store=True).json["id"]
+
+    result = client.get(f"/v1/jobs/{job_id}/result").json
+    provenance = result["provenance"]
+    same = ("image_sha256", "model", "model_revision", "forward", "dtype", "device", "libraries", "worker")
+    assert [provenance[name] for name in same] == [original[name] for name in same]
+    assert (provenance["parameters"]["threshold"], original["parameters"]["threshold"]) == (
+        0.5,
+        request.parameters.threshold,
+    )
+    assert provenance["timings_ms"] == result["timings_ms"]
+    assert {"recut", "store"} & set(provenance["timings_ms"])
+    assert (original["recut_of"], original["recut_libraries"]) == (None, None)
+    assert provenance["recut_of"] == request.id
+    assert set(provenance["recut_libraries"]) == {"torch", "numpy", "pillow", "maskmill"}
+
+
+def test_a_stored_recut_has_the_image_of_its_job_while_that_is_kept(service: Service) -> None:
+    request = service.run()
+    client = service.gateway.client
+    job_id = service.recut(request, threshold=0.5, store=True).json["id"]
+    path = f"/v1/jobs/{job_id}/input"
+
+    kept = client.get(path)
+    service.worker.bucket.delete([input_key(request.id), inbox_key(request.id)])
+    gone = client.get(path)
+
+    assert (kept.status_code, kept.data) == (200, png(WIDTH, HEIGHT))
+    assert (gone.status_code, gone.json["error_type"]) == (410, "gone")
+    assert gone.json["kept_until"].endswith("Z")
+    assert "not kept any more" in gone.json["error"]
+
+
+def test_the_image_of_a_purged_job_is_not_shown_by_its_recut(service: Service) -> None:
+    request = service.run()
+    client = service.gateway.client
+    job_id = service.recut(request, threshold=0.5, store=True).json["id"]
+    content = client.get(f"/v1/jobs/{job_id}/input").data
+    client.delete(f"/v1/jobs/{request.id}?purge=1")
+    # As if the deletion were not complete.
+    service.worker.bucket.put(input_key(request.id), content, content_type="image/png")
+
+    assert client.get(f"/v1/jobs/{job_id}/input").status_code == 410
+
+
 def test_a_stored_recut_counts_as_a_job_but_takes_no_quota(service: Service) -> None:
     request = service.run()
     before = service.gateway.client.get("/v1/usage").json["days"][-1]

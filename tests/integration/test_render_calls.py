@@ -28,7 +28,13 @@ from shared.errors import (
     UnknownMask,
 )
 from shared.jobs.events import JobEvents
-from shared.jobs.render_calls import RENDER_QUEUE, RenderCall, RenderCallStore, RenderKind
+from shared.jobs.render_calls import (
+    MAX_ATTEMPTS,
+    RENDER_QUEUE,
+    RenderCall,
+    RenderCallStore,
+    RenderKind,
+)
 from shared.redis_client import RedisClient, connect
 from shared.settings import Settings
 from tests.conftest import Storage
@@ -248,6 +254,72 @@ def test_a_renderer_that_is_killed_is_replaced(
             with pytest.raises(RendererUnavailable, match="not done in time"):
                 lost.result(timeout=10)
             assert calls.call(build_call(sleep=0))
+
+
+def test_a_call_that_has_ended_two_renderers_is_refused(answered: RenderCalls, client: RedisClient) -> None:
+    call = build_call(poison=1)
+    client.set(redis_keys.render_attempts(call.digest), str(MAX_ATTEMPTS), ex=60)
+
+    with pytest.raises(RenderingFailed, match="not made again within 10 minutes"):
+        answered.call(call)
+
+    assert client.get(redis_keys.render_attempts(call.digest)) == str(MAX_ATTEMPTS)
+
+
+def test_a_call_that_holds_the_interpreter_ends_its_renderer(
+    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+) -> None:
+    env = {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": own_settings.redis_url,
+        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
+        "MASKMILL_RENDER_SECONDS": "1",
+    }
+    call = build_call(hold=60)
+    with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process:
+        wait_alive(process, own_client)
+
+        with pytest.raises(RendererUnavailable, match="not done in time"):
+            calls.call(call, 0.5)
+
+        wait_until(lambda: process.exit_code is not None, seconds=10)
+    assert own_client.get(redis_keys.render_attempts(call.digest)) == "1"
+
+
+def test_the_callers_of_a_renderer_that_ends_are_told(
+    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+) -> None:
+    env = {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": own_settings.redis_url,
+        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
+        "MASKMILL_RENDER_SECONDS": "2",
+        "MASKMILL_RENDERER_THREADS": "2",
+    }
+    with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process, ThreadPoolExecutor(2) as pool:
+        wait_alive(process, own_client)
+        first, second = (build_call(sleep=60, number=number) for number in range(2))
+        hanging = pool.submit(calls.call, first)
+        # So that it is not overdue with the first one.
+        wait_until(lambda: own_client.exists(redis_keys.render_attempts(first.digest)) == 1, seconds=5)
+        begun_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > begun_at + 1.2, seconds=5)
+        beside = pool.submit(calls.call, second)
+
+        with pytest.raises(RenderingFailed, match="not made within 2 s"):
+            hanging.result(timeout=10)
+        with pytest.raises(RendererUnavailable, match="restarted meanwhile"):
+            beside.result(timeout=10)
+    assert [own_client.get(redis_keys.render_attempts(call.digest)) for call in (first, second)] == ["1", None]
+
+
+def test_nothing_joins_a_call_whose_renderer_is_gone(calls: RenderCalls, own_client: RedisClient) -> None:
+    own_client.set(redis_keys.RENDERER, "", ex=12)
+    calls.store.enqueue(build_call(), "", seconds=20, max_calls=2)
+    own_client.delete(redis_keys.RENDERER)
+
+    with pytest.raises(RendererUnavailable, match="none is running"):
+        calls.call(build_call())
 
 
 def test_a_call_keeps_its_form() -> None:

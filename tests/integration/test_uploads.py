@@ -4,10 +4,12 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+import redis
 import requests
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
+from shared import redis_keys
 from shared.jobs.ids import new_job_id
 from shared.jobs.survey import JobSurvey
 from shared.redis_client import connect
@@ -148,6 +150,52 @@ def test_an_unknown_id_is_a_404(gateway: GatewayUnderTest, upload_id: str) -> No
     assert response.status_code == (404 if upload_id else 400)
     if upload_id and "/" not in upload_id:
         assert gateway.client.put(f"/v1/uploads/{upload_id}", data=PHOTO, headers=SHOP).status_code == 404
+
+
+def test_a_tenant_has_a_bounded_number_of_uploads(
+    clean_redis: str, storage_env: dict[str, str], redis_client: redis.Redis
+) -> None:
+    gateway = open_gateway(
+        clean_redis, storage_env, tokens="shop:s3cret,lab:0ther", tenant_uploads=2, upload_ttl_seconds=60
+    )
+    first = create(gateway)
+    create(gateway)
+
+    refused = gateway.client.post("/v1/uploads", json={}, headers=SHOP)
+    of_its_own = gateway.client.put(
+        f"/v1/uploads/{new_job_id(gateway.stores.jobs.clock.now())}", data=PHOTO, headers=SHOP
+    )
+
+    assert (refused.status_code, refused.json["error_type"]) == (429, "quota_exceeded")
+    assert "2 uploads of this tenant have not expired" in refused.json["error"]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert refused.headers["RateLimit-Policy"] == '"fixed window";"uploads";q=2;w=60'
+    # An id that no gateway has given out is no way around.
+    assert of_its_own.status_code == 429
+    # The file of an upload that counts already, and uploads of others, are accepted.
+    assert gateway.client.put(first["url"], data=PHOTO, headers=SHOP).status_code == 204
+    assert gateway.client.post("/v1/uploads", json={}, headers=LAB).status_code == 201
+    assert gateway.client.post("/v1/uploads", json={}, headers=SHOP).status_code == 429
+    # As if the first had expired.
+    redis_client.zadd(redis_keys.uploads("shop"), {first["upload_id"]: gateway.stores.jobs.clock.now()})
+    assert gateway.client.post("/v1/uploads", json={}, headers=SHOP).status_code == 201
+    assert redis_client.hget(redis_keys.upload_bytes("shop"), first["upload_id"]) is None
+
+
+def test_the_bytes_of_the_uploads_of_a_tenant_are_bounded(clean_redis: str, storage_env: dict[str, str]) -> None:
+    gateway = open_gateway(
+        clean_redis, storage_env, tokens="shop:s3cret", max_upload_bytes=100_000, tenant_upload_bytes=len(PHOTO) + 50
+    )
+    small = create(gateway, bytes=50)
+
+    undeclared = gateway.client.post("/v1/uploads", json={}, headers=SHOP)
+    second = create(gateway, bytes=len(PHOTO))
+    larger = gateway.client.put(small["url"], data=PHOTO, headers=SHOP)
+
+    assert (undeclared.status_code, undeclared.json["error_type"]) == (429, "quota_exceeded")
+    assert f"uploads of {len(PHOTO) + 50} bytes in all" in undeclared.json["error"]
+    assert larger.status_code == 429
+    assert gateway.client.put(second["url"], data=PHOTO, headers=SHOP).status_code == 204
 
 
 def test_an_expired_upload_is_unknown_and_deleted(

@@ -1,9 +1,11 @@
 """A renderer whose handler does what the arguments of a call say:  python -m tests.support.echo_renderer
 
-All else is the real renderer: Celery, the scripts, the drain.  `sleep`: seconds; `fail`: the code of an error; `crash`;
+All else is the real renderer: Celery, the scripts, the drain.  `sleep`: seconds; `hold`: seconds of sleep
+that hold the interpreter's lock; `fail`: the code of an error; `crash`;
 `size`: bytes of the reply.  The reply counts the calls, so that shared ones are seen.
 """
 
+import ctypes
 import itertools
 import json
 import sys
@@ -26,6 +28,8 @@ def build_echo() -> dict[RenderKind, object]:
         arguments = dict(call.arguments)
         number = next(numbers)
         time.sleep(float(str(arguments.get("sleep", 0))))
+        if "hold" in arguments:
+            ctypes.PyDLL(None).sleep(int(str(arguments["hold"])))
         if "crash" in arguments:
             raise RuntimeError("a bug")
         if "fail" in arguments:

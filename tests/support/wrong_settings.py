@@ -68,6 +68,8 @@ _OWN: Final[Mapping[str, Values]] = {
     "TENANT_REQUESTS_PER_SECOND": ("0", "inf", "10/s"),
     "TENANT_QUEUED_BYTES": ("0", "1.5", "1GB"),
     "TENANT_PIXELS_PER_DAY": ("0", "-1", "1e30"),
+    "TENANT_UPLOADS": ("0", "many", "1" * 30),
+    "TENANT_UPLOAD_BYTES": ("0", "1.5", "1GB"),
     "MAX_WAITING_SECONDS": ("0", "61", "nan"),
     "SYNC_DEADLINE_SECONDS": ("0", "300", "nan"),
     "COLD_START_SECONDS": ("0.5", "nan", "inf"),

@@ -43,6 +43,8 @@ from worker.renderer.formats import FormatHandler
 from worker.renderer.metrics import RendererMetrics
 from worker.renderer.photos import Photos
 from worker.renderer.recut import RecutHandler, Recutter
+from worker.renderer.running import RunningCalls
+from worker.renderer.watchdog import start_watchdog
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.idle import IdleTrimmer
 from worker.runtime.lifecycle import follow_celery
@@ -82,18 +84,14 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
     registry = CollectorRegistry()
     metrics = RendererMetrics(registry)
     calls = RenderCallStore(connect(settings, decode=False))
-    runner = CallRunner(
-        calls,
-        handlers,
-        metrics,
-        max_seconds=settings.render_seconds,
-        max_reply_bytes=settings.max_render_reply_bytes,
-    )
-    presence = Presence(calls, metrics, IdleTrimmer(lambda: runner.work_count, return_free_memory))
+    running = RunningCalls(calls)
+    runner = CallRunner(calls, handlers, metrics, running, max_reply_bytes=settings.max_render_reply_bytes)
+    presence = Presence(calls, running, metrics, IdleTrimmer(lambda: running.work_count, return_free_memory))
     stack.callback(presence.stop)
     if settings.probe_port:
         start_health_server(settings, registry, presence, stack)
-    follow_celery(presence.set_ready, drain_seconds=settings.drain_seconds, give_back=lambda: None)
+    follow_celery(presence.set_ready, drain_seconds=settings.drain_seconds, give_back=running.give_up)
+    start_watchdog(running, settings.render_seconds)
     app = make_celery(settings)
     register(app, runner)
     run_threads(
@@ -133,8 +131,11 @@ def register(app: Celery, runner: CallRunner) -> None:
 class Presence:
     """Tells gateways that this renderer takes calls, at a fixed interval, and trims its memory when it is idle."""
 
-    def __init__(self, calls: RenderCallStore, metrics: RendererMetrics, trimmer: IdleTrimmer) -> None:
+    def __init__(
+        self, calls: RenderCallStore, running: RunningCalls, metrics: RendererMetrics, trimmer: IdleTrimmer
+    ) -> None:
         self._calls = calls
+        self._running = running
         self._metrics = metrics
         self._trimmer = trimmer
         self._stopped = threading.Event()
@@ -156,6 +157,7 @@ class Presence:
         while True:
             with suppress(Unavailable):
                 self._calls.report_alive()
+            self._running.renew()
             self._trimmer.check()
             if self._stopped.wait(ALIVE_INTERVAL_SECONDS):
                 return

@@ -1,6 +1,5 @@
 """Runs calls: take one that is still wanted, let the handler of its kind do it, reply.  No Celery here."""
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,10 +8,25 @@ import structlog
 from pydantic import JsonValue
 
 from shared.errors import MaskmillError, RenderingFailed, Unavailable
-from shared.jobs.render_calls import Handle, RenderCall, RenderCallStore, RenderKind, encode_error, encode_reply
+from shared.jobs.outcomes import StartCallOutcome
+from shared.jobs.render_calls import (
+    ATTEMPTS_SECONDS,
+    MAX_ATTEMPTS,
+    Handle,
+    RenderCall,
+    RenderCallStore,
+    RenderKind,
+    encode_error,
+    encode_reply,
+)
+from worker.renderer.running import RunningCalls
 
 log = structlog.get_logger()
 SUCCEEDED = "ok"
+_REFUSED = (
+    f"The renderer has ended {MAX_ATTEMPTS} times while it made this, so it is not made again within "
+    f"{ATTEMPTS_SECONDS // 60} minutes."
+)
 
 
 class CallObserver(Protocol):
@@ -26,7 +40,6 @@ class CallRunner:
     """Thread-safe.
 
     Args:
-        max_seconds: how long identical calls join one that has started.
         max_reply_bytes: a longer reply is replaced by an error.
     """
 
@@ -35,23 +48,15 @@ class CallRunner:
         calls: RenderCallStore,
         handlers: Mapping[RenderKind, Handle],
         observer: CallObserver,
+        running: RunningCalls,
         *,
-        max_seconds: float,
         max_reply_bytes: int,
     ) -> None:
         self._calls = calls
         self._handlers = handlers
         self._observer = observer
-        self._max_seconds = max_seconds
+        self._running = running
         self._max_reply_bytes = max_reply_bytes
-        self._lock = threading.Lock()
-        self._started_count = 0
-        self._ended_count = 0
-
-    @property
-    def work_count(self) -> int:
-        """A number that changes with each call that starts or ends."""
-        return self._started_count + self._ended_count
 
     def run(self, wire: Mapping[str, JsonValue]) -> None:
         """Run the call of a message, unless its caller waits no more."""
@@ -62,24 +67,31 @@ class CallRunner:
             log.error("render_call_unreadable")
             return
         try:
-            if self._calls.start(call, seconds=self._max_seconds):
-                self._calls.finish(call, self._reply(call))
-            else:
-                log.info("render_call_dropped", job_id=call.job_id, kind=call.kind)
+            self._run(call)
         except Unavailable as error:
             log.warning("render_call_abandoned", job_id=call.job_id, kind=call.kind, reason=str(error))
+
+    def _run(self, call: RenderCall) -> None:
+        outcome = self._calls.start(call)
+        if outcome is StartCallOutcome.STARTED:
+            with self._running.run(call):
+                reply = self._reply(call)
+            self._calls.finish(call, reply)
+        elif outcome is StartCallOutcome.REFUSED:
+            log.error("render_call_refused", job_id=call.job_id, kind=call.kind)
+            self._calls.finish(call, encode_error(RenderingFailed(_REFUSED)), is_attempt_over=False)
+        else:
+            log.info("render_call_dropped", job_id=call.job_id, kind=call.kind)
 
     def _reply(self, call: RenderCall) -> bytes:
         """Do what a call asks for; return the reply, with the content or the error."""
         start, code = time.perf_counter(), SUCCEEDED
-        self._count(started=1)
         try:
             return encode_reply(self._handle(call))
         except MaskmillError as error:
             code = error.code
             return encode_error(error)
         finally:
-            self._count(ended=1)
             seconds = time.perf_counter() - start
             self._observer.call_completed(call.kind, code, seconds)
             log.info(
@@ -100,8 +112,3 @@ class CallRunner:
         if len(content) > self._max_reply_bytes:
             raise RenderingFailed(f"The reply has {len(content)} bytes, more than the {self._max_reply_bytes} allowed.")
         return content
-
-    def _count(self, *, started: int = 0, ended: int = 0) -> None:
-        with self._lock:
-            self._started_count += started
-            self._ended_count += ended

@@ -8,15 +8,19 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+import numpy as np
+import PIL
 from PIL.Image import Image
 
+import shared
 from shared.formats.registry import Format, get_format
 from shared.jobs.completion import store_result
 from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.parameters import SegmentParameters
+from shared.jobs.provenance import Provenance
 from shared.jobs.recut_call import InlineFile, RecutArguments, RecutDocument
 from shared.jobs.recut_file import read_recut
 from shared.jobs.render_calls import RenderCall
@@ -156,6 +160,7 @@ class RecutHandler:
             objects=objects,
             timings_ms=recut.timings_ms,
             georeference=recut.source.georeference,
+            provenance=describe(recut.source),
         )
         store_result(result, bucket=self.bucket)
         self.jobs.record_succeeded(request, timings_ms=recut.timings_ms, attempt_name=attempt_name)
@@ -164,6 +169,21 @@ class RecutHandler:
         key, content = object_key(job_id, attempt_name, output.file), rendered.content
         etag = self.bucket.put(key, content, content_type=rendered.media_type or output.media_type)
         return StoredFile(len(content), etag, sha256(content).hexdigest(), rendered.media_type)
+
+
+def describe(source: JobResult) -> Provenance | None:
+    """Return the provenance of a recut: that of its job, and the versions of what made it from there."""
+    if source.provenance is None:
+        return None
+    import torch
+
+    libraries = {
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "maskmill": shared.__version__,
+    }
+    return replace(source.provenance, recut_libraries=libraries)
 
 
 def fit(height: int, width: int, max_side: int | None) -> tuple[int, int]:

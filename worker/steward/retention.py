@@ -108,11 +108,18 @@ class Retention:
             old = _select_old(page, limit)
             if not old and not is_thorough:
                 return
-            expired = [key for key in old if key.split("/")[1] not in kept]
+            expired = self._end(prefix, [key for key in old if key.split("/")[1] not in kept])
             if expired:
                 self.bucket.delete(expired)
                 log.info("objects_deleted", prefix=prefix, objects=len(expired))
                 self.metrics.jobs_reconciled(reason, len({key.split("/")[1] for key in expired}))
+
+    def _end(self, prefix: str, keys: Sequence[str]) -> Sequence[str]:
+        """Return the keys of jobs that no caller has had kept since `kept/` was listed; with its result a job ends."""
+        if prefix == UPLOADS_PREFIX:
+            return keys
+        ended = self.survey.end_retention({key.split("/")[1] for key in keys}, of_part=prefix != RESULTS_PREFIX)
+        return [key for key in keys if key.split("/")[1] in ended]
 
 
 def _select_old(page: Sequence[StoredObject], limit: float) -> list[str]:

@@ -1,10 +1,13 @@
 #!lua flags=allow-oom
 -- Keep the record of a job that has ended for longer; never for less.
--- Keys:    job
--- In:      id, seconds: from now
--- Out:     kept, until when | unfinished | unknown (there is no record)
+-- The mark comes first, so that a steward that has not seen the object in the bucket deletes nothing of the job.
+-- Keys:    job, kept_mark, ended_mark
+-- In:      id, seconds: from now, mark_seconds: for which the mark stays
+-- Out:     kept, until when | unfinished | unknown (there is no record) | ended (its objects are being deleted)
 -- Events:  none
 local job = redis.call('HMGET', key.job, 'state', 'kept_until', 'idempotency')
+if redis.call('EXISTS', key.ended_mark) == 1 then return {'ended'} end
+redis.call('SET', key.kept_mark, '', 'EX', arg.mark_seconds)
 if not job[1] then return {'unknown'} end
 if job[1] == 'queued' or job[1] == 'running' then return {'unfinished'} end
 local until_time = math.max(now() + arg.seconds, tonumber(job[2] or 0))

@@ -176,8 +176,8 @@ def test_a_tenant_has_a_bounded_number_of_uploads(
     assert gateway.client.put(first["url"], data=PHOTO, headers=SHOP).status_code == 204
     assert gateway.client.post("/v1/uploads", json={}, headers=LAB).status_code == 201
     assert gateway.client.post("/v1/uploads", json={}, headers=SHOP).status_code == 429
-    # As if the first had expired.
-    redis_client.zadd(redis_keys.uploads("shop"), {first["upload_id"]: gateway.stores.jobs.clock.now()})
+    # As if the first had expired a second ago.
+    redis_client.zadd(redis_keys.uploads("shop"), {first["upload_id"]: gateway.stores.jobs.clock.now() - 1})
     assert gateway.client.post("/v1/uploads", json={}, headers=SHOP).status_code == 201
     assert redis_client.hget(redis_keys.upload_bytes("shop"), first["upload_id"]) is None
 

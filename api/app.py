@@ -34,6 +34,7 @@ from api.routes import (
     queue,
     recut,
     results,
+    ui,
     uploads,
     usage,
     webhooks,
@@ -95,6 +96,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     for blueprint in API_BLUEPRINTS:
         app.register_api(blueprint)
     app.register_blueprint(docs.bp)
+    app.register_blueprint(ui.bp)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))
     return app

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, current_app, render_template, request, url_for
 
 from api.http.files import GZIP_SUFFIX
 from api.routes.context import get_gateway
@@ -24,6 +24,7 @@ _IMPORTS = {
     "htm": "vendor/htm/htm.mjs",
     "htm/preact": "vendor/htm/preact.mjs",
 }
+_SHARED_FOLDERS = ("vendor/preact", "vendor/htm", "modules")
 # {import_map}: the digest of the one inline script, which is data: browsers take a map of imports from nowhere else.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' '{import_map}'; style-src 'self'; img-src 'self' blob: data:; "
@@ -47,13 +48,13 @@ def show_page() -> Response:
             "This address does not take this method, but images by POST; a browser gets a page here.",
             methods=("POST", "OPTIONS"),
         )
-    return _build_page("page.html", ("modules/app/", "modules/viewer/"))
+    return _build_page("page.html", ("modules/app", "modules/viewer"))
 
 
 @bp.get("/ui/ops")
 def show_operations() -> Response:
     """Show the page for operators."""
-    return _build_page("ops.html", ("modules/ops/",))
+    return _build_page("ops.html", ("modules/ops",))
 
 
 @bp.get("/ui/static/<version>/<path:name>")
@@ -84,8 +85,9 @@ def _build_page(template: str, folders: tuple[str, ...]) -> Response:
         template,
         address=_address,
         import_map=import_map,
-        modules=[_address(name) for name in assets.list_modules("vendor/", *folders)],
+        modules=[_address(name) for name in assets.list_modules(*_SHARED_FOLDERS, *folders)],
         base=request.script_root,
+        max_upload_bytes=current_app.config["MAX_CONTENT_LENGTH"],
         requires_token=get_gateway().authenticator.requires_token,
         version=__version__,
     )

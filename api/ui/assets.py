@@ -51,12 +51,9 @@ class Assets:
     files: Mapping[str, Asset]
 
     def list_modules(self, *folders: str) -> list[str]:
-        """Return the names of the modules in these folders that a page runs; workers have an address of their own."""
-        return [
-            name
-            for name in self.files
-            if name.startswith(folders) and name.endswith((".js", ".mjs")) and not name.endswith("worker.js")
-        ]
+        """Return the names of the modules in these folders that a page runs; a worker is loaded when it is started."""
+        found = (name for name in self.files if name.rpartition("/")[0] in folders)
+        return [name for name in found if name.endswith((".js", ".mjs")) and not name.endswith("worker.js")]
 
 
 @cache

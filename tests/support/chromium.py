@@ -8,10 +8,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.conformance.forms import require_client
+from tests.conformance.install import page_folder
 
 BROWSERS = (os.environ.get("BROWSER_FOR_TESTS", ""), "chromium", "chromium-browser", "google-chrome")
 # CI runs as root and in containers, where Chromium's own sandbox and a large /dev/shm are missing.
@@ -76,3 +80,25 @@ def open_page(browser: Browser, **context: Any) -> Iterator[Watched]:
         yield watched
     finally:
         opened.close()
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Write a picture of the whole page into the folder that PICTURES_OF_PAGES names, if it is set."""
+    folder = os.environ.get("PICTURES_OF_PAGES")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def find_barriers(page: Page) -> list[str]:
+    """Return what axe-core finds on a page that keeps people from using it: serious and critical violations."""
+    page.evaluate(_read_axe())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{violation['id']}: {violation['help']}: {[node['target'] for node in violation['nodes']]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+
+
+def _read_axe() -> str:
+    return (require_client(page_folder) / "node_modules" / "axe-core" / "axe.min.js").read_text()

@@ -102,7 +102,7 @@ def _build_page(template: str, folders: tuple[str, ...]) -> Response:
         }
     )
     response.vary.add("Accept")
-    return _finish(response)
+    return _restrict(response)
 
 
 def _build_asset(asset: Asset) -> Response:
@@ -114,11 +114,11 @@ def _build_asset(asset: Asset) -> Response:
         response.vary.add("Accept-Encoding")
     # A strong ETag names bytes, and the compressed ones are others.
     response.set_etag(asset.digest + (GZIP_SUFFIX if is_compressed else ""))
-    return _finish(response).make_conditional(request)  # type: ignore[return-value]
+    return _restrict(response).make_conditional(request)  # type: ignore[return-value]
 
 
-def _finish(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
+def _restrict(response: Response) -> Response:
+    """Keep other pages from loading it, where a browser does not say which page asks."""
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
 

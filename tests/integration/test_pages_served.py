@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
 from tests.support.jobs import png
+from tests.support.routes import list_requests
 
 BROWSER_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 HTML = {"Accept": BROWSER_ACCEPT}
@@ -135,3 +136,12 @@ def test_only_the_listed_files_are_served(gateway: GatewayUnderTest, name: str) 
     response = gateway.client.get(f"/ui/static/0000/{name}")
 
     assert (response.status_code, response.json["error_type"]) == (404, "unknown_route")
+
+
+def test_no_response_may_be_taken_for_another_type(gateway: GatewayUnderTest) -> None:
+    requests = list_requests(gateway.client.application)
+
+    answers = {(method, path): gateway.client.open(path, method=method, data=png()) for method, path, _ in requests}
+
+    assert {answer.headers["X-Content-Type-Options"] for answer in answers.values()} == {"nosniff"}
+    assert not any("Set-Cookie" in answer.headers for answer in answers.values())

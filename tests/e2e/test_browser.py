@@ -77,7 +77,7 @@ class Scene:
         return f"http://{host}:{self.pages.server_port}/page.html"
 
     def list_answers(self) -> list[Mapping[str, object]]:
-        """Return the requests that the gateway has logged, but for probes of the test, and icons that it does not have."""
+        """Return the requests that the gateway has logged, but for probes of the test, and icons that it lacks."""
         lines = [json.loads(line) for line in self.gateway.log.read_text().splitlines()]
         return [
             line for line in lines if line["event"] == "request_answered" and line["route"] not in ("/healthz", "none")

@@ -5,6 +5,8 @@
  * URL, which logs and histories keep.
  */
 
+import { explain } from "./errors.js";
+
 const TOKEN_KEY = "maskmill-token";
 const STATIC_PATH = "/ui/static/";
 
@@ -12,14 +14,19 @@ const STATIC_PATH = "/ui/static/";
 export const ROOT = `${import.meta.url.split(STATIC_PATH)[0]}/`;
 
 /** A call without a usable answer.  status: 0 if the server could not be reached. */
-export class ApiError extends Error {
-  constructor({ status, type, message, retryAfterSeconds = null, details = {} }) {
+export class ServiceError extends Error {
+  constructor({ status, errorType, message, retryAfterSeconds = null, details = {} }) {
     super(message);
-    this.name = "ApiError";
+    this.name = "ServiceError";
     this.status = status;
-    this.type = type;
+    this.errorType = errorType;
     this.retryAfterSeconds = retryAfterSeconds;
     this.details = details;
+  }
+
+  /** What to do about it. */
+  get advice() {
+    return explain(this).advice;
   }
 
   get isUnreachable() {
@@ -27,11 +34,11 @@ export class ApiError extends Error {
   }
 }
 
-export function getToken() {
+export function readToken() {
   return sessionStorage.getItem(TOKEN_KEY) ?? "";
 }
 
-export function setToken(token) {
+export function writeToken(token) {
   if (token) sessionStorage.setItem(TOKEN_KEY, token);
   else sessionStorage.removeItem(TOKEN_KEY);
 }
@@ -43,11 +50,11 @@ export function resolve(path) {
 
 /** Return the headers that every call has. */
 export function buildHeaders(more = {}) {
-  const token = getToken();
+  const token = readToken();
   return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
 }
 
-/** Call the service, and return its Response if it has a status of success; otherwise throw an ApiError. */
+/** Call the service, and return its Response if it has a status of success; otherwise throw an ServiceError. */
 export async function call(path, { headers = {}, ...options } = {}) {
   let response;
   try {
@@ -100,11 +107,11 @@ export function upload(path, file, { idempotencyKey, onProgress = () => {}, sign
 
 /** Return the error that an answer describes.  The text is the body: `{"error": sentence, "error_type": code, ...}`. */
 export function readError(status, retryAfter, text) {
-  const { error, error_type: type, request_id: _id, ...details } = parseObject(text);
+  const { error, error_type: errorType, request_id: _id, ...details } = parseObject(text);
   const message = typeof error === "string" ? error : `The server answered with status ${status}.`;
   const seconds = retryAfter !== null && retryAfter !== "" ? Number(retryAfter) : NaN;
   const wait = Number.isFinite(seconds) ? seconds : null;
-  return new ApiError({ status, type: type ?? "unknown", message, retryAfterSeconds: wait, details });
+  return new ServiceError({ status, errorType: errorType ?? "unknown", message, retryAfterSeconds: wait, details });
 }
 
 function settleUpload(request, succeed, fail) {
@@ -146,5 +153,5 @@ function parseObject(text) {
 }
 
 function buildUnreachable() {
-  return new ApiError({ status: 0, type: "unreachable", message: "The server does not answer." });
+  return new ServiceError({ status: 0, errorType: "unreachable", message: "The server does not answer." });
 }

@@ -34,8 +34,8 @@ const SERVER_FAULT = "Try again. If it happens again, tell the operator.";
  * do, and after how many seconds a repetition is worth it (null: unknown).
  */
 export function explain(error) {
-  const [title, advice] = BY_TYPE[error.type] ?? describeByStatus(error);
-  const detail = error.type === "unreachable" || error.message === title ? "" : (error.message ?? "");
+  const [title, advice] = BY_TYPE[error.errorType] ?? describeByStatus(error);
+  const detail = error.errorType === "unreachable" || error.message === title ? "" : (error.message ?? "");
   const waitSeconds = error.status === 429 || error.status === 503 ? (error.retryAfterSeconds ?? null) : null;
   return { title, detail, advice: addWait(advice, waitSeconds), waitSeconds };
 }
@@ -45,7 +45,7 @@ export function explainFailure(job) {
   if (job.state === "expired") {
     return { title: "Not done in time", detail: job.error ?? "", advice: "Add the photo again.", waitSeconds: null };
   }
-  return explain({ type: job.error_type ?? job.state, status: 500, message: job.error ?? "" });
+  return explain({ errorType: job.error_type ?? job.state, status: 500, message: job.error ?? "" });
 }
 
 /** Return an explanation as one sentence after the other, for a screen reader. */

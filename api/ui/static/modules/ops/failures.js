@@ -1,6 +1,6 @@
 /** Failures with their reasons, and dead letters: jobs that no attempt could finish. */
 
-import { getToken } from "../api.js";
+import { readToken } from "../api.js";
 import { explain } from "../errors.js";
 import { addMinutes, addUp, rankErrors } from "./activity.js";
 import { html, useState } from "./view.js";
@@ -28,7 +28,7 @@ function Reason({ type, count }) {
 
 function NewestFailures({ jobs }) {
   return html`<details class="card">
-    <summary>Newest failed jobs${getToken() ? " of this token" : ""}</summary>
+    <summary>Newest failed jobs${readToken() ? " of this token" : ""}</summary>
     <ul role="list" class="jobs">
       ${jobs.map((job) => html`<li key=${job.id} class="job"><${JobFacts} job=${job} /></li>`)}
     </ul>

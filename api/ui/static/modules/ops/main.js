@@ -1,6 +1,6 @@
 /** The page for operators: state of the service, its last hour, and what has failed. */
 
-import { getToken } from "../api.js";
+import { readToken } from "../api.js";
 import { explain } from "../errors.js";
 import { DeadLetters, Failures } from "./failures.js";
 import { LastHour } from "./hour.js";
@@ -55,7 +55,7 @@ function Operations() {
       <div aria-live="polite">${state.error && !needsToken && html`<${Trouble} error=${state.error} />`}</div>
       ${!needsToken && state.fleet && html`<${Problems} readiness=${state.fleet.readiness} />`}
     </div>
-    ${needsToken && html`<${TokenForm} isRefused=${getToken() !== ""} onToken=${restart} />`}
+    ${needsToken && html`<${TokenForm} isRefused=${readToken() !== ""} onToken=${restart} />`}
     ${!needsToken && state.fleet && html`<${Facts} state=${state} />`}
     ${!needsToken && !state.fleet && !state.error && html`<p class="muted">Loading…</p>`}
   </div>`;

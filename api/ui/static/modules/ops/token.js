@@ -1,6 +1,6 @@
 /** The token of the operator: asked for when the service wants one, and kept in this tab alone. */
 
-import { getToken, setToken } from "../api.js";
+import { readToken, writeToken } from "../api.js";
 import { html, useState } from "./view.js";
 
 /** isRefused: the service has refused the token that is set. */
@@ -13,7 +13,7 @@ export function TokenForm({ isRefused, onToken }) {
     const token = new FormData(event.target).get("token").trim();
     setEmpty(token === "");
     if (token === "") return;
-    setToken(token);
+    writeToken(token);
     onToken();
   }
 
@@ -43,9 +43,9 @@ export function TokenForm({ isRefused, onToken }) {
 
 /** The button that forgets the token. */
 export function ForgetToken({ onForget }) {
-  if (!getToken()) return null;
+  if (!readToken()) return null;
   function forget() {
-    setToken("");
+    writeToken("");
     onForget();
   }
   return html`<button type="button" class="button button--quiet button--small" onClick=${forget}>Forget the token</button>`;

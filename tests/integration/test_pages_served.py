@@ -7,6 +7,7 @@ import re
 import pytest
 from werkzeug.test import TestResponse
 
+from api.ui.assets import read_assets
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
 from tests.support.jobs import png
 from tests.support.routes import list_requests
@@ -136,6 +137,12 @@ def test_only_the_listed_files_are_served(gateway: GatewayUnderTest, name: str) 
     response = gateway.client.get(f"/ui/static/0000/{name}")
 
     assert (response.status_code, response.json["error_type"]) == (404, "unknown_route")
+
+
+def test_all_files_but_the_sample_photos_weigh_less_than_200_kilobytes() -> None:
+    files = {name: file for name, file in read_assets().files.items() if not name.startswith("samples/")}
+
+    assert sum(len(file.compressed or file.content) for file in files.values()) < 200_000
 
 
 def test_no_response_may_be_taken_for_another_type(gateway: GatewayUnderTest) -> None:

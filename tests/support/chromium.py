@@ -75,7 +75,7 @@ def open_page(browser: Browser, **context: Any) -> Iterator[Watched]:
     page.on("console", lambda message: watched.hear_console(message))
     page.on("pageerror", lambda error: watched.complaints.append(f"exception: {error}"))
     page.on("requestfailed", lambda request: watched.hear_failure(request))
-    page.on("response", lambda response: watched.requests.append(response.url))
+    page.on("request", lambda request: watched.requests.append(request.url))
     try:
         yield watched
     finally:

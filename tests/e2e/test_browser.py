@@ -127,7 +127,7 @@ def test_a_foreign_page_gets_nothing_done(scene: Scene, page: Page, attack: str)
 
     page.goto(scene.write(ATTACKS[attack]), wait_until="commit")
 
-    wait_until(lambda: len(scene.list_answers()) > before, "a request of the browser")
+    wait_until(lambda: len(scene.list_answers()) > before, "a request of the browser", seconds=20)
     page.wait_for_timeout(MILLISECONDS)
     assert {answer["status"] for answer in scene.list_answers()[before:]} == {403}
     assert "READ" not in page.title()

@@ -34,6 +34,7 @@ from api.routes import (
     queue,
     recut,
     results,
+    ui,
     uploads,
     usage,
     webhooks,
@@ -95,6 +96,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     for blueprint in API_BLUEPRINTS:
         app.register_api(blueprint)
     app.register_blueprint(docs.bp)
+    app.register_blueprint(ui.bp)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))
     return app
@@ -184,6 +186,8 @@ def check_parameters() -> None:
 def finish_request(response: Response) -> Response:
     """Add the request id, compress the body, and schedule the record of the request."""
     response.headers["X-Request-ID"] = g.request_id
+    # No browser may take a response for anything but its type, such as a photo for a script.
+    response.headers["X-Content-Type-Options"] = "nosniff"
     compress(response)
     # Metrics and the log line are recorded after the response is sent, when the request context is gone.
     response.call_on_close(partial(record_request, _build_record(response), get_gateway().metrics))

@@ -55,7 +55,6 @@ def build_file_response(file: FileContent, request: Request) -> Response:
 def _finish(response: Response, file: FileContent) -> Response:
     response.set_etag(file.etag)
     response.headers["Accept-Ranges"] = "bytes"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

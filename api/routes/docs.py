@@ -36,7 +36,6 @@ def show_page() -> Response:
     page = render_template_string(_PAGE, script=url_for("docs.show_script"), document=url_for("openapi"))
     response = Response(page, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-cache"
     return response
@@ -47,7 +46,6 @@ def show_script() -> Response:
     """Serve RapiDoc from its package."""
     response = Response(_read_script(), content_type="text/javascript; charset=utf-8")
     response.headers["Cache-Control"] = "public, max-age=86400"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

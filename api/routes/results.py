@@ -45,6 +45,7 @@ bp = APIBlueprint(
 # The files of a job never change; only their owner may cache them.
 _CACHE_CONTROL = "private, max-age=3600, immutable"
 _NO_STORE = "private, no-store"
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/webp"})
 _CONDITIONAL = {"parameters": FILE_HEADERS}
 
 
@@ -67,7 +68,7 @@ def show_result(path: JobPath, query: ResultQuery) -> Response:
 def show_mask(path: MaskPath, query: Query) -> Response:
     """Fetch the mask of one segment: 8-bit grey, 0 or 255, as large as the upright image."""
     file, place = get_tenant_jobs().get_mask(path.job_id, path.number)
-    return _build_immutable(_open_part(file, place, path.number))
+    return _build_immutable(_open_part(file, place, path.number), f"{path.job_id}-mask-{path.number}.png")
 
 
 @bp.get(
@@ -96,7 +97,7 @@ def _build_route(one: Format) -> Callable[..., Response]:
         file = get_tenant_jobs().get_file(path.job_id, one.name, values)
         if wants_redirect and file.is_unchanged() and (redirect := _redirect(file.key)):
             return redirect
-        return _build_immutable(_open(file))
+        return _build_immutable(_open(file), f"{path.job_id}-{one.file}")
 
     show_file.__name__ = f"show_{one.name}"
     show_file.__doc__ = f"{one.description}  It is rendered now if the job was submitted without it."
@@ -149,7 +150,13 @@ def _redirect(key: str) -> Response | None:
     return response
 
 
-def _build_immutable(file: FileContent) -> Response:
+def _build_immutable(file: FileContent, name: str) -> Response:
+    """Return a file that never changes.
+
+    A browser shows pictures, and saves all others: a document that it showed would be of the origin of the service.
+    """
     response = build_file_response(file, request)
+    kind = "inline" if file.media_type in _PICTURES else "attachment"
+    response.headers["Content-Disposition"] = f'{kind}; filename="{name}"'
     response.headers["Cache-Control"] = _CACHE_CONTROL
     return response

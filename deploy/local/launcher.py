@@ -40,6 +40,22 @@ MIN_FREE_BYTES = 1_000_000_000
 _CHECK_INTERVAL_SECONDS = 0.2
 
 
+_DESCRIPTION = """\
+Run Maskmill on this machine: a web page that turns photos into masks, and the API behind it. Ctrl-C stops it;
+photos and results are there again at the next start. Only this machine can connect.
+"""
+_EPILOG = """\
+models:
+  embedded                   comes with Maskmill, and needs neither a GPU nor a download
+  facebook/mask2former-...   a Mask2Former of the Hugging Face Hub, by its id; it is downloaded once
+  ./folder                   a folder with a config.json and safetensors
+  s3://bucket/prefix         the same, in an S3 bucket
+
+The variables MASKMILL_... change all else; README.md has a table of them. MASKMILL_TOKENS=me:secret asks each
+client for the token `secret`, also on the page. `make serve PORT=8001` is the same as --port 8001.
+"""
+
+
 class CannotStart(Exception):
     """A condition that the user can correct; the text is one line and says how."""
 
@@ -68,10 +84,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__.splitlines()[0])
-    parser.add_argument("--port", default="8000", help="where the service answers (default: 8000)")
-    parser.add_argument("--model", default="embedded", help="embedded, a Hub id, a folder, or s3://bucket/prefix")
-    parser.add_argument("--data", default="data", help="folder for data, logs and keys")
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.local",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--port", default="8000", help="port of the page and the API, on this machine alone (default: 8000)"
+    )
+    parser.add_argument("--model", default="embedded", help="what finds the segments, see below (default: embedded)")
+    parser.add_argument("--data", default="data", help="folder for photos, results, logs and keys (default: ./data)")
     return parser.parse_args(arguments)
 
 
@@ -79,6 +102,8 @@ def _serve(stack: Stack) -> None:
     try:
         stack.start(print_step)
         supervisor = Supervisor(stack.processes, report=_report)
+        # Before all else that is printed: someone new opens it, and reads the rest never.
+        print(f"Open {stack.url}/ in a browser", flush=True)
         show_sample(stack, supervisor.check)
         print(f"\nMaskmill serves {public_id(stack.model)} at {stack.url}   (Ctrl-C stops it)", flush=True)
         while True:

@@ -64,9 +64,22 @@ def js_folder() -> Path:
     Raises:
         CannotInstall: node or npm is missing or too old, or npm failed.
     """
+    return _npm_folder("js")
+
+
+def page_folder() -> Path:
+    """Return the folder whose node_modules holds the packages that the pages' libraries are copies of, and axe-core.
+
+    Raises:
+        CannotInstall: node or npm is missing or too old, or npm failed.
+    """
+    return _npm_folder("page")
+
+
+def _npm_folder(name: str) -> Path:
     _require_node()
-    folder = BUILT / "js"
-    sources = [CLIENTS / "js" / name for name in ("package.json", "package-lock.json")]
+    folder = BUILT / name
+    sources = [CLIENTS / name / file for file in ("package.json", "package-lock.json")]
     with _build_once(folder, _fingerprint(sources)) as is_built:
         if not is_built:
             shutil.rmtree(folder, ignore_errors=True)
@@ -135,6 +148,7 @@ def main() -> int:
             print(f"huggingface_hub {version}: {hub_python(version)}", flush=True)
         print(f"datumaro, label-studio-converter: {readers_python()}", flush=True)
         print(f"@huggingface/inference {', '.join(JS_VERSIONS)}: {js_folder()}")
+        print(f"preact, htm, axe-core: {page_folder()}")
     except CannotInstall as problem:
         print(f"maskmill: {problem}", file=sys.stderr)
         return 1

@@ -12,11 +12,13 @@ from typing import Any, cast
 import pytest
 from huggingface_hub import InferenceClient, close_session
 from PIL.Image import Image
+from playwright.sync_api import expect
 
 from api.settings import ApiSettings
 from deploy.local.servers import LOOPBACK
 from deploy.local.stack import Stack
 from tests.integration.test_http_server import EchoServer
+from tests.support.chromium import open_browser, open_page
 from tests.support.environment import copy_environment
 from tests.support.images import cat, jpeg
 from tests.support.nginx import CONFIGURATION, PREFIX, PROGRAM, Nginx
@@ -148,6 +150,19 @@ def test_a_page_below_the_same_name_may_call_and_a_foreign_one_may_not(nginx: Ng
     foreign = nginx.ask(f"{PREFIX}/v1/jobs", headers={"Origin": "https://evil.example"})
 
     assert (own.status, foreign.status) == (200, 403)
+
+
+def test_the_pages_work_below_the_prefix(nginx: Nginx) -> None:
+    with open_browser() as browser, open_page(browser, ignore_https_errors=True) as watched:
+        for path in ("", "/"):
+            watched.page.goto(f"{nginx.url}{path}")
+            expect(watched.page.get_by_role("heading", level=1)).to_be_visible()
+        watched.page.get_by_role("link", name="Operations").click()
+        expect(watched.page.get_by_role("heading", name="Models and workers")).to_be_visible()
+
+        assert watched.page.url == f"{nginx.url}/ui/ops"
+        assert {url.startswith(nginx.url) for url in watched.requests} == {True}
+        assert watched.complaints == []
 
 
 def test_a_client_may_speak_http_2(nginx: Nginx) -> None:

@@ -1,12 +1,9 @@
 """Attacks of web pages on a gateway without tokens, by a real browser; skipped where there is none.
 
-A browser is `chromium` or `google-chrome` on the PATH, or what BROWSER_FOR_TESTS names.  Every other test of these
-attacks sends the headers that a browser sends; here the browser chooses them.
+Every other test of these attacks sends the headers that a browser sends; here the browser chooses them.
 """
 
 import json
-import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,19 +12,17 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from deploy.local.servers import LOOPBACK
 from tests.conftest import Storage
-from tests.support.browser import open_page
+from tests.support.chromium import open_browser, open_page
 from tests.support.polling import wait_until
 from tests.support.raw_gateway import RawGateway, build_environment
 
-BROWSERS = (os.environ.get("BROWSER_FOR_TESTS", ""), "chromium", "chromium-browser", "google-chrome")
-BROWSER = next((found for name in BROWSERS if name and (found := shutil.which(name))), None)
 EVIL = "evil.example"
-SHADOW_TEXT = "document.querySelector('rapi-doc')?.shadowRoot?.textContent ?? ''"
-# How long the scripts of a page run.
-SECONDS = 2.0
+# How long the scripts of a page run after the gateway has answered.
+MILLISECONDS = 300
 # {gateway}: its address; a script puts what it could read into the page.
 ATTACKS = {
     "a submission without a preflight": """<script>
@@ -49,10 +44,12 @@ ATTACKS = {
     "a script": "<script src='http://{gateway}/v1/models'></script>",
     "a frame": "<iframe src='http://{gateway}/v1/jobs'></iframe>",
     "a web socket": "<script>new WebSocket('ws://{gateway}/v1/jobs')</script>",
+    "a frame with the page for photos": "<iframe src='http://{gateway}/'></iframe>",
+    "a script of the pages": "<script src='http://{gateway}/ui/static/0/modules/api.js' type=module></script>",
+    "an upload": """<script>
+        fetch('http://{gateway}/v1/uploads', {{method: 'POST', mode: 'no-cors', body: '{{}}'}})</script>""",
     "an event source": "<script>new EventSource('http://{gateway}/v1/jobs')</script>",
 }
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
 
 
 class PageHandler(SimpleHTTPRequestHandler):
@@ -61,74 +58,147 @@ class PageHandler(SimpleHTTPRequestHandler):
 
 
 @dataclass(frozen=True)
-class Browser:
-    """A browser, a server of pages from a folder, and the gateway that they are about."""
+class Scene:
+    """A browser, a server of hostile pages from a folder, and the gateway that they are about."""
 
+    browser: Browser
     folder: Path
     pages: ThreadingHTTPServer
     gateway: RawGateway
 
-    def load(self, url: str) -> str:
-        """Return the document of a page after its scripts have run."""
-        resolve = f"--host-resolver-rules=MAP {EVIL} {LOOPBACK}"
-        with open_page(str(BROWSER), self.folder / "profile", resolve) as page:
-            return page.load(url, seconds=SECONDS)
+    @property
+    def address(self) -> str:
+        return f"http://{LOOPBACK}:{self.gateway.port}"
 
-    def attack(self, page: str, *, host: str = EVIL) -> str:
-        """Return the document of a page of this host."""
+    def write(self, page: str, *, host: str = EVIL) -> str:
+        """Return the address of a page of this host."""
         text = page.format(gateway=f"{LOOPBACK}:{self.gateway.port}")
         (self.folder / "page.html").write_text(f"<!doctype html><body>{text}</body>")
-        return self.load(f"http://{host}:{self.pages.server_port}/page.html")
+        return f"http://{host}:{self.pages.server_port}/page.html"
 
     def list_answers(self) -> list[Mapping[str, object]]:
-        """Return the requests that the gateway has logged, probes of the test excepted."""
+        """Return the requests that the gateway has logged, but for probes of the test, and icons that it lacks."""
         lines = [json.loads(line) for line in self.gateway.log.read_text().splitlines()]
-        return [line for line in lines if line["event"] == "request_answered" and line["route"] != "/healthz"]
+        answers = [line for line in lines if line["event"] == "request_answered" and line["route"] != "/healthz"]
+        return [line for line in answers if (line["route"], line["status"]) != ("none", 404)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser(f"--host-resolver-rules=MAP {EVIL} {LOOPBACK}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadingHTTPServer]:
+    folder = tmp_path_factory.mktemp("pages")
+    server = ThreadingHTTPServer((LOOPBACK, 0), partial(PageHandler, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def scene(
+    browser: Browser,
+    pages: ThreadingHTTPServer,
+    redis_url: str,
+    storage: Storage,
+    bucket_name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Scene]:
+    env = {**build_environment(redis_url, storage, bucket_name), "MASKMILL_PROCESSES": "1"}
+    with RawGateway(tmp_path_factory.mktemp("gateway"), env) as gateway:
+        folder = Path(pages.RequestHandlerClass.keywords["directory"])  # type: ignore[attr-defined]
+        yield Scene(browser, folder, pages, gateway.wait_ready())
 
 
 @pytest.fixture
-def browser(redis_url: str, storage: Storage, bucket_name: str, tmp_path: Path) -> Iterator[Browser]:
-    env = {**build_environment(redis_url, storage, bucket_name), "MASKMILL_PROCESSES": "1"}
-    pages = ThreadingHTTPServer((LOOPBACK, 0), partial(PageHandler, directory=tmp_path))
-    threading.Thread(target=pages.serve_forever, daemon=True).start()
-    with RawGateway(tmp_path, env) as gateway:
-        yield Browser(tmp_path, pages, gateway.wait_ready())
-    pages.shutdown()
-    pages.server_close()
+def page(browser: Browser) -> Iterator[Page]:
+    with open_page(browser) as watched:
+        yield watched.page
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_foreign_page_gets_nothing_done(browser: Browser, attack: str) -> None:
-    document = browser.attack(ATTACKS[attack])
+def test_a_foreign_page_gets_nothing_done(scene: Scene, page: Page, attack: str) -> None:
+    before = len(scene.list_answers())
 
-    wait_until(browser.list_answers, "a request of the browser")
-    assert {answer["status"] for answer in browser.list_answers()} == {403}
-    assert "<title>READ" not in document
+    page.goto(scene.write(ATTACKS[attack]), wait_until="commit")
 
-
-def test_a_name_that_was_made_to_resolve_to_loopback_is_refused(browser: Browser) -> None:
-    document = browser.load(f"http://{EVIL}:{browser.gateway.port}/v1/jobs")
-
-    assert "unknown_host" in document
+    wait_until(lambda: len(scene.list_answers()) > before, "a request of the browser")
+    page.wait_for_timeout(MILLISECONDS)
+    assert {answer["status"] for answer in scene.list_answers()[before:]} == {403}
+    assert "READ" not in page.title()
 
 
-def test_a_page_of_this_machine_may_read(browser: Browser) -> None:
-    assert "<title>READ200<" in browser.attack(ATTACKS["a request to read"], host="localhost")
+@pytest.mark.parametrize("path", ["/", "/ui/ops", "/v1/jobs"])
+def test_a_name_that_was_made_to_resolve_to_loopback_is_refused(scene: Scene, page: Page, path: str) -> None:
+    response = page.goto(f"http://{EVIL}:{scene.gateway.port}{path}")
+
+    assert response is not None and response.status == 421
+    assert "unknown_host" in page.content()
 
 
-def test_a_page_of_this_machine_may_send_what_instrumentation_adds(browser: Browser) -> None:
+def test_a_foreign_page_may_link_to_the_page_and_has_no_hold_on_it(scene: Scene, page: Page) -> None:
+    page.goto(scene.write("<a href='http://{gateway}/' target=_blank rel=opener>Masks</a>"))
+
+    with page.expect_popup() as opened:
+        page.get_by_text("Masks").click()
+
+    expect(opened.value.get_by_role("heading", level=1)).to_be_visible()
+    assert opened.value.evaluate("window.opener") is None
+
+
+def test_a_page_of_this_machine_may_read(scene: Scene, page: Page) -> None:
+    page.goto(scene.write(ATTACKS["a request to read"], host="localhost"))
+
+    expect(page).to_have_title("READ200")
+
+
+def test_a_page_of_this_machine_may_send_what_instrumentation_adds(scene: Scene, page: Page) -> None:
     script = """<script>
         fetch('http://{gateway}/v1/jobs', {{headers: {{traceparent: '00-0-0-00', baggage: 'a=b', 'sentry-trace': '0-0',
             'X-Requested-With': 'XMLHttpRequest', 'cache-control': 'no-cache'}}}})
         .then(answer => document.title = 'READ' + answer.status + (answer.headers.get('x-request-id') ? 'ID' : ''))
         </script>"""
 
-    assert "<title>READ200ID<" in browser.attack(script, host="localhost")
+    page.goto(scene.write(script, host="localhost"))
+
+    expect(page).to_have_title("READ200ID")
 
 
-def test_the_documentation_of_the_api_is_drawn(browser: Browser) -> None:
+UPLOAD = """<script>
+    fetch('http://{gateway}/v1/jobs', {{method: 'POST', body: new Blob(['GIF89a'], {{type: 'image/gif'}})}})
+    .then(answer => document.title = 'READ' + answer.status).catch(() => document.title = 'BLOCKED')</script>"""
+
+
+def test_an_upload_from_another_origin_needs_that_cors_allows_it(
+    browser: Browser,
+    pages: ThreadingHTTPServer,
+    redis_url: str,
+    storage: Storage,
+    bucket_name: str,
+    tmp_path: Path,
+    scene: Scene,
+    page: Page,
+) -> None:
+    allowed = f"http://{EVIL}:{pages.server_port}"
+    env = {**build_environment(redis_url, storage, bucket_name), "MASKMILL_PROCESSES": "1"}
+    page.goto(scene.write(UPLOAD))
+    expect(page).to_have_title("BLOCKED")
+
+    with RawGateway(tmp_path, {**env, "MASKMILL_CORS_ORIGINS": allowed}) as gateway:
+        friendly = Scene(browser, scene.folder, pages, gateway.wait_ready())
+        page.goto(friendly.write(UPLOAD))
+        # Its six bytes are no image; the page may read that.
+        expect(page).to_have_title("READ400")
+        page.goto(friendly.write(UPLOAD, host="localhost"))
+        expect(page).to_have_title("BLOCKED")
+
+
+def test_the_documentation_of_the_api_is_drawn(scene: Scene, page: Page) -> None:
     """Its own document is opened by RapiDoc, inside of a shadow tree."""
-    url = f"http://{LOOPBACK}:{browser.gateway.port}/docs/api"
-    with open_page(str(BROWSER), browser.folder / "profile") as page:
-        page.load(url, seconds=SECONDS)
-        wait_until(lambda: "Queue an image" in page.evaluate(SHADOW_TEXT), "the list of operations", seconds=20)
+    page.goto(f"{scene.address}/docs/api")
+
+    expect(page.get_by_text("Queue an image").first).to_be_attached(timeout=20_000)

@@ -127,6 +127,13 @@ def test_the_first_screen_shows_the_segments_of_the_sample(launcher: Launcher) -
     assert launcher.err == ""
 
 
+def test_the_address_of_the_page_is_printed_first_and_shows_it(launcher: Launcher) -> None:
+    after_start = launcher.out.partition("Segmenting a sample photo")[0].splitlines()
+
+    assert after_start[-1] == f"Open http://127.0.0.1:{launcher.port}/ in a browser"
+    assert "<!doctype html>" in run(f"curl -s -H 'Accept: text/html' http://127.0.0.1:{launcher.port}/")
+
+
 def test_the_printed_commands_run_unchanged(launcher: Launcher) -> None:
     submit, poll, synchronous = printed_commands(launcher)
 

@@ -241,3 +241,22 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones(
     assert (refused.status_code, refused.json["error_type"]) == (400, "unknown_parameter")
     assert "'polygon'" in refused.json["error"]
     assert known in refused.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "disposition"),
+    [
+        ("labels.png", 'inline; filename="{}-labels.png"'),
+        ("masks/1.png", 'inline; filename="{}-mask-1.png"'),
+        ("masks.zip", 'attachment; filename="{}-masks.zip"'),
+        ("rle.json", 'attachment; filename="{}-rle.json"'),
+        ("input", 'attachment; filename="{}.png"'),
+    ],
+)
+def test_a_browser_shows_pictures_alone_and_saves_other_files_by_their_name(
+    gateway: GatewayUnderTest, job_id: str, path: str, disposition: str
+) -> None:
+    response = gateway.client.get(f"/v1/jobs/{job_id}/{path}")
+
+    assert response.headers["Content-Disposition"] == disposition.format(job_id)
+    assert response.headers["X-Content-Type-Options"] == "nosniff"

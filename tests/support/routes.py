@@ -7,6 +7,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 ARGUMENTS = {"job_id": "0" * 32, "model_id": "maskmill/embedded", "number": 1, "upload_id": "0" * 32, "filename": "a"}
+ARGUMENTS |= {"version": "0" * 16, "name": "styles/base.css"}
 ARGUMENTS |= {"webhook_id": f"wh_{'0' * 32}", "delivery_id": "msg_a"}
 
 

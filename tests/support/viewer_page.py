@@ -44,6 +44,26 @@ window.open_viewer = (renderer) => {
     onSelect: (id) => told.selected.push(id),
     onView: (view) => told.views.push(view),
   }, { renderer });
+  const draw = viewer.draw.bind(viewer);
+  viewer.draw = () => {
+    performance.mark("draw");
+    draw();
+    performance.measure("frame", "draw");
+  };
+};
+/** Pan for so many frames, as a finger does, and return what each took of the main thread, in milliseconds. */
+window.pan = async (frames) => {
+  performance.clearMeasures();
+  const tasks = [];
+  const observer = new PerformanceObserver((list) => tasks.push(...list.getEntries().map((entry) => entry.duration)));
+  observer.observe({ type: "longtask" });
+  for (let step = 0; step < frames; step++) {
+    viewer.panBy(step % 60 < 30 ? -7 : 7, step % 40 < 20 ? -4 : 4);
+    await new Promise(requestAnimationFrame);
+  }
+  await settle();
+  observer.disconnect();
+  return { frames: performance.getEntriesByName("frame").map((entry) => entry.duration), tasks };
 };
 window.show = async (photo, labels, segments) => {
   if (photo) viewer.setPhoto(await createImageBitmap(await load(photo), { imageOrientation: "from-image" }));
@@ -53,12 +73,9 @@ window.show = async (photo, labels, segments) => {
   viewer.setLabels(window.labels);
 };
 window.decode = async (name) => decodeLabels(await load(name));
-/** Resolve when nothing was drawn for a while. */
-window.settle = async (quiet = 250) => {
-  for (let count = -1; count !== performance.getEntriesByName("viewer-frame").length; ) {
-    count = performance.getEntriesByName("viewer-frame").length;
-    await new Promise((resolve) => setTimeout(resolve, quiet));
-  }
+/** Resolve when the picture is complete and on the screen. */
+window.settle = async () => {
+  for (let quiet = 0; quiet < 3; quiet = viewer.isBusy ? 0 : quiet + 1) await new Promise(requestAnimationFrame);
 };
 window.ready = true;
 """

@@ -33,6 +33,10 @@ export class PhotoTextures {
     else this.loadOverview(photo);
   }
 
+  get isBusy() {
+    return this.isLoading || Boolean(this.photo && !this.overview);
+  }
+
   async loadOverview(photo) {
     const width = Math.max(1, Math.round(photo.width * this.scale));
     const height = Math.max(1, Math.round(photo.height * this.scale));

@@ -31,9 +31,14 @@ class CanvasRenderer {
     this.labels = [null, null];
     this.layers = null;
     this.asked = null;
+    this.done = null;
     this.backdrop = { key: "", canvas: null };
     this.scratch = document.createElement("canvas");
     this.checks = { key: "", pattern: null };
+  }
+
+  get isBusy() {
+    return this.asked !== this.done;
   }
 
   setPhoto(photo) {
@@ -90,6 +95,8 @@ class CanvasRenderer {
     context.globalCompositeOperation = "destination-in";
     this.place(context, scene);
     context.imageSmoothingEnabled = false;
+    // It is needed for other backgrounds alone.
+    this.layers.mask ??= makeLayer(this.layers.raster, this.layers.raster.mask);
     context.drawImage(this.layers.mask, 0, 0);
     this.context.setTransform(1, 0, 0, 1, 0, 0);
     this.context.drawImage(this.scratch, 0, 0);
@@ -139,7 +146,7 @@ class CanvasRenderer {
     await wait(isMove ? REST_MS : 0);
     if (this.asked !== scene) return;
     const raster = prepareRaster(scene, this.labels);
-    let sliceEnd = performance.now() + SLICE_MS;
+    let sliceEnd = 0;
     for (let y = 0; y < raster.height; y++) {
       raster.fillRow(y);
       if (performance.now() < sliceEnd) continue;
@@ -147,7 +154,10 @@ class CanvasRenderer {
       if (this.asked !== scene) return;
       sliceEnd = performance.now() + SLICE_MS;
     }
-    this.layers = { view: scene.view, colors: makeLayer(raster, raster.colors), mask: makeLayer(raster, raster.mask) };
+    await wait(0);
+    if (this.asked !== scene) return;
+    this.layers = { view: scene.view, colors: makeLayer(raster, raster.colors), mask: null, raster };
+    this.done = scene;
     this.onChange();
   }
 

@@ -14,9 +14,15 @@ const UNITS = { photo: 0, overview: 1, leftLabels: 2, rightLabels: 3, leftPalett
 /** More pixels of a label map take too long to send at once; it is thinned out to them. */
 const MAX_LABEL_PIXELS = 1 << 25;
 
-/** Return a renderer, or null where WebGL2 is missing. onChange: called when something has to be drawn again. */
-export function createWebglRenderer(canvas, onChange) {
-  const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, depth: false, powerPreference: "low-power" });
+/**
+ * Return a renderer, or null where there is no WebGL2.
+ *
+ * @param onChange is called when something has to be drawn again
+ * @param isSoftwareAllowed Software that stands in for a graphics card takes seconds for a large screen
+ */
+export function createWebglRenderer(canvas, onChange, { isSoftwareAllowed }) {
+  const options = { alpha: true, antialias: false, depth: false, powerPreference: "low-power" };
+  const gl = canvas.getContext("webgl2", { ...options, failIfMajorPerformanceCaveat: !isSoftwareAllowed });
   return gl ? new WebglRenderer(canvas, gl, onChange) : null;
 }
 
@@ -62,6 +68,10 @@ class WebglRenderer {
     this.setPhoto(this.photo);
     this.labels.forEach((labels, side) => this.setLabels(side, labels));
     this.onChange();
+  }
+
+  get isBusy() {
+    return this.textures.isBusy;
   }
 
   setPhoto(photo) {

@@ -18,7 +18,7 @@
 export const PALETTE_SIDE = 256;
 /** Width of outlines in CSS pixels, on each side of an edge. */
 export const OUTLINE = 1.5;
-export const BRIGHT_OUTLINE = 2.5;
+export const BRIGHT_OUTLINE = 3;
 /** Share of white in the outline of a segment, and opacity of the dark line around it. */
 export const OUTLINE_WHITE = 0.3;
 export const HALO = 0.4;
@@ -34,7 +34,7 @@ export const BLUR = 0.012;
 /** From this number of device pixels for one of the photo on its pixels are shown as squares. */
 export const SQUARE_PIXELS = 4;
 /** An eighth of the ring around a pixel lies in another segment: that many eighths make a full outline. */
-export const FULL_OUTLINE = 3;
+export const FULL_OUTLINE = 2;
 
 /** Return the palette of segments [{ id, color }]. visible: Set of ids, null for all.  isolated: the only id, or null. */
 export function buildPalette(segments, visible = null, isolated = null) {

@@ -61,9 +61,8 @@ vec4 segment(uint id) {
   return isRight ? texelFetch(rightPalette, at, 0) : texelFetch(leftPalette, at, 0);
 }
 
-/** The id where a segment is shown or lit up, 0 elsewhere. */
-uint shownAt(vec2 at) {
-  uint id = labelAt(at);
+/** The id if its segment is shown or lit up, otherwise 0. */
+uint shown(uint id) {
   return id != 0u && ((id == highlighted && !isRight) || segment(id).a > 0.0) ? id : 0u;
 }
 
@@ -102,7 +101,9 @@ vec2 edge(uint id, float radius) {
   float count = 0.0;
   float lit = 0.0;
   for (int index = 0; index < 8; index++) {
-    uint other = shownAt(point + RING[index] * radius / view.x);
+    uint raw = labelAt(point + RING[index] * radius / view.x);
+    if (raw == id) continue;
+    uint other = shown(raw);
     if (other == id) continue;
     count += 1.0;
     if (other == highlighted && highlighted != 0u && !isRight) lit = 1.0;
@@ -110,32 +111,36 @@ vec2 edge(uint id, float radius) {
   return vec2(min(count / ${float(FULL_OUTLINE)}, 1.0), lit);
 }
 
-vec3 addOutline(vec3 base, uint id) {
+/** @param near the edge at the width of outlines, as edge() gives it */
+vec3 addOutline(vec3 base, uint id, float near) {
   bool isLit = id == highlighted && highlighted != 0u && !isRight;
   if (!outlines && highlighted == 0u) return base;
   vec2 wide = highlighted != 0u && !isRight ? edge(id, ${float(BRIGHT_OUTLINE)} * ratio) : vec2(0.0);
   if (isLit) return mix(base, vec3(1.0), wide.x);
   if (wide.y > 0.0) return mix(base, vec3(0.0), wide.x * ${float(HALO)});
   if (!outlines) return base;
-  float coverage = edge(id, ${float(OUTLINE)} * ratio).x;
-  if (id == 0u) return mix(base, vec3(0.0), coverage * ${float(HALO)});
-  return mix(base, mix(segment(id).rgb, vec3(1.0), ${float(OUTLINE_WHITE)}), coverage);
+  if (id == 0u) return mix(base, vec3(0.0), near * ${float(HALO)});
+  return mix(base, mix(segment(id).rgb, vec3(1.0), ${float(OUTLINE_WHITE)}), near);
 }
 
 void main() {
   isRight = gl_FragCoord.x >= line;
   vec3 own = photoIsMissing ? emptyColor : texture(photo, (point - area.xy) / area.zw).rgb;
+  uint centre = shown(labelAt(point));
+  float near = edge(centre, ${float(OUTLINE)} * ratio).x;
+  // Far from an edge one sample is as good as four.
+  int samples = near > 0.0 ? 4 : 1;
   vec3 sum = vec3(0.0);
   vec3 around = vec3(-1.0);
-  for (int index = 0; index < 4; index++) {
-    uint id = labelAt(point + CORNERS[index] / view.x);
-    vec4 shown = segment(id);
-    if (id != 0u && shown.a > 0.0) {
-      sum += mix(own, shown.rgb, strength(id));
+  for (int index = 0; index < samples; index++) {
+    uint id = labelAt(point + (samples > 1 ? CORNERS[index] / view.x : vec2(0.0)));
+    vec4 drawn = segment(id);
+    if (id != 0u && drawn.a > 0.0) {
+      sum += mix(own, drawn.rgb, strength(id));
     } else {
       if (around.r < 0.0) around = isRight ? (hasLabels.y ? behind(own) : own) : (hasLabels.x ? behind(own) : own);
       sum += around;
     }
   }
-  color = vec4(addOutline(sum / 4.0, shownAt(point)), 1.0);
+  color = vec4(addOutline(sum / float(samples), centre, near), 1.0);
 }`;

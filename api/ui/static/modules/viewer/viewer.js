@@ -20,7 +20,7 @@ import * as geometry from "./view.js";
 const LABEL = "Photo with its segments. Arrow keys move it, plus and minus zoom, 0 shows the whole photo.";
 const STYLE = { opacity: 0.5, outlines: true, background: "photo", visible: null };
 
-/** @param renderer "auto", or "canvas" to do without WebGL */
+/** @param renderer "auto", "canvas" to do without WebGL, "webgl" to do it even without a graphics card */
 export function createViewer(element, callbacks = {}, { renderer = "auto" } = {}) {
   return new Viewer(element, callbacks, renderer);
 }
@@ -150,6 +150,11 @@ class Viewer {
     this.canvas.remove();
   }
 
+  /** Whether more of the picture is being computed or sent, or a frame is to come. */
+  get isBusy() {
+    return this.frame !== 0 || this.renderer.isBusy;
+  }
+
   get picture() {
     const source = this.photo?.width ? this.photo : this.labels;
     return source && { width: source.width, height: source.height };
@@ -195,10 +200,7 @@ class Viewer {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     if (this.isDisposed || !this.size.width || !this.size.height) return;
-    performance.mark("viewer-draw");
     this.renderer.draw(this.describeScene());
-    performance.measure("viewer-frame", "viewer-draw");
-    performance.clearMarks("viewer-draw");
     this.tellView();
   }
 
@@ -270,7 +272,8 @@ function prepareElement(element) {
 
 function addRenderer(element, wanted, onChange) {
   const canvas = addCanvas(element);
-  const renderer = wanted === "canvas" ? null : createWebglRenderer(canvas, onChange);
+  const isSoftwareAllowed = wanted === "webgl";
+  const renderer = wanted === "canvas" ? null : createWebglRenderer(canvas, onChange, { isSoftwareAllowed });
   element.dataset.renderer = renderer ? "webgl" : "canvas";
   if (renderer) return [canvas, renderer];
   return [canvas, createCanvasRenderer(canvas, onChange)];

@@ -8,6 +8,8 @@
 const OVERVIEW_PIXELS = 1 << 22;
 const TILE = 1024;
 const MAX_TILES = 48;
+/** Rows of the scaled copy that are made at once; all of them would stop the page. */
+const STRIP = 128;
 
 export class PhotoTextures {
   /** @param onChange is called when more of the photo is there */
@@ -40,13 +42,34 @@ export class PhotoTextures {
   async loadOverview(photo) {
     const width = Math.max(1, Math.round(photo.width * this.scale));
     const height = Math.max(1, Math.round(photo.height * this.scale));
-    const options = { resizeWidth: width, resizeHeight: height, resizeQuality: "medium" };
-    const small = await createImageBitmap(photo, options).catch(() => null);
-    if (small && this.photo === photo && !this.gl.isContextLost()) {
-      this.overview = this.upload(small);
-      this.onChange();
+    const texture = this.makeEmpty(width, height);
+    const isWanted = () => this.photo === photo && !this.gl.isContextLost();
+    for (let top = 0; top < height && isWanted(); top += STRIP) {
+      const strip = await scaleStrip(photo, { width, height }, top).catch(() => null);
+      if (strip && isWanted()) this.uploadStrip(texture, strip, top);
+      strip?.close();
+      await new Promise((resolve) => setTimeout(resolve));
     }
-    small?.close();
+    if (!isWanted()) return this.gl.deleteTexture(texture);
+    this.finish(texture);
+    this.overview = texture;
+    return this.onChange();
+  }
+
+  makeEmpty(width, height) {
+    const { gl } = this;
+    const texture = gl.createTexture();
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+    return texture;
+  }
+
+  uploadStrip(texture, strip, top) {
+    const { gl } = this;
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, top, gl.RGBA, gl.UNSIGNED_BYTE, strip);
   }
 
   /** Return the tiles to draw over the overview: [{ texture, left, top, width, height }]; missing ones come later. */
@@ -95,11 +118,19 @@ export class PhotoTextures {
     gl.activeTexture(gl.TEXTURE0);
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
+    this.finish(texture);
+    return texture;
+  }
+
+  /** Make the small sizes of a texture, and let it be sampled smoothly. */
+  finish(texture) {
+    const { gl } = this;
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.generateMipmap(gl.TEXTURE_2D);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
-    return texture;
   }
 
   drop() {
@@ -109,6 +140,15 @@ export class PhotoTextures {
     this.overview = null;
     this.photo = null;
   }
+}
+
+/** Return rows of the photo, scaled to a size, from a row of the scaled photo on. */
+function scaleStrip(photo, { width, height }, top) {
+  const rows = Math.min(STRIP, height - top);
+  const first = Math.round((top * photo.height) / height);
+  const last = Math.round(((top + rows) * photo.height) / height);
+  const options = { resizeWidth: width, resizeHeight: rows, resizeQuality: "medium" };
+  return createImageBitmap(photo, 0, first, photo.width, Math.max(1, last - first), options);
 }
 
 /** Return the tiles that the view shows, those in the middle first. */

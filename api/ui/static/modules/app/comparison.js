@@ -82,11 +82,15 @@ export function createComparison(store, { report, addFiles }) {
     if (key !== waitsFor) return;
     waitsFor = null;
     const { jobId } = findEntry(store.get(), key);
-    const [result, file] = await Promise.all([callJson(`v1/jobs/${jobId}/result`), callFile(`v1/jobs/${jobId}/labels.png`)]);
-    const labels = await decodeLabels(file);
-    if (!store.get().comparison) return;
-    open(jobId, labels);
-    update({ labels, segments: colorSegments(result.segments), isBusy: false });
+    try {
+      const [result, file] = await Promise.all([callJson(`v1/jobs/${jobId}/result`), callFile(`v1/jobs/${jobId}/labels.png`)]);
+      const labels = await decodeLabels(file);
+      if (!store.get().comparison) return;
+      open(jobId, labels);
+      update({ labels, segments: colorSegments(result.segments), isBusy: false });
+    } catch (error) {
+      fail(error);
+    }
   }
 
   function fail(error) {

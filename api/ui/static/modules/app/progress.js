@@ -22,7 +22,7 @@ export function Progress({ entry, actions }) {
     </p>
     ${entry.state === "uploading" && html`<progress class="progress" max="1" value=${entry.progress} aria-label="Upload"></progress>`}
     ${(entry.state === "queued" || entry.state === "running") && html`<progress class="progress" aria-label="Segmentation"></progress>`}
-    ${entry.error && html`<${Failure} entry=${entry} actions=${actions} />`}
+    ${entry.error && entry.state !== "waiting" && html`<${Failure} entry=${entry} actions=${actions} />`}
     <${Stages} entry=${entry} />
   </section>`;
 }

@@ -27,6 +27,9 @@ const BY_TYPE = {
   renderer_unavailable: ["Nothing is free to make this file", "Wait a moment, then try again."],
   model_not_ready: ["The model is not ready", "It is still loading. Wait a moment, then try again."],
 };
+// The body of a submission from the page is the file alone.
+BY_TYPE.unreadable_body = BY_TYPE.not_an_image;
+BY_TYPE.empty_body = BY_TYPE.not_an_image;
 const SERVER_FAULT = "Try again. If it happens again, tell the operator.";
 
 /**

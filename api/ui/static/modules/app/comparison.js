@@ -1,0 +1,104 @@
+/** Two settings of one photo side by side: the second result, right of a line that can be moved. */
+
+import { callFile, callJson } from "../api.js";
+import { explain, speak } from "../errors.js";
+import { decodeLabels } from "../viewer/labels.js";
+import { colorSegments } from "../viewer/colors.js";
+import { createRecutter } from "./recutting.js";
+import { findEntry, selectedEntry } from "./store.js";
+
+/** @param addFiles submits a photo for another model, and returns the keys of its entries. */
+export function createComparison(store, { report, addFiles }) {
+  let recutter = null;
+  let waitsFor = null;
+
+  function update(change) {
+    store.set(({ comparison }) => ({ comparison: comparison && { ...comparison, ...change } }));
+  }
+
+  /** Begin with the shown setting on both sides; the right one is set by the sliders. */
+  function start() {
+    const { shown } = store.get();
+    const entry = selectedEntry(store.get());
+    if (!entry || !shown?.labels) return;
+    open(entry.jobId, shown.size);
+    const { labels, segments, parameters } = shown;
+    store.set({
+      comparison: { position: 0.5, side: "right", model: entry.model, labels, segments, parameters, isBusy: false },
+      isolated: null,
+      announcement: "Comparison. The sliders set the right side; the arrow keys move the line.",
+    });
+  }
+
+  function stop() {
+    recutter?.close();
+    recutter = null;
+    waitsFor = null;
+    store.set({ comparison: null });
+  }
+
+  function open(jobId, size) {
+    recutter?.close();
+    recutter = createRecutter(jobId, size, {
+      show: (answer, parameters) => {
+        report(true);
+        update({ labels: answer.labels, segments: colorSegments(answer.segments), parameters });
+      },
+      fail,
+      onBusy: (isBusy) => update({ isBusy }),
+    });
+  }
+
+  function setParameters(change) {
+    const parameters = { ...store.get().comparison.parameters, ...change };
+    update({ parameters });
+    recutter?.request(parameters);
+  }
+
+  /** Compute the photo with another model for the right side. */
+  async function setModel(model) {
+    const { shown, comparison } = store.get();
+    const entry = selectedEntry(store.get());
+    update({ model });
+    if (model === entry.model) {
+      waitsFor = null;
+      open(entry.jobId, shown.size);
+      return setParameters({});
+    }
+    recutter?.close();
+    recutter = null;
+    update({ isBusy: true });
+    try {
+      const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`));
+      const named = new File([file], entry.name, { type: file.type });
+      [waitsFor] = addFiles([named], { model, parameters: comparison.parameters });
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  /** Called when a job has succeeded: it may be that of the other model. */
+  async function showResult(key) {
+    if (key !== waitsFor) return;
+    waitsFor = null;
+    const { jobId } = findEntry(store.get(), key);
+    try {
+      const [result, file] = await Promise.all([callJson(`v1/jobs/${jobId}/result`), callFile(`v1/jobs/${jobId}/labels.png`)]);
+      const labels = await decodeLabels(file);
+      if (!store.get().comparison) return;
+      open(jobId, labels);
+      update({ labels, segments: colorSegments(result.segments), isBusy: false });
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  function fail(error) {
+    if (error.name === "AbortError") return;
+    if (error.isUnreachable) return report(false);
+    update({ isBusy: false });
+    store.set({ notice: explain(error), announcement: speak(explain(error)) });
+  }
+
+  return { start, stop, setParameters, setModel, showResult, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
+}

@@ -1,0 +1,226 @@
+/** From files to jobs: checked, uploaded two at a time, followed until they have ended, repeated after a cut. */
+
+import { call, callJson, upload } from "../api.js";
+import { FINAL_STATES, followJob } from "../server-events.js";
+import { explain, explainFailure, speak } from "../errors.js";
+import { findFault } from "./files.js";
+import { buildQuery } from "./parameters.js";
+import { buildEntry, findEntry, isUnderWay } from "./store.js";
+import { drawThumbnail } from "./thumbnails.js";
+
+const MAX_UPLOADS = 2;
+const RECENT = 24;
+
+/**
+ * @param report (isConnected) notes whether the server answered
+ * @param onSucceeded (key) is called when the result of a job is there
+ */
+export function createSubmission(store, { report, onSucceeded, maxBytes }) {
+  const waiting = [];
+  // By key: what ends an upload, or the following of a job.
+  const controllers = new Map();
+  let uploads = 0;
+
+  /** Add photos: the first is selected, and all are uploaded. */
+  function addFiles(files, options = {}) {
+    const { settings, model } = store.get();
+    const common = { parameters: settings, model, ...options };
+    const entries = [...files].map((file) => buildEntry(createKey(), { file, name: file.name, ...common }));
+    if (!entries.length) return [];
+    store.set((state) => ({ entries: [...entries, ...state.entries], announcement: describeAdded(entries) }));
+    for (const entry of entries) enqueue(entry);
+    return entries.map(({ key }) => key);
+  }
+
+  function enqueue(entry) {
+    const fault = findFault(entry.file, { maxBytes });
+    if (fault) return fail(entry.key, fault);
+    drawThumbnail(entry.file).then((thumbnail) => store.updateEntry(entry.key, thumbnail), () => {});
+    waiting.push(entry.key);
+    startNext();
+  }
+
+  function startNext() {
+    while (store.get().isConnected && uploads < MAX_UPLOADS && waiting.length) {
+      const entry = findEntry(store.get(), waiting.shift());
+      if (entry?.state === "waiting") send(entry);
+    }
+  }
+
+  async function send(entry) {
+    const { key } = entry;
+    uploads += 1;
+    const controller = open(key);
+    store.updateEntry(key, { state: "uploading", progress: 0, error: null });
+    try {
+      const job = await upload(`v1/jobs?${buildSubmissionQuery(entry)}`, entry.file, {
+        idempotencyKey: key,
+        signal: controller.signal,
+        onProgress: (progress) => store.updateEntry(key, { progress }),
+      });
+      report(true);
+      store.updateEntry(key, readJob(job));
+      follow(key, job.id);
+    } catch (error) {
+      handleFailedUpload(key, error);
+    } finally {
+      uploads -= 1;
+      startNext();
+    }
+  }
+
+  function handleFailedUpload(key, error) {
+    if (error.name === "AbortError") return;
+    if (error.isUnreachable) {
+      report(false);
+      // It is sent again once the server is back.
+      store.updateEntry(key, { state: "waiting", progress: 0, error: explain(error) });
+      waiting.push(key);
+    } else {
+      fail(key, error);
+    }
+  }
+
+  async function follow(key, jobId) {
+    const controller = open(key);
+    try {
+      await followJob(jobId, {
+        signal: controller.signal,
+        onConnection: report,
+        onEvent: (name, data) => store.updateEntry(key, readEvent(findEntry(store.get(), key), name, data)),
+      });
+      await end(key, jobId);
+    } catch (error) {
+      if (error.name !== "AbortError") fail(key, error);
+    }
+  }
+
+  /** Note the end of a job. */
+  async function end(key, jobId) {
+    if (findEntry(store.get(), key)?.state === "deleted") return;
+    const job = await callJson(`v1/jobs/${jobId}`);
+    const entry = { ...findEntry(store.get(), key), ...readJob(job) };
+    store.updateEntry(key, entry);
+    store.set({ announcement: describeEnd(entry) });
+    if (entry.state === "succeeded") onSucceeded(key);
+  }
+
+  function fail(key, error) {
+    const explanation = explain(error);
+    const entry = findEntry(store.get(), key);
+    store.updateEntry(key, { state: "failed", error: explanation });
+    store.set({ announcement: `${entry.name}: ${speak(explanation)}`, ...(error.status === 401 ? { isTokenNeeded: true } : {}) });
+  }
+
+  /** Send a photo again whose submission or job has failed. */
+  function retry(key) {
+    const entry = findEntry(store.get(), key);
+    if (!entry?.file) return;
+    // Another key: the service would answer with the job that has failed.
+    const again = buildEntry(createKey(), { ...pick(entry), file: entry.file });
+    store.set((state) => ({
+      entries: state.entries.map((one) => (one.key === key ? again : one)),
+      selectedKey: state.selectedKey === key ? again.key : state.selectedKey,
+    }));
+    enqueue(again);
+  }
+
+  /** Stop an upload, or cancel a job that has not ended. */
+  async function cancel(key) {
+    const entry = findEntry(store.get(), key);
+    if (!entry || !isUnderWay(entry)) return;
+    if (!entry.jobId) {
+      controllers.get(key)?.abort();
+      store.updateEntry(key, { state: "canceled" });
+      store.set({ announcement: `${entry.name} was canceled.` });
+      return;
+    }
+    try {
+      await call(`v1/jobs/${entry.jobId}`, { method: "DELETE" });
+    } catch (error) {
+      // It may have ended meanwhile, which its events tell.
+      if (error.status !== 409) store.set({ notice: explain(error), announcement: speak(explain(error)) });
+    }
+  }
+
+  /** Read the newest jobs of this token, and follow those that have not ended. */
+  async function loadRecent(cursor = null) {
+    const page = await callJson(`v1/jobs?limit=${RECENT}${cursor ? `&cursor=${cursor}` : ""}`);
+    const known = new Set(store.get().entries.map(({ jobId }) => jobId));
+    const found = page.jobs
+      .filter(({ id }) => !known.has(id))
+      .map((job) => buildEntry(job.id, { ...readJob(job), name: readName(job), createdAt: Date.parse(job.created_at) }));
+    store.set((state) => ({ entries: [...state.entries, ...found], nextCursor: page.next_cursor }));
+    for (const entry of found.filter(isUnderWay)) follow(entry.key, entry.jobId);
+  }
+
+  function open(key) {
+    const controller = new AbortController();
+    controllers.set(key, controller);
+    return controller;
+  }
+
+  return { addFiles, retry, cancel, loadRecent, resume: startNext };
+}
+
+/** crypto.randomUUID() is missing where the page came over http from another machine. */
+function createKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function buildSubmissionQuery(entry) {
+  return buildQuery(entry.parameters, {
+    formats: "labels",
+    // The other kinds of segments are a switch of the page.
+    recut: "semantic",
+    metadata: JSON.stringify({ name: entry.name.slice(0, 200) }),
+    model: entry.model,
+  });
+}
+
+function pick({ name, model, parameters, thumbnail, image }) {
+  return { name, model, parameters, thumbnail, image };
+}
+
+/** Return the members of an entry that a job tells. */
+export function readJob(job) {
+  return {
+    jobId: job.id,
+    state: job.state,
+    model: job.model,
+    links: job.links,
+    position: job.queue_position ?? null,
+    eta: job.eta ?? null,
+    timings: job.timings_ms ?? {},
+    parameters: job.parameters,
+    jobParameters: job.parameters,
+    ...(job.image ? { image: { width: job.image.width, height: job.image.height } } : {}),
+    error: FINAL_STATES.has(job.state) && job.state !== "succeeded" ? explainFailure(job) : null,
+    startedAt: job.started_at,
+    endedAt: job.ended_at,
+  };
+}
+
+/** Return the members of an entry that an event tells. */
+export function readEvent(entry, name, data) {
+  if (name === "position") return { position: data.position, eta: data.eta ?? null };
+  if (name === "stage") return { state: "running", position: null, stages: [...(entry?.stages ?? []), { name: data.stage, at: Date.now() }] };
+  if (name === "running") return { state: "running", position: null, eta: null, stages: [] };
+  if (name === "requeued" || name === "queued") return { state: "queued", stages: [] };
+  // The end is read from the job, which says all of it.
+  return FINAL_STATES.has(name) && name !== "deleted" ? {} : { state: name };
+}
+
+function readName(job) {
+  return typeof job.metadata?.name === "string" && job.metadata.name ? job.metadata.name : `Job ${job.id.slice(-6)}`;
+}
+
+function describeAdded(entries) {
+  return entries.length === 1 ? `${entries[0].name} was added.` : `${entries.length} photos were added.`;
+}
+
+function describeEnd(entry) {
+  if (entry.state === "succeeded") return `${entry.name} is done.`;
+  if (entry.state === "canceled") return `${entry.name} was canceled.`;
+  return `${entry.name}: ${speak(entry.error)}`;
+}

@@ -1,0 +1,129 @@
+/**
+ * The events of a job, by a stream that is read with fetch: EventSource cannot send a token.
+ *
+ * After a cut the stream goes on behind the last event (`Last-Event-ID`).  Where streams do not come through, because a
+ * proxy holds them back or the service has too many, the job is polled.
+ */
+
+import { call, callJson } from "./api.js";
+
+export const FINAL_STATES = new Set(["succeeded", "failed", "canceled", "expired", "deleted"]);
+const RECONNECT_MS = 1000;
+const MAX_RECONNECT_MS = 10_000;
+// The service sends something every ten seconds by default.
+const SILENCE_MS = 30_000;
+const POLL_WAIT_SECONDS = 5;
+const MAX_FAILED_STREAMS = 2;
+const PERMANENT = new Set([400, 401, 403, 404, 410, 421]);
+
+/** Return a function that takes pieces of a stream, and calls onEvent({ id, name, data }) for each whole event. */
+export function createEventParser(onEvent) {
+  let rest = "";
+  let event = { id: null, name: "message", data: [] };
+
+  function takeLine(line) {
+    if (line === "") {
+      if (event.data.length) onEvent({ id: event.id, name: event.name, data: event.data.join("\n") });
+      event = { id: null, name: "message", data: [] };
+      return;
+    }
+    const [field, value] = splitField(line);
+    if (field === "id") event.id = value;
+    else if (field === "event") event.name = value;
+    else if (field === "data") event.data.push(value);
+  }
+
+  return (piece) => {
+    const lines = (rest + piece).split("\n");
+    rest = lines.pop();
+    for (const line of lines) takeLine(line.endsWith("\r") ? line.slice(0, -1) : line);
+  };
+}
+
+function splitField(line) {
+  const colon = line.indexOf(":");
+  if (colon < 0) return [line, ""];
+  const value = line.slice(colon + 1);
+  return [line.slice(0, colon), value.startsWith(" ") ? value.slice(1) : value];
+}
+
+/**
+ * Tell what happens to a job until it has ended: onEvent(name, data).
+ *
+ * onConnection(isConnected) tells when the server is gone and when it is back.  Throws an ServiceError if the job cannot be
+ * read at all, and an AbortError once `signal` is aborted.
+ */
+export async function followJob(id, { onEvent, onConnection = () => {}, signal }) {
+  const progress = { lastId: null, isEnded: false };
+  const tell = (name, data) => {
+    progress.isEnded ||= FINAL_STATES.has(name);
+    onEvent(name, data);
+  };
+  for (let failed = 0; !progress.isEnded; ) {
+    try {
+      if (failed < MAX_FAILED_STREAMS) await readStream(id, progress, tell, signal);
+      else await pollJob(id, tell, signal);
+      onConnection(true);
+      failed = failed < MAX_FAILED_STREAMS ? 0 : failed;
+      if (!progress.isEnded) await pause(RECONNECT_MS, signal);
+    } catch (error) {
+      failed = handleFailure(error, failed, onConnection, signal);
+      const ms = Math.max(RECONNECT_MS * 2 ** Math.min(failed - 1, 4), 1000 * (error.retryAfterSeconds ?? 0));
+      await pause(Math.min(ms, MAX_RECONNECT_MS), signal);
+    }
+  }
+}
+
+/** Return how many attempts have failed now, or throw what no repetition mends. */
+function handleFailure(error, failed, onConnection, signal) {
+  if (signal?.aborted || PERMANENT.has(error.status)) throw error;
+  // A server that is gone says nothing about streams: when it is back, they are tried again.
+  if (error.isUnreachable) onConnection(false);
+  return error.isUnreachable ? Math.min(failed + 1, MAX_FAILED_STREAMS - 1) : failed + 1;
+}
+
+async function readStream(id, progress, tell, signal) {
+  const silence = new AbortController();
+  const both = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal;
+  const headers = progress.lastId ? { "Last-Event-ID": progress.lastId } : {};
+  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  try {
+    const response = await call(`v1/jobs/${id}/events`, { headers, signal: both });
+    if (response.status === 204) return tellPresent(id, tell, signal);
+    const parse = createEventParser((event) => {
+      if (event.id !== null) progress.lastId = event.id;
+      tell(event.name, JSON.parse(event.data));
+    });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENCE_MS);
+      parse(part.value);
+    }
+  } catch (error) {
+    throw silence.signal.aborted ? new Error("The stream is silent.") : error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function pollJob(id, tell, signal) {
+  const job = await callJson(`v1/jobs/${id}?wait=${POLL_WAIT_SECONDS}`, { signal });
+  if (job.queue_position) tell("position", { position: job.queue_position, eta: job.eta });
+  tell(job.state, job);
+}
+
+/** Tell the state of a job whose end was told before. */
+async function tellPresent(id, tell, signal) {
+  const job = await callJson(`v1/jobs/${id}`, { signal });
+  tell(job.state, job);
+}
+
+function pause(ms, signal) {
+  return new Promise((succeed, fail) => {
+    const end = () => fail(new DOMException("No longer of interest.", "AbortError"));
+    if (signal?.aborted) end();
+    const timer = setTimeout(succeed, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), end()), { once: true });
+  });
+}

@@ -1,0 +1,116 @@
+/** The events of a job: the parser, and the way back after a cut. */
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+
+import { load } from "./modules.mjs";
+
+const { createEventParser, followJob } = await load("server-events.js");
+const JOB = "0123456789abcdef0123456789abcdef";
+
+function parseAll(pieces) {
+  const events = [];
+  const parse = createEventParser((event) => events.push(event));
+  for (const piece of pieces) parse(piece);
+  return events;
+}
+
+const STREAM = 'retry: 1000\n\n: heartbeat\n\nid: 17\nevent: running\ndata: {"attempt":1}\n\nevent: position\ndata: {"position":2}\n\n';
+const EVENTS = [
+  { id: "17", name: "running", data: '{"attempt":1}' },
+  { id: null, name: "position", data: '{"position":2}' },
+];
+
+test("a stream is the same whatever pieces it comes in", () => {
+  for (let size = 1; size <= STREAM.length; size += 1) {
+    const pieces = STREAM.match(new RegExp(`[^]{1,${size}}`, "g"));
+
+    assert.deepEqual(parseAll(pieces), EVENTS);
+  }
+});
+
+test("lines may end with a carriage return, and data may have several lines", () => {
+  assert.deepEqual(parseAll(["event: a\r\ndata: 1\r\ndata:2\r\n\r\n"]), [{ id: null, name: "a", data: "1\n2" }]);
+});
+
+test("an event that is cut off is not told", () => {
+  assert.deepEqual(parseAll(["event: running\ndata: {}\n"]), []);
+});
+
+let answers;
+let asked;
+const realFetch = globalThis.fetch;
+
+beforeEach(() => {
+  asked = [];
+  globalThis.sessionStorage = { getItem: () => "secret" };
+  globalThis.fetch = async (address, { headers }) => {
+    asked.push({ path: new URL(address).pathname.replace(/.*\/v1/, "/v1"), search: new URL(address).search, headers });
+    const answer = answers.shift();
+    if (answer instanceof Error) throw answer;
+    return answer;
+  };
+});
+afterEach(() => {
+  globalThis.fetch = realFetch;
+});
+
+function stream(text) {
+  return new Response(text, { headers: { "Content-Type": "text/event-stream" } });
+}
+
+function json(value, status = 200) {
+  return new Response(JSON.stringify(value), { status });
+}
+
+async function follow(options = {}) {
+  const told = [];
+  const connections = [];
+  await followJob(JOB, { onEvent: (name) => told.push(name), onConnection: (one) => connections.push(one), ...options });
+  return { told, connections };
+}
+
+test("after a cut the stream goes on behind the last event, with the token in a header alone", async () => {
+  answers = [stream('id: 5\nevent: queued\ndata: {}\n\nid: 7\nevent: running\ndata: {}\n\n'), stream('id: 9-end\nevent: succeeded\ndata: {}\n\n')];
+
+  const { told } = await follow();
+
+  assert.deepEqual(told, ["queued", "running", "succeeded"]);
+  assert.deepEqual(asked.map(({ headers }) => headers["Last-Event-ID"]), [undefined, "7"]);
+  assert.ok(asked.every(({ headers, search }) => headers.Authorization === "Bearer secret" && search === ""));
+});
+
+test("a server that is gone is told, and so is its return", async () => {
+  answers = [new TypeError("Failed to fetch"), stream("event: succeeded\ndata: {}\n\n")];
+
+  const { told, connections } = await follow();
+
+  assert.deepEqual(told, ["succeeded"]);
+  assert.deepEqual(connections, [false, true]);
+});
+
+test("where streams are refused, the job is polled", async () => {
+  const refused = () => json({ error: "Too many.", error_type: "too_many_streams" }, 429);
+  answers = [refused(), refused(), json({ state: "running" }), json({ state: "succeeded" })];
+
+  const { told } = await follow();
+
+  assert.deepEqual(told, ["running", "succeeded"]);
+  assert.equal(asked.at(-1).search, "?wait=5");
+});
+
+test("that a job does not exist is not asked again", async () => {
+  answers = [json({ error: "There is no such job.", error_type: "unknown_job" }, 404)];
+
+  await assert.rejects(follow(), (error) => error.errorType === "unknown_job" && error.status === 404);
+
+  assert.equal(asked.length, 1);
+});
+
+test("an end that was told before is read from the job", async () => {
+  answers = [stream("id: 3\nevent: queued\ndata: {}\n\n"), new Response(null, { status: 204 }), json({ state: "canceled" })];
+
+  const { told } = await follow();
+
+  assert.deepEqual(told, ["queued", "canceled"]);
+});

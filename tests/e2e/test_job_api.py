@@ -64,6 +64,12 @@ def job(service: Stack) -> Any:
     return call(service, "GET", f"/v1/jobs/{result['id']}")
 
 
+@pytest.fixture(scope="module")
+def plain_job(service: Stack) -> Any:
+    """A job that has succeeded, submitted without options."""
+    return call(service, "POST", "/v1/jobs", PHOTO, Prefer="wait=60")
+
+
 def test_a_submission_that_waits_is_answered_with_the_result(service: Stack) -> None:
     status, headers, body = send(service, "POST", "/v1/jobs", PHOTO, Prefer="wait=60")
 
@@ -248,7 +254,7 @@ def test_all_processes_are_seen(service: Stack) -> None:
     assert call(service, "GET", "/v1/queue")["renderer"] == {"is_alive": True, "queued": 0}
 
 
-LARGE = "x" * 5000
+ENCODED = base64.b64encode(PHOTO).decode()
 
 
 @pytest.mark.parametrize(
@@ -257,21 +263,22 @@ LARGE = "x" * 5000
         ("POST", "/v1/jobs?formats=gif", PHOTO, (400, "bad_parameter"), "geojson"),
         ("POST", "/v1/jobs?priority=urgent", PHOTO, (400, "bad_parameter"), "interactive"),
         ("POST", "/v1/jobs?colour=red", PHOTO, (400, "unknown_parameter"), "colour"),
-        ("POST", f"/v1/jobs?metadata=%7B%22a%22%3A%22{LARGE}%22%7D", PHOTO, (413, "metadata_too_large"), "4096"),
+        ("POST", "/v1/jobs", {"inputs": ENCODED, "metadata": {"a": "x" * 5000}}, (413, "metadata_too_large"), "4096"),
         ("POST", "/v1/jobs", {"inputs": "https://photos.example/a.jpg"}, (422, "forbidden_input"), "URL"),
-        ("POST", "/v1/jobs/{job}/recut", {"threshold": 0.01}, (422, "threshold_below_floor"), "0.05"),
+        ("POST", "/v1/jobs/{plain}/recut", {"threshold": 0.01}, (422, "threshold_below_floor"), "0.05"),
         ("DELETE", "/v1/jobs/{job}", None, (409, "already_ended"), "succeeded"),
         ("POST", "/v1/jobs/{job}/redrive", None, (409, "already_ended"), "succeeded"),
         ("GET", f"/v1/jobs/{'0' * 32}/labels.png", None, (404, "unknown_job"), "job"),
     ],
 )
 def test_what_is_wrong_is_named(
-    service: Stack, job: Any, method: str, path: str, body: Any, answer: tuple[int, str], sentence: str
+    service: Stack, job: Any, plain_job: Any, method: str, path: str, body: Any, answer: tuple[int, str], sentence: str
 ) -> None:
     content = json.dumps(body).encode() if isinstance(body, dict) else body
     headers = {"Content_Type": JSON} if isinstance(body, dict) else {}
 
-    status, _, error = send(service, method, path.replace("{job}", job["id"]), content, **headers)
+    place = path.replace("{job}", job["id"]).replace("{plain}", plain_job["id"])
+    status, _, error = send(service, method, place, content, **headers)
 
     assert (status, json.loads(error)["error_type"]) == answer
     assert sentence in json.loads(error)["error"]

@@ -49,7 +49,7 @@ function Operations() {
         ${state.fleet && !needsToken && html`<${ServiceStatus} readiness=${state.fleet.readiness} />`}
         <div class="row ops__live">
           <${ForgetToken} onForget=${restart} />
-          ${!needsToken && html`<${Live} at=${state.at} isPaused=${isPaused} onToggle=${() => setPaused(!isPaused)} />`}
+          ${!needsToken && state.at && html`<${Live} at=${state.at} isPaused=${isPaused} onToggle=${() => setPaused(!isPaused)} />`}
         </div>
       </div>
       <div aria-live="polite">${state.error && !needsToken && html`<${Trouble} error=${state.error} />`}</div>
@@ -71,7 +71,7 @@ function Facts({ state }) {
 }
 
 function Live({ at, isPaused, onToggle }) {
-  return html`<span class="small muted figures">${at ? `${isPaused ? "Paused, as of" : "Live, as of"} ${formatClock(at)}` : ""}</span>
+  return html`<span class="small muted figures">${isPaused ? "Paused, as of" : "Live, as of"} ${formatClock(at)}</span>
     <button type="button" class="button button--small" onClick=${onToggle}>${isPaused ? "Go on" : "Pause"}</button>`;
 }
 

@@ -48,19 +48,22 @@ function splitField(line) {
 }
 
 /**
- * Tell what happens to a job until it has ended: onEvent(name, data).
+ * Tell what happens to a job until it has ended: onEvent(name, data).  Return the job then, or null if it was deleted.
  *
- * onConnection(isConnected) tells when the server is gone and when it is back.  Throws an ServiceError if the job cannot be
+ * onConnection(isConnected) tells when the server is gone and when it is back.  Throws a ServiceError if the job cannot be
  * read at all, and an AbortError once `signal` is aborted.
  */
 export async function followJob(id, { onEvent, onConnection = () => {}, signal }) {
-  const progress = { lastId: null, isEnded: false };
+  const progress = { lastId: null, isEnded: false, isDeleted: false };
   const tell = (name, data) => {
     progress.isEnded ||= FINAL_STATES.has(name);
+    progress.isDeleted ||= name === "deleted";
     onEvent(name, data);
   };
-  for (let failed = 0; !progress.isEnded; ) {
+  for (let failed = 0; !progress.isDeleted; ) {
     try {
+      // Within the loop: a server that is busy or gone just then is asked again.
+      if (progress.isEnded) return await readEnd(id, onConnection, signal);
       if (failed < MAX_FAILED_STREAMS) await readStream(id, progress, tell, signal);
       else await pollJob(id, tell, signal);
       onConnection(true);
@@ -72,6 +75,13 @@ export async function followJob(id, { onEvent, onConnection = () => {}, signal }
       await pause(Math.min(ms, MAX_RECONNECT_MS), signal);
     }
   }
+  return null;
+}
+
+async function readEnd(id, onConnection, signal) {
+  const job = await callJson(`v1/jobs/${id}`, { signal });
+  onConnection(true);
+  return job;
 }
 
 /** Return how many attempts have failed now, or throw what no repetition mends. */
@@ -122,8 +132,13 @@ async function tellPresent(id, tell, signal) {
 function pause(ms, signal) {
   return new Promise((succeed, fail) => {
     const end = () => fail(new DOMException("No longer of interest.", "AbortError"));
-    if (signal?.aborted) end();
-    const timer = setTimeout(succeed, ms);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), end()), { once: true });
+    if (signal?.aborted) return end();
+    const abort = () => (clearTimeout(timer), end());
+    const timer = setTimeout(() => {
+      // A job that is polled for hours would gather one at each pause.
+      signal?.removeEventListener("abort", abort);
+      succeed();
+    }, ms);
+    return signal?.addEventListener("abort", abort, { once: true });
   });
 }

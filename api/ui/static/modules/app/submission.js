@@ -84,21 +84,19 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
   async function follow(key, jobId) {
     const controller = open(key);
     try {
-      await followJob(jobId, {
+      const job = await followJob(jobId, {
         signal: controller.signal,
         onConnection: report,
         onEvent: (name, data) => store.updateEntry(key, readEvent(findEntry(store.get(), key), name, data)),
       });
-      await end(key, jobId);
+      if (job) end(key, job);
     } catch (error) {
       if (error.name !== "AbortError") fail(key, error);
     }
   }
 
   /** Note the end of a job. */
-  async function end(key, jobId) {
-    if (findEntry(store.get(), key)?.state === "deleted") return;
-    const job = await callJson(`v1/jobs/${jobId}`);
+  function end(key, job) {
     const entry = { ...findEntry(store.get(), key), ...readJob(job) };
     store.updateEntry(key, entry);
     store.set({ announcement: describeEnd(entry) });

@@ -35,7 +35,8 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
   function enqueue(entry) {
     const fault = findFault(entry.file, { maxBytes });
     if (fault) return fail(entry.key, fault);
-    drawThumbnail(entry.file).then((thumbnail) => store.updateEntry(entry.key, thumbnail), () => {});
+    // A photo that is sent again has one, whose memory is freed with the page alone.
+    if (!entry.thumbnail) drawThumbnail(entry.file).then((drawn) => store.updateEntry(entry.key, drawn), () => {});
     waiting.push(entry.key);
     startNext();
   }

@@ -91,3 +91,17 @@ test("of two models that are chosen, the last one is submitted", async () => {
 
   assert.deepEqual(added, ["c"]);
 });
+
+test("a comparison does not wait for a model whose job has failed", async () => {
+  const { store, comparison } = build({ file: new Blob(["photo"]) });
+  show(store, "one");
+  comparison.start();
+  await comparison.setModel("b");
+  const error = { title: "The queue is full", detail: "", advice: "Wait a moment, then try again.", waitSeconds: null };
+  store.updateEntry("new 1", { state: "failed", error });
+
+  comparison.showFailure("new 1");
+
+  assert.equal(store.get().comparison.isBusy, false);
+  assert.equal(store.get().notice, error);
+});

@@ -1,4 +1,4 @@
-/** Photos that are sent again; nothing is sent here. */
+/** Photos that are refused, canceled or sent again; nothing is sent here. */
 
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
@@ -19,7 +19,7 @@ test("a photo that is sent again keeps its thumbnail, and another one is not dra
   const store = createStore();
   // Until the server is back, nothing is sent.
   store.set({ isConnected: false });
-  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, maxBytes: null });
+  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, onFailed: () => {}, maxBytes: null });
   const [key] = submission.addFiles([new File(["photo"], "a.jpg", { type: "image/jpeg" })]);
   store.updateEntry(key, { state: "failed", thumbnail: "blob:a" });
 
@@ -29,4 +29,18 @@ test("a photo that is sent again keeps its thumbnail, and another one is not dra
   assert.notEqual(again.key, key);
   assert.deepEqual([again.state, again.thumbnail], ["waiting", "blob:a"]);
   assert.equal(drawn.length, 1);
+});
+
+test("that there will be no result is told of a file that is refused, and of a canceled upload", () => {
+  globalThis.createImageBitmap = () => Promise.reject(new Error("No browser."));
+  const store = createStore();
+  store.set({ isConnected: false });
+  const failed = [];
+  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, onFailed: (key) => failed.push(key), maxBytes: null });
+  const keys = submission.addFiles([new File([], "empty.jpg"), new File(["photo"], "a.jpg")]);
+  assert.deepEqual(failed, [keys[0]]);
+
+  submission.cancel(keys[1]);
+
+  assert.deepEqual(failed, keys);
 });

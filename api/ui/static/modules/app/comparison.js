@@ -24,7 +24,7 @@ export function createComparison(store, { report, addFiles }) {
     const entry = selectedEntry(store.get());
     if (!entry || !shown?.labels) return;
     // The selection of another photo has ended the comparison before, perhaps while it waited for a model.
-    forget();
+    reset();
     open(entry.jobId, shown.size);
     const { labels, segments, parameters } = shown;
     store.set({
@@ -35,11 +35,11 @@ export function createComparison(store, { report, addFiles }) {
   }
 
   function stop() {
-    forget();
+    reset();
     store.set({ comparison: null });
   }
 
-  function forget() {
+  function reset() {
     recutter?.close();
     recutter = null;
     waitsFor = null;
@@ -68,7 +68,7 @@ export function createComparison(store, { report, addFiles }) {
   async function setModel(model) {
     const { shown, comparison } = store.get();
     const entry = selectedEntry(store.get());
-    forget();
+    reset();
     const mine = generation;
     update({ model });
     if (model === entry.model) {
@@ -108,6 +108,15 @@ export function createComparison(store, { report, addFiles }) {
     }
   }
 
+  /** Called when a job has ended without a result: it may be that of the other model. */
+  function showFailure(key) {
+    if (key !== waitsFor) return;
+    waitsFor = null;
+    const { error } = findEntry(store.get(), key);
+    update({ isBusy: false });
+    if (error) store.set({ notice: error, announcement: speak(error) });
+  }
+
   function fail(error) {
     if (error.name === "AbortError") return;
     if (error.isUnreachable) return report(false);
@@ -115,5 +124,5 @@ export function createComparison(store, { report, addFiles }) {
     store.set({ notice: explain(error), announcement: speak(explain(error)) });
   }
 
-  return { start, stop, setParameters, setModel, showResult, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
+  return { start, stop, setParameters, setModel, showResult, showFailure, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
 }

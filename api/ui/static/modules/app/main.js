@@ -18,7 +18,7 @@ const maxBytes = Number(readFact("max-upload-bytes")) || null;
 const connection = createConnection(store, { onBack: goOn });
 const { report } = connection;
 const picture = createPicture(store, { report });
-const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult });
+const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult, onFailed: (key) => comparison.showFailure(key) });
 const comparison = createComparison(store, { report, addFiles: submission.addFiles });
 let viewer = null;
 

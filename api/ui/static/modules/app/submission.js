@@ -14,8 +14,9 @@ const RECENT = 24;
 /**
  * @param report (isConnected) notes whether the server answered
  * @param onSucceeded (key) is called when the result of a job is there
+ * @param onFailed (key) is called when there will be none
  */
-export function createSubmission(store, { report, onSucceeded, maxBytes }) {
+export function createSubmission(store, { report, onSucceeded, onFailed, maxBytes }) {
   const waiting = [];
   // By key: what ends an upload, or the following of a job.
   const controllers = new Map();
@@ -91,6 +92,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
         onEvent: (name, data) => store.updateEntry(key, readEvent(findEntry(store.get(), key), name, data)),
       });
       if (job) end(key, job);
+      else onFailed(key);
     } catch (error) {
       if (error.name !== "AbortError") fail(key, error);
     }
@@ -102,6 +104,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
     store.updateEntry(key, entry);
     store.set({ announcement: describeEnd(entry) });
     if (entry.state === "succeeded") onSucceeded(key);
+    else onFailed(key);
   }
 
   function fail(key, error) {
@@ -109,6 +112,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
     const entry = findEntry(store.get(), key);
     store.updateEntry(key, { state: "failed", error: explanation });
     store.set({ announcement: `${entry.name}: ${speak(explanation)}`, ...(error.status === 401 ? { isTokenNeeded: true } : {}) });
+    onFailed(key);
   }
 
   /** Send a photo again whose submission or job has failed. */
@@ -132,6 +136,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
       controllers.get(key)?.abort();
       store.updateEntry(key, { state: "canceled" });
       store.set({ announcement: `${entry.name} was canceled.` });
+      onFailed(key);
       return;
     }
     try {

@@ -98,7 +98,7 @@ test("where streams are refused, the job is polled", async () => {
   const { told } = await follow();
 
   assert.deepEqual(told, ["running", "succeeded"]);
-  assert.equal(asked.at(-2).search, "?wait=5");
+  assert.deepEqual(asked.map(({ path }) => path.endsWith("/events")), [true, true, false, false, false]);
 });
 
 test("that a job does not exist is not asked again", async () => {
@@ -149,4 +149,41 @@ test("nothing listens to a signal any more after a job that was read in many pau
   await follow({ signal });
 
   assert.equal(listeners, 0);
+});
+
+/** Answer streams that never end but by their signal, and running jobs; return the paths that were asked for. */
+function serveForEver() {
+  const paths = [];
+  globalThis.fetch = async (address, { signal }) => {
+    const path = new URL(address).pathname;
+    paths.push(path.replace(/.*\/jobs\//, ""));
+    if (!path.endsWith("/events")) return json({ state: "running" });
+    const end = (controller) => signal.addEventListener("abort", () => controller.error(signal.reason));
+    return new Response(new ReadableStream({ start: end }));
+  };
+  return paths;
+}
+
+test("of many jobs a few have a stream, and the others hold no connection", async () => {
+  const paths = serveForEver();
+  const abort = new AbortController();
+  const jobs = ["a", "b", "c", "d"].map((id) => followJob(id, { onEvent: () => {}, signal: abort.signal }));
+  while (paths.length < 4) await new Promise((succeed) => setTimeout(succeed, 2));
+
+  abort.abort();
+
+  assert.deepEqual(paths, ["a/events", "b/events", "c", "d"]);
+  assert.deepEqual((await Promise.allSettled(jobs)).map(({ reason }) => reason.name), Array(4).fill("AbortError"));
+});
+
+test("a stream that has ended leaves its place to another job", async () => {
+  const paths = serveForEver();
+  for (const id of ["a", "b", "c"]) {
+    const abort = new AbortController();
+    const job = followJob(id, { onEvent: () => {}, signal: abort.signal });
+    abort.abort();
+    await assert.rejects(job, { name: "AbortError" });
+  }
+
+  assert.deepEqual(paths, ["a/events", "b/events", "c/events"]);
 });

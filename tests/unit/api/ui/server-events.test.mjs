@@ -40,10 +40,12 @@ test("an event that is cut off is not told", () => {
 
 let answers;
 let asked;
-const realFetch = globalThis.fetch;
+const { fetch: realFetch, setTimeout: realSetTimeout } = globalThis;
 
 beforeEach(() => {
   asked = [];
+  // Pauses of seconds take twentieths of them.
+  globalThis.setTimeout = (call, ms) => realSetTimeout(call, ms / 20);
   globalThis.sessionStorage = { getItem: () => "secret" };
   globalThis.fetch = async (address, { headers }) => {
     asked.push({ path: new URL(address).pathname.replace(/.*\/v1/, "/v1"), search: new URL(address).search, headers });
@@ -53,7 +55,7 @@ beforeEach(() => {
   };
 });
 afterEach(() => {
-  globalThis.fetch = realFetch;
+  Object.assign(globalThis, { fetch: realFetch, setTimeout: realSetTimeout });
 });
 
 function stream(text) {

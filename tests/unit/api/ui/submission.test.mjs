@@ -8,9 +8,9 @@ import { load } from "./modules.mjs";
 const { createStore } = await load("app/store.js");
 const { createSubmission } = await load("app/submission.js");
 
-const realCreate = globalThis.createImageBitmap;
+const { createImageBitmap: realCreate, fetch: realFetch } = globalThis;
 afterEach(() => {
-  globalThis.createImageBitmap = realCreate;
+  Object.assign(globalThis, { createImageBitmap: realCreate, fetch: realFetch });
 });
 
 test("a photo that is sent again keeps its thumbnail, and another one is not drawn", () => {
@@ -43,4 +43,30 @@ test("that there will be no result is told of a file that is refused, and of a c
   submission.cancel(keys[1]);
 
   assert.deepEqual(failed, keys);
+});
+
+test("the jobs of another token are removed, and not followed any more; what was not sent stays", async () => {
+  globalThis.createImageBitmap = () => Promise.reject(new Error("No browser."));
+  globalThis.sessionStorage = { getItem: () => "" };
+  const signals = [];
+  const list = { jobs: [{ id: "one", state: "running", created_at: "2026-01-01T00:00:00Z", parameters: {} }], next_cursor: "more" };
+  globalThis.fetch = async (address, { signal }) => {
+    if (!address.endsWith("/events")) return new Response(JSON.stringify(list));
+    signals.push(signal);
+    return new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason)));
+  };
+  const store = createStore();
+  store.set({ isConnected: false });
+  const failed = [];
+  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, onFailed: (key) => failed.push(key), maxBytes: null });
+  await submission.loadRecent();
+  const [key] = submission.addFiles([new File(["photo"], "a.jpg")]);
+
+  submission.removeJobs();
+  await new Promise((succeed) => setTimeout(succeed, 5));
+
+  assert.deepEqual(store.get().entries.map((entry) => entry.key), [key]);
+  assert.equal(store.get().nextCursor, null);
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+  assert.deepEqual(failed, []);
 });

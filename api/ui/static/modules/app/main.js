@@ -123,7 +123,11 @@ const actions = {
   },
   closeNotice: () => store.set({ notice: null }),
   closeToken: () => store.set({ isTokenNeeded: false }),
-  useToken() {
+  useToken({ isChanged }) {
+    if (isChanged) {
+      if (selectedEntry(store.get())?.jobId) picture.select(null);
+      submission.removeJobs();
+    }
     store.set({ notice: null, isTokenNeeded: false });
     load();
   },

@@ -94,7 +94,7 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
       if (job) end(key, job);
       else onFailed(key);
     } catch (error) {
-      if (error.name !== "AbortError") fail(key, error);
+      if (!controller.signal.aborted) fail(key, error);
     }
   }
 
@@ -158,13 +158,24 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     for (const entry of found.filter(isUnderWay)) follow(entry.key, entry.jobId);
   }
 
+  /** Remove all jobs, because they are those of another token, whose photos are not to be seen; what was not sent stays. */
+  function removeJobs() {
+    const removed = store.get().entries.filter(({ jobId }) => jobId);
+    store.set(({ entries }) => ({ entries: entries.filter(({ jobId }) => !jobId), nextCursor: null }));
+    for (const { key, thumbnail } of removed) {
+      controllers.get(key)?.abort();
+      controllers.delete(key);
+      if (thumbnail) URL.revokeObjectURL(thumbnail);
+    }
+  }
+
   function open(key) {
     const controller = new AbortController();
     controllers.set(key, controller);
     return controller;
   }
 
-  return { addFiles, retry, cancel, loadRecent, resume: startNext };
+  return { addFiles, retry, cancel, loadRecent, removeJobs, resume: startNext };
 }
 
 /** crypto.randomUUID() is missing where the page came over http from another machine. */

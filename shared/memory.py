@@ -23,7 +23,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _ARENAS = 2
 _TRIM_BYTES = 8 << 20
 HOST_MAPPED_BYTES = 1 << 20
-# More than one recut frees.
+# More than one recut frees.  No setting: it bounds nothing that a client can cause, since a renderer keeps no more than
+# its largest recut has used, and gives that back when it is idle.
 RECUT_KEPT_BYTES = 512 << 20
 
 
@@ -46,9 +47,10 @@ def limit_kept_memory(*, mapped_bytes: int | None) -> None:
 def keep_freed_memory(kept_bytes: int) -> None:
     """Let the allocator keep what is freed, up to so much in each arena, until return_free_memory() is called.
 
-    A recut in 640x480 met 10,700 page faults otherwise, one in 12 megapixels 175,000: an eighth to a fifth of their CPU
-    time.  A renderer held 494 instead of 307 MB after them, and 302 after return_free_memory().  That does not reach
-    the end of another arena than the first one, which is at most 64 MB.
+    A recut in 640x480 met 10,700 page faults otherwise, one in 12 megapixels 175,000.  How much of their CPU time that
+    is was not measured well: runs on a busy machine differed by more.  A renderer held 494 instead of 307 MB after them
+    (one run each), and 302 after return_free_memory().  That does not reach the end of another arena than the first
+    one, which is at most 64 MB.
     """
     libc = _load_libc()
     if libc is not None:

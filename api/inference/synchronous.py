@@ -16,8 +16,9 @@ import structlog
 from api.jobs.admission import Admission, Admitted, Caller, JobProfile, Submission
 from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
+from api.jobs.ends import get_failure
 from api.jobs.limits import SharedLimit
-from api.jobs.queries import TenantJobs, get_failure
+from api.jobs.queries import TenantJobs
 from api.jobs.waiting import WaitingSlots
 from api.model_registry import ModelRegistry, ModelState, ModelStatus
 from shared.broker.envelope import encode_message

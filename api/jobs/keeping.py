@@ -2,7 +2,8 @@
 
 import structlog
 
-from api.jobs.queries import TenantJobs, build_gone
+from api.jobs.ends import build_gone
+from api.jobs.queries import TenantJobs
 from shared.errors import BadParameter, NotFinished
 from shared.jobs.keeping import JobKeeper
 from shared.jobs.model import Job

@@ -102,7 +102,7 @@ def _serve(stack: Stack) -> None:
     try:
         stack.start(print_step)
         supervisor = Supervisor(stack.processes, report=_report)
-        # Before all else that is printed: someone new opens it, and reads the rest never.
+        # Before all else that is printed, because a new user needs nothing else.
         print(f"Open {stack.url}/ in a browser", flush=True)
         show_sample(stack, supervisor.check)
         print(f"\nMaskmill serves {public_id(stack.model)} at {stack.url}   (Ctrl-C stops it)", flush=True)

@@ -1,4 +1,4 @@
-"""The accounts of a tenant's uploads: how many can be made or used now, and how many bytes they may have in all."""
+"""The accounts of a tenant's uploads that have not expired, used or not: how many, and how many bytes they may have."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class UploadAccounts:
         limit = self._limits.uploads if is_count else self._limits.bytes
         what = f"{limit} uploads" if is_count else f"uploads of {limit} bytes in all"
         return QuotaExceeded(
-            f"{what} of this tenant have not expired, which is the most; use them, or wait until one expires.",
+            f"{what} of this tenant have not expired, which is the most; try again when one expires.",
             quota="uploads" if is_count else "upload_bytes",
             limit=limit,
             window_seconds=self._ttl_seconds,

@@ -71,7 +71,8 @@ def test_the_kind_of_segments_is_a_switch(done: Page, page_service: Stack) -> No
     done.get_by_text("Semantic", exact=True).click()
     expect(done.locator(".segment-score").first).to_be_empty()
 
-    assert len({name for name, *_ in read_rows(done)}) == len(read_rows(done))
+    # Segments of one label would have numbers.
+    assert not [name for name, *_ in read_rows(done) if name[-1].isdigit()]
     assert count_forward_passes(page_service) == passes
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from deploy.local.stack import Stack
-from tests.conformance.install import page_folder
-from tests.support.chromium import open_page
+from tests.support.chromium import find_barriers, open_page
 from tests.support.page import (
     MILLISECONDS,
     PHOTO,
@@ -84,16 +82,16 @@ def test_axe_finds_nothing_serious(browser: Browser, page_service: Stack, scheme
         with open_page(browser, viewport=viewport, color_scheme=scheme, reduced_motion="reduce") as watched:
             page = watched.page
             open_with_token(page, page_service.url)
-            found = list_violations(page)
+            found = find_barriers(page)
             add_photos(page, PHOTO)
             wait_for_segments(page).nth(1).click()
-            found += list_violations(page)
+            found += find_barriers(page)
             for name in ("Download", "Code"):
                 page.get_by_role("button", name=name, exact=True).click()
-                found += list_violations(page)
+                found += find_barriers(page)
                 page.keyboard.press("Escape")
             page.get_by_role("button", name="Compare").click()
-            found += list_violations(page)
+            found += find_barriers(page)
 
         assert found == []
 
@@ -162,18 +160,6 @@ def test_a_photo_of_unusual_size_is_shown(page: Page, tmp_path: Path, width: int
     wait_for_segments(page)
 
     expect(page.get_by_text(f"{width} × {height}")).to_be_visible(timeout=MILLISECONDS)
-
-
-def list_violations(page: Page) -> list[str]:
-    """Return what axe-core finds of serious and critical impact."""
-    page.evaluate((page_folder() / "node_modules" / "axe-core" / "axe.min.js").read_text())
-    found: dict[str, Any] = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
 
 
 def write_full_hd(file: Path) -> Path:

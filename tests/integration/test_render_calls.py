@@ -283,6 +283,8 @@ def test_a_call_that_holds_the_interpreter_ends_its_renderer(
             calls.call(call, 0.5)
 
         wait_until(lambda: process.exit_code is not None, seconds=10)
+    # The alarm, not the watchdog's thread.
+    assert process.exit_code == signal.SIGALRM
     assert own_client.get(redis_keys.render_attempts(call.digest)) == "1"
 
 

@@ -21,7 +21,8 @@ from worker.formats.components import Components
 from worker.segmenter import LabelMap
 
 # Points of a label map at which outlines turn, each a corner of one to four of them.  Thirty smooth segments of 12
-# megapixels have a seventh of it; noise has more from half a megapixel on, and every other cost grows with them.
+# megapixels have a seventh of it; noise has more from half a megapixel on, and every other cost grows with them.  No
+# setting: a file is made by a worker or by a renderer, once, and whether there is one must not depend on which.
 MAX_TURNS: Final = 500_000
 
 Ring = NDArray[np.int64]

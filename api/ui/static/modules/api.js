@@ -54,7 +54,7 @@ export function buildHeaders(more = {}) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
 }
 
-/** Call the service, and return its Response if it has a status of success; otherwise throw an ServiceError. */
+/** Call the service, and return its Response if it has a status of success; otherwise throw a ServiceError. */
 export async function call(path, { headers = {}, ...options } = {}) {
   let response;
   try {

@@ -10,6 +10,7 @@ const BY_TYPE = {
   body_too_large: ["The file is too large", "Make the photo smaller, or save it as JPEG, then add it again."],
   image_too_large: ["The photo has too many pixels", "Scale it down, then add it again."],
   image_too_narrow: ["The photo is too narrow", "Choose a photo whose shorter side has more pixels."],
+  too_many_corners: ["The segments have too many corners for polygons", "Choose a file of masks, such as labels.png or coco.json."],
   queue_full: ["The queue is full", "Wait a moment, then try again."],
   quota_exceeded: ["Your quota is used up", "Wait, or ask the operator for more."],
   too_many_requests: ["Too many requests", "Wait a moment, then go on."],

@@ -2,7 +2,7 @@
  * The events of a job, by a stream that is read with fetch: EventSource cannot send a token.
  *
  * After a cut the stream goes on behind the last event (`Last-Event-ID`).  Where streams do not come through, because a
- * proxy holds them back or the service has too many, the job is polled.
+ * proxy holds them back or the service has too many, the job is polled; so are jobs beside the few that have a stream.
  */
 
 import { call, callJson } from "./api.js";
@@ -12,8 +12,13 @@ const RECONNECT_MS = 1000;
 const MAX_RECONNECT_MS = 10_000;
 // The service sends something every ten seconds by default.
 const SILENCE_MS = 30_000;
-const POLL_WAIT_SECONDS = 5;
+// Over HTTP/1.1 a browser has six connections to a service, of all its tabs.  Uploads, files and the request that cancels a
+// job need some, and a stream of a job that waits holds one for as long.
+const MAX_STREAMS = 2;
+const [MIN_POLL_MS, MAX_POLL_MS, POLL_MS_OF_A_JOB] = [1000, 5000, 250];
 const MAX_FAILED_STREAMS = 2;
+let streams = 0;
+let followed = 0;
 const PERMANENT = new Set([400, 401, 403, 404, 410, 421]);
 
 /** Return a function that takes pieces of a stream, and calls onEvent({ id, name, data }) for each whole event. */
@@ -48,30 +53,55 @@ function splitField(line) {
 }
 
 /**
- * Tell what happens to a job until it has ended: onEvent(name, data).
+ * Tell what happens to a job until it has ended: onEvent(name, data).  Return the job then, or null if it was deleted.
  *
- * onConnection(isConnected) tells when the server is gone and when it is back.  Throws an ServiceError if the job cannot be
+ * onConnection(isConnected) tells when the server is gone and when it is back.  Throws a ServiceError if the job cannot be
  * read at all, and an AbortError once `signal` is aborted.
  */
-export async function followJob(id, { onEvent, onConnection = () => {}, signal }) {
-  const progress = { lastId: null, isEnded: false };
+export async function followJob(id, options) {
+  followed += 1;
+  try {
+    return await followToEnd(id, options);
+  } finally {
+    followed -= 1;
+  }
+}
+
+async function followToEnd(id, { onEvent, onConnection = () => {}, signal }) {
+  const progress = { lastId: null, isEnded: false, isDeleted: false };
   const tell = (name, data) => {
     progress.isEnded ||= FINAL_STATES.has(name);
+    progress.isDeleted ||= name === "deleted";
     onEvent(name, data);
   };
-  for (let failed = 0; !progress.isEnded; ) {
+  for (let failed = 0; !progress.isDeleted; ) {
     try {
-      if (failed < MAX_FAILED_STREAMS) await readStream(id, progress, tell, signal);
+      // Within the loop: a server that is busy or gone just then is asked again.
+      if (progress.isEnded) return await readEnd(id, onConnection, signal);
+      const isStreamed = failed < MAX_FAILED_STREAMS && streams < MAX_STREAMS;
+      if (isStreamed) await readStream(id, progress, tell, signal);
       else await pollJob(id, tell, signal);
       onConnection(true);
       failed = failed < MAX_FAILED_STREAMS ? 0 : failed;
-      if (!progress.isEnded) await pause(RECONNECT_MS, signal);
+      if (!progress.isEnded) await pause(isStreamed ? RECONNECT_MS : choosePollMs(), signal);
     } catch (error) {
       failed = handleFailure(error, failed, onConnection, signal);
       const ms = Math.max(RECONNECT_MS * 2 ** Math.min(failed - 1, 4), 1000 * (error.retryAfterSeconds ?? 0));
       await pause(Math.min(ms, MAX_RECONNECT_MS), signal);
     }
   }
+  return null;
+}
+
+/** Return after how many milliseconds a job is polled again; all jobs together ask a few times a second. */
+function choosePollMs() {
+  return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, POLL_MS_OF_A_JOB * followed));
+}
+
+async function readEnd(id, onConnection, signal) {
+  const job = await callJson(`v1/jobs/${id}`, { signal });
+  onConnection(true);
+  return job;
 }
 
 /** Return how many attempts have failed now, or throw what no repetition mends. */
@@ -87,6 +117,7 @@ async function readStream(id, progress, tell, signal) {
   const both = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal;
   const headers = progress.lastId ? { "Last-Event-ID": progress.lastId } : {};
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  streams += 1;
   try {
     const response = await call(`v1/jobs/${id}/events`, { headers, signal: both });
     if (response.status === 204) return tellPresent(id, tell, signal);
@@ -103,12 +134,13 @@ async function readStream(id, progress, tell, signal) {
   } catch (error) {
     throw silence.signal.aborted ? new Error("The stream is silent.") : error;
   } finally {
+    streams -= 1;
     clearTimeout(timer);
   }
 }
 
 async function pollJob(id, tell, signal) {
-  const job = await callJson(`v1/jobs/${id}?wait=${POLL_WAIT_SECONDS}`, { signal });
+  const job = await callJson(`v1/jobs/${id}`, { signal });
   if (job.queue_position) tell("position", { position: job.queue_position, eta: job.eta });
   tell(job.state, job);
 }
@@ -122,8 +154,13 @@ async function tellPresent(id, tell, signal) {
 function pause(ms, signal) {
   return new Promise((succeed, fail) => {
     const end = () => fail(new DOMException("No longer of interest.", "AbortError"));
-    if (signal?.aborted) end();
-    const timer = setTimeout(succeed, ms);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), end()), { once: true });
+    if (signal?.aborted) return end();
+    const abort = () => (clearTimeout(timer), end());
+    const timer = setTimeout(() => {
+      // A job that is polled for hours would gather one at each pause.
+      signal?.removeEventListener("abort", abort);
+      succeed();
+    }, ms);
+    return signal?.addEventListener("abort", abort, { once: true });
   });
 }

@@ -7,6 +7,7 @@ import { load } from "./modules.mjs";
 
 const { createEventParser, followJob } = await load("server-events.js");
 const JOB = "0123456789abcdef0123456789abcdef";
+const ENDED = { state: "succeeded" };
 
 function parseAll(pieces) {
   const events = [];
@@ -39,10 +40,12 @@ test("an event that is cut off is not told", () => {
 
 let answers;
 let asked;
-const realFetch = globalThis.fetch;
+const { fetch: realFetch, setTimeout: realSetTimeout } = globalThis;
 
 beforeEach(() => {
   asked = [];
+  // Pauses of seconds take twentieths of them.
+  globalThis.setTimeout = (call, ms) => realSetTimeout(call, ms / 20);
   globalThis.sessionStorage = { getItem: () => "secret" };
   globalThis.fetch = async (address, { headers }) => {
     asked.push({ path: new URL(address).pathname.replace(/.*\/v1/, "/v1"), search: new URL(address).search, headers });
@@ -52,7 +55,7 @@ beforeEach(() => {
   };
 });
 afterEach(() => {
-  globalThis.fetch = realFetch;
+  Object.assign(globalThis, { fetch: realFetch, setTimeout: realSetTimeout });
 });
 
 function stream(text) {
@@ -66,37 +69,38 @@ function json(value, status = 200) {
 async function follow(options = {}) {
   const told = [];
   const connections = [];
-  await followJob(JOB, { onEvent: (name) => told.push(name), onConnection: (one) => connections.push(one), ...options });
-  return { told, connections };
+  const job = await followJob(JOB, { onEvent: (name) => told.push(name), onConnection: (one) => connections.push(one), ...options });
+  return { told, connections, job };
 }
 
 test("after a cut the stream goes on behind the last event, with the token in a header alone", async () => {
-  answers = [stream('id: 5\nevent: queued\ndata: {}\n\nid: 7\nevent: running\ndata: {}\n\n'), stream('id: 9-end\nevent: succeeded\ndata: {}\n\n')];
+  answers = [stream('id: 5\nevent: queued\ndata: {}\n\nid: 7\nevent: running\ndata: {}\n\n'), stream('id: 9-end\nevent: succeeded\ndata: {}\n\n'), json(ENDED)];
 
-  const { told } = await follow();
+  const { told, job } = await follow();
 
   assert.deepEqual(told, ["queued", "running", "succeeded"]);
-  assert.deepEqual(asked.map(({ headers }) => headers["Last-Event-ID"]), [undefined, "7"]);
+  assert.deepEqual(job, ENDED);
+  assert.deepEqual(asked.map(({ headers }) => headers["Last-Event-ID"]), [undefined, "7", undefined]);
   assert.ok(asked.every(({ headers, search }) => headers.Authorization === "Bearer secret" && search === ""));
 });
 
 test("a server that is gone is told, and so is its return", async () => {
-  answers = [new TypeError("Failed to fetch"), stream("event: succeeded\ndata: {}\n\n")];
+  answers = [new TypeError("Failed to fetch"), stream("event: succeeded\ndata: {}\n\n"), json(ENDED)];
 
   const { told, connections } = await follow();
 
   assert.deepEqual(told, ["succeeded"]);
-  assert.deepEqual(connections, [false, true]);
+  assert.deepEqual(connections, [false, true, true]);
 });
 
 test("where streams are refused, the job is polled", async () => {
   const refused = () => json({ error: "Too many.", error_type: "too_many_streams" }, 429);
-  answers = [refused(), refused(), json({ state: "running" }), json({ state: "succeeded" })];
+  answers = [refused(), refused(), json({ state: "running" }), json(ENDED), json(ENDED)];
 
   const { told } = await follow();
 
   assert.deepEqual(told, ["running", "succeeded"]);
-  assert.equal(asked.at(-1).search, "?wait=5");
+  assert.deepEqual(asked.map(({ path }) => path.endsWith("/events")), [true, true, false, false, false]);
 });
 
 test("that a job does not exist is not asked again", async () => {
@@ -108,9 +112,80 @@ test("that a job does not exist is not asked again", async () => {
 });
 
 test("an end that was told before is read from the job", async () => {
-  answers = [stream("id: 3\nevent: queued\ndata: {}\n\n"), new Response(null, { status: 204 }), json({ state: "canceled" })];
+  answers = [stream("id: 3\nevent: queued\ndata: {}\n\n"), new Response(null, { status: 204 }), json({ state: "canceled" }), json({ state: "canceled" })];
 
   const { told } = await follow();
 
   assert.deepEqual(told, ["queued", "canceled"]);
+});
+
+test("a job whose end cannot be read just then is asked for again, and has not failed", async () => {
+  const busy = json({ error: "Too many requests.", error_type: "too_many_requests" }, 429);
+  answers = [stream("event: succeeded\ndata: {}\n\n"), busy, new TypeError("Failed to fetch"), json(ENDED)];
+
+  const { told, connections, job } = await follow();
+
+  assert.deepEqual(told, ["succeeded"]);
+  assert.deepEqual(connections, [true, false, true]);
+  assert.deepEqual(job, ENDED);
+});
+
+test("of a deleted job nothing is asked", async () => {
+  answers = [stream("event: deleted\ndata: {}\n\n")];
+
+  const { told, job } = await follow();
+
+  assert.deepEqual(told, ["deleted"]);
+  assert.equal(job, null);
+  assert.equal(asked.length, 1);
+});
+
+test("nothing listens to a signal any more after a job that was read in many pauses", async () => {
+  const { signal } = new AbortController();
+  let listeners = 0;
+  const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
+  signal.addEventListener = (...args) => ((listeners += 1), add(...args));
+  signal.removeEventListener = (...args) => ((listeners -= 1), remove(...args));
+  answers = [stream("event: queued\ndata: {}\n\n"), stream("event: succeeded\ndata: {}\n\n"), json(ENDED)];
+
+  await follow({ signal });
+
+  assert.equal(listeners, 0);
+});
+
+/** Answer streams that never end but by their signal, and running jobs; return the paths that were asked for. */
+function serveForEver() {
+  const paths = [];
+  globalThis.fetch = async (address, { signal }) => {
+    const path = new URL(address).pathname;
+    paths.push(path.replace(/.*\/jobs\//, ""));
+    if (!path.endsWith("/events")) return json({ state: "running" });
+    const end = (controller) => signal.addEventListener("abort", () => controller.error(signal.reason));
+    return new Response(new ReadableStream({ start: end }));
+  };
+  return paths;
+}
+
+test("of many jobs a few have a stream, and the others hold no connection", async () => {
+  const paths = serveForEver();
+  const abort = new AbortController();
+  const jobs = ["a", "b", "c", "d"].map((id) => followJob(id, { onEvent: () => {}, signal: abort.signal }));
+  while (paths.length < 4) await new Promise((succeed) => setTimeout(succeed, 2));
+
+  abort.abort();
+
+  assert.deepEqual(paths, ["a/events", "b/events", "c", "d"]);
+  assert.deepEqual((await Promise.allSettled(jobs)).map(({ reason }) => reason.name), Array(4).fill("AbortError"));
+});
+
+test("a stream that has ended leaves its place to another job", async () => {
+  const paths = serveForEver();
+  for (const id of ["a", "b", "c"]) {
+    const abort = new AbortController();
+    const job = followJob(id, { onEvent: () => {}, signal: abort.signal });
+    abort.abort();
+    await assert.rejects(job, { name: "AbortError" });
+  }
+
+  assert.deepEqual(paths, ["a/events", "b/events", "c/events"]);
 });

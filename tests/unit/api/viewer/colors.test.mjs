@@ -32,21 +32,21 @@ function smallestDistance(colors, eye) {
   return Math.min(...pairs.map(([one, other]) => Math.hypot(...one.map((value, axis) => value - other[axis]))));
 }
 
-const segmentsOf = (labels) => labels.map((label, index) => ({ id: index + 1, label }));
+const buildSegments = (labels) => labels.map((label, index) => ({ id: index + 1, label }));
 const range = (count) => Array.from({ length: count }, (_, index) => index);
 
 test("a label keeps its colour while others come and go", () => {
   const assigned = new Map();
-  const colorOf = (labels, label) => colorSegments(segmentsOf(labels), assigned).find((one) => one.label === label).color;
-  const first = colorOf(["cat", "dog"], "dog");
+  const findColor = (labels, label) => colorSegments(buildSegments(labels), assigned).find((one) => one.label === label).color;
+  const first = findColor(["cat", "dog"], "dog");
 
-  assert.deepEqual(colorOf(["tree", "sky", "dog"], "dog"), first);
-  assert.deepEqual(colorOf(range(60).map(String).concat("dog"), "dog"), first);
+  assert.deepEqual(findColor(["tree", "sky", "dog"], "dog"), first);
+  assert.deepEqual(findColor(range(60).map(String).concat("dog"), "dog"), first);
 });
 
 test("no two of 24 labels have the same colour, wherever their texts would put them", () => {
   for (const seed of range(50)) {
-    const colored = colorSegments(segmentsOf(range(24).map((index) => `${seed} ${index}`)), new Map());
+    const colored = colorSegments(buildSegments(range(24).map((index) => `${seed} ${index}`)), new Map());
     assert.equal(new Set(colored.map(({ color }) => String(color))).size, 24);
   }
 });
@@ -54,7 +54,7 @@ test("no two of 24 labels have the same colour, wherever their texts would put t
 test("more labels and more instances than there are colours have one too", () => {
   const labels = range(500).map((index) => `label ${index % 90}`);
 
-  for (const { color } of colorSegments(segmentsOf(labels), new Map())) {
+  for (const { color } of colorSegments(buildSegments(labels), new Map())) {
     assert.ok(color.length === 3 && color.every((value) => Number.isInteger(value) && value >= 0 && value <= 255));
   }
 });

@@ -11,6 +11,8 @@ import { findEntry, selectedEntry } from "./store.js";
 export function createComparison(store, { report, addFiles }) {
   let recutter = null;
   let waitsFor = null;
+  // Raised by each start, end and choice of a model, so that what comes late for another one is dropped.
+  let generation = 0;
 
   function update(change) {
     store.set(({ comparison }) => ({ comparison: comparison && { ...comparison, ...change } }));
@@ -21,6 +23,8 @@ export function createComparison(store, { report, addFiles }) {
     const { shown } = store.get();
     const entry = selectedEntry(store.get());
     if (!entry || !shown?.labels) return;
+    // The selection of another photo has ended the comparison before, perhaps while it waited for a model.
+    reset();
     open(entry.jobId, shown.size);
     const { labels, segments, parameters } = shown;
     store.set({
@@ -31,10 +35,15 @@ export function createComparison(store, { report, addFiles }) {
   }
 
   function stop() {
+    reset();
+    store.set({ comparison: null });
+  }
+
+  function reset() {
     recutter?.close();
     recutter = null;
     waitsFor = null;
-    store.set({ comparison: null });
+    generation += 1;
   }
 
   function open(jobId, size) {
@@ -59,38 +68,53 @@ export function createComparison(store, { report, addFiles }) {
   async function setModel(model) {
     const { shown, comparison } = store.get();
     const entry = selectedEntry(store.get());
+    reset();
+    const mine = generation;
     update({ model });
     if (model === entry.model) {
-      waitsFor = null;
       open(entry.jobId, shown.size);
       return setParameters({});
     }
-    recutter?.close();
-    recutter = null;
     update({ isBusy: true });
     try {
       const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`));
+      if (!isCurrent(mine)) return;
       const named = new File([file], entry.name, { type: file.type });
       [waitsFor] = addFiles([named], { model, parameters: comparison.parameters });
     } catch (error) {
-      fail(error);
+      if (isCurrent(mine)) fail(error);
     }
+  }
+
+  function isCurrent(mine) {
+    return mine === generation && store.get().comparison !== null;
   }
 
   /** Called when a job has succeeded: it may be that of the other model. */
   async function showResult(key) {
     if (key !== waitsFor) return;
     waitsFor = null;
+    const mine = generation;
+    if (!isCurrent(mine)) return;
     const { jobId } = findEntry(store.get(), key);
     try {
       const [result, file] = await Promise.all([callJson(`v1/jobs/${jobId}/result`), callFile(`v1/jobs/${jobId}/labels.png`)]);
       const labels = await decodeLabels(file);
-      if (!store.get().comparison) return;
+      if (!isCurrent(mine)) return;
       open(jobId, labels);
       update({ labels, segments: colorSegments(result.segments), isBusy: false });
     } catch (error) {
-      fail(error);
+      if (isCurrent(mine)) fail(error);
     }
+  }
+
+  /** Called when a job has ended without a result: it may be that of the other model. */
+  function showFailure(key) {
+    if (key !== waitsFor) return;
+    waitsFor = null;
+    const { error } = findEntry(store.get(), key);
+    update({ isBusy: false });
+    if (error) store.set({ notice: error, announcement: speak(error) });
   }
 
   function fail(error) {
@@ -100,5 +124,5 @@ export function createComparison(store, { report, addFiles }) {
     store.set({ notice: explain(error), announcement: speak(explain(error)) });
   }
 
-  return { start, stop, setParameters, setModel, showResult, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
+  return { start, stop, setParameters, setModel, showResult, showFailure, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
 }

@@ -3,20 +3,24 @@
 import { call } from "../api.js";
 
 const RETRY_MS = 2000;
+const PROBE_MS = 10_000;
 
 /** @param onBack is called each time when the server is back. */
-export function createConnection(store, { onBack, probe = () => call("v1/models"), retryMs = RETRY_MS }) {
+export function createConnection(store, { onBack, probe = callInTime, retryMs = RETRY_MS }) {
+  // Also while a probe is under way, so that there is one at a time.
   let timer = null;
 
   async function tryAgain() {
-    timer = null;
     try {
       await probe();
-      report(true);
     } catch (error) {
-      if (error.isUnreachable) timer = setTimeout(tryAgain, retryMs);
-      else report(true);
+      if (error.isUnreachable) {
+        timer = setTimeout(tryAgain, retryMs);
+        return;
+      }
     }
+    timer = null;
+    report(true);
   }
 
   /** Note whether the last call reached the server. */
@@ -30,4 +34,9 @@ export function createConnection(store, { onBack, probe = () => call("v1/models"
   }
 
   return { report };
+}
+
+/** A server that takes a connection and answers nothing is asked again. */
+function callInTime() {
+  return call("v1/models", { signal: AbortSignal.timeout(PROBE_MS) });
 }

@@ -2,7 +2,7 @@
 
 import { FileButton } from "./adding.js";
 import { Icon } from "./icons.js";
-import { ALL_STATES, filterEntries, groupOf } from "./store.js";
+import { ALL_STATES, filterEntries, findGroup } from "./store.js";
 import { describeState, nameState } from "./words.js";
 import { html, useEffect, useRef } from "./view.js";
 
@@ -43,7 +43,7 @@ function Tile({ entry, isSelected, actions }) {
     observer.observe(item.current);
     return () => observer.disconnect();
   }, [entry.state]);
-  const group = groupOf(entry.state);
+  const group = findGroup(entry.state);
   return html`<li ref=${item}>
     <button
       type="button"

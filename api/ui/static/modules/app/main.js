@@ -18,7 +18,7 @@ const maxBytes = Number(readFact("max-upload-bytes")) || null;
 const connection = createConnection(store, { onBack: goOn });
 const { report } = connection;
 const picture = createPicture(store, { report });
-const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult });
+const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult, onFailed: (key) => comparison.showFailure(key) });
 const comparison = createComparison(store, { report, addFiles: submission.addFiles });
 let viewer = null;
 
@@ -123,7 +123,11 @@ const actions = {
   },
   closeNotice: () => store.set({ notice: null }),
   closeToken: () => store.set({ isTokenNeeded: false }),
-  useToken() {
+  useToken({ isChanged }) {
+    if (isChanged) {
+      if (selectedEntry(store.get())?.jobId) picture.select(null);
+      submission.removeJobs();
+    }
     store.set({ notice: null, isTokenNeeded: false });
     load();
   },

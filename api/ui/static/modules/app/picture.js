@@ -10,6 +10,7 @@ import { findEntry, selectedEntry } from "./store.js";
 import { drawLabelThumbnail } from "./thumbnails.js";
 
 const RELEASE_MS = 1000;
+const NOT_LOADED = "The photo could not be loaded; the segments are shown without it.";
 
 /** @param report (isConnected) notes whether the server answered. */
 export function createPicture(store, { report }) {
@@ -39,6 +40,7 @@ export function createPicture(store, { report }) {
       photo = await createImageBitmap(file, { imageOrientation: "from-image" });
     } catch (error) {
       photoFault = describePhotoFault(error);
+      if (error.isUnreachable) report(false);
     }
     if (mine !== generation) return photo?.close();
     const size = photo ? { width: photo.width, height: photo.height } : null;
@@ -60,6 +62,8 @@ export function createPicture(store, { report }) {
       const labels = await decodeLabels(file);
       if (mine !== generation) return;
       report(true);
+      // The end of a job and the return of the server may both have loaded it.
+      recutter?.close();
       recutter = createRecutter(entry.jobId, labels, { show: showRecut, fail: refuseRecut, onBusy });
       applyResult(labels, result.segments, entry.parameters, { isPreview: false });
     } catch (error) {
@@ -119,6 +123,7 @@ export function createPicture(store, { report }) {
   /** After the server was gone: load what could not be loaded, and show the present setting. */
   function resume() {
     const entry = selectedEntry(store.get());
+    if (entry && store.get().shown?.photoFault === NOT_LOADED) loadPhoto(entry, generation);
     if (entry?.state !== "succeeded") return;
     if (!recutter) loadResult(entry, generation);
     else if (store.get().shown?.parameters !== entry.parameters) recutter.request(entry.parameters);
@@ -150,7 +155,7 @@ function keepIsolated({ shown, isolated }, labels, segments) {
 function describePhotoFault(error) {
   if (error.status === 410) return "The photo is not kept any more; its segments are.";
   if (error.name === "InvalidStateError") return "This browser cannot show files of this kind; the segments are shown without the photo.";
-  return "The photo could not be loaded; the segments are shown without it.";
+  return NOT_LOADED;
 }
 
 function describeCount(count) {

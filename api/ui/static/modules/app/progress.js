@@ -1,7 +1,7 @@
 /** What happens to the selected photo: upload, place in the queue, stages, the end; and what to do after an error. */
 
 import { Icon } from "./icons.js";
-import { groupOf, isUnderWay } from "./store.js";
+import { findGroup, isUnderWay } from "./store.js";
 import { describeState, formatDuration, listStages } from "./words.js";
 import { html, useEffect, useRef } from "./view.js";
 
@@ -11,7 +11,7 @@ export function Progress({ entry, actions }) {
   useEffect(() => {
     if (document.activeElement === document.body) title.current.focus();
   }, [entry.key]);
-  return html`<section class=${`photo-state is-${groupOf(entry.state)}`} aria-labelledby="photo-title">
+  return html`<section class=${`photo-state is-${findGroup(entry.state)}`} aria-labelledby="photo-title">
     <div class="section-head">
       <h2 id="photo-title" ref=${title} tabindex="-1" title=${entry.name}>${entry.name}</h2>
       ${isUnderWay(entry) && html`<button type="button" class="button button--small" onClick=${() => actions.cancel(entry.key)}>Cancel</button>`}
@@ -33,7 +33,7 @@ function Failure({ entry, actions }) {
     <span class="notice__title">${title}</span>
     ${detail && html`<p>${detail}</p>`}
     <p>${advice}</p>
-    ${entry.file && groupOf(entry.state) !== "running" && html`<button type="button" class="button button--small" onClick=${() => actions.retry(entry.key)}><${Icon} name="retry" />Try again</button>`}
+    ${entry.file && findGroup(entry.state) !== "running" && html`<button type="button" class="button button--small" onClick=${() => actions.retry(entry.key)}><${Icon} name="retry" />Try again</button>`}
   </div>`;
 }
 

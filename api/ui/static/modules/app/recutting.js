@@ -7,7 +7,7 @@ import { RecutQueue } from "./recut.js";
 export const PREVIEW_SIDE = 1024;
 
 /**
- * Return a RecutQueue for a job; its answers are { labels, segments, filesByName }.
+ * Return a RecutQueue for a job; its answers are { labels, segments, files }.
  *
  * @param size { width, height } of the photo: a small one needs no preview.
  */

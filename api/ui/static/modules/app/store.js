@@ -13,7 +13,7 @@ export function buildInitialState() {
     nextCursor: null,
     stateFilter: ALL_STATES,
     selectedKey: null,
-    // What the picture shows; see result.js.
+    // What the picture shows; see picture.js.
     shown: null,
     // The right side of a comparison; see comparison.js.
     comparison: null,
@@ -94,15 +94,15 @@ export function selectedEntry(state) {
 /** Return the entries that the filter of the gallery lets through; the selected one always. */
 export function filterEntries({ entries, stateFilter, selectedKey }) {
   if (stateFilter === ALL_STATES) return entries;
-  return entries.filter((one) => one.key === selectedKey || groupOf(one.state) === stateFilter);
+  return entries.filter((one) => one.key === selectedKey || findGroup(one.state) === stateFilter);
 }
 
 /** Return the group in which the gallery counts a state: running, succeeded, failed or canceled. */
-export function groupOf(state) {
+export function findGroup(state) {
   if (state === "succeeded" || state === "canceled") return state;
   return state === "failed" || state === "expired" || state === "deleted" ? "failed" : "running";
 }
 
 export function isUnderWay(entry) {
-  return groupOf(entry.state) === "running";
+  return findGroup(entry.state) === "running";
 }

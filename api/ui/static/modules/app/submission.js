@@ -14,8 +14,9 @@ const RECENT = 24;
 /**
  * @param report (isConnected) notes whether the server answered
  * @param onSucceeded (key) is called when the result of a job is there
+ * @param onFailed (key) is called when there will be none
  */
-export function createSubmission(store, { report, onSucceeded, maxBytes }) {
+export function createSubmission(store, { report, onSucceeded, onFailed, maxBytes }) {
   const waiting = [];
   // By key: what ends an upload, or the following of a job.
   const controllers = new Map();
@@ -35,7 +36,8 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
   function enqueue(entry) {
     const fault = findFault(entry.file, { maxBytes });
     if (fault) return fail(entry.key, fault);
-    drawThumbnail(entry.file).then((thumbnail) => store.updateEntry(entry.key, thumbnail), () => {});
+    // A photo that is sent again has one, whose memory is freed with the page alone.
+    if (!entry.thumbnail) drawThumbnail(entry.file).then((drawn) => store.updateEntry(entry.key, drawn), () => {});
     waiting.push(entry.key);
     startNext();
   }
@@ -84,25 +86,25 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
   async function follow(key, jobId) {
     const controller = open(key);
     try {
-      await followJob(jobId, {
+      const job = await followJob(jobId, {
         signal: controller.signal,
         onConnection: report,
         onEvent: (name, data) => store.updateEntry(key, readEvent(findEntry(store.get(), key), name, data)),
       });
-      await end(key, jobId);
+      if (job) end(key, job);
+      else onFailed(key);
     } catch (error) {
-      if (error.name !== "AbortError") fail(key, error);
+      if (!controller.signal.aborted) fail(key, error);
     }
   }
 
   /** Note the end of a job. */
-  async function end(key, jobId) {
-    if (findEntry(store.get(), key)?.state === "deleted") return;
-    const job = await callJson(`v1/jobs/${jobId}`);
+  function end(key, job) {
     const entry = { ...findEntry(store.get(), key), ...readJob(job) };
     store.updateEntry(key, entry);
     store.set({ announcement: describeEnd(entry) });
     if (entry.state === "succeeded") onSucceeded(key);
+    else onFailed(key);
   }
 
   function fail(key, error) {
@@ -110,6 +112,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
     const entry = findEntry(store.get(), key);
     store.updateEntry(key, { state: "failed", error: explanation });
     store.set({ announcement: `${entry.name}: ${speak(explanation)}`, ...(error.status === 401 ? { isTokenNeeded: true } : {}) });
+    onFailed(key);
   }
 
   /** Send a photo again whose submission or job has failed. */
@@ -133,6 +136,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
       controllers.get(key)?.abort();
       store.updateEntry(key, { state: "canceled" });
       store.set({ announcement: `${entry.name} was canceled.` });
+      onFailed(key);
       return;
     }
     try {
@@ -154,13 +158,24 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
     for (const entry of found.filter(isUnderWay)) follow(entry.key, entry.jobId);
   }
 
+  /** Remove all jobs, because they are those of another token, whose photos are not to be seen; what was not sent stays. */
+  function removeJobs() {
+    const removed = store.get().entries.filter(({ jobId }) => jobId);
+    store.set(({ entries }) => ({ entries: entries.filter(({ jobId }) => !jobId), nextCursor: null }));
+    for (const { key, thumbnail } of removed) {
+      controllers.get(key)?.abort();
+      controllers.delete(key);
+      if (thumbnail) URL.revokeObjectURL(thumbnail);
+    }
+  }
+
   function open(key) {
     const controller = new AbortController();
     controllers.set(key, controller);
     return controller;
   }
 
-  return { addFiles, retry, cancel, loadRecent, resume: startNext };
+  return { addFiles, retry, cancel, loadRecent, removeJobs, resume: startNext };
 }
 
 /** crypto.randomUUID() is missing where the page came over http from another machine. */

@@ -16,8 +16,8 @@ export async function drawThumbnail(file) {
   return { thumbnail: await store(canvas), image };
 }
 
-/** Return the same of a label map { width, height, ids }; colorOf(id) gives [r, g, b]. */
-export async function drawLabelThumbnail(labels, colorOf) {
+/** Return the same of a label map { width, height, ids }; getColor(id) gives [r, g, b]. */
+export async function drawLabelThumbnail(labels, getColor) {
   const canvas = createSquare();
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(SIDE, SIDE);
@@ -27,7 +27,7 @@ export async function drawLabelThumbnail(labels, colorOf) {
     const row = Math.min(labels.height - 1, Math.floor(top + (y + 0.5) * step)) * labels.width;
     for (let x = 0; x < SIDE; x += 1) {
       const id = labels.ids[row + Math.min(labels.width - 1, Math.floor(left + (x + 0.5) * step))];
-      if (id) pixels.data.set([...colorOf(id), 255], 4 * (y * SIDE + x));
+      if (id) pixels.data.set([...getColor(id), 255], 4 * (y * SIDE + x));
     }
   }
   context.putImageData(pixels, 0, 0);

@@ -14,10 +14,11 @@ export function TokenButton({ store, actions }) {
 
   function submit(event) {
     event.preventDefault();
+    const before = readToken();
     writeToken(new FormData(event.target).get("token").trim());
     setHasToken(Boolean(readToken()));
     dialog.current.close();
-    actions.useToken();
+    actions.useToken({ isChanged: readToken() !== before });
   }
 
   return html`<button type="button" class="button button--quiet button--small" onClick=${() => dialog.current.showModal()}>

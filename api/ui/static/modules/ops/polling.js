@@ -46,7 +46,6 @@ export function startPolling(load, { intervalMs, onError }) {
   if (!document.hidden) run();
 
   return {
-    now: run,
     stop() {
       isStopped = true;
       document.removeEventListener("visibilitychange", onVisibility);

@@ -2,4 +2,4 @@
 
 export { html } from "htm/preact";
 export { render } from "preact";
-export { useEffect, useId, useRef, useState } from "preact/hooks";
+export { useEffect, useId, useState } from "preact/hooks";

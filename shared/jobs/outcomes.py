@@ -35,6 +35,16 @@ class EnqueueCallOutcome(StrEnum):
     JOINED = "joined"  # an identical call is under way
     ABSENT = "absent"  # no renderer has reported for some seconds
     FULL = "full"  # too many calls are queued
+    TENANT_FULL = "tenant_full"  # too many calls of the tenant are queued
+
+
+class TakeCallOutcome(StrEnum):
+    """Of a renderer that looks for a call; the script is in shared/jobs/render_calls.py."""
+
+    TAKEN = "taken"
+    HELD = "held"  # the tenants of all calls that wait have their part of this renderer
+    NONE = "none"  # no call waits
+    UNREADABLE = "unreadable"  # by this version; not from the script, but from the store that reads its answer
 
 
 class StartCallOutcome(StrEnum):

@@ -117,7 +117,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         streams=build_streams(settings, stores, eta, limits),
         eta=eta,
         renders=renders,
-        recutting=build_recutting(settings, admission, renders),
+        recutting=build_recutting(settings, stores, admission, renders),
         signer=build_signer(settings),
     )
 
@@ -162,9 +162,10 @@ def build_streams(settings: ApiSettings, stores: Stores, eta: EtaEstimator, limi
     )
 
 
-def build_recutting(settings: ApiSettings, admission: Admission, renders: RenderCalls) -> Recutting:
+def build_recutting(settings: ApiSettings, stores: Stores, admission: Admission, renders: RenderCalls) -> Recutting:
     return Recutting(
         renders,
+        stores.recut_keys,
         admission.new_id,
         admission.now,
         build_job_profile(settings).retention,

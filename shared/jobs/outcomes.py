@@ -20,6 +20,12 @@ class CreateOutcome(StrEnum):
     PURGED = "purged"  # none: the steward was about to recover a job that was purged meanwhile
 
 
+class ReserveRecutOutcome(StrEnum):
+    RESERVED = "reserved"
+    REPEATED = "repeated"  # the same recut was asked for under the idempotency key
+    CONFLICT = "conflict"  # the idempotency key was used for something else
+
+
 class CheckQueueOutcome(StrEnum):
     FREE = "free"
     FULL = "full"  # too many jobs are queued

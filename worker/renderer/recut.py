@@ -162,8 +162,9 @@ class RecutHandler:
             georeference=recut.source.georeference,
             provenance=describe(recut.source),
         )
-        store_result(result, bucket=self.bucket)
-        self.jobs.record_succeeded(request, timings_ms=recut.timings_ms, attempt_name=attempt_name)
+        # An earlier call under the same idempotency key may have stored its own.
+        final = store_result(result, bucket=self.bucket)
+        self.jobs.record_succeeded(request, timings_ms=final.timings_ms, attempt_name=final.attempt_name)
 
     def _put(self, job_id: str, attempt_name: str, output: Format, rendered: Rendered) -> StoredFile:
         key, content = object_key(job_id, attempt_name, output.file), rendered.content

@@ -51,7 +51,7 @@ SYNC_RECORD_SECONDS = 3600
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits that tenants share: jobs in one queue, waiting requests and event streams of this
-    process, bytes of payloads.
+    process, bytes of payloads, queued calls of the renderer.
 
     sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
     """
@@ -60,6 +60,7 @@ class Limits:
     waiting: SharedLimit
     payload_bytes: SharedLimit
     streams: SharedLimit
+    render_calls: SharedLimit
     sync_wait_seconds_per_tenant: float
 
 
@@ -73,7 +74,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
     eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
-    renders = build_render_calls(settings, stores, slots, drain)
+    renders = build_render_calls(settings, stores, slots, drain, limits)
     open_tenant = build_open_tenant(settings, stores, slots, drain, renders)
     open_webhooks = build_webhooks(settings, stores)
     submitter = JobSubmitter(
@@ -116,19 +117,21 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         streams=build_streams(settings, stores, eta, limits),
         eta=eta,
         renders=renders,
-        recutting=build_recutting(settings, admission, renders),
+        recutting=build_recutting(settings, stores, admission, renders),
         signer=build_signer(settings),
     )
 
 
-def build_render_calls(settings: ApiSettings, stores: Stores, slots: WaitingSlots, drain: Drain) -> RenderCalls:
+def build_render_calls(
+    settings: ApiSettings, stores: Stores, slots: WaitingSlots, drain: Drain, limits: Limits
+) -> RenderCalls:
     return RenderCalls(
         stores.renders,
         stores.events,
         slots,
         drain,
         max_seconds=settings.render_wait_seconds,
-        max_calls=settings.max_render_calls,
+        limit=limits.render_calls,
     )
 
 
@@ -159,9 +162,10 @@ def build_streams(settings: ApiSettings, stores: Stores, eta: EtaEstimator, limi
     )
 
 
-def build_recutting(settings: ApiSettings, admission: Admission, renders: RenderCalls) -> Recutting:
+def build_recutting(settings: ApiSettings, stores: Stores, admission: Admission, renders: RenderCalls) -> Recutting:
     return Recutting(
         renders,
+        stores.recut_keys,
         admission.new_id,
         admission.now,
         build_job_profile(settings).retention,
@@ -215,6 +219,7 @@ def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
             settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
         ),
         streams=share_limit(settings.max_event_streams, settings.max_event_streams_per_tenant, is_shared=is_shared),
+        render_calls=share_limit(settings.max_render_calls, settings.max_render_calls_per_tenant, is_shared=is_shared),
         sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
         or settings.sync_wait_seconds / (2 if is_shared else 1),
     )

@@ -69,6 +69,11 @@ class ApiSettings(ServerSettings):
     max_render_calls: Count = Field(
         256, description="Calls that may be queued for the renderer; requests beyond get 503."
     )
+    max_render_calls_per_tenant: CountOrNone = Field(
+        0,
+        description="Of these, those of one tenant; its requests beyond get 429. 0 means half with tokens, and all "
+        "without.",
+    )
     storage_public_endpoint: Endpoint = Field(
         "",
         description="URL under which clients reach the object store, for signed URLs; empty means that they do not, "

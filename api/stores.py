@@ -14,6 +14,7 @@ from shared.jobs.events import JobEvents
 from shared.jobs.keeping import JobKeeper
 from shared.jobs.lists import JobLists
 from shared.jobs.payloads import PayloadStore
+from shared.jobs.recut_keys import RecutKeys
 from shared.jobs.render_calls import RenderCallStore
 from shared.jobs.store import JobStore, open_job_store
 from shared.jobs.upload_accounts import UploadAccounts, UploadLimits
@@ -42,6 +43,7 @@ class Stores:
     usage: UsageReader
     activity: ModelActivity
     renders: RenderCallStore
+    recut_keys: RecutKeys
     bucket: Bucket
     endpoints: EndpointStore
     deliveries: DeliveryStore
@@ -68,6 +70,7 @@ def connect_stores(settings: ApiSettings) -> Stores:
         usage=UsageReader(client),
         activity=ModelActivity(client, jobs.clock),
         renders=renders,
+        recut_keys=RecutKeys(client),
         bucket=bucket,
         endpoints=EndpointStore(client, bucket),
         deliveries=DeliveryStore(client, max_pending=settings.max_pending_webhooks),

@@ -78,6 +78,9 @@ RETENTION_ENDED_PREFIX = "mm:retention_ended:"
 
 # String: empty; a renderer takes calls.
 RENDERER = "mm:renderer"
+# List: tenants whose calls of the renderer wait, in the order of their turns.  Prefix: the scripts append a tenant.
+RENDER_TURNS = "mm:render_turns"
+RENDER_WAITING_PREFIX = "mm:render_waiting:"
 
 # Hash: when each duty of the steward was completed last, unix seconds.
 DUTY_RUNS = "mm:duty_runs"

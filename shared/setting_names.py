@@ -87,6 +87,7 @@ NAMES: Final = frozenset(
         "MAX_REDIS_MEMORY_SHARE",
         "MAX_RESULT_TTL_SECONDS",
         "MAX_RENDER_CALLS",
+        "MAX_RENDER_CALLS_PER_TENANT",
         "MAX_RENDER_REPLY_BYTES",
         "MAX_RETRIES",
         "MAX_SYNC_WAIT_SECONDS",

@@ -133,7 +133,9 @@ class RendererSettings(DecodingSettings):
     """Read once by worker/renderer/app.py."""
 
     renderer_threads: CountOrNone = Field(
-        0, description="Calls that one renderer runs at a time; 0 means one for each core, at most 4."
+        0,
+        description="Calls that one renderer runs at a time; those of one tenant are at most all but one, and at least "
+        "one. 0 means one for each core, at most 4, and one more.",
     )
     render_seconds: Seconds = Field(
         120.0,

@@ -21,6 +21,11 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "before, a second job is made.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
+RECUT_KEY: dict[str, Any] = {
+    **IDEMPOTENCY_KEY,
+    "description": "With `store` alone. The same recut under the same key is the same job, for a day, or until that is "
+    "purged.",
+}
 IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",
     "in": "header",
@@ -213,6 +218,7 @@ RESULT: Final[Errors] = (
 
 # Of a recut.
 RECUT: Final[Errors] = (
+    errors.IdempotencyConflict,
     errors.EmptyBody,
     errors.UnreadableBody,
     errors.UnsupportedCoding,

@@ -1,17 +1,20 @@
 """Recuts of a tenant's jobs: checked here, made by the renderer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from api.jobs.admission import Caller
 from api.jobs.queries import TenantJobs
 from api.jobs.rendering import RenderCalls
+from api.jobs.submission import IDEMPOTENCY_SECONDS, compute_key_digest, hash_document
 from shared.errors import RecutGone
 from shared.jobs.model import Job, JobRequest, Retention
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.recut import check_kept
 from shared.jobs.recut_call import RecutArguments, RecutDocument
 from shared.jobs.recut_file import get_recut
+from shared.jobs.recut_keys import RecutKeys
 from shared.jobs.render_calls import RenderCall, RenderKind
 from shared.jobs.result import JobResult
 from shared.rfc3339 import format_timestamp
@@ -24,12 +27,14 @@ class RecutWish:
     formats: names from the registry, in its order.
     max_side: the longest side of a preview, in pixels; None: as large as the image.
     is_stored: whether it becomes a job of its own.
+    idempotency_key: under which it is stored once.
     """
 
     parameters: SegmentParameters
     formats: tuple[str, ...]
     max_side: int | None = None
     is_stored: bool = False
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Recutting:
     """
 
     renders: RenderCalls
+    keys: RecutKeys
     new_id: Callable[[], str]
     now: Callable[[], float]
     retention: Retention
@@ -61,12 +67,13 @@ class Recutting:
             UnknownJob, NotFinished, MaskmillError: as TenantJobs.get_result().
             RecutGone, RecutUnsupported: its logits are not stored (any more).
             ThresholdBelowFloor, AllQueriesNeeded: they do not suffice for these parameters.
+            BadParameter, IdempotencyConflict: as for a submission.
             Unavailable: as RenderCalls.call().
         """
         source = find_source(jobs.get_result(job_id), jobs)
         kept = get_recut(source)
         check_kept(wish.parameters, floor=kept.floor, has_all_queries=kept.has_all_queries)
-        request = self._build_request(source.request, wish, caller) if wish.is_stored else None
+        request = self._reserve(source.request, wish, caller, jobs) if wish.is_stored else None
         arguments = RecutArguments(wish.parameters, wish.formats, wish.max_side, request)
         call = RenderCall(RenderKind.RECUT, caller.tenant, source.request.id, arguments.to_wire())
         try:
@@ -80,6 +87,21 @@ class Recutting:
         if job.ended_at is None or job.expires_at is None:
             return None
         return format_timestamp(min(job.ended_at + self.ttl_seconds, job.expires_at))
+
+    def _reserve(self, source: JobRequest, wish: RecutWish, caller: Caller, jobs: TenantJobs) -> JobRequest:
+        """Return the request of a stored recut; under a key that was used for it before, the one that it had then."""
+        request = self._build_request(source, wish, caller)
+        if wish.idempotency_key is None:
+            return request
+        reserve = partial(
+            self.keys.reserve,
+            request,
+            digest=compute_key_digest(caller.tenant, wish.idempotency_key),
+            fingerprint=hash_document(["recut", source.id, asdict(wish)]),
+            seconds=min(IDEMPOTENCY_SECONDS, request.retention.record_seconds),
+        )
+        earlier = reserve()
+        return reserve(gone_id=earlier.id) if jobs.jobs.is_purged(earlier.id) else earlier
 
     def _build_request(self, source: JobRequest, wish: RecutWish, caller: Caller) -> JobRequest:
         """Return the request of a stored recut: that of the job, but for what belongs to one submission."""

@@ -183,11 +183,20 @@ def build_idempotency(
         return Idempotency("", compute_fingerprint(request, submission), 0.0)
     if key is None:
         return None
-    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
-        raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
-    digest = _hash([request.tenant, key, *([] if place is None else [place])])
+    digest = compute_key_digest(request.tenant, key, place)
     expires_at = request.created_at + IDEMPOTENCY_SECONDS
     return Idempotency(digest, compute_fingerprint(request, submission), expires_at)
+
+
+def compute_key_digest(tenant: str, key: str, place: int | None = None) -> str:
+    """Return a SHA-256 of a tenant and its idempotency key.
+
+    Raises:
+        BadParameter: the key is empty, too long or not printable.
+    """
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not key.isprintable():
+        raise BadParameter(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.")
+    return hash_document([tenant, key, *([] if place is None else [place])])
 
 
 def compute_fingerprint(request: JobRequest, submission: Submission) -> str:
@@ -196,8 +205,9 @@ def compute_fingerprint(request: JobRequest, submission: Submission) -> str:
     # An image that no process has read yet is identified by its reference.
     content = request.require_image().sha256 if isinstance(image, Upload) else [type(image).__name__, asdict(image)]
     asked = [content, request.model, asdict(request.parameters), submission.formats]
-    return _hash([*asked, asdict(submission.options)])
+    return hash_document([*asked, asdict(submission.options)])
 
 
-def _hash(document: object) -> str:
+def hash_document(document: object) -> str:
+    """Return the SHA-256 of what JSON can hold."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

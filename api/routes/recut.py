@@ -1,12 +1,13 @@
 """Recut: other segments of a job that has succeeded, without its model."""
 
+from dataclasses import replace
 from http import HTTPStatus
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.http.openapi import RECUT, SECURITY, build_job_operation_id, failures
+from api.http.openapi import RECUT, RECUT_KEY, SECURITY, build_job_operation_id, failures
 from api.http.openapi_bodies import RECUT_BODY
 from api.http.parameters import refuse_query
 from api.http.recut_body import parse_recut
@@ -31,14 +32,14 @@ bp.before_request(lambda: refuse_query(request.args))
 @bp.post(
     "/<job_id>/recut",
     responses={200: RecutView, 201: RecutView, **failures(*RECUT)},
-    openapi_extensions={"requestBody": RECUT_BODY},
+    openapi_extensions={"requestBody": RECUT_BODY, "parameters": [RECUT_KEY]},
 )
 def recut_job(path: JobPath) -> Response:
     """Segment the image of a job again with other parameters, from its logits; with `store`, as a job of its own.
 
     The answer is what a new job with these parameters gives.  It needs the scope `read`, and `submit` with `store`.
     """
-    wish = parse_recut(read_request_body())
+    wish = replace(parse_recut(read_request_body()), idempotency_key=request.headers.get("Idempotency-Key"))
     if wish.is_stored:
         require_scope(Scope.SUBMIT)
     recut = get_gateway().recutting.recut(path.job_id, wish, get_caller(), get_tenant_jobs())

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from shared.jobs.messages import SEGMENT_TASK, SegmentMessage
-from shared.jobs.render_calls import RENDER_QUEUE, RENDER_TASK, RenderCall
+from shared.jobs.render_calls import RENDER_QUEUE, RENDER_TASK
 
 _NO_FOLLOW_UP = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _TASK_ID, _DELIVERY_TAG = "{task id}", "{delivery tag}"
@@ -24,9 +24,9 @@ def encode_message(queue: str) -> str:
     return _add_ids(_encode_template(queue))
 
 
-def encode_call(call: RenderCall) -> str:
-    """Return the task message of a call of the renderer, as encode_message() does for a queue of jobs."""
-    return _add_ids(_encode(RENDER_TASK, RENDER_QUEUE, call.to_wire()))
+def encode_render_message() -> str:
+    """Return a message that wakes a renderer, as encode_message() does for a queue of jobs."""
+    return _add_ids(_encode_render_template())
 
 
 def _add_ids(template: str) -> str:
@@ -37,6 +37,11 @@ def _add_ids(template: str) -> str:
 def _encode_template(queue: str) -> str:
     """Return the messages of a queue without their ids."""
     return _encode(SEGMENT_TASK, queue, SegmentMessage(queue).to_wire())
+
+
+@lru_cache
+def _encode_render_template() -> str:
+    return _encode(RENDER_TASK, RENDER_QUEUE, {})
 
 
 def _encode(task: str, queue: str, argument: Mapping[str, Any]) -> str:

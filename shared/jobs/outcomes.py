@@ -20,6 +20,12 @@ class CreateOutcome(StrEnum):
     PURGED = "purged"  # none: the steward was about to recover a job that was purged meanwhile
 
 
+class ReserveRecutOutcome(StrEnum):
+    RESERVED = "reserved"
+    REPEATED = "repeated"  # the same recut was asked for under the idempotency key
+    CONFLICT = "conflict"  # the idempotency key was used for something else
+
+
 class CheckQueueOutcome(StrEnum):
     FREE = "free"
     FULL = "full"  # too many jobs are queued
@@ -35,6 +41,16 @@ class EnqueueCallOutcome(StrEnum):
     JOINED = "joined"  # an identical call is under way
     ABSENT = "absent"  # no renderer has reported for some seconds
     FULL = "full"  # too many calls are queued
+    TENANT_FULL = "tenant_full"  # too many calls of the tenant are queued
+
+
+class TakeCallOutcome(StrEnum):
+    """Of a renderer that looks for a call; the script is in shared/jobs/render_calls.py."""
+
+    TAKEN = "taken"
+    HELD = "held"  # the tenants of all calls that wait have their part of this renderer
+    NONE = "none"  # no call waits
+    UNREADABLE = "unreadable"  # by this version; not from the script, but from the store that reads its answer
 
 
 class StartCallOutcome(StrEnum):

@@ -1,10 +1,11 @@
 """Calls of the renderer: what the gateway asks of it, and the reply, which comes back through Redis.
 
-A call is small and its message holds all of it; a lost one is not recovered, because its caller asks again.  Identical
-calls are one flight: the first is enqueued, the others wait for its reply.
+A call is small; a lost one is not recovered, because its caller asks again.  Identical calls are one flight: the first
+is enqueued, the others wait for its reply.  The calls of a tenant are taken in their order, and tenants take turns; a
+message only says that there is a call.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -16,7 +17,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from shared import redis_keys
 from shared.errors import MaskmillError, RenderingFailed, build_error
-from shared.jobs.outcomes import EnqueueCallOutcome, StartCallOutcome
+from shared.jobs.outcomes import EnqueueCallOutcome, StartCallOutcome, TakeCallOutcome
 from shared.redis_client import BinaryRedisClient, translate_redis_errors
 
 RENDER_TASK: Final = "maskmill.render"
@@ -29,20 +30,57 @@ ALIVE_INTERVAL_SECONDS: Final = 3.0
 MAX_ATTEMPTS: Final = 2
 ATTEMPTS_SECONDS: Final = 600
 
+_WAITING_KEYS: Final = (redis_keys.RENDER_TURNS, redis_keys.RENDER_WAITING_PREFIX)
 # The first byte of a reply.
 _CONTENT, _ERROR = b"+", b"-"
 
-# keys: flight, queue, renderer.  arguments: id of the call, message, milliseconds until it expires, most messages.
+# keys: flight, turns, renderer, prefix of the waiting calls of a tenant, messages.  arguments: id of the call, the
+# call, milliseconds until it expires, most calls, tenant, most calls of a tenant, message.
 # Returns an outcome and the id of the call that is under way.
 # Without a renderer, a call that is under way was lost with it.
+# A message that was lost is replaced; one too many does no harm.
 _ENQUEUE = """#!lua
 if redis.call('EXISTS', KEYS[3]) == 0 then return {'absent', ''} end
 local under_way = redis.call('GET', KEYS[1])
 if under_way then return {'joined', under_way} end
-if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[4]) then return {'full', ''} end
+local waiting, total = KEYS[4] .. ARGV[5], 0
+for _, tenant in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  total = total + redis.call('LLEN', KEYS[4] .. tenant)
+end
+if total >= tonumber(ARGV[4]) then return {'full', ''} end
+if redis.call('LLEN', waiting) >= tonumber(ARGV[6]) then return {'tenant_full', ''} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-redis.call('LPUSH', KEYS[2], ARGV[2])
+if redis.call('RPUSH', waiting, ARGV[2]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[5]) end
+for _ = redis.call('LLEN', KEYS[5]), total do redis.call('LPUSH', KEYS[5], ARGV[7]) end
 return {'enqueued', ARGV[1]}
+"""
+# keys: turns, prefix of the waiting calls of a tenant, messages.  arguments: message, tenants that have their part.
+# Returns an outcome and the call.
+# The message that woke the renderer is used up by a call, and put back while only these tenants have any.
+_TAKE = """#!lua flags=allow-oom
+local is_held, has_part = false, {}
+for index = 2, #ARGV do has_part[ARGV[index]] = true end
+for _, tenant in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  if has_part[tenant] then
+    is_held = true
+  else
+    redis.call('LREM', KEYS[1], 1, tenant)
+    local call = redis.call('LPOP', KEYS[2] .. tenant)
+    if redis.call('EXISTS', KEYS[2] .. tenant) == 1 then redis.call('RPUSH', KEYS[1], tenant) end
+    if call then return {'taken', call} end
+  end
+end
+if not is_held then return {'none', ''} end
+redis.call('LPUSH', KEYS[3], ARGV[1])
+return {'held', ''}
+"""
+# keys: turns, prefix of the waiting calls of a tenant.  Returns how many calls wait.
+_COUNT = """#!lua flags=no-writes
+local total = 0
+for _, tenant in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  total = total + redis.call('LLEN', KEYS[2] .. tenant)
+end
+return total
 """
 # keys: flight, attempts.  arguments: id of the call, seconds until it counts as lost unless it is renewed, most
 # attempts, seconds for which they are remembered.  Returns an outcome.
@@ -120,6 +158,14 @@ class Enqueued:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The call whose turn it is, or why there is none."""
+
+    outcome: TakeCallOutcome
+    call: RenderCall | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RendererState:
     """Whether a renderer takes calls, and how many are queued."""
 
@@ -158,27 +204,50 @@ class RenderCallStore:
     def __init__(self, client: BinaryRedisClient) -> None:
         self._redis = client
         self._enqueue = client.register_script(_ENQUEUE)
+        self._take = client.register_script(_TAKE)
+        self._count = client.register_script(_COUNT)
         self._start = client.register_script(_START)
         self._renew = client.register_script(_RENEW)
         self._finish = client.register_script(_FINISH)
 
     @translate_redis_errors
-    def enqueue(self, call: RenderCall, message: str, *, seconds: float, max_calls: int) -> Enqueued:
+    def enqueue(
+        self, call: RenderCall, message: str, *, seconds: float, max_calls: int, max_calls_per_tenant: int
+    ) -> Enqueued:
         """Enqueue a call unless an identical one is under way; safe to repeat after a lost answer.
 
         Args:
-            message: the task message of the call.
+            message: a message that wakes a renderer.
             seconds: how long its caller waits; a renderer that takes it later drops it.
             max_calls: most calls that may be queued.
+            max_calls_per_tenant: of these, those of one tenant.
 
         Raises:
             StoreFull: Redis is out of memory.
         """
+        keys = [redis_keys.render_flight(call.digest), redis_keys.RENDER_TURNS, redis_keys.RENDERER]
+        wire, milliseconds = orjson.dumps(call.to_wire()), max(1, int(1000 * seconds))
         outcome, call_id = self._enqueue(
-            keys=[redis_keys.render_flight(call.digest), RENDER_QUEUE, redis_keys.RENDERER],
-            args=[call.id, message, max(1, int(1000 * seconds)), max_calls],
+            keys=[*keys, redis_keys.RENDER_WAITING_PREFIX, RENDER_QUEUE],
+            args=[call.id, wire, milliseconds, max_calls, call.tenant, max_calls_per_tenant, message],
         )
         return Enqueued(EnqueueCallOutcome(outcome.decode()), call_id.decode())
+
+    @translate_redis_errors
+    def take(self, message: str, *, except_tenants: Iterable[str] = ()) -> Taken:
+        """Take the call whose turn it is, the oldest one of its tenant; the next turn of that tenant is the last one.
+
+        Args:
+            message: takes the place of the one that was received, if all calls that wait are of `except_tenants`.
+        """
+        keys = [*_WAITING_KEYS, RENDER_QUEUE]
+        outcome, wire = self._take(keys=keys, args=[message, *except_tenants])
+        if not wire:
+            return Taken(TakeCallOutcome(outcome.decode()))
+        try:
+            return Taken(TakeCallOutcome.TAKEN, RenderCall.from_wire(orjson.loads(wire)))
+        except ValueError:
+            return Taken(TakeCallOutcome.UNREADABLE)
 
     @translate_redis_errors
     def start(self, call: RenderCall) -> StartCallOutcome:
@@ -216,7 +285,8 @@ class RenderCallStore:
 
     @translate_redis_errors
     def read_state(self) -> RendererState:
-        return RendererState(bool(self._redis.exists(redis_keys.RENDERER)), self._redis.llen(RENDER_QUEUE))
+        queued = self._count(keys=_WAITING_KEYS)
+        return RendererState(bool(self._redis.exists(redis_keys.RENDERER)), queued)
 
     @translate_redis_errors
     def report_alive(self) -> None:

@@ -10,11 +10,11 @@ from celery.utils.imports import instantiate
 
 from shared import redis_keys
 from shared.broker.app import make_celery
-from shared.broker.envelope import encode_call, encode_message
+from shared.broker.envelope import encode_message, encode_render_message
 from shared.broker.queues import JobQueue
 from shared.jobs.messages import SEGMENT_TASK, SegmentMessage, queue_name
 from shared.jobs.outcomes import CreateOutcome
-from shared.jobs.render_calls import RENDER_QUEUE, RENDER_TASK, RenderCall, RenderKind
+from shared.jobs.render_calls import RENDER_QUEUE, RENDER_TASK
 from shared.jobs.store import Created, DedupKey, InputPayload, JobStore
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -31,14 +31,11 @@ def client(clean_redis: str) -> redis.Redis:
     return redis.Redis.from_url(clean_redis, decode_responses=True)
 
 
-CALL = RenderCall(RenderKind.FORMAT, "shop", "job", {"format": "rle"})
-
-
 @pytest.mark.parametrize(
     ("task", "queue", "argument", "message"),
     [
         (SEGMENT_TASK, QUEUE, SegmentMessage(QUEUE).to_wire(), encode_message(QUEUE)),
-        (RENDER_TASK, RENDER_QUEUE, CALL.to_wire(), encode_call(CALL)),
+        (RENDER_TASK, RENDER_QUEUE, {}, encode_render_message()),
     ],
 )
 def test_the_message_equals_the_one_of_celery(

@@ -55,7 +55,7 @@ def test_the_queue_shows_the_renderer(gateway: GatewayUnderTest) -> None:
     absent = gateway.client.get("/v1/queue").json["renderer"]
     gateway.stores.renders.report_alive()
     call = RenderCall(RenderKind.FORMAT, "default", "job", {})
-    gateway.stores.renders.enqueue(call, "", seconds=5, max_calls=2)
+    gateway.stores.renders.enqueue(call, "", seconds=5, max_calls=2, max_calls_per_tenant=2)
 
     present = gateway.client.get("/v1/queue").json["renderer"]
 

@@ -49,9 +49,10 @@ class Service:
         assert self.worker.jobs.get(request.id).state is JobState.SUCCEEDED
         return request
 
-    def recut(self, request: JobRequest | str, **members: object) -> Any:
+    def recut(self, request: JobRequest | str, *, key: str | None = None, **members: object) -> Any:
         job_id = request if isinstance(request, str) else request.id
-        return self.gateway.client.post(f"/v1/jobs/{job_id}/recut", json=members)
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self.gateway.client.post(f"/v1/jobs/{job_id}/recut", json=members, headers=headers)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,45 @@ def test_a_stored_recut_is_a_job_of_its_own(service: Service) -> None:
     # It has no logits of its own.
     again = service.recut(job_id)
     assert (again.status_code, again.json["recut_of"]) == (200, request.id)
+
+
+def test_a_stored_recut_is_one_job_under_an_idempotency_key(service: Service) -> None:
+    request, key = service.run(), uuid4().hex
+
+    answers = [service.recut(request, key=key, threshold=0.5, store=True) for _ in range(2)]
+
+    assert [one.status_code for one in answers] == [201, 201]
+    first, again = (one.json for one in answers)
+    assert (again["id"], again["segments"]) == (first["id"], first["segments"])
+    assert list_jobs(service)[:2] == [first["id"], request.id]
+    stored = service.gateway.client.get(f"/v1/jobs/{first['id']}/labels.png")
+    assert stored.data == base64.b64decode(first["labels"])
+
+
+def test_an_idempotency_key_stands_for_one_recut(service: Service) -> None:
+    request, key = service.run(), uuid4().hex
+    client = service.gateway.client
+    service.recut(request, key=key, threshold=0.5, store=True)
+
+    other = service.recut(request, key=key, threshold=0.6, store=True)
+    submission = client.post("/v1/jobs", data=png(WIDTH, HEIGHT), headers={"Idempotency-Key": key})
+    preview = service.recut(request, key=key, threshold=0.6)
+    wrong = service.recut(request, key="x" * 256, store=True)
+
+    assert [one.status_code for one in (other, submission, preview, wrong)] == [422, 422, 200, 400]
+    assert other.json["error_type"] == submission.json["error_type"] == "idempotency_conflict"
+
+
+def test_the_idempotency_key_of_a_purged_recut_is_free(service: Service) -> None:
+    request, key = service.run(), uuid4().hex
+    first = service.recut(request, key=key, threshold=0.5, store=True).json["id"]
+    service.gateway.client.delete(f"/v1/jobs/{first}?purge=true")
+
+    again = service.recut(request, key=key, threshold=0.5, store=True)
+
+    assert again.status_code == 201
+    assert again.json["id"] != first
+    assert service.gateway.client.get(f"/v1/jobs/{again.json['id']}").status_code == 200
 
 
 def test_a_stored_recut_says_what_it_comes_from(service: Service) -> None:

@@ -47,11 +47,11 @@ MAX_MEDIAN_SECONDS = 0.05
 
 @pytest.fixture(scope="module")
 def renderer(redis_url: str, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A renderer that does what calls say, on two threads, for all tests of this module."""
+    """A renderer that does what calls say, on three threads, two of them for one tenant, for all tests here."""
     env = {
         **storage.get_env("unused"),
         "MASKMILL_REDIS_URL": redis_url,
-        "MASKMILL_RENDERER_THREADS": "2",
+        "MASKMILL_RENDERER_THREADS": "3",
         "MASKMILL_MAX_RENDER_REPLY_BYTES": "1000000",
     }
     folder = tmp_path_factory.mktemp("renderer")
@@ -100,13 +100,13 @@ def open_calls(settings: Settings) -> Iterator[RenderCalls]:
         WaitingSlots(SharedLimit(50, 50)),
         Drain(events.wake_all),
         max_seconds=20.0,
-        max_calls=20,
+        limit=SharedLimit(20, 20),
     )
     events.close()
 
 
-def build_call(**arguments: Any) -> RenderCall:
-    return RenderCall(RenderKind.FORMAT, "shop", "job", arguments)
+def build_call(*, tenant: str = "shop", **arguments: Any) -> RenderCall:
+    return RenderCall(RenderKind.FORMAT, tenant, "job", arguments)
 
 
 def test_a_reply_comes_back_and_nothing_else_is_left(answered: RenderCalls, client: RedisClient) -> None:
@@ -179,12 +179,13 @@ def test_no_more_calls_are_queued_than_the_bound(calls: RenderCalls, own_client:
     first, second, third = (build_call(number=number) for number in range(3))
 
     outcomes = [
-        calls.store.enqueue(call, "", seconds=5, max_calls=2).outcome for call in (first, second, second, third)
+        calls.store.enqueue(call, "", seconds=5, max_calls=2, max_calls_per_tenant=2).outcome
+        for call in (first, second, second, third)
     ]
 
     assert outcomes == ["enqueued", "enqueued", "joined", "full"]
     with pytest.raises(RendererUnavailable, match="more to do"):
-        replace(calls, max_calls=2).call(third)
+        replace(calls, limit=SharedLimit(2, 2)).call(third)
 
 
 def test_a_waiting_call_holds_a_slot_and_ends_with_its_gateway(calls: RenderCalls, own_client: RedisClient) -> None:
@@ -296,7 +297,7 @@ def test_the_callers_of_a_renderer_that_ends_are_told(
         "MASKMILL_REDIS_URL": own_settings.redis_url,
         "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
         "MASKMILL_RENDER_SECONDS": "2",
-        "MASKMILL_RENDERER_THREADS": "2",
+        "MASKMILL_RENDERER_THREADS": "3",
     }
     with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process, ThreadPoolExecutor(2) as pool:
         wait_alive(process, own_client)
@@ -317,7 +318,7 @@ def test_the_callers_of_a_renderer_that_ends_are_told(
 
 def test_nothing_joins_a_call_whose_renderer_is_gone(calls: RenderCalls, own_client: RedisClient) -> None:
     own_client.set(redis_keys.RENDERER, "", ex=12)
-    calls.store.enqueue(build_call(), "", seconds=20, max_calls=2)
+    calls.store.enqueue(build_call(), "", seconds=20, max_calls=2, max_calls_per_tenant=2)
     own_client.delete(redis_keys.RENDERER)
 
     with pytest.raises(RendererUnavailable, match="none is running"):

@@ -48,7 +48,7 @@ def open_tenant_jobs(gateway: GatewayUnderTest, job_id: str) -> TenantJobs:
     stores = gateway.stores
     tenant = stores.jobs.get(job_id).request.tenant
     slots, drain = WaitingSlots(SharedLimit(1, 1)), Drain(lambda: None)
-    renders = RenderCalls(stores.renders, stores.events, slots, drain, max_seconds=1.0, max_calls=1)
+    renders = RenderCalls(stores.renders, stores.events, slots, drain, max_seconds=1.0, limit=SharedLimit(1, 1))
     return TenantJobs(
         tenant,
         stores.jobs,

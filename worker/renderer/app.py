@@ -44,6 +44,7 @@ from worker.renderer.metrics import RendererMetrics
 from worker.renderer.photos import Photos
 from worker.renderer.recut import RecutHandler, Recutter
 from worker.renderer.running import RunningCalls
+from worker.renderer.turns import Turns
 from worker.renderer.watchdog import start_watchdog
 from worker.runtime.health_server import READY_TIMEOUT_SECONDS, HealthServer
 from worker.runtime.idle import IdleTrimmer
@@ -85,7 +86,8 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
     metrics = RendererMetrics(registry)
     calls = RenderCallStore(connect(settings, decode=False))
     running = RunningCalls(calls)
-    runner = CallRunner(calls, handlers, metrics, running, max_reply_bytes=settings.max_render_reply_bytes)
+    turns = Turns(calls, count_threads(settings))
+    runner = CallRunner(calls, handlers, metrics, running, turns, max_reply_bytes=settings.max_render_reply_bytes)
     presence = Presence(calls, running, metrics, IdleTrimmer(lambda: running.work_count, return_free_memory))
     stack.callback(presence.stop)
     if settings.probe_port:
@@ -117,15 +119,16 @@ def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[Rend
 
 
 def count_threads(settings: RendererSettings) -> int:
-    return settings.renderer_threads or min(MAX_DEFAULT_THREADS, count_cores())
+    # The last one is for the calls of a second tenant.
+    return settings.renderer_threads or min(MAX_DEFAULT_THREADS, count_cores()) + 1
 
 
 def register(app: Celery, runner: CallRunner) -> None:
-    """Register the task that runs calls."""
+    """Register the task that runs a call; its message says only that there is one."""
 
     @app.task(name=RENDER_TASK)  # type: ignore[untyped-decorator]
-    def render(wire: dict[str, JsonValue]) -> None:
-        runner.run(wire)
+    def render(_message: dict[str, JsonValue]) -> None:
+        runner.run()
 
 
 class Presence:

@@ -1,14 +1,13 @@
-"""Runs calls: take one that is still wanted, let the handler of its kind do it, reply.  No Celery here."""
+"""Runs calls: take the next one, let the handler of its kind do it if it is still wanted, reply.  No Celery here."""
 
 import time
 from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
-from pydantic import JsonValue
 
 from shared.errors import MaskmillError, RenderingFailed, Unavailable
-from shared.jobs.outcomes import StartCallOutcome
+from shared.jobs.outcomes import StartCallOutcome, TakeCallOutcome
 from shared.jobs.render_calls import (
     ATTEMPTS_SECONDS,
     MAX_ATTEMPTS,
@@ -20,9 +19,12 @@ from shared.jobs.render_calls import (
     encode_reply,
 )
 from worker.renderer.running import RunningCalls
+from worker.renderer.turns import Turns
 
 log = structlog.get_logger()
 SUCCEEDED = "ok"
+# A thread that has found only calls of tenants with their part looks again so much later.
+HELD_SECONDS = 0.05
 _REFUSED = (
     f"The renderer has ended {MAX_ATTEMPTS} times while it made this, so it is not made again within "
     f"{ATTEMPTS_SECONDS // 60} minutes."
@@ -49,6 +51,7 @@ class CallRunner:
         handlers: Mapping[RenderKind, Handle],
         observer: CallObserver,
         running: RunningCalls,
+        turns: Turns,
         *,
         max_reply_bytes: int,
     ) -> None:
@@ -56,16 +59,25 @@ class CallRunner:
         self._handlers = handlers
         self._observer = observer
         self._running = running
+        self._turns = turns
         self._max_reply_bytes = max_reply_bytes
 
-    def run(self, wire: Mapping[str, JsonValue]) -> None:
-        """Run the call of a message, unless its caller waits no more."""
+    def run(self) -> None:
+        """Run the call whose turn it is, unless its caller waits no more."""
         try:
-            call = RenderCall.from_wire(wire)
-        except ValueError:
+            with self._turns.take() as taken:
+                if taken.call is not None:
+                    self._try(taken.call)
+        except Unavailable as error:
+            log.warning("render_call_not_taken", reason=str(error))
+            return
+        if taken.outcome is TakeCallOutcome.HELD:
+            time.sleep(HELD_SECONDS)
+        elif taken.outcome is TakeCallOutcome.UNREADABLE:
             # Of a newer gateway; its caller gets a 503 after its wait.
             log.error("render_call_unreadable")
-            return
+
+    def _try(self, call: RenderCall) -> None:
         try:
             self._run(call)
         except Unavailable as error:

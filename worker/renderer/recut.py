@@ -3,7 +3,6 @@
 torch is imported at the first recut, so that a renderer without any stays small.
 """
 
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +32,7 @@ from worker.formats.rendered import Rendered, RenderSource
 from worker.pipeline.rendering import Renderer
 from worker.recut.file import RecutData
 from worker.renderer.formats import read_job_result
+from worker.renderer.tenant_lock import TenantLock
 from worker.segmenter import Segmentation
 from worker.selection import select_labels
 
@@ -42,18 +42,21 @@ TEXT_TYPES = ("text/", "application/json", "application/geo+json", "application/
 class Recutter:
     """Post-processes logits on a CPU.  Thread-safe.
 
-    One recut at a time: it occupies all its threads, and two together would only take the memory of two.
+    One recut at a time, by turns of the tenants: it occupies all its threads, and two together would only take the
+    memory of two.
     """
 
     def __init__(self, *, threads: int) -> None:
         """Take the number of torch's threads."""
         self._threads = threads
-        self._lock = threading.Lock()
+        self._lock = TenantLock()
         self._is_prepared = False
 
-    def recut(self, data: RecutData, parameters: SegmentParameters, size: tuple[int, int]) -> Segmentation:
-        """Segment an image again; arguments and errors are those of worker.engine.recut.recut()."""
-        with self._lock:
+    def recut(
+        self, data: RecutData, parameters: SegmentParameters, size: tuple[int, int], *, tenant: str
+    ) -> Segmentation:
+        """Segment an image of a tenant again; other arguments and errors are those of worker.engine.recut.recut()."""
+        with self._lock.hold(tenant):
             import torch
 
             from worker.engine.postprocessing.types import Budget
@@ -122,7 +125,7 @@ class RecutHandler:
             data = RecutData.from_bytes(read_recut(source, bucket=self.bucket))
         with time_stage(timings_ms, "recut"):
             size = fit(data.height, data.width, arguments.max_side)
-            whole = self.recutter.recut(data, arguments.parameters, size)
+            whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant)
             segmentation = select_labels(whole, source.request.labels)
         return Recut(source, arguments, data, segmentation, timings_ms=timings_ms)
 
@@ -162,8 +165,9 @@ class RecutHandler:
             georeference=recut.source.georeference,
             provenance=describe(recut.source),
         )
-        store_result(result, bucket=self.bucket)
-        self.jobs.record_succeeded(request, timings_ms=recut.timings_ms, attempt_name=attempt_name)
+        # An earlier call under the same idempotency key may have stored its own.
+        final = store_result(result, bucket=self.bucket)
+        self.jobs.record_succeeded(request, timings_ms=final.timings_ms, attempt_name=final.attempt_name)
 
     def _put(self, job_id: str, attempt_name: str, output: Format, rendered: Rendered) -> StoredFile:
         key, content = object_key(job_id, attempt_name, output.file), rendered.content

@@ -75,4 +75,6 @@ def test_events_are_published_as_the_header_says(name: str) -> None:
 def test_only_the_creation_of_a_job_needs_free_memory(name: str) -> None:
     flags = SCRIPTS[name].splitlines()[0]
 
-    assert flags in (["#!lua"] if name == "create" else ["#!lua flags=allow-oom", "#!lua flags=no-writes"])
+    creates = name in {"create", "reserve_recut"}
+
+    assert flags in (["#!lua"] if creates else ["#!lua flags=allow-oom", "#!lua flags=no-writes"])

@@ -3,6 +3,7 @@
 A document is one shell: what a block sets, the next ones have.  A refusal ends it, but where the document says so.
 """
 
+import io
 import json
 import os
 import shlex
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from deploy.local.sample_job import SAMPLE_IMAGE
 from deploy.local.stack import Stack
@@ -20,6 +23,9 @@ from tests.support.code_blocks import CodeBlock, list_documents, read_blocks
 from tests.support.tables import ROOT
 
 DOCUMENTS = [document for document in list_documents() if any(block.is_run for block in read_blocks(document))]
+PICTURE = ROOT / "deploy" / "docs" / "picture.webp"
+# Of 255, over all pixels and channels: lines of outlines and letters that move by a pixel make less.
+MAX_DIFFERENCE = 4.0
 LINKED = ("api", "deploy", "shared", "worker")
 # curl ends with 0 whatever is answered, unless it is told otherwise; `refused` undoes that for one block.
 PROLOGUE = """
@@ -67,6 +73,24 @@ def test_every_block_of_a_document_runs(document: str, folder: Path, stack: Stac
 
     assert ended.returncode == 0, f"{(folder / 'at').read_text()}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     check_refusals(blocks, folder)
+
+
+def test_the_picture_of_the_readme_is_made_by_the_service(stack: Stack) -> None:
+    client = stack.client
+    submitted = client.request("POST", "/v1/jobs?threshold=0.5&formats=overlay_webp", SAMPLE_IMAGE.read_bytes())
+    job = submitted.raise_for_status().json()
+    assert client.get(f"/v1/jobs/{job['id']}?wait=30").json()["state"] == "succeeded"
+
+    made = client.get(f"/v1/jobs/{job['id']}/overlay.webp").body
+
+    assert f"]({PICTURE.relative_to(ROOT).as_posix()})" in (ROOT / "README.md").read_text()
+    assert np.abs(read_pixels(made) - read_pixels(PICTURE.read_bytes())).mean() < MAX_DIFFERENCE
+
+
+def read_pixels(image: bytes) -> np.ndarray:
+    """Return an image as (H, W, 3) of float32, 0 to 255."""
+    with Image.open(io.BytesIO(image)) as opened:
+        return np.asarray(opened.convert("RGB"), dtype=np.float32)
 
 
 def write_steps(blocks: Sequence[CodeBlock], folder: Path, url: str) -> Iterator[str]:

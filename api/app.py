@@ -26,6 +26,7 @@ from api.metrics import GatewayMetrics
 from api.routes import (
     data,
     docs,
+    documents,
     events,
     health,
     job_changes,
@@ -51,7 +52,7 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
-PUBLIC_BLUEPRINTS = frozenset({"docs", "health", "ui"})
+PUBLIC_BLUEPRINTS = frozenset({"docs", "documents", "health", "ui"})
 PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
 # A POST that only reads; what it needs beyond that is checked by its route.
 READING_ENDPOINTS = frozenset({"recut.recut_job"})
@@ -96,6 +97,7 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     for blueprint in API_BLUEPRINTS:
         app.register_api(blueprint)
     app.register_blueprint(docs.bp)
+    app.register_blueprint(documents.bp)
     app.register_blueprint(ui.bp)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))

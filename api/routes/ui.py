@@ -6,6 +6,7 @@ They hold no data, so they need no token: their scripts call the API with the on
 import base64
 import hashlib
 import json
+from typing import Any
 
 from flask import Blueprint, Response, current_app, render_template, request, url_for
 
@@ -48,13 +49,13 @@ def show_page() -> Response:
             "This address does not take this method, but images by POST; a browser gets a page here.",
             methods=("POST", "OPTIONS"),
         )
-    return _build_page("page.html", ("modules/app", "modules/viewer"))
+    return build_page("page.html", (*_SHARED_FOLDERS, "modules/app", "modules/viewer"))
 
 
 @bp.get("/ui/ops")
 def show_operations() -> Response:
     """Show the page for operators."""
-    return _build_page("ops.html", ("modules/ops",))
+    return build_page("ops.html", (*_SHARED_FOLDERS, "modules/ops"))
 
 
 @bp.get("/ui/static/<version>/<path:name>")
@@ -75,7 +76,13 @@ def show_asset(version: str, name: str) -> Response:
     return response
 
 
-def _build_page(template: str, folders: tuple[str, ...]) -> Response:
+def build_page(template: str, folders: tuple[str, ...] = (), **values: Any) -> Response:
+    """Return a page in the common layout, with the policy of all pages.
+
+    Args:
+        folders: of the modules that it runs.
+        values: for its template.
+    """
     assets = read_assets()
     # JSON in a script: `<` could end it, and a prefix of a proxy is text of others.
     import_map = json.dumps({"imports": {name: _address(file) for name, file in _IMPORTS.items()}}).replace(
@@ -85,11 +92,12 @@ def _build_page(template: str, folders: tuple[str, ...]) -> Response:
         template,
         address=_address,
         import_map=import_map,
-        modules=[_address(name) for name in assets.list_modules(*_SHARED_FOLDERS, *folders)],
+        modules=[_address(name) for name in assets.list_modules(*folders)],
         base=request.script_root,
         max_upload_bytes=current_app.config["MAX_CONTENT_LENGTH"],
         requires_token=get_gateway().authenticator.requires_token,
         version=__version__,
+        **values,
     )
     response = Response(page, content_type="text/html; charset=utf-8")
     response.headers.update(

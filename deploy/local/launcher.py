@@ -51,8 +51,9 @@ models:
   ./folder                   a folder with a config.json and safetensors
   s3://bucket/prefix         the same, in an S3 bucket
 
-The variables MASKMILL_... change all else; README.md has a table of them. MASKMILL_TOKENS=me:secret asks each
-client for the token `secret`, also on the page. `make serve PORT=8001` is the same as --port 8001.
+The variables MASKMILL_... change all else; deploy/docs/reference/settings.md has a table of them.
+MASKMILL_TOKENS=me:secret asks each client for the token `secret`, also on the page. `make serve PORT=8001` is the
+same as --port 8001. The page has a tutorial at /docs.
 """
 
 

@@ -1,10 +1,8 @@
-"""Generates the tables of settings, parameters and formats in README.md:  python -m tests.support.readme"""
+"""Generates the tables in README.md and in deploy/docs/reference:  python -m tests.support.readme"""
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -13,11 +11,14 @@ from pydantic.fields import FieldInfo
 
 from api.settings import ApiSettings
 from shared.formats import registry
+from shared.jobs.format_options import FormatOptions
 from shared.jobs.parameters import FIELDS
 from shared.settings import Settings
+from tests.support.reference import ERRORS, FILES, METRICS, errors_table, files_table, metrics_table
+from tests.support.tables import ROOT, Marks, build_table, write_table
 from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 READERS: list[tuple[str, type[Settings]]] = [
     ("all", Settings),
     ("gateway", ApiSettings),
@@ -29,36 +30,29 @@ READERS: list[tuple[str, type[Settings]]] = [
 MODEL_DEFAULT = "the model's own"
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """The lines before and after a generated table."""
-
-    start: str
-    end: str
-
-
-SETTINGS = Marks("<!-- settings: made by python -m tests.support.readme -->\n", "<!-- end of settings -->\n")
-FORMATS = Marks("<!-- formats: made by python -m tests.support.readme -->\n", "<!-- end of formats -->\n")
-PARAMETERS = Marks("<!-- parameters: made by python -m tests.support.readme -->\n", "<!-- end of parameters -->\n")
+SETTINGS = Marks.of("settings", "deploy/docs/reference/settings.md")
+FORMATS = Marks.of("formats", "README.md")
+PARAMETERS = Marks.of("parameters", "README.md")
+LISTED_PARAMETERS = Marks.of("parameters", "deploy/docs/reference/formats.md")
+FORMAT_OPTIONS = Marks.of("options", "deploy/docs/reference/formats.md")
 
 
 def main() -> int:
-    """Write the tables into README.md."""
-    text = replace_table(README.read_text(), SETTINGS, settings_table())
-    text = replace_table(text, PARAMETERS, parameters_table(FIELDS))
-    README.write_text(replace_table(text, FORMATS, formats_table()))
+    """Write the tables into their files."""
+    for marks, build in TABLES.items():
+        write_table(marks, build())
     return 0
 
 
 def settings_table() -> str:
     """Return the table of all settings, each with the processes that read it."""
-    return _table(("setting", "read by", "default", "meaning"), _settings_rows())
+    return build_table(("setting", "read by", "default", "meaning"), _settings_rows())
 
 
 def formats_table() -> str:
     """Return the table of the output formats."""
     rows = ((f"`{one.name}`", f"`/v1/jobs/{{id}}/{one.file}`", one.description) for one in registry.FORMATS)
-    return _table(("format", "address", "content"), rows)
+    return build_table(("format", "address", "content"), rows)
 
 
 def parameters_table(parameters: Mapping[str, FieldInfo]) -> str:
@@ -66,30 +60,7 @@ def parameters_table(parameters: Mapping[str, FieldInfo]) -> str:
 
     The range of a number is that of its `ge` and `le`; those of booleans and enums are their values.
     """
-    return _table(("parameter", "range", "default", "meaning"), _parameter_rows(parameters))
-
-
-def read_table(marks: Marks) -> str:
-    """Return the text between two marks in README.md."""
-    return README.read_text().partition(marks.start)[2].partition(marks.end)[0]
-
-
-def replace_table(text: str, marks: Marks, table: str) -> str:
-    """Return the text with this table between the marks.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    before, start, rest = text.partition(marks.start)
-    _, end, after = rest.partition(marks.end)
-    if not (start and end):
-        raise ValueError(f"The text lacks the lines {marks.start.strip()} and {marks.end.strip()}")
-    return before + start + table + end + after
-
-
-def _table(names: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    header, *body = (f"| {' | '.join(cells)} |\n" for cells in (names, *rows))
-    return "".join([header, f"|{'---|' * len(names)}\n", *body])
+    return build_table(("parameter", "range", "default", "meaning"), _parameter_rows(parameters))
 
 
 def _settings_rows() -> Iterator[tuple[str, ...]]:
@@ -153,6 +124,18 @@ def _choices(annotation: Any) -> Iterator[Any]:
 def _code(value: Any) -> str:
     """Format a value as in a query string."""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+TABLES: Mapping[Marks, Callable[[], str]] = {
+    SETTINGS: settings_table,
+    PARAMETERS: lambda: parameters_table(FIELDS),
+    FORMATS: formats_table,
+    LISTED_PARAMETERS: lambda: parameters_table(FIELDS),
+    FORMAT_OPTIONS: lambda: parameters_table(FormatOptions.__pydantic_fields__),  # type: ignore[attr-defined]
+    FILES: files_table,
+    ERRORS: errors_table,
+    METRICS: metrics_table,
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""README.md agrees with the code: settings, links, make targets."""
+"""README.md and the reference agree with the code: generated tables, links, make targets."""
 
 import re
 from enum import StrEnum
@@ -8,20 +8,8 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, Field
 
-from shared.jobs.parameters import FIELDS
-from tests.support.readme import (
-    FORMATS,
-    MODEL_DEFAULT,
-    PARAMETERS,
-    README,
-    SETTINGS,
-    Marks,
-    formats_table,
-    parameters_table,
-    read_table,
-    replace_table,
-    settings_table,
-)
+from tests.support.readme import MODEL_DEFAULT, README, TABLES, parameters_table, settings_table
+from tests.support.tables import Marks, read_table, replace_table
 
 MARKS = Marks("<!-- start -->\n", "<!-- end -->\n")
 
@@ -43,16 +31,9 @@ class Parameters(BaseModel):
     note: str = Field(default="none", description="any text")
 
 
-def test_the_table_of_parameters_is_up_to_date() -> None:
-    assert read_table(PARAMETERS) == parameters_table(FIELDS), "run: python -m tests.support.readme"
-
-
-def test_the_table_of_formats_is_up_to_date() -> None:
-    assert read_table(FORMATS) == formats_table(), "run: python -m tests.support.readme"
-
-
-def test_the_table_of_settings_is_generated_from_the_code() -> None:
-    assert read_table(SETTINGS) == settings_table(), "run: python -m tests.support.readme"
+@pytest.mark.parametrize("marks", TABLES, ids=lambda marks: marks.start)
+def test_a_table_is_made_from_the_code(marks: Marks) -> None:
+    assert read_table(marks) == TABLES[marks](), "run: python -m tests.support.readme"
 
 
 def test_every_setting_has_a_description() -> None:

@@ -68,7 +68,8 @@ function Rows({ segments, names, area, lit, isolated, actions }) {
       (one) => html`<li key=${one.id}>
         <button
           type="button"
-          class=${one.id === lit ? "segment is-lit" : "segment"}
+          class=${nameClasses(one, lit)}
+          title=${one.area === 0 ? "Other segments cover all of it. Its own mask is in the files." : undefined}
           aria-pressed=${one.id === isolated ? "true" : "false"}
           tabindex=${one === current ? 0 : -1}
           data-segment=${one.id}
@@ -85,4 +86,8 @@ function Rows({ segments, names, area, lit, isolated, actions }) {
       </li>`,
     )}
   </ul>`;
+}
+
+function nameClasses({ id, area }, lit) {
+  return ["segment", id === lit && "is-lit", area === 0 && "is-covered"].filter(Boolean).join(" ");
 }

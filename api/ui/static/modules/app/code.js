@@ -12,18 +12,24 @@ export function Code({ entry, defaultModel }) {
   const dialog = useRef(null);
   const [language, setLanguage] = useState("curl");
   const [formatName, setFormatName] = useState(FIRST_FORMAT);
-  const [isCopied, setIsCopied] = useState(false);
+  const [outcome, setOutcome] = useState("");
   const formats = listFormats(entry.links);
   const format = formats.find(({ name }) => name === formatName) ?? formats[0];
   const snippets = format && buildSnippets(buildRequest(entry, format, defaultModel));
 
   async function copy() {
-    await navigator.clipboard.writeText(snippets[language]).then(() => setIsCopied(true), () => setIsCopied(false));
+    try {
+      await navigator.clipboard.writeText(snippets[language]);
+      setOutcome("Copied");
+    } catch {
+      // Over http from another machine there is no clipboard.
+      setOutcome("Not allowed here: select the text and copy it");
+    }
   }
 
   function choose(setter) {
     return (value) => {
-      setIsCopied(false);
+      setOutcome("");
       setter(value);
     };
   }
@@ -54,7 +60,7 @@ export function Code({ entry, defaultModel }) {
         </div>
         <pre tabindex="0" aria-label=${`Program in ${language}`}><code>${snippets[language]}</code></pre>
         <div class="buttons buttons--end">
-          <span role="status" class="muted small">${isCopied ? "Copied" : ""}</span>
+          <span role="status" class="muted small">${outcome}</span>
           <button type="button" class="button button--primary" onClick=${copy}><${Icon} name="copy" />Copy</button>
         </div>`}
     </dialog>`;

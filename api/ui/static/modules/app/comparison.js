@@ -1,16 +1,21 @@
 /** Two settings of one photo side by side: the second result, right of a line that can be moved. */
 
 import { callFile, callJson } from "../api.js";
-import { explain, speak } from "../errors.js";
 import { decodeLabels } from "../viewer/labels.js";
 import { colorSegments } from "../viewer/colors.js";
 import { createRecutter } from "./recutting.js";
 import { findEntry, selectedEntry } from "./store.js";
 
-/** @param addFiles submits a photo for another model, and returns the keys of its entries. */
-export function createComparison(store, { report, addFiles }) {
+/**
+ * @param showFailure (error, again) tells a failure
+ * @param measureShown () -> the longer side of the photo as it is shown, in pixels of the screen
+ * @param addFiles submits a photo for another model, and returns the keys of its entries
+ */
+export function createComparison(store, { report, showFailure, measureShown, addFiles }) {
   let recutter = null;
   let waitsFor = null;
+  // Of the right side, while its settings can be changed.
+  let openJob = null;
 
   function update(change) {
     store.set(({ comparison }) => ({ comparison: comparison && { ...comparison, ...change } }));
@@ -30,21 +35,28 @@ export function createComparison(store, { report, addFiles }) {
     });
   }
 
-  function stop() {
+  function close() {
     recutter?.close();
     recutter = null;
+    openJob = null;
+  }
+
+  function stop() {
+    close();
     waitsFor = null;
     store.set({ comparison: null });
   }
 
   function open(jobId, size) {
-    recutter?.close();
+    close();
+    openJob = jobId;
     recutter = createRecutter(jobId, size, {
+      measureShown,
       show: (answer, parameters) => {
         report(true);
         update({ labels: answer.labels, segments: colorSegments(answer.segments), parameters });
       },
-      fail,
+      fail: (error) => fail(error, () => jobId === openJob && setParameters({})),
       onBusy: (isBusy) => update({ isBusy }),
     });
   }
@@ -65,8 +77,7 @@ export function createComparison(store, { report, addFiles }) {
       open(entry.jobId, shown.size);
       return setParameters({});
     }
-    recutter?.close();
-    recutter = null;
+    close();
     update({ isBusy: true });
     try {
       const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`));
@@ -93,11 +104,9 @@ export function createComparison(store, { report, addFiles }) {
     }
   }
 
-  function fail(error) {
-    if (error.name === "AbortError") return;
-    if (error.isUnreachable) return report(false);
+  function fail(error, again = null) {
     update({ isBusy: false });
-    store.set({ notice: explain(error), announcement: speak(explain(error)) });
+    showFailure(error, again);
   }
 
   return { start, stop, setParameters, setModel, showResult, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };

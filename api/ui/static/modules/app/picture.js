@@ -1,9 +1,9 @@
 /** What the picture shows: the photo of the selected entry, its result, and the recuts that the sliders ask for. */
 
 import { call, callFile, callJson } from "../api.js";
-import { explain, speak } from "../errors.js";
 import { decodeLabels } from "../viewer/labels.js";
 import { colorSegments } from "../viewer/colors.js";
+import { chooseRepeat } from "./failures.js";
 import { createRecutter } from "./recutting.js";
 import { findMatch } from "./segments.js";
 import { findEntry, selectedEntry } from "./store.js";
@@ -11,16 +11,22 @@ import { drawLabelThumbnail } from "./thumbnails.js";
 
 const RELEASE_MS = 1000;
 
-/** @param report (isConnected) notes whether the server answered. */
-export function createPicture(store, { report }) {
+/**
+ * @param report (isConnected) notes whether the server answered
+ * @param showFailure (error, again) tells a failure
+ * @param measureShown () -> the longer side of the photo as it is shown, in pixels of the screen
+ */
+export function createPicture(store, { report, showFailure, measureShown }) {
   let recutter = null;
-  // Raised by each selection, so that what comes late for another one is dropped.
-  let generation = 0;
+  // Of the present selection; aborted by the next, so that what comes late is dropped.
+  let selection = new AbortController();
 
   /** Show a photo, and its result as soon as there is one. */
   async function select(key) {
     if (store.get().selectedKey === key) return;
-    const mine = ++generation;
+    selection.abort();
+    selection = new AbortController();
+    const { signal } = selection;
     recutter?.close();
     recutter = null;
     release(store.get().shown?.photo);
@@ -28,19 +34,19 @@ export function createPicture(store, { report }) {
     store.set(({ list }) => ({ selectedKey: key, ...reset, list: { ...list, labels: new Set() } }));
     const entry = findEntry(store.get(), key);
     if (!entry) return;
-    await Promise.all([loadPhoto(entry, mine), entry.state === "succeeded" ? loadResult(entry, mine) : null]);
+    await Promise.all([loadPhoto(entry, signal), entry.state === "succeeded" ? loadResult(entry, signal) : null]);
   }
 
-  async function loadPhoto(entry, mine) {
+  async function loadPhoto(entry, signal) {
     let photo = null;
     let photoFault = null;
     try {
-      const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`));
+      const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`, { signal }));
       photo = await createImageBitmap(file, { imageOrientation: "from-image" });
     } catch (error) {
       photoFault = describePhotoFault(error);
     }
-    if (mine !== generation) return photo?.close();
+    if (signal.aborted) return photo?.close();
     const size = photo ? { width: photo.width, height: photo.height } : null;
     store.set(({ shown }) => ({ shown: { ...shown, photo, photoFault, size: size ?? shown?.size ?? entry.image } }));
   }
@@ -48,22 +54,22 @@ export function createPicture(store, { report }) {
   /** Called when a job has succeeded. */
   async function showResult(key) {
     const entry = findEntry(store.get(), key);
-    if (store.get().selectedKey === key) await loadResult(entry, generation);
+    if (store.get().selectedKey === key) await loadResult(entry, selection.signal);
   }
 
-  async function loadResult(entry, mine) {
+  async function loadResult(entry, signal) {
     try {
       const [result, file] = await Promise.all([
-        callJson(`v1/jobs/${entry.jobId}/result`),
-        callFile(`v1/jobs/${entry.jobId}/labels.png`),
+        callJson(`v1/jobs/${entry.jobId}/result`, { signal }),
+        callFile(`v1/jobs/${entry.jobId}/labels.png`, { signal }),
       ]);
       const labels = await decodeLabels(file);
-      if (mine !== generation) return;
+      if (signal.aborted) return;
       report(true);
-      recutter = createRecutter(entry.jobId, labels, { show: showRecut, fail: refuseRecut, onBusy });
+      recutter = createRecutter(entry.jobId, labels, { measureShown, show: showRecut, fail: refuseRecut, onBusy });
       applyResult(labels, result.segments, entry.parameters, { isPreview: false });
     } catch (error) {
-      if (mine === generation) showFailure(error);
+      if (!signal.aborted) showFailure(error, () => signal.aborted || loadResult(entry, signal));
     }
   }
 
@@ -85,18 +91,12 @@ export function createPicture(store, { report }) {
     if (!isPreview) store.set({ announcement: describeCount(answer.segments.length) });
   }
 
-  /** Go back to the setting that is shown, of which files can be made. */
+  /** Go back to the setting that is shown, of which files can be made; but not from one that is asked for again. */
   function refuseRecut(error) {
     const { shown, selectedKey } = store.get();
-    if (!error.isUnreachable) store.updateEntry(selectedKey, { parameters: shown.parameters });
-    showFailure(error);
-  }
-
-  function showFailure(error) {
-    if (error.name === "AbortError") return;
-    if (error.isUnreachable) return report(false);
-    const explanation = explain(error);
-    store.set({ notice: explanation, announcement: speak(explanation) });
+    const { signal } = selection;
+    if (!error.isUnreachable && chooseRepeat(error) === null) store.updateEntry(selectedKey, { parameters: shown.parameters });
+    showFailure(error, () => signal.aborted || resume());
   }
 
   function onBusy(isBusy) {
@@ -120,7 +120,7 @@ export function createPicture(store, { report }) {
   function resume() {
     const entry = selectedEntry(store.get());
     if (entry?.state !== "succeeded") return;
-    if (!recutter) loadResult(entry, generation);
+    if (!recutter) loadResult(entry, selection.signal);
     else if (store.get().shown?.parameters !== entry.parameters) recutter.request(entry.parameters);
   }
 
@@ -137,7 +137,7 @@ export async function loadThumbnail(store, entry) {
   store.updateEntry(entry.key, await drawLabelThumbnail(await decodeLabels(file), (id) => colors.get(id) ?? [128, 128, 128]));
 }
 
-/** Free the memory of a photo, once the viewer that shows it is gone. */
+/** Free the memory of a photo, once the viewer has let go of it. */
 function release(photo) {
   if (photo) setTimeout(() => photo.close(), RELEASE_MS);
 }

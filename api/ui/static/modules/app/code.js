@@ -4,7 +4,7 @@ import { ROOT, readToken } from "../api.js";
 import { listFormats } from "./export.js";
 import { Icon } from "./icons.js";
 import { buildSnippets } from "./snippets.js";
-import { html, useRef, useState } from "./view.js";
+import { html, useMemo, useRef, useState } from "./view.js";
 
 const FIRST_FORMAT = "coco";
 
@@ -15,7 +15,11 @@ export function Code({ entry, defaultModel }) {
   const [outcome, setOutcome] = useState("");
   const formats = listFormats(entry.links);
   const format = formats.find(({ name }) => name === formatName) ?? formats[0];
-  const snippets = format && buildSnippets(buildRequest(entry, format, defaultModel));
+  const hasToken = Boolean(readToken());
+  const snippets = useMemo(
+    () => format && buildSnippets(buildRequest(entry, format, { defaultModel, hasToken })),
+    [entry, format?.name, defaultModel, hasToken],
+  );
 
   async function copy() {
     try {
@@ -66,13 +70,13 @@ export function Code({ entry, defaultModel }) {
     </dialog>`;
 }
 
-function buildRequest(entry, format, defaultModel) {
+function buildRequest(entry, format, { defaultModel, hasToken }) {
   return {
     root: ROOT,
     fileName: entry.name,
     parameters: entry.parameters,
     model: entry.model === defaultModel ? null : entry.model,
     format,
-    hasToken: Boolean(readToken()),
+    hasToken,
   };
 }

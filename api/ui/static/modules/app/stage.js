@@ -29,7 +29,7 @@ export function Stage({ state, actions, hold }) {
   return html`<div class="stage">
     <div class="picture" ref=${element}></div>
     ${comparison && html`<${Wipe} comparison=${comparison} actions=${actions} />`}
-    ${shown?.photoFault && html`<p class="photo-fault small">${shown.photoFault}</p>`}
+    ${shown?.photoFault && shown.labels && html`<p class="photo-fault small">${shown.photoFault}</p>`}
   </div>`;
 }
 

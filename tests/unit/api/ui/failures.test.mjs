@@ -10,6 +10,7 @@ const { chooseRepeat, createFailures } = await load("app/failures.js");
 const { PreviewSize } = await load("app/preview-size.js");
 const { buildInitialState, createStore } = await load("app/store.js");
 const { createSubmission } = await load("app/submission.js");
+const { createTurns } = await load("app/turns.js");
 const { describeState } = await load("app/words.js");
 
 const BUSY = { status: 429, errorType: "queue_full", message: "The queue is full.", retryAfterSeconds: 3 };
@@ -159,4 +160,21 @@ test("one slow preview changes the size by a third at most, and a quick small on
   assert.equal(previews.choose(2000), 1024);
   previews.note(1024, 60_000);
   assert.equal(previews.choose(2000), 717);
+});
+
+test("tasks run one after the other, and one that fails holds up nobody", async () => {
+  const takeTurn = createTurns();
+  const log = [];
+  const task = (name) => async () => {
+    log.push(`${name} begins`);
+    await settle();
+    log.push(`${name} ends`);
+    if (name === "b") throw new Error("b");
+    return name;
+  };
+
+  const results = await Promise.allSettled(["a", "b", "c"].map((name) => takeTurn(task(name))));
+
+  assert.deepEqual(log, ["a", "b", "c"].flatMap((name) => [`${name} begins`, `${name} ends`]));
+  assert.deepEqual(results.map(({ value }) => value), ["a", undefined, "c"]);
 });

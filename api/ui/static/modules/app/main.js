@@ -11,6 +11,7 @@ import { filterSegments } from "./segments.js";
 import { createStore, selectedEntry } from "./store.js";
 import { createSubmission } from "./submission.js";
 import { TokenButton } from "./token.js";
+import { createTurns } from "./turns.js";
 import { html, render } from "./view.js";
 
 const store = createStore();
@@ -22,6 +23,7 @@ const measureShown = () => viewer?.shownSide ?? 0;
 const picture = createPicture(store, { report, showFailure, measureShown });
 const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult });
 const comparison = createComparison(store, { report, showFailure, measureShown, addFiles: submission.addFiles });
+const takeTurn = createTurns();
 let viewer = null;
 
 /** Return what the service has written into the head of the page. */
@@ -79,7 +81,7 @@ const actions = {
   retry: submission.retry,
   cancel: submission.cancel,
   loadMore: () => submission.loadRecent(store.get().nextCursor).catch((error) => showFailure(error, actions.loadMore)),
-  loadThumbnail: (entry) => loadThumbnail(store, entry).catch(() => {}),
+  loadThumbnail: (entry) => takeTurn(() => loadThumbnail(store, entry)).catch(() => {}),
   setStateFilter: (stateFilter) => store.set({ stateFilter }),
   setParameters(change) {
     if (store.get().comparison?.side === "right") comparison.setParameters(change);

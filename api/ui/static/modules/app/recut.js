@@ -4,7 +4,8 @@
  * No DOM and no network here: `send` and `show` are passed in.
  */
 
-const REST_MS = 300;
+// A full size that is asked for while a hand still moves the slider holds up the previews behind it.
+const REST_MS = 450;
 
 export class RecutQueue {
   /**

@@ -7,7 +7,8 @@ import { chooseRepeat } from "./failures.js";
 import { findFault } from "./files.js";
 import { buildQuery } from "./parameters.js";
 import { buildEntry, findEntry, isUnderWay } from "./store.js";
-import { createThumbnails } from "./thumbnails.js";
+import { drawThumbnail } from "./thumbnails.js";
+import { createTurns } from "./turns.js";
 
 const MAX_UPLOADS = 2;
 const RECENT = 24;
@@ -20,7 +21,8 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
   const waiting = [];
   // By key: what ends an upload, or the following of a job.
   const controllers = new Map();
-  const thumbnails = createThumbnails();
+  // A photo of many megapixels has hundreds of megabytes while it is decoded.
+  const takeTurn = createTurns();
   let uploads = 0;
   // While the service takes nothing.
   let pause = null;
@@ -39,7 +41,7 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
   function enqueue(entry) {
     const fault = findFault(entry.file, { maxBytes });
     if (fault) return fail(entry.key, fault);
-    if (!entry.thumbnail) thumbnails.draw(entry.file).then((drawn) => keepThumbnail(entry.key, drawn), () => {});
+    if (!entry.thumbnail) takeTurn(() => drawThumbnail(entry.file)).then((drawn) => keepThumbnail(entry.key, drawn), () => {});
     waiting.push(entry.key);
     startNext();
   }
@@ -117,7 +119,9 @@ export function createSubmission(store, { report, onSucceeded, maxBytes }) {
       });
       await end(key, jobId);
     } catch (error) {
-      if (error.name !== "AbortError") fail(key, error);
+      const waitMs = chooseRepeat(error);
+      if (waitMs !== null) setTimeout(() => follow(key, jobId), waitMs);
+      else if (error.name !== "AbortError") fail(key, error);
     }
   }
 

@@ -2,20 +2,8 @@
 
 const SIDE = 192;
 
-/** Draws thumbnails of photos one after the other: each photo has hundreds of megabytes while it is decoded. */
-export function createThumbnails() {
-  let last = Promise.resolve();
-  return {
-    /** Return { thumbnail: URL of an object, image: { width, height } }; throws if the browser cannot read the file. */
-    draw(file) {
-      const drawn = last.then(() => drawThumbnail(file));
-      last = drawn.catch(() => {});
-      return drawn;
-    },
-  };
-}
-
-async function drawThumbnail(file) {
+/** Return { thumbnail: URL of an object, image: { width, height } } of a photo; throws if the browser cannot read it. */
+export async function drawThumbnail(file) {
   const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   const image = { width: bitmap.width, height: bitmap.height };
   const canvas = createSquare();

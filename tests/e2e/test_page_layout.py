@@ -12,7 +12,7 @@ WIDTHS = (390, 820, 1440)
 _FIND_CUT_OFF = """() => [...document.querySelectorAll("body *")]
     .filter((one) => one.checkVisibility() && !one.closest(".visually-hidden, .tiles, pre, .wipe"))
     .filter((one) => one.getBoundingClientRect().right > innerWidth + 1
-        || (one.matches("button, select, .segmented__item") && one.scrollWidth > one.clientWidth + 1))
+        || (one.matches("button, select, .segmented__item, .top__brand") && one.scrollWidth > one.clientWidth + 1))
     .map((one) => one.outerHTML.slice(0, 120))"""
 
 

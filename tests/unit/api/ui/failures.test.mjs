@@ -139,27 +139,27 @@ test("a photo that is canceled while it waits is not sent", async (t) => {
 });
 
 test("a preview is as large as it is shown, within bounds", () => {
-  const choose = (shown) => new PreviewSize().choose(shown);
+  const choose = (shown) => new PreviewSize(() => shown).choose();
 
   assert.deepEqual([choose(700.2), choose(5000), choose(40), choose(0)], [701, 1024, 320, 1024]);
 });
 
 test("previews get smaller where they take long, and larger again where they do not", () => {
-  const previews = new PreviewSize();
-  for (let count = 0; count < 20; count += 1) previews.note(previews.choose(2000), 900);
-  assert.equal(previews.choose(2000), 320);
+  const previews = new PreviewSize(() => 2000);
+  for (let count = 0; count < 20; count += 1) previews.note(previews.choose(), 900);
+  assert.equal(previews.choose(), 320);
 
-  for (let count = 0; count < 20; count += 1) previews.note(previews.choose(2000), 40);
-  assert.equal(previews.choose(2000), 1024);
+  for (let count = 0; count < 20; count += 1) previews.note(previews.choose(), 40);
+  assert.equal(previews.choose(), 1024);
 });
 
 test("one slow preview changes the size by a third at most, and a quick small one not at all", () => {
-  const previews = new PreviewSize();
+  const previews = new PreviewSize(() => 2000);
 
   previews.note(320, 10);
-  assert.equal(previews.choose(2000), 1024);
+  assert.equal(previews.choose(), 1024);
   previews.note(1024, 60_000);
-  assert.equal(previews.choose(2000), 717);
+  assert.equal(previews.choose(), 717);
 });
 
 test("tasks run one after the other, and one that fails holds up nobody", async () => {

@@ -8,10 +8,10 @@ import { findEntry, selectedEntry } from "./store.js";
 
 /**
  * @param showFailure (error, again) tells a failure
- * @param measureShown () -> the longer side of the photo as it is shown, in pixels of the screen
+ * @param previews PreviewSize of the page
  * @param addFiles submits a photo for another model, and returns the keys of its entries
  */
-export function createComparison(store, { report, showFailure, measureShown, addFiles }) {
+export function createComparison(store, { report, showFailure, previews, addFiles }) {
   let recutter = null;
   let waitsFor = null;
   // Of the right side, while its settings can be changed.
@@ -51,7 +51,7 @@ export function createComparison(store, { report, showFailure, measureShown, add
     close();
     openJob = jobId;
     recutter = createRecutter(jobId, size, {
-      measureShown,
+      previews,
       show: (answer, parameters) => {
         report(true);
         update({ labels: answer.labels, segments: colorSegments(answer.segments), parameters });

@@ -14,9 +14,9 @@ const RELEASE_MS = 1000;
 /**
  * @param report (isConnected) notes whether the server answered
  * @param showFailure (error, again) tells a failure
- * @param measureShown () -> the longer side of the photo as it is shown, in pixels of the screen
+ * @param previews PreviewSize of the page
  */
-export function createPicture(store, { report, showFailure, measureShown }) {
+export function createPicture(store, { report, showFailure, previews }) {
   let recutter = null;
   // Of the present selection; aborted by the next, so that what comes late is dropped.
   let selection = new AbortController();
@@ -66,7 +66,7 @@ export function createPicture(store, { report, showFailure, measureShown }) {
       const labels = await decodeLabels(file);
       if (signal.aborted) return;
       report(true);
-      recutter = createRecutter(entry.jobId, labels, { measureShown, show: showRecut, fail: refuseRecut, onBusy });
+      recutter = createRecutter(entry.jobId, labels, { previews, show: showRecut, fail: refuseRecut, onBusy });
       applyResult(labels, result.segments, entry.parameters, { isPreview: false });
     } catch (error) {
       if (!signal.aborted) showFailure(error, () => signal.aborted || loadResult(entry, signal));

@@ -10,9 +10,14 @@ const [LEAST_CHANGE, MOST_CHANGE] = [0.7, 1.25];
 export class PreviewSize {
   #limit = LARGEST;
 
-  /** Return the longest side of the next preview in pixels.  shownSide: that of the picture on the screen; 0: unknown. */
-  choose(shownSide) {
-    return Math.ceil(Math.min(this.#limit, Math.max(shownSide || LARGEST, SMALLEST)));
+  /** @param measureShown () -> the longer side of the picture on the screen, in its pixels; 0: unknown */
+  constructor(measureShown) {
+    this.measureShown = measureShown;
+  }
+
+  /** Return the longest side of the next preview, in pixels. */
+  choose() {
+    return Math.ceil(Math.min(this.#limit, Math.max(this.measureShown() || LARGEST, SMALLEST)));
   }
 
   /** Take note of how long a preview took; the time grows with its pixels. */

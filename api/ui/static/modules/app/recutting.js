@@ -2,28 +2,25 @@
 
 import { callJson } from "../api.js";
 import { decodeLabels } from "../viewer/labels.js";
-import { PreviewSize } from "./preview-size.js";
 import { RecutQueue } from "./recut.js";
 
 /**
  * Return a RecutQueue for a job; its answers are { labels, segments, files }.
  *
  * @param size { width, height } of the photo: a small one needs no preview.
- * @param measureShown () -> the longer side of the photo as it is shown, in pixels of the screen
+ * @param previews PreviewSize of the page: the service is as quick for one photo as for the next
  */
-export function createRecutter(jobId, size, { measureShown, ...rest }) {
-  const previews = new PreviewSize();
-  const choose = () => previews.choose(measureShown());
+export function createRecutter(jobId, size, { previews, ...rest }) {
   return new RecutQueue({
     async send(parameters, { isPreview, signal }) {
       if (!isPreview) return requestRecut(jobId, parameters, {}, signal);
-      const side = choose();
+      const side = previews.choose();
       const begin = performance.now();
       const answer = await requestRecut(jobId, parameters, { max_side: side }, signal);
       previews.note(side, performance.now() - begin);
       return answer;
     },
-    needsPreview: () => Math.max(size.width, size.height) > choose(),
+    needsPreview: () => Math.max(size.width, size.height) > previews.choose(),
     ...rest,
   });
 }

@@ -154,7 +154,7 @@ def test_files_are_those_of_what_the_list_shows(done: Page) -> None:
 
     assert len(names) == count
     # What others cover has no pixels, and so no annotation.
-    assert len(coco["annotations"]) == sum(share != "0.0 %" for _, share, _ in rows)
+    assert len(coco["annotations"]) == sum(share != "covered" for _, share, _ in rows)
     assert len(recut["annotations"]) <= fewer < count
 
 

@@ -24,6 +24,12 @@ SAMPLES: Final = Path(__file__).parents[2] / "api" / "ui" / "static" / "samples"
 TOKEN: Final = "a-token-of-the-tests"
 MAX_UPLOAD_BYTES: Final = 4_000_000
 MILLISECONDS: Final = 30_000
+_PASTE = """([name, content]) => {
+    const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([bytes], name, { type: "image/jpeg" }));
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+}"""
 _DROP = """([name, content]) => {
     const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
     const dataTransfer = new DataTransfer();
@@ -54,6 +60,11 @@ def add_photos(page: Page, *files: Path) -> None:
 def drop_file(page: Page, file: Path) -> None:
     """Drop a file on the page."""
     page.evaluate(_DROP, [file.name, base64.b64encode(file.read_bytes()).decode()])
+
+
+def paste_file(page: Page, file: Path) -> None:
+    """Paste a file into the page."""
+    page.evaluate(_PASTE, [file.name, base64.b64encode(file.read_bytes()).decode()])
 
 
 def wait_for_segments(page: Page) -> Locator:

@@ -26,6 +26,7 @@ const BY_TYPE = {
   attempts_exhausted: ["The photo could not be processed", "The workers failed on it several times. Try another photo, or tell the operator."],
   canceled: ["Canceled", "Add the photo again if you need it."],
   renderer_unavailable: ["Nothing is free to make this file", "Wait a moment, then try again."],
+  nothing_to_cut_out: ["There is nothing to cut out", "Choose a segment that is seen in the photo."],
   model_not_ready: ["The model is not ready", "It is still loading. Wait a moment, then try again."],
 };
 // The body of a submission from the page is the file alone.

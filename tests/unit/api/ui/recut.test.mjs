@@ -65,7 +65,7 @@ test("at rest the full size of the newest setting follows its preview", async ()
 });
 
 test("a small photo has no preview", async () => {
-  const { queue, calls } = build({ needsPreview: false });
+  const { queue, calls } = build({ needsPreview: () => false });
 
   queue.request(1);
 

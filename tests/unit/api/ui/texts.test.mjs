@@ -104,7 +104,7 @@ test("the same thing is found in a result of another size", () => {
 });
 
 test("shares and durations are told in words", () => {
-  assert.deepEqual([0, 4, 99, 420].map((area) => formatShare(area, 10_000)), ["0.0 %", "< 0.1 %", "1.0 %", "4.2 %"]);
+  assert.deepEqual([0, 4, 99, 420].map((area) => formatShare(area, 10_000)), ["covered", "< 0.1 %", "1.0 %", "4.2 %"]);
   assert.deepEqual([0.74, 26.4, 1560, 200_000].map((ms) => formatDuration(ms)), ["0.7 ms", "26 ms", "1.6 s", "4 minutes"]);
 });
 

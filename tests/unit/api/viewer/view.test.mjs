@@ -53,11 +53,11 @@ test("the picture fills the element, or is in its middle", () => {
   }
 });
 
-test("a view is no smaller than the whole picture, and no larger than is useful", () => {
+test("a view is no smaller than the whole picture or its pixels, and no larger than is useful", () => {
   for (const { current, element, picture } of walk()) {
-    const smallest = view.fit(element, picture).scale;
-    assert.ok(current.scale >= smallest - 1e-9);
-    assert.ok(current.scale <= Math.max(view.MAX_SCALE, smallest) + 1e-9);
+    const whole = view.fit(element, picture).scale;
+    assert.ok(current.scale >= Math.min(whole, 1) - 1e-9);
+    assert.ok(current.scale <= Math.max(view.MAX_SCALE, whole) + 1e-9);
   }
 });
 
@@ -84,10 +84,25 @@ test("the middle stays when the element's size changes, and a whole picture stay
   assert.deepEqual(view.resize(view.fit(before, picture), before, after, picture), view.fit(after, picture));
 });
 
-test("one pixel of the picture is one of the screen on request", () => {
-  const [element, picture] = [{ width: 800, height: 600 }, { width: 4000, height: 3000 }];
+test("one pixel of the picture is one of the screen on request, of a small picture too", () => {
+  const element = { width: 800, height: 600, ratio: 2 };
+  for (const picture of [{ width: 4000, height: 3000 }, { width: 300, height: 200 }]) {
+    const whole = view.fit(element, picture);
 
-  assert.equal(view.showPixels(view.fit(element, picture), 2, element, picture).scale, 0.5);
+    const shown = view.showPixels(whole, element, picture);
+
+    assert.equal(shown.scale, 0.5);
+    assert.deepEqual(view.zoomAt(shown, whole.scale / 0.5, { x: 400, y: 300 }, element, picture).scale, whole.scale);
+  }
+});
+
+test("a small picture that is shown by its pixels stays so when the element's size changes", () => {
+  const picture = { width: 300, height: 200 };
+  const [before, after] = [{ width: 800, height: 600 }, { width: 400, height: 700 }];
+  const shown = view.showPixels(view.fit(before, picture), before, picture);
+
+  assert.deepEqual(view.resize(shown, before, after, picture), { scale: 1, x: 50, y: 250 });
+  assert.ok(view.isFit(shown, before, picture));
 });
 
 test("a pixel of a small label map stands for all pixels of the photo that it covers", () => {

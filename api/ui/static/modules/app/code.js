@@ -4,7 +4,7 @@ import { ROOT, readToken } from "../api.js";
 import { listFormats } from "./export.js";
 import { Icon } from "./icons.js";
 import { buildSnippets } from "./snippets.js";
-import { html, useRef, useState } from "./view.js";
+import { html, useMemo, useRef, useState } from "./view.js";
 
 const FIRST_FORMAT = "coco";
 
@@ -12,24 +12,28 @@ export function Code({ entry, defaultModel }) {
   const dialog = useRef(null);
   const [language, setLanguage] = useState("curl");
   const [formatName, setFormatName] = useState(FIRST_FORMAT);
-  const [copyStatus, setCopyStatus] = useState("");
+  const [outcome, setOutcome] = useState("");
   const formats = listFormats(entry.links);
   const format = formats.find(({ name }) => name === formatName) ?? formats[0];
-  const snippets = format && buildSnippets(buildRequest(entry, format, defaultModel));
+  const hasToken = Boolean(readToken());
+  const snippets = useMemo(
+    () => format && buildSnippets(buildRequest(entry, format, { defaultModel, hasToken })),
+    [entry, format?.name, defaultModel, hasToken],
+  );
 
   async function copy() {
     try {
-      // Without https the browser has no clipboard.
       await navigator.clipboard.writeText(snippets[language]);
-      setCopyStatus("Copied");
+      setOutcome("Copied");
     } catch {
-      setCopyStatus("Not copied: select the text, and copy it by the keyboard.");
+      // Over http from another machine there is no clipboard.
+      setOutcome("Not allowed here: select the text and copy it");
     }
   }
 
   function choose(setter) {
     return (value) => {
-      setCopyStatus("");
+      setOutcome("");
       setter(value);
     };
   }
@@ -60,19 +64,19 @@ export function Code({ entry, defaultModel }) {
         </div>
         <pre tabindex="0" aria-label=${`Program in ${language}`}><code>${snippets[language]}</code></pre>
         <div class="buttons buttons--end">
-          <span role="status" class="muted small">${copyStatus}</span>
+          <span role="status" class="muted small">${outcome}</span>
           <button type="button" class="button button--primary" onClick=${copy}><${Icon} name="copy" />Copy</button>
         </div>`}
     </dialog>`;
 }
 
-function buildRequest(entry, format, defaultModel) {
+function buildRequest(entry, format, { defaultModel, hasToken }) {
   return {
     root: ROOT,
     fileName: entry.name,
     parameters: entry.parameters,
     model: entry.model === defaultModel ? null : entry.model,
     format,
-    hasToken: Boolean(readToken()),
+    hasToken,
   };
 }

@@ -3,6 +3,7 @@
 import { html } from "./view.js";
 
 export function ComparisonHead({ comparison, models, actions }) {
+  const served = models.filter(({ id, state }) => state === "ready" || id === comparison.model);
   return html`<section class="comparison" aria-label="Comparison">
     <fieldset class="segmented">
       <legend class="visually-hidden">Side that the settings change</legend>
@@ -13,11 +14,11 @@ export function ComparisonHead({ comparison, models, actions }) {
         </label>`,
       )}
     </fieldset>
-    ${models.length > 1 &&
+    ${served.length > 1 &&
     html`<label class="inline">
       <span>Model on the right</span>
       <select class="select select--small" value=${comparison.model} onChange=${(event) => actions.setComparedModel(event.target.value)}>
-        ${models.map(({ id }) => html`<option key=${id} value=${id}>${id}</option>`)}
+        ${served.map(({ id }) => html`<option key=${id} value=${id}>${id}</option>`)}
       </select>
     </label>`}
   </section>`;

@@ -1,18 +1,24 @@
 /** Two settings of one photo side by side: the second result, right of a line that can be moved. */
 
 import { callFile, callJson } from "../api.js";
-import { explain, speak } from "../errors.js";
 import { decodeLabels } from "../viewer/labels.js";
 import { colorSegments } from "../viewer/colors.js";
+import { speak } from "../errors.js";
 import { createRecutter } from "./recutting.js";
 import { findEntry, selectedEntry } from "./store.js";
 
-/** @param addFiles submits a photo for another model, and returns the keys of its entries. */
-export function createComparison(store, { report, addFiles }) {
+/**
+ * @param showFailure (error, again) tells a failure
+ * @param previews PreviewSize of the page
+ * @param addFiles submits a photo for another model, and returns the keys of its entries
+ */
+export function createComparison(store, { report, showFailure, previews, addFiles }) {
   let recutter = null;
   let waitsFor = null;
   // Raised by each start, end and choice of a model, so that what comes late for another one is dropped.
   let generation = 0;
+  // Of the right side, while its settings can be changed.
+  let openJob = null;
 
   function update(change) {
     store.set(({ comparison }) => ({ comparison: comparison && { ...comparison, ...change } }));
@@ -34,26 +40,33 @@ export function createComparison(store, { report, addFiles }) {
     });
   }
 
+  function close() {
+    recutter?.close();
+    recutter = null;
+    openJob = null;
+  }
+
   function stop() {
     reset();
     store.set({ comparison: null });
   }
 
   function reset() {
-    recutter?.close();
-    recutter = null;
+    close();
     waitsFor = null;
     generation += 1;
   }
 
   function open(jobId, size) {
-    recutter?.close();
+    close();
+    openJob = jobId;
     recutter = createRecutter(jobId, size, {
+      previews,
       show: (answer, parameters) => {
         report(true);
         update({ labels: answer.labels, segments: colorSegments(answer.segments), parameters });
       },
-      fail,
+      fail: (error) => fail(error, () => jobId === openJob && setParameters({})),
       onBusy: (isBusy) => update({ isBusy }),
     });
   }
@@ -109,7 +122,7 @@ export function createComparison(store, { report, addFiles }) {
   }
 
   /** Called when a job has ended without a result: it may be that of the other model. */
-  function showFailure(key) {
+  function endWithoutResult(key) {
     if (key !== waitsFor) return;
     waitsFor = null;
     const { error } = findEntry(store.get(), key);
@@ -117,12 +130,10 @@ export function createComparison(store, { report, addFiles }) {
     if (error) store.set({ notice: error, announcement: speak(error) });
   }
 
-  function fail(error) {
-    if (error.name === "AbortError") return;
-    if (error.isUnreachable) return report(false);
+  function fail(error, again = null) {
     update({ isBusy: false });
-    store.set({ notice: explain(error), announcement: speak(explain(error)) });
+    showFailure(error, again);
   }
 
-  return { start, stop, setParameters, setModel, showResult, showFailure, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
+  return { start, stop, setParameters, setModel, showResult, endWithoutResult, setPosition: (position) => update({ position }), setSide: (side) => update({ side }) };
 }

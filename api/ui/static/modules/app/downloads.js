@@ -33,11 +33,13 @@ export function Downloads({ entry }) {
     </dialog>`;
 }
 
+const IDLE = Object.freeze({ kind: "idle" });
+
 function FormatRow({ entry, format, description }) {
-  const [status, setStatus] = useState({ kind: "idle" });
+  const [status, setStatus] = useState(IDLE);
   const controller = useRef(null);
   // What was said is of another setting.
-  useEffect(() => setStatus({ kind: "idle" }), [entry.key, entry.parameters]);
+  useEffect(() => setStatus(IDLE), [entry.key, entry.parameters]);
   useEffect(() => () => controller.current?.abort(), []);
 
   async function fetchAndSave() {
@@ -51,7 +53,7 @@ function FormatRow({ entry, format, description }) {
       saveFormat(blob, entry, format);
       setStatus({ kind: "saved", bytes: blob.size });
     } catch (error) {
-      setStatus(error.name === "AbortError" ? { kind: "idle" } : { kind: "failed", explanation: explain(error) });
+      setStatus(error.name === "AbortError" ? IDLE : { kind: "failed", explanation: explain(error) });
     }
   }
 

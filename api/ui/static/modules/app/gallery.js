@@ -4,18 +4,23 @@ import { FileButton } from "./adding.js";
 import { Icon } from "./icons.js";
 import { ALL_STATES, filterEntries, findGroup } from "./store.js";
 import { describeState, nameState } from "./words.js";
-import { html, useEffect, useRef } from "./view.js";
+import { html, useEffect, useMemo, useRef } from "./view.js";
 
 const FILTERS = { [ALL_STATES]: "All", running: "Running", succeeded: "Done", failed: "Failed", canceled: "Canceled" };
 
 export function Gallery({ state, actions }) {
-  const entries = filterEntries(state);
+  const { entries, stateFilter, selectedKey, nextCursor } = state;
+  const shown = useMemo(() => filterEntries({ entries, stateFilter, selectedKey }), [entries, stateFilter, selectedKey]);
+  const tiles = useMemo(
+    () => shown.map((entry) => html`<${Tile} key=${entry.key} entry=${entry} isSelected=${entry.key === selectedKey} actions=${actions} />`),
+    [shown, selectedKey, actions],
+  );
   return html`<section class="gallery" aria-labelledby="gallery-title">
     <div class="section-head">
       <h2 id="gallery-title">Photos</h2>
       <label>
         <span class="visually-hidden">Show photos of this state</span>
-        <select class="select select--small" value=${state.stateFilter} onChange=${(event) => actions.setStateFilter(event.target.value)}>
+        <select class="select select--small" value=${stateFilter} onChange=${(event) => actions.setStateFilter(event.target.value)}>
           ${Object.entries(FILTERS).map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
         </select>
       </label>
@@ -24,8 +29,8 @@ export function Gallery({ state, actions }) {
       <li class="add">
         <${FileButton} className="tile" onFiles=${actions.addFiles}><${Icon} name="plus" /><span>Add photos</span><//>
       </li>
-      ${entries.map((entry) => html`<${Tile} key=${entry.key} entry=${entry} isSelected=${entry.key === state.selectedKey} actions=${actions} />`)}
-      ${state.nextCursor && html`<li><button type="button" class="tile" onClick=${actions.loadMore}>Show older</button></li>`}
+      ${tiles}
+      ${nextCursor && html`<li><button type="button" class="tile" onClick=${actions.loadMore}>Show older</button></li>`}
     </ul>
   </section>`;
 }

@@ -1,25 +1,30 @@
 /** Builds the page: the state, what changes it, and the view. */
 
 import { callFile, callJson, readToken } from "../api.js";
-import { explain, speak } from "../errors.js";
 import { createComparison } from "./comparison.js";
 import { createConnection } from "./connection.js";
 import { copyPicture, saveCutOut } from "./export.js";
+import { createFailures } from "./failures.js";
 import { Page } from "./page.js";
 import { createPicture, loadThumbnail } from "./picture.js";
+import { PreviewSize } from "./preview-size.js";
 import { filterSegments } from "./segments.js";
 import { createStore, selectedEntry } from "./store.js";
 import { createSubmission } from "./submission.js";
 import { TokenButton } from "./token.js";
+import { createTurns } from "./turns.js";
 import { html, render } from "./view.js";
 
 const store = createStore();
 const maxBytes = Number(readFact("max-upload-bytes")) || null;
 const connection = createConnection(store, { onBack: goOn });
 const { report } = connection;
-const picture = createPicture(store, { report });
-const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult, onFailed: (key) => comparison.showFailure(key) });
-const comparison = createComparison(store, { report, addFiles: submission.addFiles });
+const { show: showFailure } = createFailures(store, { report });
+const previews = new PreviewSize(() => viewer?.shownSide ?? 0);
+const picture = createPicture(store, { report, showFailure, previews });
+const submission = createSubmission(store, { report, maxBytes, onSucceeded: showResult, onFailed: (key) => comparison.endWithoutResult(key) });
+const comparison = createComparison(store, { report, showFailure, previews, addFiles: submission.addFiles });
+const takeTurn = createTurns();
 let viewer = null;
 
 /** Return what the service has written into the head of the page. */
@@ -48,15 +53,8 @@ async function load() {
     await submission.loadRecent();
     store.set({ isReady: true });
   } catch (error) {
-    showFailure(error);
+    showFailure(error, load);
   }
-}
-
-function showFailure(error) {
-  if (error.name === "AbortError") return;
-  if (error.status === 401) store.set({ isTokenNeeded: true });
-  else if (error.isUnreachable) report(false);
-  else store.set({ notice: explain(error), announcement: speak(explain(error)) });
 }
 
 /** Return the ids that a cut-out has: the isolated segment, or all that are shown; and a name for them. */
@@ -83,8 +81,8 @@ const actions = {
   select: picture.select,
   retry: submission.retry,
   cancel: submission.cancel,
-  loadMore: () => submission.loadRecent(store.get().nextCursor).catch(showFailure),
-  loadThumbnail: (entry) => loadThumbnail(store, entry).catch(() => {}),
+  loadMore: () => submission.loadRecent(store.get().nextCursor).catch((error) => showFailure(error, actions.loadMore)),
+  loadThumbnail: (entry) => takeTurn(() => loadThumbnail(store, entry)).catch(() => {}),
   setStateFilter: (stateFilter) => store.set({ stateFilter }),
   setParameters(change) {
     if (store.get().comparison?.side === "right") comparison.setParameters(change);

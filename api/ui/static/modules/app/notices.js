@@ -1,5 +1,6 @@
 /** What concerns the page as a whole: the server is gone, or a call has failed. */
 
+import { Countdown } from "./countdown.js";
 import { Icon } from "./icons.js";
 import { html } from "./view.js";
 
@@ -16,6 +17,7 @@ export function Notices({ state, actions }) {
     html`<div class="notice notice--error" role="alert">
       <span class="notice__title">${notice.title}</span>
       <span>${notice.detail} ${notice.advice}</span>
+      ${notice.repeatAt && html`<${Countdown} until=${notice.repeatAt} />`}
       <button type="button" class="button button--quiet button--small button--icon" aria-label="Close this message" onClick=${actions.closeNotice}>
         <${Icon} name="close" />
       </button>

@@ -32,7 +32,7 @@ export function Page({ store, actions }) {
 function Workspace({ state, entry, actions }) {
   return html`<section class="canvas" aria-label="Picture">
       <${Toolbar} state=${state} actions=${actions} />
-      <${Stage} key=${entry.key} state=${state} actions=${actions} hold=${actions.holdViewer} />
+      <${Stage} state=${state} actions=${actions} hold=${actions.holdViewer} />
     </section>
     <aside class="side" aria-label="Result and settings">
       <${Progress} entry=${entry} actions=${actions} />

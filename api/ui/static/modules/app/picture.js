@@ -1,9 +1,9 @@
 /** What the picture shows: the photo of the selected entry, its result, and the recuts that the sliders ask for. */
 
 import { call, callFile, callJson } from "../api.js";
-import { explain, speak } from "../errors.js";
 import { decodeLabels } from "../viewer/labels.js";
 import { colorSegments } from "../viewer/colors.js";
+import { chooseRepeat } from "./failures.js";
 import { createRecutter } from "./recutting.js";
 import { findMatch } from "./segments.js";
 import { findEntry, selectedEntry } from "./store.js";
@@ -12,16 +12,22 @@ import { drawLabelThumbnail } from "./thumbnails.js";
 const RELEASE_MS = 1000;
 const NOT_LOADED = "The photo could not be loaded; the segments are shown without it.";
 
-/** @param report (isConnected) notes whether the server answered. */
-export function createPicture(store, { report }) {
+/**
+ * @param report (isConnected) notes whether the server answered
+ * @param showFailure (error, again) tells a failure
+ * @param previews PreviewSize of the page
+ */
+export function createPicture(store, { report, showFailure, previews }) {
   let recutter = null;
-  // Raised by each selection, so that what comes late for another one is dropped.
-  let generation = 0;
+  // Of the present selection; aborted by the next, so that what comes late is dropped.
+  let selection = new AbortController();
 
   /** Show a photo, and its result as soon as there is one. */
   async function select(key) {
     if (store.get().selectedKey === key) return;
-    const mine = ++generation;
+    selection.abort();
+    selection = new AbortController();
+    const { signal } = selection;
     recutter?.close();
     recutter = null;
     release(store.get().shown?.photo);
@@ -29,20 +35,20 @@ export function createPicture(store, { report }) {
     store.set(({ list }) => ({ selectedKey: key, ...reset, list: { ...list, labels: new Set() } }));
     const entry = findEntry(store.get(), key);
     if (!entry) return;
-    await Promise.all([loadPhoto(entry, mine), entry.state === "succeeded" ? loadResult(entry, mine) : null]);
+    await Promise.all([loadPhoto(entry, signal), entry.state === "succeeded" ? loadResult(entry, signal) : null]);
   }
 
-  async function loadPhoto(entry, mine) {
+  async function loadPhoto(entry, signal) {
     let photo = null;
     let photoFault = null;
     try {
-      const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`));
+      const file = entry.file ?? (await callFile(`v1/jobs/${entry.jobId}/input`, { signal }));
       photo = await createImageBitmap(file, { imageOrientation: "from-image" });
     } catch (error) {
       photoFault = describePhotoFault(error);
       if (error.isUnreachable) report(false);
     }
-    if (mine !== generation) return photo?.close();
+    if (signal.aborted) return photo?.close();
     const size = photo ? { width: photo.width, height: photo.height } : null;
     store.set(({ shown }) => ({ shown: { ...shown, photo, photoFault, size: size ?? shown?.size ?? entry.image } }));
   }
@@ -50,24 +56,24 @@ export function createPicture(store, { report }) {
   /** Called when a job has succeeded. */
   async function showResult(key) {
     const entry = findEntry(store.get(), key);
-    if (store.get().selectedKey === key) await loadResult(entry, generation);
+    if (store.get().selectedKey === key) await loadResult(entry, selection.signal);
   }
 
-  async function loadResult(entry, mine) {
+  async function loadResult(entry, signal) {
     try {
       const [result, file] = await Promise.all([
-        callJson(`v1/jobs/${entry.jobId}/result`),
-        callFile(`v1/jobs/${entry.jobId}/labels.png`),
+        callJson(`v1/jobs/${entry.jobId}/result`, { signal }),
+        callFile(`v1/jobs/${entry.jobId}/labels.png`, { signal }),
       ]);
       const labels = await decodeLabels(file);
-      if (mine !== generation) return;
+      if (signal.aborted) return;
       report(true);
       // The end of a job and the return of the server may both have loaded it.
       recutter?.close();
-      recutter = createRecutter(entry.jobId, labels, { show: showRecut, fail: refuseRecut, onBusy });
+      recutter = createRecutter(entry.jobId, labels, { previews, show: showRecut, fail: refuseRecut, onBusy });
       applyResult(labels, result.segments, entry.parameters, { isPreview: false });
     } catch (error) {
-      if (mine === generation) showFailure(error);
+      if (!signal.aborted) showFailure(error, () => signal.aborted || loadResult(entry, signal));
     }
   }
 
@@ -89,18 +95,12 @@ export function createPicture(store, { report }) {
     if (!isPreview) store.set({ announcement: describeCount(answer.segments.length) });
   }
 
-  /** Go back to the setting that is shown, of which files can be made. */
+  /** Go back to the setting that is shown, of which files can be made; but not from one that is asked for again. */
   function refuseRecut(error) {
     const { shown, selectedKey } = store.get();
-    if (!error.isUnreachable) store.updateEntry(selectedKey, { parameters: shown.parameters });
-    showFailure(error);
-  }
-
-  function showFailure(error) {
-    if (error.name === "AbortError") return;
-    if (error.isUnreachable) return report(false);
-    const explanation = explain(error);
-    store.set({ notice: explanation, announcement: speak(explanation) });
+    const { signal } = selection;
+    if (!error.isUnreachable && chooseRepeat(error) === null) store.updateEntry(selectedKey, { parameters: shown.parameters });
+    showFailure(error, () => signal.aborted || resume());
   }
 
   function onBusy(isBusy) {
@@ -123,9 +123,9 @@ export function createPicture(store, { report }) {
   /** After the server was gone: load what could not be loaded, and show the present setting. */
   function resume() {
     const entry = selectedEntry(store.get());
-    if (entry && store.get().shown?.photoFault === NOT_LOADED) loadPhoto(entry, generation);
+    if (entry && store.get().shown?.photoFault === NOT_LOADED) loadPhoto(entry, selection.signal);
     if (entry?.state !== "succeeded") return;
-    if (!recutter) loadResult(entry, generation);
+    if (!recutter) loadResult(entry, selection.signal);
     else if (store.get().shown?.parameters !== entry.parameters) recutter.request(entry.parameters);
   }
 
@@ -142,7 +142,7 @@ export async function loadThumbnail(store, entry) {
   store.updateEntry(entry.key, await drawLabelThumbnail(await decodeLabels(file), (id) => colors.get(id) ?? [128, 128, 128]));
 }
 
-/** Free the memory of a photo, once the viewer that shows it is gone. */
+/** Free the memory of a photo, once the viewer has let go of it. */
 function release(photo) {
   if (photo) setTimeout(() => photo.close(), RELEASE_MS);
 }

@@ -1,5 +1,6 @@
 /** What happens to the selected photo: upload, place in the queue, stages, the end; and what to do after an error. */
 
+import { Countdown } from "./countdown.js";
 import { Icon } from "./icons.js";
 import { findGroup, isUnderWay } from "./store.js";
 import { describeState, formatDuration, listStages } from "./words.js";
@@ -22,9 +23,18 @@ export function Progress({ entry, actions }) {
     </p>
     ${entry.state === "uploading" && html`<progress class="progress" max="1" value=${entry.progress} aria-label="Upload"></progress>`}
     ${(entry.state === "queued" || entry.state === "running") && html`<progress class="progress" aria-label="Segmentation"></progress>`}
+    ${entry.error && entry.repeatAt && html`<${Delay} entry=${entry} />`}
     ${entry.error && entry.state !== "waiting" && html`<${Failure} entry=${entry} actions=${actions} />`}
     <${Stages} entry=${entry} />
   </section>`;
+}
+
+/** The service does not take the photo now, and says when it will. */
+function Delay({ entry }) {
+  return html`<div class="delay notice notice--warning">
+    <span class="notice__title">${entry.error.title}</span>
+    <${Countdown} until=${entry.repeatAt} />
+  </div>`;
 }
 
 function Failure({ entry, actions }) {

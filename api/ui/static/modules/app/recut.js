@@ -4,7 +4,8 @@
  * No DOM and no network here: `send` and `show` are passed in.
  */
 
-const REST_MS = 250;
+// A full size that is asked for while a hand still moves the slider holds up the previews behind it.
+const REST_MS = 450;
 
 export class RecutQueue {
   /**
@@ -12,9 +13,9 @@ export class RecutQueue {
    * @param show (answer, parameters, { isPreview }) is called with each answer, in the order of the settings
    * @param fail (error) is called when a call fails
    * @param onBusy (isBusy) tells whether a call is under way
-   * @param needsPreview whether a preview is smaller than the full size
+   * @param needsPreview () -> whether a preview is smaller than the full size
    */
-  constructor({ send, show, fail, onBusy = () => {}, needsPreview = true, restMs = REST_MS }) {
+  constructor({ send, show, fail, onBusy = () => {}, needsPreview = () => true, restMs = REST_MS }) {
     Object.assign(this, { send, show, fail, onBusy, needsPreview, restMs });
     this.wanted = null;
     this.flight = null;
@@ -29,7 +30,7 @@ export class RecutQueue {
     this.wanted = parameters;
     // The full size takes long, and nobody waits for that of an old setting.
     if (this.flight && !this.flight.isPreview) this.flight.controller.abort();
-    if (!this.flight) this.#start(this.needsPreview);
+    if (!this.flight) this.#start(this.needsPreview());
   }
 
   /** End; answers that are still under way are not shown. */
@@ -49,7 +50,7 @@ export class RecutQueue {
     this.flight = null;
     if (this.isClosed) return;
     if (outcome.answer && !flight.controller.signal.aborted) this.show(outcome.answer, parameters, { isPreview });
-    if (this.wanted) this.#start(this.needsPreview);
+    if (this.wanted) this.#start(this.needsPreview());
     else this.#rest(parameters, isPreview, outcome);
   }
 

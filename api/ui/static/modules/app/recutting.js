@@ -4,22 +4,24 @@ import { callJson } from "../api.js";
 import { decodeLabels } from "../viewer/labels.js";
 import { RecutQueue } from "./recut.js";
 
-export const PREVIEW_SIDE = 1024;
-
 /**
  * Return a RecutQueue for a job; its answers are { labels, segments, files }.
  *
  * @param size { width, height } of the photo: a small one needs no preview.
+ * @param previews PreviewSize of the page: the service is as quick for one photo as for the next
  */
-export function createRecutter(jobId, size, { show, fail, onBusy }) {
+export function createRecutter(jobId, size, { previews, ...rest }) {
   return new RecutQueue({
-    send: (parameters, { isPreview, signal }) => {
-      return requestRecut(jobId, parameters, { ...(isPreview ? { max_side: PREVIEW_SIDE } : {}) }, signal);
+    async send(parameters, { isPreview, signal }) {
+      if (!isPreview) return requestRecut(jobId, parameters, {}, signal);
+      const side = previews.choose();
+      const begin = performance.now();
+      const answer = await requestRecut(jobId, parameters, { max_side: side }, signal);
+      previews.note(side, performance.now() - begin);
+      return answer;
     },
-    show,
-    fail,
-    onBusy,
-    needsPreview: Math.max(size.width, size.height) > PREVIEW_SIDE,
+    needsPreview: () => Math.max(size.width, size.height) > previews.choose(),
+    ...rest,
   });
 }
 
@@ -28,5 +30,6 @@ export async function requestRecut(jobId, parameters, options = {}, signal = und
   const given = Object.entries(parameters).filter(([, value]) => value !== null);
   const json = { ...Object.fromEntries(given), ...options };
   const answer = await callJson(`v1/jobs/${jobId}/recut`, { method: "POST", json, signal });
-  return { labels: await decodeLabels(answer.labels), segments: answer.segments, files: { ...answer.files, labels: { media_type: "image/png", base64: answer.labels } } };
+  const files = { ...answer.files, labels: { media_type: "image/png", base64: answer.labels } };
+  return { labels: await decodeLabels(answer.labels), segments: answer.segments, files };
 }

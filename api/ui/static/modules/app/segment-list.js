@@ -9,6 +9,12 @@ export function SegmentList({ segments, size, state, actions }) {
   const labels = useMemo(() => countLabels(segments), [segments]);
   const names = useMemo(() => nameSegments(segments), [segments]);
   const shown = useMemo(() => sortSegments(filterSegments(segments, list.labels), list.order), [segments, list]);
+  const area = size.width * size.height;
+  // Not compared again while a slider moves or an upload goes on.
+  const rows = useMemo(
+    () => html`<${Rows} segments=${shown} names=${names} area=${area} lit=${highlighted} isolated=${isolated} actions=${actions} />`,
+    [shown, names, area, highlighted, isolated, actions],
+  );
   return html`<section class="segments" aria-labelledby="segments-title">
     <div class="section-head">
       <h2 id="segments-title">
@@ -23,7 +29,7 @@ export function SegmentList({ segments, size, state, actions }) {
     </div>
     ${labels.length > 1 && html`<${LabelFilter} labels=${labels} chosen=${list.labels} actions=${actions} />`}
     ${segments.length === 0 && html`<p class="muted small">Nothing reaches these settings. Move the threshold down.</p>`}
-    <${Rows} segments=${shown} names=${names} area=${size.width * size.height} lit=${highlighted} isolated=${isolated} actions=${actions} />
+    ${rows}
   </section>`;
 }
 
@@ -68,7 +74,8 @@ function Rows({ segments, names, area, lit, isolated, actions }) {
       (one) => html`<li key=${one.id}>
         <button
           type="button"
-          class=${one.id === lit ? "segment is-lit" : "segment"}
+          class=${nameClasses(one, lit)}
+          title=${one.area === 0 ? "Other segments cover all of it. Its own mask is in the files." : undefined}
           aria-pressed=${one.id === isolated ? "true" : "false"}
           tabindex=${one === current ? 0 : -1}
           data-segment=${one.id}
@@ -85,4 +92,8 @@ function Rows({ segments, names, area, lit, isolated, actions }) {
       </li>`,
     )}
   </ul>`;
+}
+
+function nameClasses({ id, area }, lit) {
+  return ["segment", id === lit && "is-lit", area === 0 && "is-covered"].filter(Boolean).join(" ");
 }

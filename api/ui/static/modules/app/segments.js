@@ -1,5 +1,6 @@
 /** The list of segments: order, filter, words.  No DOM here. */
 
+const COVERED = "covered";
 export const ORDERS = { area: "Largest first", score: "Best score first" };
 
 /** Return the segments in an order; those without a score come last. */
@@ -39,8 +40,9 @@ export function nameSegments(segments) {
   );
 }
 
-/** Return what share of the photo an area is, in words. */
+/** Return what share of the photo an area is, in words; a segment of no pixels lies under others. */
 export function formatShare(area, total) {
+  if (area === 0) return COVERED;
   const percent = total ? (100 * area) / total : 0;
   if (percent > 0 && percent < 0.1) return "< 0.1 %";
   return `${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;

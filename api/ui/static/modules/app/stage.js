@@ -2,7 +2,9 @@
 
 import { createViewer } from "../viewer/viewer.js";
 import { filterSegments } from "./segments.js";
-import { html, useEffect, useLayoutEffect, useRef } from "./view.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef } from "./view.js";
+
+const NO_SEGMENTS = [];
 
 /** @param hold (viewer | null) gets the viewer, for the tools beside it */
 export function Stage({ state, actions, hold }) {
@@ -27,31 +29,29 @@ export function Stage({ state, actions, hold }) {
   return html`<div class="stage">
     <div class="picture" ref=${element}></div>
     ${comparison && html`<${Wipe} comparison=${comparison} actions=${actions} />`}
-    ${shown?.photoFault && html`<p class="photo-fault small">${shown.photoFault}</p>`}
+    ${shown?.photoFault && shown.labels && html`<p class="photo-fault small">${shown.photoFault}</p>`}
   </div>`;
 }
 
-/** Pass what has changed to the viewer. */
+/** Pass what has changed to the viewer; of a photo without pixels or segments, that there are none. */
 function usePicture(viewer, { shown, comparison, look, list, isolated, highlighted }) {
-  const { photo, labels, segments } = shown ?? {};
+  const { photo = null, labels = null, segments = NO_SEGMENTS } = shown ?? {};
+  useLayoutEffect(() => viewer.current.setPhoto(photo), [photo]);
   useLayoutEffect(() => {
-    if (photo) viewer.current.setPhoto(photo);
-  }, [photo]);
-  useLayoutEffect(() => {
-    if (!labels) return;
     viewer.current.setSegments(segments);
     viewer.current.setLabels(labels);
   }, [labels, segments]);
   useLayoutEffect(() => {
-    const visible = list.labels.size && segments ? new Set(filterSegments(segments, list.labels).map(({ id }) => id)) : null;
+    const visible = list.labels.size ? new Set(filterSegments(segments, list.labels).map(({ id }) => id)) : null;
     viewer.current.setStyle({ ...look, visible });
   }, [look, list.labels, segments]);
   useEffect(() => viewer.current.highlight(highlighted), [highlighted]);
   useEffect(() => viewer.current.isolate(isolated), [isolated, labels]);
+  const compared = useMemo(() => filterSegments(comparison?.segments ?? NO_SEGMENTS, list.labels), [comparison?.segments, list.labels]);
   useLayoutEffect(() => {
-    if (comparison?.labels) viewer.current.compareWith(comparison.labels, comparison.segments, comparison.position);
-    else viewer.current.compareWith(null, [], 1);
-  }, [comparison?.labels, comparison?.segments, comparison?.position]);
+    if (comparison?.labels) viewer.current.compareWith(comparison.labels, compared, comparison.position);
+    else viewer.current.compareWith(null, NO_SEGMENTS, 1);
+  }, [comparison?.labels, compared, comparison?.position]);
 }
 
 /** The line between the two results: dragged, or moved by the arrow keys of its slider. */

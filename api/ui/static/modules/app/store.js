@@ -51,6 +51,8 @@ export function buildEntry(key, more) {
     stages: [],
     timings: {},
     error: null,
+    // When it is sent again by itself, in milliseconds; null: not so.
+    repeatAt: null,
     thumbnail: null,
     createdAt: Date.now(),
     parameters: PAGE_DEFAULTS,

@@ -3,10 +3,12 @@
 import { call, callJson, upload } from "../api.js";
 import { FINAL_STATES, followJob } from "../server-events.js";
 import { explain, explainFailure, speak } from "../errors.js";
+import { chooseRepeat } from "./failures.js";
 import { findFault } from "./files.js";
 import { buildQuery } from "./parameters.js";
 import { buildEntry, findEntry, isUnderWay } from "./store.js";
 import { drawThumbnail } from "./thumbnails.js";
+import { createTurns } from "./turns.js";
 
 const MAX_UPLOADS = 2;
 const RECENT = 24;
@@ -20,7 +22,11 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
   const waiting = [];
   // By key: what ends an upload, or the following of a job.
   const controllers = new Map();
+  // A photo of many megapixels has hundreds of megabytes while it is decoded.
+  const takeTurn = createTurns();
   let uploads = 0;
+  // While the service takes nothing.
+  let pause = null;
 
   /** Add photos: the first is selected, and all are uploaded. */
   function addFiles(files, options = {}) {
@@ -36,14 +42,19 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
   function enqueue(entry) {
     const fault = findFault(entry.file, { maxBytes });
     if (fault) return fail(entry.key, fault);
-    // A photo that is sent again has one, whose memory is freed with the page alone.
-    if (!entry.thumbnail) drawThumbnail(entry.file).then((drawn) => store.updateEntry(entry.key, drawn), () => {});
+    // A photo that is sent again has one already.
+    if (!entry.thumbnail) takeTurn(() => drawThumbnail(entry.file)).then((drawn) => keepThumbnail(entry.key, drawn), () => {});
     waiting.push(entry.key);
     startNext();
   }
 
+  function keepThumbnail(key, drawn) {
+    if (findEntry(store.get(), key)) store.updateEntry(key, drawn);
+    else URL.revokeObjectURL(drawn.thumbnail);
+  }
+
   function startNext() {
-    while (store.get().isConnected && uploads < MAX_UPLOADS && waiting.length) {
+    while (store.get().isConnected && !pause && uploads < MAX_UPLOADS && waiting.length) {
       const entry = findEntry(store.get(), waiting.shift());
       if (entry?.state === "waiting") send(entry);
     }
@@ -53,7 +64,7 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     const { key } = entry;
     uploads += 1;
     const controller = open(key);
-    store.updateEntry(key, { state: "uploading", progress: 0, error: null });
+    store.updateEntry(key, { state: "uploading", progress: 0, error: null, repeatAt: null });
     try {
       const job = await upload(`v1/jobs?${buildSubmissionQuery(entry)}`, entry.file, {
         idempotencyKey: key,
@@ -78,9 +89,26 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
       // It is sent again once the server is back.
       store.updateEntry(key, { state: "waiting", progress: 0, error: explain(error) });
       waiting.push(key);
-    } else {
+    } else if (chooseRepeat(error) === null) {
       fail(key, error);
+    } else {
+      delay(key, error);
     }
+  }
+
+  /** Send a photo again, and then those behind it, when the service takes them. */
+  function delay(key, error) {
+    const waitMs = chooseRepeat(error);
+    const explanation = explain(error);
+    const { name } = findEntry(store.get(), key);
+    store.updateEntry(key, { state: "waiting", progress: 0, error: explanation, repeatAt: Date.now() + waitMs });
+    store.set({ announcement: `${name}: ${speak(explanation)} This page sends it again by itself.` });
+    waiting.unshift(key);
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      pause = null;
+      startNext();
+    }, waitMs);
   }
 
   async function follow(key, jobId) {
@@ -94,7 +122,9 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
       if (job) end(key, job);
       else onFailed(key);
     } catch (error) {
-      if (!controller.signal.aborted) fail(key, error);
+      const waitMs = chooseRepeat(error);
+      if (waitMs !== null) setTimeout(() => follow(key, jobId), waitMs);
+      else if (!controller.signal.aborted) fail(key, error);
     }
   }
 
@@ -134,7 +164,7 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     if (!entry || !isUnderWay(entry)) return;
     if (!entry.jobId) {
       controllers.get(key)?.abort();
-      store.updateEntry(key, { state: "canceled" });
+      store.updateEntry(key, { state: "canceled", error: null, repeatAt: null });
       store.set({ announcement: `${entry.name} was canceled.` });
       onFailed(key);
       return;

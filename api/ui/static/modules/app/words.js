@@ -15,6 +15,7 @@ const STAGES = { decode: "Reading the photo", forward: "Running the model", batc
 
 /** Return the state of an entry as a sentence part, with what is known of its end. */
 export function describeState(entry, now = Date.now()) {
+  if (entry.state === "waiting" && entry.repeatAt) return "Waits for the service";
   if (entry.state === "uploading") return `Uploading, ${Math.round(100 * entry.progress)} %`;
   if (entry.state === "queued") return [describePlace(entry.position), describeEta(entry.eta, now)].filter(Boolean).join(", ");
   if (entry.state === "running" && entry.stages.length) return nameStage(entry.stages.at(-1).name);

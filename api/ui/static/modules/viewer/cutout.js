@@ -5,11 +5,14 @@
  * megapixels does not stop the page.
  */
 
+import { giveWay } from "./turns.js";
+
 const STRIP_PIXELS = 1 << 20;
 
 /** There is nothing to cut out. */
 export class NothingToCutOut extends Error {
   name = "NothingToCutOut";
+  errorType = "nothing_to_cut_out";
 }
 
 /**
@@ -106,9 +109,4 @@ function findInRow(ids, start, width, isChosen) {
   let last = width - 1;
   while (!isChosen[ids[start + last]]) last--;
   return [first, last];
-}
-
-/** Let the page do other things. */
-function giveWay() {
-  return new Promise((resolve) => setTimeout(resolve));
 }

@@ -7,11 +7,15 @@
  * No DOM here.
  */
 
+import { giveWay } from "./turns.js";
+
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const GREYSCALE = 0;
 /** Of a label map; the largest photo that the service takes by default has fewer. */
 const MAX_PIXELS = 1 << 28;
 const SLICE_MS = 6;
+/** Of compressed data; what is written at once is inflated at once, to a hundred times as much at most. */
+const PIECE_BYTES = 1 << 13;
 
 /** What was given is no label map. */
 export class NotALabelMap extends Error {
@@ -41,10 +45,18 @@ async function readBytes(source) {
   if (typeof source !== "string") return new Uint8Array(await source.arrayBuffer());
   try {
     // No fetch() of a data: URL, which the page's policy refuses.
-    return Uint8Array.from(atob(source), (character) => character.charCodeAt(0));
+    return readBase64(source);
   } catch {
     throw new NotALabelMap("The label map is no base64");
   }
+}
+
+function readBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = letters.charCodeAt(at);
+  return bytes;
 }
 
 /** Return the header and the parts of the compressed data. */
@@ -81,14 +93,33 @@ function readHeader(view, start, length) {
 }
 
 async function inflate(parts, rows) {
-  const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
-  const reader = stream.getReader();
-  let sliceEnd = performance.now() + SLICE_MS;
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    rows.add(piece.value);
-    if (performance.now() < sliceEnd) continue;
-    await new Promise((resolve) => setTimeout(resolve));
-    sliceEnd = performance.now() + SLICE_MS;
+  const stream = new DecompressionStream("deflate");
+  write(stream.writable.getWriter(), parts);
+  const reader = stream.readable.getReader();
+  try {
+    let sliceEnd = performance.now() + SLICE_MS;
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      rows.add(piece.value);
+      if (performance.now() < sliceEnd) continue;
+      await giveWay();
+      sliceEnd = performance.now() + SLICE_MS;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** Write the compressed data: not from a Blob, as its bytes would take the way through another process. */
+async function write(writer, parts) {
+  try {
+    for (const part of parts) {
+      for (let start = 0; start < part.length; start += PIECE_BYTES) {
+        await writer.write(part.subarray(start, start + PIECE_BYTES));
+      }
+    }
+    await writer.close();
+  } catch {
+    // The reader has the same error, or has ended this.
   }
 }
 

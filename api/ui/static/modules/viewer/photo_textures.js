@@ -5,11 +5,11 @@
  * when the view is closer than the copy is sharp; the tiles that were not seen for longest are dropped.
  */
 
+import { scaleInStrips } from "./strips.js";
+
 const OVERVIEW_PIXELS = 1 << 22;
 const TILE = 1024;
 const MAX_TILES = 48;
-/** Rows of the scaled copy that are made at once; all of them would stop the page. */
-const STRIP = 128;
 
 export class PhotoTextures {
   /** @param onChange is called when more of the photo is there */
@@ -44,13 +44,8 @@ export class PhotoTextures {
     const height = Math.max(1, Math.round(photo.height * this.scale));
     const texture = this.makeEmpty(width, height);
     const isWanted = () => this.photo === photo && !this.gl.isContextLost();
-    for (let top = 0; top < height && isWanted(); top += STRIP) {
-      const strip = await scaleStrip(photo, { width, height }, top).catch(() => null);
-      if (strip && isWanted()) this.uploadStrip(texture, strip, top);
-      strip?.close();
-      await new Promise((resolve) => setTimeout(resolve));
-    }
-    if (!isWanted()) return this.gl.deleteTexture(texture);
+    const isDone = await scaleInStrips(photo, { width, height }, (strip, top) => this.uploadStrip(texture, strip, top), isWanted);
+    if (!isDone) return this.gl.deleteTexture(texture);
     this.finish(texture);
     this.overview = texture;
     return this.onChange();
@@ -140,15 +135,6 @@ export class PhotoTextures {
     this.overview = null;
     this.photo = null;
   }
-}
-
-/** Return rows of the photo, scaled to a size, from a row of the scaled photo on. */
-function scaleStrip(photo, { width, height }, top) {
-  const rows = Math.min(STRIP, height - top);
-  const first = Math.round((top * photo.height) / height);
-  const last = Math.round(((top + rows) * photo.height) / height);
-  const options = { resizeWidth: width, resizeHeight: rows, resizeQuality: "medium" };
-  return createImageBitmap(photo, 0, first, photo.width, Math.max(1, last - first), options);
 }
 
 /** Return the tiles that the view shows, those in the middle first. */

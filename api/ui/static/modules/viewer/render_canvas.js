@@ -8,6 +8,8 @@
 import { prepareRaster } from "./raster.js";
 import { resizeCanvas } from "./render_webgl.js";
 import { BLUR, CHECK, DIM, SQUARE_PIXELS } from "./scene.js";
+import { scaleInStrips } from "./strips.js";
+import { giveWay } from "./turns.js";
 
 const COPY_PIXELS = 1 << 22;
 const SLICE_MS = 5;
@@ -28,6 +30,7 @@ class CanvasRenderer {
     this.onChange = onChange;
     this.photo = null;
     this.copy = null;
+    this.isCopying = false;
     this.labels = [null, null];
     this.layers = null;
     this.asked = null;
@@ -38,19 +41,43 @@ class CanvasRenderer {
   }
 
   get isBusy() {
-    return this.asked !== this.done;
+    return this.isCopying || this.asked !== this.done;
   }
 
   setPhoto(photo) {
     this.photo = photo?.width ? photo : null;
-    this.copy = this.photo && scaleDown(this.photo);
     this.backdrop.key = "";
     this.asked = null;
+    this.copy = this.photo;
+    this.isCopying = false;
+    if (this.photo && this.photo.width * this.photo.height > COPY_PIXELS) this.makeCopy(this.photo);
+  }
+
+  /** Scale a large photo down; what is there of the copy is drawn meanwhile. */
+  async makeCopy(photo) {
+    const scale = Math.sqrt(COPY_PIXELS / (photo.width * photo.height));
+    const width = Math.max(1, Math.round(photo.width * scale));
+    const height = Math.max(1, Math.round(photo.height * scale));
+    const copy = Object.assign(document.createElement("canvas"), { width, height });
+    const context = copy.getContext("2d");
+    const take = (strip, top) => {
+      context.drawImage(strip, 0, top);
+      this.onChange();
+    };
+    this.copy = copy;
+    this.isCopying = true;
+    if (!(await scaleInStrips(photo, copy, take, () => this.copy === copy))) return;
+    this.isCopying = false;
+    // It was made of a part.
+    this.backdrop.key = "";
+    this.onChange();
   }
 
   setLabels(side, labels) {
     this.labels[side] = labels;
     this.asked = null;
+    // What was computed of another photo is not to be seen over the next one.
+    if (side === 0 && !labels) this.layers = this.done = null;
   }
 
   /** Draw a scene as far as it is computed, and compute the rest. */
@@ -73,11 +100,11 @@ class CanvasRenderer {
   drawPhoto(scene) {
     const { context } = this;
     setView(context, scene);
-    if (!this.photo) {
+    if (!this.photo || this.isCopying) {
       context.fillStyle = `rgb(${scene.theme.empty})`;
       context.fillRect(0, 0, scene.picture.width, scene.picture.height);
-      return;
     }
+    if (!this.photo) return;
     const density = scene.view.scale * scene.ratio;
     const source = density * this.photo.width <= this.copy.width * 1.1 ? this.copy : this.photo;
     context.imageSmoothingEnabled = density < SQUARE_PIXELS;
@@ -143,18 +170,18 @@ class CanvasRenderer {
   async compute(scene) {
     const isMove = this.asked && this.layers && !isSameView(this.asked.view, scene.view);
     this.asked = scene;
-    await wait(isMove ? REST_MS : 0);
+    await (isMove ? wait(REST_MS) : giveWay());
     if (this.asked !== scene) return;
     const raster = prepareRaster(scene, this.labels);
     let sliceEnd = 0;
     for (let y = 0; y < raster.height; y++) {
       raster.fillRow(y);
       if (performance.now() < sliceEnd) continue;
-      await wait(0);
+      await giveWay();
       if (this.asked !== scene) return;
       sliceEnd = performance.now() + SLICE_MS;
     }
-    await wait(0);
+    await giveWay();
     if (this.asked !== scene) return;
     this.layers = { view: scene.view, colors: makeLayer(raster, raster.colors), mask: null, raster };
     this.done = scene;
@@ -199,18 +226,6 @@ function drawSeen(context, photo, { view, size }) {
   const bottom = Math.min(photo.height, Math.ceil((size.height - view.y) / view.scale));
   if (right <= left || bottom <= top) return;
   context.drawImage(photo, left, top, right - left, bottom - top, left, top, right - left, bottom - top);
-}
-
-function scaleDown(photo) {
-  const scale = Math.sqrt(COPY_PIXELS / (photo.width * photo.height));
-  if (scale >= 1) return photo;
-  const width = Math.max(1, Math.round(photo.width * scale));
-  const height = Math.max(1, Math.round(photo.height * scale));
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "medium";
-  context.drawImage(photo, 0, 0, width, height);
-  return canvas;
 }
 
 function makeLayer({ width, height }, pixels) {

@@ -2,11 +2,14 @@
  * Geometry of the view: where the picture is on the screen.  Pure functions of values.
  *
  * A view is { scale, x, y }: a point of the picture (in its pixels, from its top left corner) is at
- * point * scale + (x, y) in the element (in CSS pixels).  A size is { width, height }, a point { x, y }.
+ * point * scale + (x, y) in the element (in CSS pixels).  A size is { width, height }, a point { x, y }; that of an element
+ * may have `ratio`, the device pixels for one of its own.
  */
 
 /** The largest number of CSS pixels for one pixel of the picture. */
 export const MAX_SCALE = 64;
+/** Two scales that differ by less of themselves are the same. */
+const TOLERANCE = 1e-4;
 
 /** Return the view that shows the whole picture, centred; a small picture is enlarged to at most `largest`. */
 export function fit(element, picture, largest = 4) {
@@ -19,10 +22,9 @@ function centre(element, picture, scale) {
   return { scale, x: (element.width - picture.width * scale) / 2, y: (element.height - picture.height * scale) / 2 };
 }
 
-/** Return the nearest view that is allowed: no smaller than fit(), and without a gap that could be filled. */
+/** Return the nearest view that is allowed: see clampScale(), and without a gap that could be filled. */
 export function clamp(view, element, picture) {
-  const smallest = fit(element, picture).scale;
-  const scale = Math.min(Math.max(view.scale, smallest), Math.max(MAX_SCALE, smallest));
+  const scale = clampScale(view.scale, element, picture);
   // The point in the middle of the element stays there.
   const middle = toPicture(view, { x: element.width / 2, y: element.height / 2 });
   const moved = scale === view.scale ? view : place(middle, { x: element.width / 2, y: element.height / 2 }, scale);
@@ -31,6 +33,17 @@ export function clamp(view, element, picture) {
     x: clampOffset(moved.x, element.width, picture.width * scale),
     y: clampOffset(moved.y, element.height, picture.height * scale),
   };
+}
+
+/** Return the nearest scale that is allowed: no smaller than the whole picture or its pixels, whichever is smaller. */
+function clampScale(scale, element, picture) {
+  const whole = fit(element, picture).scale;
+  return Math.min(Math.max(scale, Math.min(whole, scaleOfPixels(element))), Math.max(MAX_SCALE, whole));
+}
+
+/** Return the scale at which one pixel of the picture is one of the screen. */
+function scaleOfPixels({ ratio = 1 }) {
+  return 1 / ratio;
 }
 
 function clampOffset(offset, free, length) {
@@ -45,8 +58,7 @@ function place(point, screen, scale) {
 
 /** Return the view enlarged by a factor; what is at the point of the screen stays there as far as clamp() allows. */
 export function zoomAt(view, factor, screen, element, picture) {
-  const smallest = fit(element, picture).scale;
-  const scale = Math.min(Math.max(view.scale * factor, smallest), Math.max(MAX_SCALE, smallest));
+  const scale = clampScale(view.scale * factor, element, picture);
   return clamp(place(toPicture(view, screen), screen, scale), element, picture);
 }
 
@@ -56,21 +68,22 @@ export function pan(view, dx, dy, element, picture) {
 }
 
 /** Return the view in which one pixel of the picture is one of the screen, whose middle stays. */
-export function showPixels(view, devicePixelRatio, element, picture) {
+export function showPixels(view, element, picture) {
   const middle = { x: element.width / 2, y: element.height / 2 };
-  return zoomAt(view, 1 / devicePixelRatio / view.scale, middle, element, picture);
+  return zoomAt(view, scaleOfPixels(element) / view.scale, middle, element, picture);
 }
 
 /** Return the view after the element's size has changed: the middle stays, and a view that was fit() stays so. */
 export function resize(view, before, element, picture) {
-  if (isFit(view, before, picture)) return fit(element, picture);
+  const wasFit = Math.abs(view.scale / fit(before, picture).scale - 1) < TOLERANCE;
+  if (wasFit) return fit(element, picture);
   const point = toPicture(view, { x: before.width / 2, y: before.height / 2 });
   return clamp(place(point, { x: element.width / 2, y: element.height / 2 }, view.scale), element, picture);
 }
 
 /** Return whether the whole picture is shown. */
 export function isFit(view, element, picture) {
-  return view.scale <= fit(element, picture).scale * 1.0001;
+  return view.scale <= fit(element, picture).scale * (1 + TOLERANCE);
 }
 
 /** Return the point of the picture at a point of the screen. */

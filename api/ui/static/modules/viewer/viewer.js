@@ -12,12 +12,10 @@
 
 import { cutOut, NothingToCutOut } from "./cutout.js";
 import { watchGestures } from "./gestures.js";
-import { createCanvasRenderer } from "./render_canvas.js";
-import { createWebglRenderer } from "./render_webgl.js";
+import { addRenderer, prepareElement, readTheme } from "./element.js";
 import { buildPalette } from "./scene.js";
 import * as geometry from "./view.js";
 
-const LABEL = "Photo with its segments. Arrow keys move it, plus and minus zoom, 0 shows the whole photo.";
 const STYLE = { opacity: 0.5, outlines: true, background: "photo", visible: null };
 
 /** @param renderer "auto", "canvas" to do without WebGL, "webgl" to do it even without a graphics card */
@@ -37,7 +35,7 @@ class Viewer {
     this.highlighted = 0;
     this.isolated = null;
     this.hovered = null;
-    this.size = { width: 0, height: 0 };
+    this.size = { width: 0, height: 0, ratio: 1 };
     this.view = null;
     this.frame = 0;
     prepareElement(element);
@@ -61,7 +59,7 @@ class Viewer {
     const { signal } = this.events;
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.change(), { signal });
     // A window moved to another screen, or the zoom of the browser.
-    window.addEventListener("resize", () => this.change(), { signal });
+    window.addEventListener("resize", () => this.resize(), { signal });
     this.resize();
   }
 
@@ -73,6 +71,8 @@ class Viewer {
 
   /** @param labels { width, height, ids } or null; it may be smaller than the photo, of which it shows all */
   setLabels(labels) {
+    // An id may be another thing now, and is told again.
+    this.hovered = null;
     this.keepPlace(() => (this.labels = labels));
     this.renderer.setLabels(0, labels);
   }
@@ -126,7 +126,7 @@ class Viewer {
 
   /** Show one pixel of the photo as one of the screen. */
   zoomToPixels() {
-    this.setView((picture) => geometry.showPixels(this.view, devicePixelRatio, this.size, picture));
+    this.setView((picture) => geometry.showPixels(this.view, this.size, picture));
   }
 
   /**
@@ -155,6 +155,12 @@ class Viewer {
     return this.frame !== 0 || this.renderer.isBusy;
   }
 
+  /** How many device pixels the longer side of the whole picture has, as it is shown; 0 if nothing is. */
+  get shownSide() {
+    const { picture, view } = this;
+    return picture && view ? Math.max(picture.width, picture.height) * view.scale * this.size.ratio : 0;
+  }
+
   get picture() {
     const source = this.photo?.width ? this.photo : this.labels;
     return source && { width: source.width, height: source.height };
@@ -178,7 +184,7 @@ class Viewer {
 
   resize() {
     const before = this.size;
-    this.size = { width: this.element.clientWidth, height: this.element.clientHeight };
+    this.size = { width: this.element.clientWidth, height: this.element.clientHeight, ratio: devicePixelRatio };
     if (this.picture && this.view) this.view = geometry.resize(this.view, before, this.size, this.picture);
     // A canvas whose size changes is empty until it is drawn, which would be seen.
     this.draw();
@@ -193,6 +199,7 @@ class Viewer {
   /** Draw with the next frame of the screen. */
   change() {
     if (this.isDisposed) return;
+    this.element.dataset.drawn = "partly";
     this.frame ||= requestAnimationFrame(() => this.draw());
   }
 
@@ -201,6 +208,7 @@ class Viewer {
     this.frame = 0;
     if (this.isDisposed || !this.size.width || !this.size.height) return;
     this.renderer.draw(this.describeScene());
+    this.element.dataset.drawn = this.isBusy ? "partly" : "wholly";
     this.tellView();
   }
 
@@ -211,7 +219,7 @@ class Viewer {
     return {
       view: this.view,
       size,
-      ratio: devicePixelRatio,
+      ratio: size.ratio,
       picture: this.picture,
       sides: [{ palette: this.palette }, compared && { palette: compared.palette }],
       line: compared ? compared.position * size.width : size.width + 1,
@@ -261,35 +269,3 @@ class Viewer {
 }
 
 function ignore() {}
-
-function prepareElement(element) {
-  element.classList.add("viewer");
-  // An image would get no arrow keys of a screen reader's user.
-  if (!element.hasAttribute("role")) element.setAttribute("role", "application");
-  if (!element.hasAttribute("aria-label")) element.setAttribute("aria-label", LABEL);
-  if (!element.hasAttribute("tabindex")) element.tabIndex = 0;
-}
-
-function addRenderer(element, wanted, onChange) {
-  const canvas = addCanvas(element);
-  const isSoftwareAllowed = wanted === "webgl";
-  const renderer = wanted === "canvas" ? null : createWebglRenderer(canvas, onChange, { isSoftwareAllowed });
-  element.dataset.renderer = renderer ? "webgl" : "canvas";
-  if (renderer) return [canvas, renderer];
-  return [canvas, createCanvasRenderer(canvas, onChange)];
-}
-
-function addCanvas(element) {
-  const canvas = document.createElement("canvas");
-  canvas.className = "viewer__canvas";
-  canvas.setAttribute("aria-hidden", "true");
-  element.append(canvas);
-  return canvas;
-}
-
-function readTheme(element) {
-  const style = getComputedStyle(element);
-  const read = (name, otherwise) => (style.getPropertyValue(name).match(/\d+/g) ?? otherwise).map(Number);
-  const checks = [read("--viewer-check-light", [255, 255, 255]), read("--viewer-check-dark", [228, 228, 226])];
-  return { checks, empty: read("--viewer-empty", [236, 236, 232]) };
-}

@@ -100,7 +100,7 @@ test("a comparison does not wait for a model whose job has failed", async () => 
   const error = { title: "The queue is full", detail: "", advice: "Wait a moment, then try again.", waitSeconds: null };
   store.updateEntry("new 1", { state: "failed", error });
 
-  comparison.showFailure("new 1");
+  comparison.endWithoutResult("new 1");
 
   assert.equal(store.get().comparison.isBusy, false);
   assert.equal(store.get().notice, error);

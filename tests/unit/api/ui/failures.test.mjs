@@ -102,7 +102,7 @@ test("a photo that the service does not take now is sent again after its wait, a
   const job = { id: "j", state: "queued", parameters: {} };
   const uploads = serve(t, [[429, "5", { error: "Full.", error_type: "queue_full" }], [202, null, job], [202, null, job]]);
   const store = createStore(buildInitialState());
-  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, maxBytes: null });
+  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, onFailed: () => {}, maxBytes: null });
 
   submission.addFiles([new File(["x"], "first.jpg")]);
   await settle();
@@ -126,7 +126,7 @@ test("a photo that the service does not take now is sent again after its wait, a
 test("a photo that is canceled while it waits is not sent", async (t) => {
   const uploads = serve(t, [[429, "5", { error: "Full.", error_type: "queue_full" }]]);
   const store = createStore(buildInitialState());
-  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, maxBytes: null });
+  const submission = createSubmission(store, { report: () => {}, onSucceeded: () => {}, onFailed: () => {}, maxBytes: null });
 
   const [key] = submission.addFiles([new File(["x"], "first.jpg")]);
   await settle();

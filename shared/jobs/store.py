@@ -278,6 +278,7 @@ class JobStore:
                 "input": redis_keys.input_payload(job_id),
                 "reply": redis_keys.reply_payload(job_id),
                 "purged": redis_keys.purge_mark(job_id),
+                "kept_mark": redis_keys.KEPT_MARK_PREFIX + job_id,
             },
             id=job_id,
             purged_seconds=PURGED_SECONDS,

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Delete all that Redis holds of a job, in any state, and remember that it was purged.
--- Keys:    job, input, reply, purged
+-- Keys:    job, input, reply, purged, kept_mark
 -- In:      id, purged_seconds: how long to remember it
 -- Out:     purged | unknown (there was no record)
 -- Events:  the job; on mm:canceled too, if it runs
 redis.call('SET', key.purged, '', 'EX', arg.purged_seconds)
-redis.call('DEL', key.input, key.reply)
+redis.call('DEL', key.input, key.reply, key.kept_mark)
 remove_webhooks(arg.id)
 end_lease(arg.id)
 local job = redis.call('HMGET', key.job, 'request', 'queue', 'dedup', 'idempotency', 'state')

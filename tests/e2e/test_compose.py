@@ -107,7 +107,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
     if wheels is not None:
         build = {"args": {"TORCH_INDEX": ""}, "additional_contexts": {"wheels": str(wheels)}}
         override = tmp_path_factory.mktemp("compose") / "torch.json"
-        override.write_text(json.dumps({"services": {"worker": {"build": build}}}))
+        override.write_text(json.dumps({"services": {name: {"build": build} for name in ("worker", "renderer")}}))
         files.append(override)
     return replace(plain, files=tuple(files))
 

@@ -1,6 +1,8 @@
 """Images that cross from a host to an engine through shared memory; both sides run here on threads of one process."""
 
+import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -46,7 +48,7 @@ from worker.segmenter import ModelImage, Prepared, Resize, Segmentation
 from worker.slabs import Slab, SlabAllocator, SlabPool
 
 TIMEOUT_SECONDS = 10.0
-POOL_BYTES = 2**20
+POOL_BYTES = 2**22
 MODEL = ModelLoaded("test/sums", "1", "cpu", Resize(4, 2, 2))
 
 
@@ -512,6 +514,16 @@ def test_kept_logits_cross_beside_the_label_map(pair: Pair) -> None:
     for name in ("class_logits", "queries", "mask_logits"):
         assert np.array_equal(getattr(kept, name), getattr(expected, name))
     wait_until(lambda: pair.allocator.allocated_bytes == 0, seconds=TIMEOUT_SECONDS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux returns pages of a shared file")
+def test_room_for_logits_that_is_hardly_used_keeps_its_pages_for_the_next_image(pair: Pair) -> None:
+    pair.segmenter.gate.set()
+
+    pair.submit(build_pixels(7), keep=KeepRule(0.05, 3 * 2**20)).result(TIMEOUT_SECONDS)
+
+    wait_until(lambda: pair.allocator.allocated_bytes == 0, seconds=TIMEOUT_SECONDS)
+    assert os.fstat(pair.allocator.pool.fd).st_blocks > 0
 
 
 @pytest.mark.parametrize("keep", [None, KeepRule(0.05, 96)], ids=["not_wanted", "too_many"])

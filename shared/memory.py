@@ -45,7 +45,7 @@ def limit_kept_memory(*, mapped_bytes: int | None) -> None:
 
 
 def keep_freed_memory(kept_bytes: int) -> None:
-    """Let the allocator keep what is freed, up to so much in each arena, until return_free_memory() is called.
+    """Let the allocator keep freed memory, up to so much in each arena, until return_free_memory() is called.
 
     A recut in 640x480 met 10,700 page faults otherwise, one in 12 megapixels 175,000.  How much of their CPU time that
     is was not measured well: runs on a busy machine differed by more.  A renderer held 494 instead of 307 MB after them

@@ -57,7 +57,7 @@ class StartCallOutcome(StrEnum):
     """Of a renderer that takes a call; the script is in shared/jobs/render_calls.py."""
 
     STARTED = "started"
-    UNWANTED = "unwanted"  # nobody waits for it any more
+    UNWANTED = "unwanted"  # no caller waits for it any more
     REFUSED = "refused"  # it has ended too many renderers
 
 

@@ -251,7 +251,7 @@ class RenderCallStore:
 
     @translate_redis_errors
     def start(self, call: RenderCall) -> StartCallOutcome:
-        """Begin an attempt at a call, unless nobody waits for it or it has ended too many renderers.
+        """Begin an attempt at a call, unless no caller waits for it or it has ended too many renderers.
 
         Identical calls join it while `renew` is called for it.
         """

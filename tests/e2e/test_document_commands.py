@@ -27,7 +27,7 @@ PICTURE = ROOT / "deploy" / "docs" / "picture.webp"
 # Of 255, over all pixels and channels: lines of outlines and letters that move by a pixel make less.
 MAX_DIFFERENCE = 4.0
 LINKED = ("api", "deploy", "shared", "worker")
-# curl ends with 0 whatever is answered, unless it is told otherwise; `refused` undoes that for one block.
+# Without this option curl ends with 0 for any status; `refused` undoes that for one block.
 PROLOGUE = """
 set -euo pipefail
 set -a

@@ -2,7 +2,7 @@
 
 import { explain, speak } from "../errors.js";
 
-/** Nobody looks at a page for longer than that. */
+/** After a longer wait the page is probably not looked at any more. */
 const LONGEST_WAIT_MS = 600_000;
 /** Clocks differ, and a call that comes too early has to wait once more. */
 const MARGIN_MS = 250;

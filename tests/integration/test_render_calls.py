@@ -79,6 +79,16 @@ def own_settings(clean_redis: str) -> Settings:
 
 
 @pytest.fixture
+def own_env(own_settings: Settings, storage: Storage) -> dict[str, str]:
+    """The environment of a renderer of that stack."""
+    return {
+        **storage.get_env("unused"),
+        "MASKMILL_REDIS_URL": own_settings.redis_url,
+        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
+    }
+
+
+@pytest.fixture
 def own_client(own_settings: Settings) -> RedisClient:
     return connect(own_settings)
 
@@ -216,14 +226,12 @@ def test_the_transport_costs_milliseconds(answered: RenderCalls) -> None:
 
 
 def test_sigterm_completes_the_calls_that_run(
-    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+    calls: RenderCalls, own_client: RedisClient, own_env: dict[str, str], tmp_path: Path
 ) -> None:
-    env = {
-        **storage.get_env("unused"),
-        "MASKMILL_REDIS_URL": own_settings.redis_url,
-        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
-    }
-    with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process, ThreadPoolExecutor(1) as pool:
+    with (
+        build_renderer(tmp_path, own_env, module="tests.support.echo_renderer") as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
         wait_alive(process, own_client)
         call = build_call(sleep=1.0)
         running = pool.submit(calls.call, call)
@@ -237,21 +245,16 @@ def test_sigterm_completes_the_calls_that_run(
 
 
 def test_a_renderer_that_is_killed_is_replaced(
-    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+    calls: RenderCalls, own_client: RedisClient, own_env: dict[str, str], tmp_path: Path
 ) -> None:
-    env = {
-        **storage.get_env("unused"),
-        "MASKMILL_REDIS_URL": own_settings.redis_url,
-        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
-    }
     with ThreadPoolExecutor(1) as pool:
-        with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process:
+        with build_renderer(tmp_path, own_env, module="tests.support.echo_renderer") as process:
             wait_alive(process, own_client)
             call = build_call(sleep=30)
             lost = pool.submit(calls.call, call, 3.0)
             wait_until(lambda: count_flights(own_client, [call]) == 1 and not own_client.llen(RENDER_QUEUE), seconds=5)
             process.kill()
-        with build_renderer(tmp_path, env, module="tests.support.echo_renderer"):
+        with build_renderer(tmp_path, own_env, module="tests.support.echo_renderer"):
             with pytest.raises(RendererUnavailable, match="not done in time"):
                 lost.result(timeout=10)
             assert calls.call(build_call(sleep=0))
@@ -268,14 +271,9 @@ def test_a_call_that_has_ended_two_renderers_is_refused(answered: RenderCalls, c
 
 
 def test_a_call_that_holds_the_interpreter_ends_its_renderer(
-    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+    calls: RenderCalls, own_client: RedisClient, own_env: dict[str, str], tmp_path: Path
 ) -> None:
-    env = {
-        **storage.get_env("unused"),
-        "MASKMILL_REDIS_URL": own_settings.redis_url,
-        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
-        "MASKMILL_RENDER_SECONDS": "1",
-    }
+    env = {**own_env, "MASKMILL_RENDER_SECONDS": "1"}
     call = build_call(hold=60)
     with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process:
         wait_alive(process, own_client)
@@ -290,15 +288,9 @@ def test_a_call_that_holds_the_interpreter_ends_its_renderer(
 
 
 def test_the_callers_of_a_renderer_that_ends_are_told(
-    calls: RenderCalls, own_client: RedisClient, own_settings: Settings, storage: Storage, tmp_path: Path
+    calls: RenderCalls, own_client: RedisClient, own_env: dict[str, str], tmp_path: Path
 ) -> None:
-    env = {
-        **storage.get_env("unused"),
-        "MASKMILL_REDIS_URL": own_settings.redis_url,
-        "MASKMILL_REDIS_PREFIX": own_settings.redis_prefix,
-        "MASKMILL_RENDER_SECONDS": "2",
-        "MASKMILL_RENDERER_THREADS": "3",
-    }
+    env = {**own_env, "MASKMILL_RENDER_SECONDS": "2", "MASKMILL_RENDERER_THREADS": "3"}
     with build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process, ThreadPoolExecutor(2) as pool:
         wait_alive(process, own_client)
         first, second = (build_call(sleep=60, number=number) for number in range(2))

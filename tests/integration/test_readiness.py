@@ -63,7 +63,10 @@ def gateway(
 ) -> GatewayUnderTest:
     record_duty(redis_client, age_seconds=0)
     redis_client.set(redis_keys.RENDERER, "")
-    return open_gateway(clean_redis, {**storage_env, "MASKMILL_STORAGE_ENDPOINT": switched_storage.url})
+    opened = open_gateway(clean_redis, {**storage_env, "MASKMILL_STORAGE_ENDPOINT": switched_storage.url})
+    # As a gateway does when it starts: the first check tries what the object store can do, with many requests.
+    opened.stores.guard.check()
+    return opened
 
 
 def record_duty(client: redis.Redis, *, age_seconds: float) -> None:

@@ -305,7 +305,7 @@ def foreign(config: Settings, make_bucket: Callable[[], str], open_identity: Ope
 
 
 def test_a_gateway_that_finds_stores_of_another_stack_refuses_work_and_names_no_host(foreign: Settings) -> None:
-    gateway = open_gateway(foreign.redis_url, build_storage_environment(foreign))
+    gateway = open_gateway(foreign.redis_url, build_storage_environment(foreign), ready_timeout_seconds=10)
 
     ready = gateway.client.get("/readyz")
     refused = [gateway.client.post(path, data=png()) for path in ("/v1/jobs", "/")]

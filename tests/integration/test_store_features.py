@@ -108,7 +108,8 @@ def test_a_gateway_that_started_before_its_store_is_not_ready_without_the_featur
     clean_redis: str, storage_env: Mapping[str, str], storage: Storage
 ) -> None:
     with open_storage_proxy(storage, storage_proxy.ignore_conditions) as url:
-        gateway = open_gateway(clean_redis, {**storage_env, "MASKMILL_STORAGE_ENDPOINT": url})
+        env = {**storage_env, "MASKMILL_STORAGE_ENDPOINT": url}
+        gateway = open_gateway(clean_redis, env, ready_timeout_seconds=10)
         response = gateway.client.get("/readyz")
 
     assert response.status_code == 503

@@ -98,6 +98,8 @@ def test_a_token_uses_only_its_models(gateway: GatewayUnderTest) -> None:
 
 
 def test_readiness_has_details_for_a_token_only(gateway: GatewayUnderTest) -> None:
+    gateway.stores.guard.check()
+
     # No steward runs.
     assert gateway.client.get("/readyz").json == {"status": "degraded"}
     assert gateway.client.get("/readyz", headers=EXPIRED).json == {"status": "degraded"}

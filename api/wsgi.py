@@ -1,9 +1,10 @@
 """Composition root of the gateway:  python -m api.wsgi [--check-settings]
 
-Gunicorn's master builds nothing; every process it forks builds its own app, so that no thread and no connection crosses
-a fork.
+Gunicorn's master builds nothing, and imports what its processes share; every process it forks builds its own app, so
+that no thread and no connection crosses a fork.
 """
 
+import gc
 import logging
 import os
 import resource
@@ -124,6 +125,7 @@ class GatewayApplication(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def run(self) -> None:
+        import_parts()
         GatewayArbiter(self).run()
 
     def load(self) -> HttpService:
@@ -140,9 +142,21 @@ class StructuredLogger(Logger):  # type: ignore[misc]
         self.access_log.disabled = True
 
 
+def import_parts() -> None:
+    """Import what builds a service, before a process is forked: the processes share the memory of the modules.
+
+    Not with this module, because prometheus-client chooses at import between single-process and multiprocess mode.
+    """
+    from api import app, composition, operations, stores  # noqa: F401
+
+    # The collector would write into the pages of the modules, which copies them.
+    gc.collect()
+    gc.freeze()
+
+
 def build_service(settings: ApiSettings, *, are_stores_checked: bool) -> HttpService:
     """Return what one process serves; if its stores are not checked yet, it refuses work until they are."""
-    # Imported here, because prometheus-client chooses at import between single-process and multiprocess mode.
+    # Imported here for the reason that import_parts() gives.
     from api.app import create_app
     from api.composition import build_gateway
     from api.operations import create_operations_app

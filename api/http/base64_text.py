@@ -44,7 +44,7 @@ def decode_base64(text: bytes, where: str) -> bytes:
         NotAnImage: it is base64 of something else that is known.
     """
     inner = _remove_prefix(_unquote(text.strip()), where)
-    packed = inner.translate(None, _SPACE).rstrip(b"=")
+    packed = _remove_space(inner).rstrip(b"=")
     if not packed:
         raise EmptyBody(f"{where} is empty. {BYTES_ONLY}")
     if _has_lost_plus(inner):
@@ -98,7 +98,18 @@ def _decode(packed: bytes) -> bytes:
     """
     if _has_any(packed, b"-_") and not _has_any(packed, b"+/"):
         packed = packed.replace(b"-", b"+").replace(b"_", b"/")
-    return binascii.a2b_base64(packed + b"=" * (-len(packed) % 4), strict_mode=True)
+    return binascii.a2b_base64(_pad(packed), strict_mode=True)
+
+
+def _pad(packed: bytes) -> bytes:
+    """Add the padding, without a copy of a text that needs none."""
+    missing = -len(packed) % 4
+    return packed + b"=" * missing if missing else packed
+
+
+def _remove_space(text: bytes) -> bytes:
+    """Remove all space, without a copy of a text that has none: it may be as large as a body may be."""
+    return text.translate(None, _SPACE) if _has_any(text, _SPACE) else text
 
 
 def _has_any(text: bytes, characters: bytes) -> bool:

@@ -100,7 +100,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    """A running service; the last test of this file stops it."""
+    """A running service, which no test stops."""
     folder = tmp_path_factory.mktemp("serve")
     with Launcher(folder, free_ports(1)[0], folder / "my data") as launcher:
         yield launcher.wait_for(READY_TEXT)
@@ -275,7 +275,32 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(tmp_path: Path
     assert "cannot be used" in launcher.refusal()
 
 
-def test_it_stops_in_time_and_has_its_jobs_after_a_restart(launcher: Launcher, tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_it_stops_in_time_and_has_its_jobs_after_a_restart(tmp_path: Path) -> None:
+    with Launcher(tmp_path, free_ports(1)[0], tmp_path / "my data") as launcher:
+        job_id, backlog = stop_with_a_backlog(launcher.wait_for(READY_TEXT))
+    client = GatewayClient(launcher.port)
+
+    with Launcher(tmp_path, launcher.port, launcher.data) as restarted:
+        restarted.wait_for(READY_TEXT)
+        # The sample did not wait for the jobs of the earlier run.
+        sample, last = json.loads(run(printed_commands(restarted)[1])), client.get(f"/v1/jobs/{backlog[-1]}").json()
+        assert sample["id"] != job_id
+        assert last["ended_at"] is None or sample["ended_at"] < last["ended_at"]
+        assert restarted.err == ""
+        result = client.get(f"/v1/jobs/{job_id}/result").json()
+        assert result["segments"]
+        assert client.get(f"/v1/jobs/{job_id}/masks/1.png").body.startswith(b"\x89PNG")
+
+        # A launcher that is killed leaves no process behind either.
+        second_run = descendants(restarted.process.pid)
+        restarted.process.kill()
+        restarted.process.wait()
+        wait_until(lambda: have_exited(second_run), seconds=10)
+
+
+def stop_with_a_backlog(launcher: Launcher) -> tuple[str, list[str]]:
+    """Stop a launcher that has jobs in its queue; return the id of a job that succeeded, and those of the others."""
     job_id = json.loads(run(printed_commands(launcher)[1]))["id"]
     client = GatewayClient(launcher.port)
     image = SAMPLE_IMAGE.read_bytes()
@@ -287,17 +312,4 @@ def test_it_stops_in_time_and_has_its_jobs_after_a_restart(launcher: Launcher, t
 
     assert exit_code == 0
     assert have_exited(first_run)
-
-    restarted = Launcher(tmp_path, launcher.port, launcher.data).wait_for(READY_TEXT)
-    # The sample did not wait for the jobs of the earlier run.
-    assert client.get(f"/v1/jobs/{backlog[-1]}").json()["state"] == "queued"
-    assert restarted.err == ""
-    result = client.get(f"/v1/jobs/{job_id}/result").json()
-    assert result["segments"]
-    assert client.get(f"/v1/jobs/{job_id}/masks/1.png").body.startswith(b"\x89PNG")
-
-    # A launcher that is killed leaves no process behind either.
-    second_run = descendants(restarted.process.pid)
-    restarted.process.kill()
-    restarted.process.wait()
-    wait_until(lambda: have_exited(second_run), seconds=10)
+    return job_id, backlog

@@ -29,11 +29,13 @@ from shared.storage.keys import STACK_OBJECT
 from tests.conftest import Storage
 from tests.support.jobs import png
 from tests.support.polling import wait_until
-from tests.support.process_memory import list_descendants
+from tests.support.process_memory import list_descendants, read_memory
 from tests.support.raw_gateway import build_environment
 
 TOKEN = "s3cret-t0ken"
 MAX_BYTES = 20_000
+# It is 310 where each imports the modules itself.
+MAX_FOUR_PROCESSES_MEGABYTES = 250
 OPERATORS_PATHS = ("/metrics", "/healthz", "/readyz")
 
 
@@ -253,6 +255,26 @@ def test_one_scrape_covers_all_processes(gateway: GatewayProcess) -> None:
 
     assert set(statuses) == {200}
     wait_until(lambda: count_requests(gateway, "/v1/models") >= 60)
+
+
+def test_processes_share_the_memory_of_their_modules(tmp_path: Path, env: dict[str, str]) -> None:
+    with GatewayProcess(tmp_path, {**env, "MASKMILL_PROCESSES": "4"}) as gateway, ThreadPoolExecutor(16) as pool:
+        gateway.wait_ready()
+
+        def have_all_served() -> bool:
+            list(pool.map(lambda _: gateway.request("GET", "/v1/models"), range(32)))
+            # A process that has served a request has threads.
+            return sum(count_threads(pid) > 1 for pid in list_descendants(gateway.pid)) == 4
+
+        wait_until(have_all_served, seconds=30)
+        nbytes = read_memory(gateway.pid)
+
+    print(f"four processes of a gateway: {nbytes / 1e6:.0f} MB")
+    assert nbytes < MAX_FOUR_PROCESSES_MEGABYTES * 1_000_000
+
+
+def count_threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def test_a_graceful_stop_completes_open_requests(tmp_path: Path, env: dict[str, str]) -> None:

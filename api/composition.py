@@ -73,7 +73,7 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
     compensator = Compensator()
     slots = WaitingSlots(limits.waiting)
     drain = Drain(wake=stores.events.wake_all)
-    eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
+    eta = EtaEstimator(stores.jobs.queues, models, now=stores.jobs.clock.now, clock=time.monotonic)
     renders = build_render_calls(settings, stores, slots, drain, limits)
     open_tenant = build_open_tenant(settings, stores, slots, drain, renders)
     open_webhooks = build_webhooks(settings, stores)

@@ -149,9 +149,7 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
         return  # the inspection of the image names a format that is not supported
     if _is_hexadecimal(packed):
         raise NotAnImage(f"{where} is an image in hexadecimal digits; encode it in base64")
-    explanation = explain_content(content)
-    if explanation is None and _begins_image(content):
-        explanation = "base64 again; encode the image once"
+    explanation = _explain(content)
     if text.startswith(b"--") and explanation is None:
         raise UnreadableBody(f"{where} is {explain_content(text)}")
     if explanation is not None:
@@ -162,6 +160,14 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
     if len(packed) < _SHORT_BYTES and not content.isascii():
         words = text.strip()[:_SHORT_BYTES].decode("ascii", "replace")
         raise NotAnImage(f"{where} is the text {quote(words)}, no image. {BYTES_ONLY}")
+
+
+def _explain(content: bytes) -> str | None:
+    """Return what the decoded bytes are, if that is known."""
+    explanation = explain_content(content)
+    if explanation is None and _begins_image(content):
+        return "base64 again; encode the image once"
+    return explanation
 
 
 def location_error(where: str) -> UnreadableBody:

@@ -225,8 +225,9 @@ def _parse_form(
     takes_references: bool,
 ) -> ParsedBody:
     parts = list(form)
-    reference = find_reference(_list_texts(parts)) if takes_references else None
+    reference = None
     if takes_references:
+        reference = find_reference(_list_texts(parts))
         parts = [part for part in parts if part.name not in REFERENCE_MEMBERS]
     images = () if reference else _find_images(parts, job_members, max_images)
     fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
@@ -234,17 +235,25 @@ def _parse_form(
     model = None if _MODEL in job_members else check_model(fields.pop(_MODEL, None))
     parameters, options = (check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
     check_places({}, parameters, options, job_members)
-    for name in list_common(fields, parameters):
-        raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
-    given = merge(fields, parameters)
-    for name in list_common(query, given):
-        raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
+    given = _merge_given(query, fields, parameters)
     unknown = tuple(list_unknown({}, options))
     several = read_images(images, _extract_image) if len(images) > 1 else ()
     content = b"" if several or reference else _extract_image(images[0].content, "The form's image")
-    parsed = _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
+    parsed = _build(content, given, job_members, model=model, options=options, unknown=unknown)
     beside = (*_JSON_FIELDS, _FORMATS, *dict.fromkeys((_MODEL, *job_members)))
     return replace(parsed, images=several, reference=reference, beside=beside)
+
+
+def _merge_given(
+    query: Mapping[str, object], fields: Mapping[str, object], parameters: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return what the query, the fields of the form and its field `parameters` give; nothing may be given twice."""
+    for name in list_common(fields, parameters):
+        raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
+    in_form = merge(fields, parameters)
+    for name in list_common(query, in_form):
+        raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
+    return merge(query, in_form)
 
 
 def _list_texts(parts: Iterable[Part]) -> Iterator[tuple[str, object]]:
@@ -266,12 +275,16 @@ def _find_images(parts: Sequence[Part], job_members: Collection[str], max_images
             f"The form has two files, one in the field {quote(strays[0])}; send one image, in a field "
             f"{_IMAGE_FIELD_NAMES}"
         )
+    _check_images(images, max_images)
+    return images
+
+
+def _check_images(images: Sequence[Part], max_images: int) -> None:
     if not 1 <= len(images) <= max_images:
         wanted = "exactly one" if not images or max_images == 1 else f"at most {max_images}"
         raise UnreadableBody(f"The form has {len(images)} images; send {wanted}, in a field {_IMAGE_FIELD_NAMES}")
     if len(images) == 1 and not images[0].content:
         raise EmptyBody("The image in the form is empty")
-    return images
 
 
 def _read_fields(parts: Sequence[Part], job_members: Collection[str]) -> dict[str, object]:

@@ -175,7 +175,6 @@ def test_no_port_serves_data_without_credentials(launcher_with_token: Launcher) 
     listeners = find_listeners([launcher_with_token.process.pid, *descendants(launcher_with_token.process.pid)])
     ports = [listener for listener in listeners if listener.kind in ("tcp", "tcp6")]
 
-    # All at once, because a port that knows the protocol of a question not at all waits until the client gives up.
     with ThreadPoolExecutor(len(ports)) as pool:
         answers = dict(zip(ports, pool.map(lambda port: ask(port.address, port.port), ports), strict=True))
 

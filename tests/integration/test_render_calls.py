@@ -56,6 +56,7 @@ def renderer(redis_url: str, storage: Storage, tmp_path_factory: pytest.TempPath
     }
     folder = tmp_path_factory.mktemp("renderer")
     with build_renderer(folder, env, module="tests.support.echo_renderer") as process:
+        wait_alive(process, connect(Settings(redis_url=redis_url)))
         yield process
 
 
@@ -65,10 +66,12 @@ def client(clean_redis: str) -> RedisClient:
 
 
 @pytest.fixture
-def answered_calls(client: RedisClient, clean_redis: str, renderer: Process) -> Iterator[RenderCalls]:
+def answered_calls(renderer: Process, clean_redis: str) -> Iterator[RenderCalls]:
     """Calls that the renderer answers."""
-    wait_alive(renderer, client)
     with open_calls(Settings(redis_url=clean_redis)) as calls:
+        # Redis is empty by now, and the renderer itself reports only every few seconds.
+        calls.store.report_alive()
+        renderer.check_alive()
         yield calls
 
 

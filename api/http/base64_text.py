@@ -44,7 +44,9 @@ def decode_base64(text: bytes, where: str) -> bytes:
         NotAnImage: it is base64 of something else that is known.
     """
     inner = _remove_prefix(_unquote(text.strip()), where)
-    packed = inner.translate(None, _SPACE).rstrip(b"=")
+    # Of megabytes, what is the same is not copied.
+    bare = inner.translate(None, _SPACE) if _has_any(inner, _SPACE) else inner
+    packed = bare.rstrip(b"=")
     if not packed:
         raise EmptyBody(f"{where} is empty. {BYTES_ONLY}")
     if _has_lost_plus(inner):
@@ -52,7 +54,8 @@ def decode_base64(text: bytes, where: str) -> bytes:
             f"{where} has blanks where base64 has `+`, as after a form was decoded: URL-encode it, or send JSON"
         )
     try:
-        image = _decode(packed)
+        is_padded = len(bare) == len(packed) + -len(packed) % 4
+        image = _decode(bare if is_padded else packed)
     except binascii.Error as error:
         raise _explain_base64(packed, text, where) from error
     # Many paths consist of characters of base64 only.
@@ -91,7 +94,7 @@ def _remove_prefix(text: bytes, where: str) -> bytes:
 
 
 def _decode(packed: bytes) -> bytes:
-    """Decode base64 without padding.
+    """Decode base64 that has all of its padding, or none.
 
     Raises:
         binascii.Error: it is not base64, or of both alphabets.

@@ -161,11 +161,11 @@ def _parse_json(
     body: bytes, defaults: Mapping[str, object], job_members: Collection[str], takes_references: bool
 ) -> ParsedBody:
     try:
-        document = check_object("body", parse_json(body))
+        document = dict(check_object("body", parse_json(body)))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
     reference = find_reference(document.items()) if takes_references else None
-    image = b"" if reference else _decode_inputs(document)
+    image = b"" if reference else decode_base64(_take_inputs(document), "`inputs`")
     if takes_references:
         document = {name: value for name, value in document.items() if name not in REFERENCE_MEMBERS}
     parameters, options = (check_object(name, document.get(name)) for name in _JSON_FIELDS)
@@ -183,22 +183,18 @@ def _parse_json(
     )
 
 
-def _decode_inputs(document: Mapping[str, object]) -> bytes:
-    """Return the image in a JSON body."""
-    inputs = _get_inputs(document)
-    if inputs is None:
-        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
-    if not isinstance(inputs, str):
-        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
-    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
-    return decode_base64(inputs.encode("ascii", "replace"), "`inputs`")
-
-
-def _get_inputs(document: Mapping[str, object]) -> object:
-    inputs, image = document.get("inputs"), document.get("image")
+def _take_inputs(document: dict[str, object]) -> bytes:
+    """Remove the text of the image from a JSON body, so that it is held once while it is decoded, and return it."""
+    inputs, image = document.pop("inputs", None), document.pop("image", None)
     if inputs is not None and image is not None:
         raise BadParameter("The image is given twice, as `inputs` and as `image`; give it once.")
-    return image if inputs is None else inputs
+    text = image if inputs is None else inputs
+    if text is None:
+        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
+    if not isinstance(text, str):
+        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(text)}")
+    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
+    return text.encode("ascii", "replace")
 
 
 def _url_parts(body: bytes, takes_references: bool) -> Iterator[Part]:

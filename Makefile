@@ -5,6 +5,8 @@ MODEL ?= embedded
 # Empty on a developer's machine: a test that fails once has failed.  CI names the tests that it had to repeat.
 RERUNS ?=
 DATA  ?= ./data
+# They measure times and memory of a whole service, so no other tests run beside them.
+ALONE := tests/hostile tests/e2e/test_hostile_images.py tests/e2e/test_slow_clients.py
 # The first Python that is new enough; PYTHON=... chooses another one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
@@ -26,7 +28,8 @@ serve: $(INSTALLED) ## Run the whole service on this machine until Ctrl-C
 
 test: check ## Lint, types, import rules and all tests that need neither Docker nor a GPU
 	$(VENV)/python -m pytest -p xdist -n auto --maxprocesses 4 --dist loadfile $(RERUNS) tests/unit
-	$(VENV)/python -m pytest -p xdist -n 2 --dist loadfile $(RERUNS) -m "not compose and not gpu" --ignore tests/unit
+	$(VENV)/python -m pytest -p xdist -n 2 --dist loadfile $(RERUNS) -m "not compose and not gpu" --ignore tests/unit $(ALONE:%=--ignore %)
+	$(VENV)/python -m pytest $(RERUNS) $(ALONE)
 
 check: $(INSTALLED) ## Lint, formatting, types and import rules
 	$(VENV)/ruff check --quiet .

@@ -15,7 +15,6 @@ from api.jobs.compensation import Compensator
 from api.jobs.drain import Drain
 from api.jobs.eta import EtaEstimator
 from api.jobs.input_store import InputStore
-from api.jobs.limits import OptionLimits, SharedLimit, share_limit
 from api.jobs.listing import TenantListing
 from api.jobs.load import LoadMonitor
 from api.jobs.queries import TenantJobs
@@ -27,6 +26,7 @@ from api.jobs.uploads import Uploads
 from api.jobs.waiting import WaitingSlots
 from api.jobs.watching import EventStreams
 from api.jobs.webhooks import TenantWebhooks, WebhookRules
+from api.limits import Limits, build_limits, build_option_limits
 from api.metrics import FleetCollector, GatewayMetrics
 from api.model_registry import ModelRegistry
 from api.settings import ApiSettings
@@ -36,7 +36,6 @@ from shared.formats.registry import select_formats
 from shared.jobs.erasure import Erasures
 from shared.jobs.ids import new_job_id
 from shared.jobs.model import InboxInput, PayloadInput, Priority, Retention
-from shared.jobs.store import QueueLimits
 from shared.outgoing.policy import URL_SCHEMES, OutgoingPolicy
 from shared.readiness import ReadinessChecks
 from shared.storage.s3_client import open_s3_client
@@ -49,44 +48,26 @@ SYNC_RECORD_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits that tenants share: jobs in one queue, waiting requests and event streams of this
-    process, bytes of payloads, queued calls of the renderer.
+class Parts:
+    """What several collaborators of the routes use."""
 
-    sync_wait_seconds_per_tenant: work of one tenant that may be before its next synchronous request.
-    """
-
-    queue: QueueLimits
-    waiting: SharedLimit
-    payload_bytes: SharedLimit
-    streams: SharedLimit
-    render_calls: SharedLimit
-    sync_wait_seconds_per_tenant: float
+    models: ModelRegistry
+    limits: Limits
+    admission: Admission
+    compensator: Compensator
+    slots: WaitingSlots
+    drain: Drain
+    eta: EtaEstimator
+    renders: RenderCalls
+    open_tenant: Callable[[str], TenantJobs]
+    open_webhooks: Callable[[str], TenantWebhooks]
+    uploads: Uploads
 
 
 def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
-    models = ModelRegistry(stores.workers, default=settings.model, aliases=settings.aliases)
     authenticator = build_authenticator(settings)
-    limits = build_limits(settings, is_shared=authenticator.requires_token)
-    admission = build_admission(settings, stores, models, limits)
-    uploads = build_uploads(settings, stores, admission)
-    compensator = Compensator()
-    slots = WaitingSlots(limits.waiting)
-    drain = Drain(wake=stores.events.wake_all)
-    eta = EtaEstimator(stores.jobs, models, now=stores.jobs.clock.now, clock=time.monotonic)
-    renders = build_render_calls(settings, stores, slots, drain, limits)
-    open_tenant = build_open_tenant(settings, stores, slots, drain, renders)
-    open_webhooks = build_webhooks(settings, stores)
-    submitter = JobSubmitter(
-        admission=admission,
-        profile=build_job_profile(settings),
-        jobs=stores.jobs,
-        bucket=stores.bucket,
-        inputs=build_input_store(settings, stores, uploads),
-        compensator=compensator,
-        open_tenant=open_tenant,
-        check_webhook=lambda tenant, webhook: open_webhooks(tenant).check_webhook(webhook),
-    )
+    parts = build_parts(settings, stores, build_limits(settings, is_shared=authenticator.requires_token))
+    submitter = build_submitter(settings, stores, parts)
     return Gateway(
         authenticator=authenticator,
         submitter=submitter,
@@ -94,31 +75,63 @@ def build_gateway(settings: ApiSettings, stores: Stores) -> Gateway:
         keeper=stores.keeper,
         max_kept_seconds=settings.max_result_ttl_seconds,
         erasures=Erasures(stores.bucket),
-        synchronous=build_sync_segmenter(settings, stores, admission, compensator, open_tenant, slots, drain, limits),
-        open_tenant=open_tenant,
-        open_listing=lambda tenant: TenantListing(stores.lists, open_tenant(tenant)),
-        open_webhooks=open_webhooks,
-        models=models,
-        readiness=build_readiness(settings, stores, admission),
+        synchronous=build_sync_segmenter(settings, stores, parts),
+        open_tenant=parts.open_tenant,
+        open_listing=lambda tenant: TenantListing(stores.lists, parts.open_tenant(tenant)),
+        open_webhooks=parts.open_webhooks,
+        models=parts.models,
+        readiness=build_readiness(settings, stores, parts.admission),
         metrics=GatewayMetrics(),
         fleet=FleetCollector(stores.jobs, stores.workers),
-        slots=slots,
-        uploads=uploads,
-        drain=drain,
+        slots=parts.slots,
+        uploads=parts.uploads,
+        drain=parts.drain,
         rate=RequestRate(settings.tenant_requests_per_second),
         usage=stores.usage,
         activity=stores.activity,
-        load=admission.load,
-        quotas=limits.queue,
+        load=parts.admission.load,
+        quotas=parts.limits.queue,
         now=stores.jobs.clock.now,
-        option_limits=OptionLimits(
-            settings.max_deadline_seconds, settings.max_metadata_bytes, settings.max_images_per_request
-        ),
-        streams=build_streams(settings, stores, eta, limits),
-        eta=eta,
-        renders=renders,
-        recutting=build_recutting(settings, stores, admission, renders),
+        option_limits=build_option_limits(settings),
+        streams=build_streams(settings, stores, parts),
+        eta=parts.eta,
+        renders=parts.renders,
+        recutting=build_recutting(settings, stores, parts),
         signer=build_signer(settings),
+    )
+
+
+def build_parts(settings: ApiSettings, stores: Stores, limits: Limits) -> Parts:
+    models = ModelRegistry(stores.workers, default=settings.model, aliases=settings.aliases)
+    admission = build_admission(settings, stores, models, limits)
+    slots = WaitingSlots(limits.waiting)
+    drain = Drain(wake=stores.events.wake_all)
+    renders = build_render_calls(settings, stores, slots, drain, limits)
+    return Parts(
+        models=models,
+        limits=limits,
+        admission=admission,
+        compensator=Compensator(),
+        slots=slots,
+        drain=drain,
+        eta=EtaEstimator(stores.jobs.queues, models, now=stores.jobs.clock.now, clock=time.monotonic),
+        renders=renders,
+        open_tenant=build_open_tenant(settings, stores, slots, drain, renders),
+        open_webhooks=build_webhooks(settings, stores),
+        uploads=build_uploads(settings, stores, admission),
+    )
+
+
+def build_submitter(settings: ApiSettings, stores: Stores, parts: Parts) -> JobSubmitter:
+    return JobSubmitter(
+        admission=parts.admission,
+        profile=build_job_profile(settings),
+        jobs=stores.jobs,
+        bucket=stores.bucket,
+        inputs=build_input_store(settings, stores, parts.uploads),
+        compensator=parts.compensator,
+        open_tenant=parts.open_tenant,
+        check_webhook=lambda tenant, webhook: parts.open_webhooks(tenant).check_webhook(webhook),
     )
 
 
@@ -152,22 +165,22 @@ def build_open_tenant(
     )
 
 
-def build_streams(settings: ApiSettings, stores: Stores, eta: EtaEstimator, limits: Limits) -> EventStreams:
+def build_streams(settings: ApiSettings, stores: Stores, parts: Parts) -> EventStreams:
     return EventStreams(
         stores.event_log,
         stores.events,
-        eta,
-        limit=limits.streams,
+        parts.eta,
+        limit=parts.limits.streams,
         heartbeat_seconds=settings.event_heartbeat_seconds,
     )
 
 
-def build_recutting(settings: ApiSettings, stores: Stores, admission: Admission, renders: RenderCalls) -> Recutting:
+def build_recutting(settings: ApiSettings, stores: Stores, parts: Parts) -> Recutting:
     return Recutting(
-        renders,
+        parts.renders,
         stores.recut_keys,
-        admission.new_id,
-        admission.now,
+        parts.admission.new_id,
+        parts.admission.now,
         build_job_profile(settings).retention,
         settings.recut_ttl_seconds,
     )
@@ -207,31 +220,6 @@ def build_readiness(settings: ApiSettings, stores: Stores, admission: Admission)
         {"redis": check_redis, "storage": stores.health.check_bucket},
         settings.ready_timeout_seconds,
         then={"stack": check_stack, "steward": stores.check_steward, "renderer": stores.check_renderer},
-    )
-
-
-def build_limits(settings: ApiSettings, *, is_shared: bool) -> Limits:
-    """Return the limits that tenants share; `is_shared` tells whether there may be several."""
-    return Limits(
-        queue=build_queue_limits(settings, is_shared=is_shared),
-        waiting=share_limit(settings.waiting_count, settings.max_waiting_per_tenant, is_shared=is_shared),
-        payload_bytes=share_limit(
-            settings.max_payload_bytes, settings.max_payload_bytes_per_tenant, is_shared=is_shared
-        ),
-        streams=share_limit(settings.max_event_streams, settings.max_event_streams_per_tenant, is_shared=is_shared),
-        render_calls=share_limit(settings.max_render_calls, settings.max_render_calls_per_tenant, is_shared=is_shared),
-        sync_wait_seconds_per_tenant=settings.max_sync_wait_seconds_per_tenant
-        or settings.sync_wait_seconds / (2 if is_shared else 1),
-    )
-
-
-def build_queue_limits(settings: ApiSettings, *, is_shared: bool) -> QueueLimits:
-    jobs = share_limit(settings.max_queued, settings.max_queued_per_tenant, is_shared=is_shared)
-    return QueueLimits(
-        jobs=jobs.total,
-        jobs_per_tenant=jobs.per_tenant,
-        bytes_per_tenant=settings.tenant_queued_bytes,
-        pixels_per_day=settings.tenant_pixels_per_day,
     )
 
 
@@ -283,32 +271,23 @@ def build_input_store(settings: ApiSettings, stores: Stores, uploads: Uploads) -
     )
 
 
-def build_sync_segmenter(
-    settings: ApiSettings,
-    stores: Stores,
-    admission: Admission,
-    compensator: Compensator,
-    open_tenant: Callable[[str], TenantJobs],
-    slots: WaitingSlots,
-    drain: Drain,
-    limits: Limits,
-) -> SyncSegmenter:
+def build_sync_segmenter(settings: ApiSettings, stores: Stores, parts: Parts) -> SyncSegmenter:
     return SyncSegmenter(
-        admission=admission,
+        admission=parts.admission,
         profile=build_sync_profile(settings),
         jobs=stores.jobs,
         bucket=stores.bucket,
         payloads=stores.payloads,
         events=stores.events,
-        models=admission.models,
-        compensator=compensator,
-        open_tenant=open_tenant,
+        models=parts.models,
+        compensator=parts.compensator,
+        open_tenant=parts.open_tenant,
         deadline_seconds=settings.sync_deadline_seconds,
         cold_start_seconds=settings.cold_start_seconds,
         result_seconds=settings.result_ttl_seconds,
-        slots=slots,
-        drain=drain,
-        payload_limit=limits.payload_bytes,
+        slots=parts.slots,
+        drain=parts.drain,
+        payload_limit=parts.limits.payload_bytes,
     )
 
 

@@ -26,6 +26,8 @@ HOST_MAPPED_BYTES = 1 << 20
 # More than one recut frees.  No setting: it bounds nothing that a client can cause, since a renderer keeps no more than
 # its largest recut has used, and gives that back when it is idle.
 RECUT_KEPT_BYTES = 512 << 20
+# More than the activations of a batch of eight.
+FORWARD_KEPT_BYTES = 512 << 20
 
 
 def limit_kept_memory(*, mapped_bytes: int | None) -> None:
@@ -44,18 +46,29 @@ def limit_kept_memory(*, mapped_bytes: int | None) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
 
 
-def keep_freed_memory(kept_bytes: int) -> None:
+def keep_freed_memory(kept_bytes: int, *, arenas: int | None = None) -> None:
     """Let the allocator keep freed memory, up to so much in each arena, until return_free_memory() is called.
 
-    A recut in 640x480 met 10,700 page faults otherwise, one in 12 megapixels 175,000.  How much of their CPU time that
-    is was not measured well: runs on a busy machine differed by more.  A renderer held 494 instead of 307 MB after them
-    (one run each), and 302 after return_free_memory().  That does not reach the end of another arena than the first
-    one, which is at most 64 MB.
+    Otherwise it maps large blocks anew for each allocation and unmaps them when they are freed, so the kernel clears
+    their memory and handles a page fault for each 4 KB of it: a third of the CPU time of a large batch on a CPU.
+
+    A recut in 640x480 met 10,700 page faults, one in 12 megapixels 175,000; how much of their CPU time that is was not
+    measured well: runs on a busy machine differed by more.  A renderer held 494 instead of 307 MB after them (one run
+    each), and 302 after return_free_memory().  That does not reach the end of another arena than the first one, which
+    is at most 64 MB.
+
+    Args:
+        kept_bytes: blocks up to this size are kept, and this many free bytes at the end of an arena.
+        arenas: the most that there may be; the first one alone keeps blocks above 64 MB, so a process that allocates
+            such ones asks for one, before its first thread starts.
     """
     libc = _load_libc()
-    if libc is not None:
-        libc.mallopt(_M_MMAP_THRESHOLD, kept_bytes)
-        libc.mallopt(_M_TRIM_THRESHOLD, kept_bytes)
+    if libc is None:
+        return
+    libc.mallopt(_M_MMAP_THRESHOLD, kept_bytes)
+    libc.mallopt(_M_TRIM_THRESHOLD, kept_bytes)
+    if arenas is not None:
+        libc.mallopt(_M_ARENA_MAX, arenas)
 
 
 def return_free_memory() -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -214,15 +215,9 @@ def build_job_runner(
     """Connect the pipeline; its threads are stopped in reverse order, the leases last."""
     jobs = open_job_store(connect(settings), settings)
     bucket = open_bucket(settings, retries=settings.storage_retries)
-    leases = LeaseKeeper(jobs, lease_seconds=settings.lease_seconds)
-    leases.start()
-    stack.callback(leases.stop)
-    cancellations = CancellationListener(connect(settings), leases.check)
-    cancellations.start()
-    stack.callback(cancellations.stop)
-    stores = StoreWatch(open_store_health(settings), slots)
-    stores.start()
-    stack.callback(stores.stop)
+    leases = start(LeaseKeeper(jobs, lease_seconds=settings.lease_seconds), stack)
+    start(CancellationListener(connect(settings), leases.check), stack)
+    stores = start(StoreWatch(open_store_health(settings), slots), stack)
     follow_up = FollowUp()
     stack.callback(follow_up.close)
     inputs = InputMoves(bucket, input_ttl_seconds=settings.input_ttl_seconds)
@@ -246,6 +241,24 @@ def build_job_runner(
         worker_id,
         settings.keep_result_seconds,
     )
+
+
+class Startable(Protocol):
+    """Has a thread of its own."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Startable)
+
+
+def start(part: S, stack: ExitStack) -> S:
+    """Start a part of the pipeline, and stop it when the stack is closed."""
+    part.start()
+    stack.callback(part.stop)
+    return part
 
 
 def build_attempt_runner(

@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from shared.errors import ModelUnusable, Unavailable
 from shared.jobs.provenance import Execution
 from shared.logs import configure_logging
-from shared.memory import return_free_memory
+from shared.memory import FORWARD_KEPT_BYTES, keep_freed_memory, return_free_memory
 from shared.readiness import OK, ReadinessChecks, list_store_checks
 from shared.redis_client import connect
 from shared.setting_names import log_unknown
@@ -40,7 +40,6 @@ from worker.batching.messages import ModelLoaded
 from worker.batching.policy import BatchLimits
 from worker.batching.scheduler import BatchScheduler
 from worker.engine.agreement.records import find_cache_folder
-from worker.engine.cpu import keep_freed_memory
 from worker.engine.execution_plan import ExecutionOptions
 from worker.engine.loader import load_segmenter, select_device
 from worker.engine.model_files import FILE_NAME
@@ -68,7 +67,7 @@ END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def main() -> int:
     """Run a worker until SIGTERM; the exit code tells whether it ended in order."""
     # First, because only the memory of a process without other threads can be kept whole.
-    keep_freed_memory()
+    keep_freed_memory(FORWARD_KEPT_BYTES, arenas=1)
     end_on_host_signal()
     settings = read_settings(WorkerSettings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"

@@ -26,7 +26,16 @@ MAX_RETRIES = 100
 Megapixels = Annotated[float, Field(gt=0, le=MAX_MEGAPIXELS, allow_inf_nan=False)]
 
 
-class DecodingSettings(Settings):
+class ProbeSettings(Settings):
+    """Where a process tells its health and its metrics."""
+
+    probe_host: Host = Field("127.0.0.1", description="Address for the process's health and metrics.")
+    probe_port: Port = Field(
+        0, description="Port for the process's `/healthz`, `/readyz` and `/metrics`; 0 means none."
+    )
+
+
+class DecodingSettings(ProbeSettings):
     """Of the processes that decode images: the hosts of a worker, and the renderer."""
 
     max_decode_megapixels: Megapixels = Field(
@@ -125,8 +134,6 @@ class WorkerSettings(DecodingSettings):
     batch_timeout_seconds: Seconds = Field(
         300.0, description="A batch that takes longer means that the device hangs: the worker ends itself."
     )
-    probe_host: Host = Field("127.0.0.1", description="Address for a worker's health and metrics.")
-    probe_port: Port = Field(0, description="Port for a worker's `/healthz`, `/readyz` and `/metrics`; 0 means none.")
 
 
 class RendererSettings(DecodingSettings):
@@ -151,13 +158,9 @@ class RendererSettings(DecodingSettings):
     max_render_reply_bytes: Bytes = Field(
         32 * 1024 * 1024, description="Largest reply of a renderer; Redis keeps each for 20 seconds."
     )
-    probe_host: Host = Field("127.0.0.1", description="Address for the renderer's health and metrics.")
-    probe_port: Port = Field(
-        0, description="Port for the renderer's `/healthz`, `/readyz` and `/metrics`; 0 means none."
-    )
 
 
-class StewardSettings(Settings):
+class StewardSettings(ProbeSettings):
     """Read once by worker/steward/app.py."""
 
     requeue_interval_seconds: Seconds = Field(
@@ -189,10 +192,6 @@ class StewardSettings(Settings):
         "",
         description="URL at which clients reach the gateway, as in `https://masks.example/api`: links in webhooks "
         "begin with it. Empty means that they are paths.",
-    )
-    probe_host: Host = Field("127.0.0.1", description="Address for the steward's health and metrics.")
-    probe_port: Port = Field(
-        0, description="Port for the steward's `/healthz`, `/readyz` and `/metrics`; 0 means none."
     )
 
 

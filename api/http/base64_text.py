@@ -44,7 +44,9 @@ def decode_base64(text: bytes, where: str) -> bytes:
         NotAnImage: it is base64 of something else that is known.
     """
     inner = _remove_prefix(_unquote(text.strip()), where)
-    packed = _remove_space(inner).rstrip(b"=")
+    # Of megabytes, what is the same is not copied.
+    bare = inner.translate(None, _SPACE) if _has_any(inner, _SPACE) else inner
+    packed = bare.rstrip(b"=")
     if not packed:
         raise EmptyBody(f"{where} is empty. {BYTES_ONLY}")
     if _has_lost_plus(inner):
@@ -52,7 +54,8 @@ def decode_base64(text: bytes, where: str) -> bytes:
             f"{where} has blanks where base64 has `+`, as after a form was decoded: URL-encode it, or send JSON"
         )
     try:
-        image = _decode(packed)
+        is_padded = len(bare) == len(packed) + -len(packed) % 4
+        image = _decode(bare if is_padded else packed)
     except binascii.Error as error:
         raise _explain_base64(packed, text, where) from error
     # Many paths consist of characters of base64 only.
@@ -91,25 +94,14 @@ def _remove_prefix(text: bytes, where: str) -> bytes:
 
 
 def _decode(packed: bytes) -> bytes:
-    """Decode base64 without padding.
+    """Decode base64 that has all of its padding, or none.
 
     Raises:
         binascii.Error: it is not base64, or of both alphabets.
     """
     if _has_any(packed, b"-_") and not _has_any(packed, b"+/"):
         packed = packed.replace(b"-", b"+").replace(b"_", b"/")
-    return binascii.a2b_base64(_pad(packed), strict_mode=True)
-
-
-def _pad(packed: bytes) -> bytes:
-    """Add the padding, without a copy of a text that needs none."""
-    missing = -len(packed) % 4
-    return packed + b"=" * missing if missing else packed
-
-
-def _remove_space(text: bytes) -> bytes:
-    """Remove all space, without a copy of a text that has none: it may be as large as a body may be."""
-    return text.translate(None, _SPACE) if _has_any(text, _SPACE) else text
+    return binascii.a2b_base64(packed + b"=" * (-len(packed) % 4), strict_mode=True)
 
 
 def _has_any(text: bytes, characters: bytes) -> bool:
@@ -160,9 +152,7 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
         return  # the inspection of the image names a format that is not supported
     if _is_hexadecimal(packed):
         raise NotAnImage(f"{where} is an image in hexadecimal digits; encode it in base64")
-    explanation = explain_content(content)
-    if explanation is None and _begins_image(content):
-        explanation = "base64 again; encode the image once"
+    explanation = _explain(content)
     if text.startswith(b"--") and explanation is None:
         raise UnreadableBody(f"{where} is {explain_content(text)}")
     if explanation is not None:
@@ -173,6 +163,14 @@ def _check_content(content: bytes, packed: bytes, text: bytes, where: str) -> No
     if len(packed) < _SHORT_BYTES and not content.isascii():
         words = text.strip()[:_SHORT_BYTES].decode("ascii", "replace")
         raise NotAnImage(f"{where} is the text {quote(words)}, no image. {BYTES_ONLY}")
+
+
+def _explain(content: bytes) -> str | None:
+    """Return what the decoded bytes are, if that is known."""
+    explanation = explain_content(content)
+    if explanation is None and _begins_image(content):
+        return "base64 again; encode the image once"
+    return explanation
 
 
 def location_error(where: str) -> UnreadableBody:

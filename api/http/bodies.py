@@ -161,11 +161,11 @@ def _parse_json(
     body: bytes, defaults: Mapping[str, object], job_members: Collection[str], takes_references: bool
 ) -> ParsedBody:
     try:
-        document = check_object("body", parse_json(body))
+        document = dict(check_object("body", parse_json(body)))
     except orjson.JSONDecodeError as error:
         raise UnreadableBody(f"The body begins like JSON, but is not: {explain_json(body) or error.msg}") from error
     reference = find_reference(document.items()) if takes_references else None
-    image = b"" if reference else _decode_inputs(document)
+    image = b"" if reference else decode_base64(_take_inputs(document), "`inputs`")
     if takes_references:
         document = {name: value for name, value in document.items() if name not in REFERENCE_MEMBERS}
     parameters, options = (check_object(name, document.get(name)) for name in _JSON_FIELDS)
@@ -183,22 +183,18 @@ def _parse_json(
     )
 
 
-def _decode_inputs(document: Mapping[str, object]) -> bytes:
-    """Return the image in a JSON body."""
-    inputs = _get_inputs(document)
-    if inputs is None:
-        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
-    if not isinstance(inputs, str):
-        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(inputs)}")
-    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
-    return decode_base64(inputs.encode("ascii", "replace"), "`inputs`")
-
-
-def _get_inputs(document: Mapping[str, object]) -> object:
-    inputs, image = document.get("inputs"), document.get("image")
+def _take_inputs(document: dict[str, object]) -> bytes:
+    """Remove the text of the image from a JSON body, so that it is held once while it is decoded, and return it."""
+    inputs, image = document.pop("inputs", None), document.pop("image", None)
     if inputs is not None and image is not None:
         raise BadParameter("The image is given twice, as `inputs` and as `image`; give it once.")
-    return image if inputs is None else inputs
+    text = image if inputs is None else inputs
+    if text is None:
+        raise UnreadableBody("The JSON body has no `inputs`: put the image there, in base64")
+    if not isinstance(text, str):
+        raise UnreadableBody(f"`inputs` must be a string, the image in base64, not {quote(text)}")
+    # The replacement character is not in base64's alphabet, so text beyond ASCII is rejected.
+    return text.encode("ascii", "replace")
 
 
 def _url_parts(body: bytes, takes_references: bool) -> Iterator[Part]:
@@ -225,8 +221,9 @@ def _parse_form(
     takes_references: bool,
 ) -> ParsedBody:
     parts = list(form)
-    reference = find_reference(_list_texts(parts)) if takes_references else None
+    reference = None
     if takes_references:
+        reference = find_reference(_list_texts(parts))
         parts = [part for part in parts if part.name not in REFERENCE_MEMBERS]
     images = () if reference else _find_images(parts, job_members, max_images)
     fields = _read_fields([part for part in parts if not _is_image(part) and not _is_unused(part)], job_members)
@@ -234,17 +231,25 @@ def _parse_form(
     model = None if _MODEL in job_members else check_model(fields.pop(_MODEL, None))
     parameters, options = (check_object(name, fields.pop(name, None)) for name in _JSON_FIELDS)
     check_places({}, parameters, options, job_members)
-    for name in list_common(fields, parameters):
-        raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
-    given = merge(fields, parameters)
-    for name in list_common(query, given):
-        raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
+    given = _merge_given(query, fields, parameters)
     unknown = tuple(list_unknown({}, options))
     several = read_images(images, _extract_image) if len(images) > 1 else ()
     content = b"" if several or reference else _extract_image(images[0].content, "The form's image")
-    parsed = _build(content, merge(query, given), job_members, model=model, options=options, unknown=unknown)
+    parsed = _build(content, given, job_members, model=model, options=options, unknown=unknown)
     beside = (*_JSON_FIELDS, _FORMATS, *dict.fromkeys((_MODEL, *job_members)))
     return replace(parsed, images=several, reference=reference, beside=beside)
+
+
+def _merge_given(
+    query: Mapping[str, object], fields: Mapping[str, object], parameters: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return what the query, the fields of the form and its field `parameters` give; nothing may be given twice."""
+    for name in list_common(fields, parameters):
+        raise BadParameter(f"{quote(name)} is given twice in the form; give it once.")
+    in_form = merge(fields, parameters)
+    for name in list_common(query, in_form):
+        raise BadParameter(f"{quote(name)} is given twice, in the query and in the form; give it once.")
+    return merge(query, in_form)
 
 
 def _list_texts(parts: Iterable[Part]) -> Iterator[tuple[str, object]]:
@@ -266,12 +271,16 @@ def _find_images(parts: Sequence[Part], job_members: Collection[str], max_images
             f"The form has two files, one in the field {quote(strays[0])}; send one image, in a field "
             f"{_IMAGE_FIELD_NAMES}"
         )
+    _check_images(images, max_images)
+    return images
+
+
+def _check_images(images: Sequence[Part], max_images: int) -> None:
     if not 1 <= len(images) <= max_images:
         wanted = "exactly one" if not images or max_images == 1 else f"at most {max_images}"
         raise UnreadableBody(f"The form has {len(images)} images; send {wanted}, in a field {_IMAGE_FIELD_NAMES}")
     if len(images) == 1 and not images[0].content:
         raise EmptyBody("The image in the form is empty")
-    return images
 
 
 def _read_fields(parts: Sequence[Part], job_members: Collection[str]) -> dict[str, object]:

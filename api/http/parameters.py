@@ -45,9 +45,7 @@ def parse_formats(raw: object) -> tuple[str, ...] | None:
     """
     if raw is None:
         return None
-    if isinstance(raw, str) and len(raw) > _MAX_FORMATS_CHARACTERS:
-        raise BadParameter(f"formats has at most {_MAX_FORMATS_CHARACTERS} characters, not {len(raw)}")
-    names = [name for name in raw.split(",") if name.strip()] if isinstance(raw, str) else raw
+    names = _split_names(raw) if isinstance(raw, str) else raw
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadParameter(f"formats must be a list of {', '.join(FORMAT_NAMES)}, not {quote(raw)}")
     names = [name.strip() for name in names]
@@ -55,6 +53,12 @@ def parse_formats(raw: object) -> tuple[str, ...] | None:
     if unknown is not None:
         raise BadParameter(f"There is no format {quote(unknown)}; known are {', '.join(FORMAT_NAMES)}")
     return select_formats(names) if names else None
+
+
+def _split_names(text: str) -> list[str]:
+    if len(text) > _MAX_FORMATS_CHARACTERS:
+        raise BadParameter(f"formats has at most {_MAX_FORMATS_CHARACTERS} characters, not {len(text)}")
+    return [name for name in text.split(",") if name.strip()]
 
 
 def check_names(names: Iterable[str], known: Sequence[str]) -> None:

@@ -37,7 +37,10 @@ def find_reference(members: Iterable[tuple[str, object]]) -> InputReference | No
     if len(given) > 1:
         names = " and ".join(f"as `{one}`" for one, _ in given[:2])
         raise BadParameter(f"The image is given twice, {names}; give it once.")
-    name, value = found[0]
+    return _read_reference(*found[0])
+
+
+def _read_reference(name: str, value: object) -> InputReference:
     if not isinstance(value, str) or not value.strip():
         raise BadParameter(f"`{name}` must be a text, not {quote(value)}")
     text = value.strip()

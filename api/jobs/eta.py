@@ -29,7 +29,7 @@ MIN_SECONDS = 0.25
 
 
 class ServiceSource(Protocol):
-    """Measures the time of a model's jobs, and finds the place of one; implemented by JobStore."""
+    """Measures the time of a model's jobs, and finds the place of one; implemented by JobQueues."""
 
     def measure_service(self, model: str) -> ServiceTimes: ...
 
@@ -50,9 +50,9 @@ class EtaEstimator:
     """Thread-safe.  `clock` returns seconds that never go back, `now` unix seconds by the clock of Redis."""
 
     def __init__(
-        self, jobs: ServiceSource, models: ModelSource, *, now: Callable[[], float], clock: Callable[[], float]
+        self, queues: ServiceSource, models: ModelSource, *, now: Callable[[], float], clock: Callable[[], float]
     ) -> None:
-        self._jobs = jobs
+        self._queues = queues
         self._models = models
         self._now = now
         self._clock = clock
@@ -73,7 +73,7 @@ class EtaEstimator:
         now = self._clock()
         read_at, found = self._located.get(job.id, (-math.inf, None))
         if now - read_at >= CACHE_SECONDS:
-            place = self._jobs.find_place(job.id)
+            place = self._queues.find_place(job.id)
             found = (place, self.estimate(replace(job, place=place))) if place else None
             with self._lock:
                 if len(self._located) >= MAX_LOCATED:
@@ -101,7 +101,7 @@ class EtaEstimator:
             if now - model.read_at < CACHE_SECONDS:
                 return model
             model.read_at = now
-        times = self._jobs.measure_service(name)
+        times = self._queues.measure_service(name)
         counts = {one.id: sum(w.state is WorkerState.READY for w in one.workers) for one in self._models.list_all()}
         with self._lock:
             model.times, model.workers = times, counts.get(name, 0)

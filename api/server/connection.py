@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from api.server.body import BodyReceiver
+from api.server.body import READ_BYTES, BodyReceiver
 from api.server.budget import Reservation
 from api.server.push import PushedBody
 
 NEVER = math.inf
+# Of the rest of a refused body, or beside a response that is pushed.
+MAX_DISCARDED_BYTES = 256 * 1024 * 1024
 _MAX_PIECES = 64
 
 
@@ -90,6 +92,18 @@ class Connection:
             return self.socket.recv(max_bytes)
         except (BlockingIOError, InterruptedError):
             return None
+
+    def discard(self) -> int | None:
+        """Receive bytes and drop them; return how many, 0 if no more are to come, and None if there are none now.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        data = self.receive(READ_BYTES)
+        if data is None:
+            return None
+        self.discarded_bytes += len(data)
+        return len(data) if self.discarded_bytes <= MAX_DISCARDED_BYTES else 0
 
     @property
     def unsent_bytes(self) -> int:

@@ -4,7 +4,6 @@ Nothing here blocks, and nothing here waits: the loop calls handle() when the so
 deadline has passed.
 """
 
-import socket
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -15,16 +14,17 @@ import structlog
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 from api.server import head
-from api.server.body import READ_BYTES, BodyReceiver
+from api.server.body import BodyReceiver
 from api.server.connection import NEVER, Connection, Phase
 from api.server.connections import READ, Connections
 from api.server.error_pages import build_page
 from api.server.exchange import Outcome
 from api.server.hooks import RequestHooks
+from api.server.lingering import Lingering
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy
-from api.server.push import PushedBody
 from api.server.room import UploadRoom
+from api.server.streaming import Streaming
 from shared.errors import BodyTooLarge, GatewayStopping, MaskmillError, RequestTimeout, UnreadableBody, UploadsFull
 
 log = structlog.get_logger()
@@ -32,9 +32,6 @@ log = structlog.get_logger()
 HEAD_READ_BYTES = 64 * 1024
 # Before it is another connection's turn.
 MAX_BODY_READS = 4
-# A client that sends the rest of a refused body may do so within these, unless it was refused for its slowness.
-MAX_DISCARDED_BYTES = 256 * 1024 * 1024
-MAX_LINGER_SECONDS = 30.0
 # As in gunicorn: a client may be sending a request on an idle connection when the process is told to stop.
 STOP_IDLE_SECONDS = 2.0
 
@@ -63,6 +60,8 @@ class Protocol:
         self._room = UploadRoom(
             connections.uploads, limits, refuse=partial(self._attempt, Protocol._refuse_upload), clock=clock
         )
+        self._streaming = Streaming(connections, limits.transfer, clock=clock)
+        self._lingering = Lingering(connections, limits.linger_seconds, clock=clock)
         self.is_stopping = False
 
     def begin(self, connection: Connection) -> None:
@@ -256,42 +255,11 @@ class Protocol:
         if outcome.body is None:
             self._settle(connection)
         else:
-            self._begin_stream(connection, outcome.body)
-
-    def _begin_stream(self, connection: Connection, body: PushedBody) -> None:
-        """Send what the app pushes from now on; further requests on the connection are not read."""
-        connection.pushed = body
-        connection.keeps_alive = False
-        connection.received.clear()
-        connection.release_head()
-        self._connections.wait_for_app(connection, self._limits.transfer.start(self._clock()))
-        body.stream.attach(partial(self._hooks.wake, connection))
+            self._streaming.begin(connection, outcome.body, wake=partial(self._hooks.wake, connection))
 
     def _push(self, connection: Connection) -> None:
-        assert connection.pushed is not None
-        data, is_last = connection.pushed.take()
-        if data:
-            connection.unsent.append(memoryview(data))
-        self._send_pushed(connection)
-        if is_last:
-            connection.release_stream()
-            self._connections.stop_writing(connection)
+        if self._streaming.push(connection):
             self._settle(connection)
-
-    def _send_pushed(self, connection: Connection) -> None:
-        now = self._clock()
-        transfer = self._limits.transfer
-        deadline = transfer.start(now) if connection.deadline == NEVER else connection.deadline
-        self._connections.wait_for_app(connection, transfer.extend(deadline, now, connection.send()))
-
-    def _stream(self, connection: Connection) -> None:
-        """Send what the client reads by now; it has gone if it closes its side."""
-        data = connection.receive(READ_BYTES)
-        connection.discarded_bytes += len(data or b"")
-        if data == b"" or connection.discarded_bytes > MAX_DISCARDED_BYTES:
-            self._connections.close(connection)
-        elif connection.unsent:
-            self._send_pushed(connection)
 
     def _answer(self, connection: Connection, page: bytes) -> None:
         """Answer without the app, and close."""
@@ -316,7 +284,7 @@ class Protocol:
         if connection.unsent:
             self._connections.wait_for_reader(connection, self._limits.transfer.start(self._clock()))
         elif not connection.keeps_alive:
-            self._linger(connection)
+            self._lingering.begin(connection)
         elif connection.received:
             self._connections.wait_for_client(connection, Phase.HEAD, self._clock() + self._limits.header_seconds)
             self._advance(connection)
@@ -324,30 +292,6 @@ class Protocol:
             seconds = STOP_IDLE_SECONDS if self.is_stopping else self._limits.keep_alive_seconds
             self._connections.wait_for_client(connection, Phase.IDLE, self._clock() + seconds)
             self._connections.watch(connection, READ)
-
-    # Closing.
-
-    def _linger(self, connection: Connection) -> None:
-        """Close the sending side and discard what still comes, so that the client is not reset before it has read."""
-        connection.socket.shutdown(socket.SHUT_WR)
-        now = self._clock()
-        connection.received.clear()
-        connection.release()
-        seconds = self._limits.linger_seconds
-        connection.linger_until = now + (seconds if connection.is_late else max(MAX_LINGER_SECONDS, seconds))
-        self._connections.wait_for_client(connection, Phase.LINGERING, now + self._limits.linger_seconds)
-        self._connections.watch(connection, READ)
-        self._discard(connection)
-
-    def _discard(self, connection: Connection) -> None:
-        data = connection.receive(READ_BYTES)
-        if data is None:
-            return
-        connection.discarded_bytes += len(data)
-        if not data or connection.discarded_bytes > MAX_DISCARDED_BYTES:
-            self._connections.close(connection)
-            return
-        connection.deadline = min(self._clock() + self._limits.linger_seconds, connection.linger_until)
 
     def _expire(self, connection: Connection) -> None:
         match connection.phase:
@@ -373,9 +317,9 @@ _HANDLERS: dict[Phase, Callable[[Protocol, Connection], None]] = {
     Phase.IDLE: Protocol._read_idle,
     Phase.HEAD: Protocol._read_head,
     Phase.BODY: Protocol._read_body,
-    Phase.STREAMING: Protocol._stream,
+    Phase.STREAMING: lambda protocol, one: protocol._streaming.handle(one),
     Phase.WRITING: Protocol._write,
-    Phase.LINGERING: Protocol._discard,
+    Phase.LINGERING: lambda protocol, one: protocol._lingering.discard(one),
 }
 
 

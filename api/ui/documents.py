@@ -94,13 +94,13 @@ def render(name: str, text: str, *, file: str, names: Mapping[str, str]) -> Docu
         names: of the documents that are served, by their paths; links to other files become plain text.
     """
     parser = MarkdownIt("commonmark").enable("table")
-    tokens = list(_without_html(parser.parse(text)))
+    tokens = list(_drop_html(parser.parse(text)))
     title = next((inline.content for mark, inline in _headings(tokens) if mark.tag == "h1"), name)
     for mark, inline in _headings(tokens):
         mark.attrSet("id", _anchor(inline.content))
     for token in tokens:
         if token.children:
-            token.children = list(_with_served_links(token.children, name, file, names))
+            token.children = list(_resolve_links(token.children, name, file, names))
     html = str(parser.renderer.render(tokens, parser.options, {}))
     # What is wide scrolls by itself, by keys too, and not the page with it.
     for before, after in _WIDE.items():
@@ -119,15 +119,15 @@ def _anchor(heading: str) -> str:
     return "".join(kept).replace(" ", "-")
 
 
-def _without_html(tokens: Sequence[Token]) -> Iterator[Token]:
+def _drop_html(tokens: Sequence[Token]) -> Iterator[Token]:
     for token in tokens:
         if token.type not in ("html_block", "html_inline"):
             if token.children:
-                token.children = list(_without_html(token.children))
+                token.children = list(_drop_html(token.children))
             yield token
 
 
-def _with_served_links(children: Sequence[Token], name: str, file: str, names: Mapping[str, str]) -> Iterator[Token]:
+def _resolve_links(children: Sequence[Token], name: str, file: str, names: Mapping[str, str]) -> Iterator[Token]:
     """Yield the tokens of a line; links lead to documents under their names, and those to other files are left out."""
     is_open = True
     for token in children:

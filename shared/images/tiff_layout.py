@@ -104,17 +104,26 @@ class Layout:
     @property
     def grey(self) -> Samples | None:
         """The samples, if Pillow must be told how to read and to scale them; None for all that it decodes itself."""
-        is_grey = self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or (self.photometric is None and self.count == 1)
-        if self.kind is None or not is_grey:
+        if self.kind is None or not self._is_grey or self._is_packed or _ASSOCIATED_ALPHA in self.extras:
             return None
-        is_packed = self.bits == 12 and (self.count > 1 or self.compression in JPEG_COMPRESSIONS)
-        if (self.kind, self.bits) not in GREY_MODES or is_packed or _ASSOCIATED_ALPHA in self.extras:
+        if (self.kind, self.bits) not in GREY_MODES:
             return None
         per_pixel = 1 if self.is_planar else self.count
         if per_pixel > 1 and (per_pixel, self.bits) != (2, 16):
             return None
         is_inverted = self.photometric in (_WHITE_IS_ZERO, None)  # Pillow reads 8 bits without the tag so, too
         return Samples(self.kind, self.bits, self.low, self.high, is_inverted, self.no_data, per_pixel)
+
+    @property
+    def _is_grey(self) -> bool:
+        if self.photometric is None:
+            return self.count == 1
+        return self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+
+    @property
+    def _is_packed(self) -> bool:
+        """Whether samples of 12 bits are stored in another way than Pillow's raw mode has them."""
+        return self.bits == 12 and (self.count > 1 or self.compression in JPEG_COMPRESSIONS)
 
     @property
     def needs_libtiff(self) -> bool:

@@ -43,10 +43,7 @@ def choose_directory(data: bytes) -> Directory:
     is_guessed = not is_marked and _is_reduced_next(first, data)
     directories = list(_iterate_directories(data, first, is_chain_read=is_marked or is_guessed, is_needed=is_marked))
     if any(_is_sensor_data(directory, data) for directory in directories):
-        name = "DNG" if Tag.DNGVersion in first.entries else "such as NEF or ARW"
-        raise NotAnImage(
-            f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
-        )
+        raise _describe_sensor_data(first)
 
     def is_candidate(directory: Directory) -> bool:
         if directory is first or is_marked:
@@ -56,6 +53,13 @@ def choose_directory(data: bytes) -> Directory:
     candidates = [one for one in directories if not _is_mask(one, data) and is_candidate(one)]
     # The first of several that are equal; a full image before a reduced one.
     return max(candidates, key=lambda one: (_count_pixels(one, data), not _is_preview(one, data)), default=first)
+
+
+def _describe_sensor_data(first: Directory) -> NotAnImage:
+    name = "DNG" if Tag.DNGVersion in first.entries else "such as NEF or ARW"
+    return NotAnImage(
+        f"The file is the RAW image of a camera ({name}), which cannot be decoded; export it as JPEG, PNG or TIFF"
+    )
 
 
 def _iterate_directories(data: bytes, first: Directory, *, is_chain_read: bool, is_needed: bool) -> Iterator[Directory]:

@@ -188,7 +188,7 @@ def build_file_name(request: JobRequest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job has no result; `code` is one of shared/errors.py."""
+    """Why a job has no result; `code` is one of shared/errors/."""
 
     code: str
     message: str

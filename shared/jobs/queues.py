@@ -1,4 +1,4 @@
-"""The queues of the models: their bounds, and how many jobs are queued in them and run."""
+"""The queues of the models: their bounds, how many jobs wait and run, how long jobs take, and where one stands."""
 
 import time
 from collections.abc import Sequence
@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from shared import redis_keys
 from shared.jobs.creation import limit_arguments
 from shared.jobs.messages import list_model_queues
-from shared.jobs.model import Priority
-from shared.jobs.outcomes import CheckQueueOutcome, CreateOutcome, MeasureLoadOutcome
+from shared.jobs.model import Priority, QueuePlace
+from shared.jobs.outcomes import (
+    CheckQueueOutcome,
+    CreateOutcome,
+    FindPlaceOutcome,
+    MeasureLoadOutcome,
+    MeasureServiceOutcome,
+)
+from shared.jobs.records import read_place
 from shared.jobs.refusals import build_refusal
 from shared.jobs.script import Script
+from shared.jobs.service_times import EndedJob, ServiceTimes
 from shared.jobs.store_values import LoadSnapshot, QueueLimits
 from shared.redis_client import RedisClient, translate_redis_errors
 from shared.redis_clock import RedisClock
@@ -23,6 +31,8 @@ class JobQueues:
         self._clock = clock
         self._check_queue = Script(client, "check_queue", CheckQueueOutcome)
         self._measure_load = Script(client, "measure_load", MeasureLoadOutcome)
+        self._measure_service = Script(client, "measure_service", MeasureServiceOutcome)
+        self._find_place = Script(client, "find_place", FindPlaceOutcome)
 
     @translate_redis_errors
     def check_bounds(
@@ -77,3 +87,19 @@ class JobQueues:
         self._clock.observe(float(now), sent_at=sent_at)
         counts = {priority: int(count) for priority, count in zip(Priority, queued, strict=True)}
         return LoadSnapshot(counts, int(running), int(completed), int(used_memory), int(max_memory))
+
+    @translate_redis_errors
+    def measure_service(self, model: str) -> ServiceTimes:
+        """Return what is known of the time that jobs of a model take."""
+        keys = {"ended_work": redis_keys.ended_work(model), "leases": redis_keys.LEASES}
+        sent_at = time.monotonic()
+        _, (ended, running, now) = self._measure_service(keys)
+        self._clock.observe(float(now), sent_at=sent_at)
+        jobs = [EndedJob.from_json(text) for text in reversed(ended)]
+        return ServiceTimes.measure(jobs, float(now), running=int(running))
+
+    @translate_redis_errors
+    def find_place(self, job_id: str) -> QueuePlace | None:
+        """Return where a queued job stands; None if it is not queued, or cannot be claimed yet."""
+        outcome, values = self._find_place({}, id=job_id)
+        return read_place(values) if outcome is FindPlaceOutcome.PLACED else None

@@ -7,7 +7,6 @@ clocks differ agree about leases.  No images and no masks here.
 """
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -25,22 +24,20 @@ from shared.jobs.creation import (
     submission_keys,
 )
 from shared.jobs.messages import job_queue, list_model_queues, queue_name
-from shared.jobs.model import Failure, Job, JobRequest, JobState, QueuePlace
+from shared.jobs.model import Failure, Job, JobRequest, JobState
 from shared.jobs.outcomes import (
     CreateOutcome,
     DiscardOutcome,
-    FindPlaceOutcome,
     FinishOutcome,
-    MeasureServiceOutcome,
     PurgeOutcome,
     RecordSucceededOutcome,
     RemoveWaiterOutcome,
 )
 from shared.jobs.queues import JobQueues
-from shared.jobs.records import FIELDS, build_job, read_place
+from shared.jobs.records import FIELDS, build_job
 from shared.jobs.refusals import REFUSALS, build_refusal
 from shared.jobs.script import Script
-from shared.jobs.service_times import EndedJob, ServiceTimes, build_service_time
+from shared.jobs.service_times import build_service_time
 from shared.jobs.store_values import (
     NO_LIMITS,
     UNBOUNDED,
@@ -110,8 +107,6 @@ class JobStore:
         self._record_succeeded = Script(client, "record_succeeded", RecordSucceededOutcome)
         self._remove_waiter = Script(client, "remove_waiter", RemoveWaiterOutcome)
         self._purge = Script(client, "purge", PurgeOutcome)
-        self._find_place = Script(client, "find_place", FindPlaceOutcome)
-        self._measure_service = Script(client, "measure_service", MeasureServiceOutcome)
 
     @translate_redis_errors
     def create(
@@ -306,12 +301,6 @@ class JobStore:
         return build_job({name: value or "" for name, value in zip(FIELDS, values, strict=True)})
 
     @translate_redis_errors
-    def find_place(self, job_id: str) -> QueuePlace | None:
-        """Return where a queued job stands; None if it is not queued, or cannot be claimed yet."""
-        outcome, values = self._find_place({}, id=job_id)
-        return read_place(values) if outcome is FindPlaceOutcome.PLACED else None
-
-    @translate_redis_errors
     def find_client_id(self, tenant: str, client_id: str) -> str | None:
         """Return the id of the job that a tenant has submitted under an id of its own; None if there is none."""
         return self._redis.hget(redis_keys.client_id(tenant, client_id), "id")
@@ -319,16 +308,6 @@ class JobStore:
     @translate_redis_errors
     def is_known(self, job_id: str) -> bool:
         return bool(self._redis.exists(redis_keys.job(job_id)))
-
-    @translate_redis_errors
-    def measure_service(self, model: str) -> ServiceTimes:
-        """Return what is known of the time that jobs of a model take."""
-        keys = {"ended_work": redis_keys.ended_work(model), "leases": redis_keys.LEASES}
-        sent_at = time.monotonic()
-        _, (ended, running, now) = self._measure_service(keys)
-        self.clock.observe(float(now), sent_at=sent_at)
-        jobs = [EndedJob.from_json(text) for text in reversed(ended)]
-        return ServiceTimes.measure(jobs, float(now), running=int(running))
 
     @translate_redis_errors
     def get_queue(self, job_id: str) -> str | None:

@@ -47,7 +47,7 @@ class Deadline:
     def in_seconds(cls, seconds: float) -> "Deadline":
         return cls(time.monotonic() + seconds)
 
-    def remaining(self) -> float:
+    def get_seconds_left(self) -> float:
         """Return how many seconds are left.
 
         Raises:
@@ -67,11 +67,11 @@ class DeadlineStream(NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.remaining())
+        return self._stream.read(max_bytes, self._deadline.get_seconds_left())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), _WRITE_BYTES):
-            self._stream.write(buffer[start : start + _WRITE_BYTES], self._deadline.remaining())
+            self._stream.write(buffer[start : start + _WRITE_BYTES], self._deadline.get_seconds_left())
 
     def close(self) -> None:
         self._stream.close()
@@ -79,7 +79,7 @@ class DeadlineStream(NetworkStream):
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.remaining())
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.get_seconds_left())
         return DeadlineStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
@@ -112,7 +112,7 @@ class GuardedBackend(NetworkBackend):
         addresses = self._find_addresses(host, port)
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             # An address that never answers leaves time for the others.
-            seconds = self._deadline.remaining() / left
+            seconds = self._deadline.get_seconds_left() / left
             try:
                 stream = self._sockets.connect_tcp(str(address), port, seconds, None, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
@@ -144,7 +144,7 @@ class GuardedBackend(NetworkBackend):
 
         threading.Thread(target=look_up, name="resolve", daemon=True).start()
         try:
-            addresses = answers.get(timeout=self._deadline.remaining())
+            addresses = answers.get(timeout=self._deadline.get_seconds_left())
         except queue.Empty:
             raise UrlUnreachable("The name of the URL's host could not be resolved in time.") from None
         if not addresses:

@@ -54,7 +54,9 @@ def _python(name: str) -> Path:
             venv.create(folder, clear=True, symlinks=True)
             # The pins are complete, so nothing is resolved; a missing one fails the import of the client.
             pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input"]
-            _run([*pip, "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", str(pins)], folder)
+            options = ["--disable-pip-version-check", "--require-hashes", "--no-deps"]
+            # Most of the modules are never imported.
+            _run([*pip, *options, "--no-compile", "-r", str(pins)], folder)
     return python
 
 

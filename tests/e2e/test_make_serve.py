@@ -100,7 +100,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    """A running service, which no test stops."""
+    """A running service; the last test of this file stops it."""
     folder = tmp_path_factory.mktemp("serve")
     with Launcher(folder, free_ports(1)[0], folder / "my data") as launcher:
         yield launcher.wait_for(READY_TEXT)
@@ -175,7 +175,6 @@ def test_no_port_serves_data_without_credentials(launcher_with_token: Launcher) 
     listeners = find_listeners([launcher_with_token.process.pid, *descendants(launcher_with_token.process.pid)])
     ports = [listener for listener in listeners if listener.kind in ("tcp", "tcp6")]
 
-    # All at once, because a port that knows the protocol of a question not at all waits until the client gives up.
     with ThreadPoolExecutor(len(ports)) as pool:
         answers = dict(zip(ports, pool.map(lambda port: ask(port.address, port.port), ports), strict=True))
 
@@ -275,13 +274,30 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(tmp_path: Path
     assert "cannot be used" in launcher.refusal()
 
 
-@pytest.mark.timeout(300)
-def test_it_stops_in_time_and_has_its_jobs_after_a_restart(tmp_path: Path) -> None:
-    with Launcher(tmp_path, free_ports(1)[0], tmp_path / "my data") as launcher:
-        job_id, backlog = stop_with_a_backlog(launcher.wait_for(READY_TEXT))
-    client = GatewayClient(launcher.port)
+@pytest.fixture
+def running_launcher(launcher: Launcher, tmp_path: Path) -> Iterator[Launcher]:
+    """The service of this file, started again if the test that stops it is repeated."""
+    if launcher.process.poll() is None:
+        yield launcher
+        return
+    with Launcher(tmp_path, launcher.port, launcher.data) as again:
+        yield again.wait_for(READY_TEXT)
 
-    with Launcher(tmp_path, launcher.port, launcher.data) as restarted:
+
+def test_it_stops_in_time_and_has_its_jobs_after_a_restart(running_launcher: Launcher, tmp_path: Path) -> None:
+    job_id = json.loads(run(printed_commands(running_launcher)[1]))["id"]
+    client = GatewayClient(running_launcher.port)
+    image = SAMPLE_IMAGE.read_bytes()
+    backlog = [client.post(SUBMIT_PATH, image).json()["id"] for _ in range(BACKLOG)]
+    first_run = descendants(running_launcher.process.pid)
+
+    running_launcher.process.terminate()
+    exit_code = running_launcher.process.wait(15)
+    left = [command for pid, command in first_run.items() if is_running(pid)]
+
+    assert (exit_code, left) == (0, []), running_launcher.err
+
+    with Launcher(tmp_path, running_launcher.port, running_launcher.data) as restarted:
         restarted.wait_for(READY_TEXT)
         # The sample did not wait for the jobs of the earlier run.
         sample, last = json.loads(run(printed_commands(restarted)[1])), client.get(f"/v1/jobs/{backlog[-1]}").json()
@@ -297,19 +313,3 @@ def test_it_stops_in_time_and_has_its_jobs_after_a_restart(tmp_path: Path) -> No
         restarted.process.kill()
         restarted.process.wait()
         wait_until(lambda: have_exited(second_run), seconds=10)
-
-
-def stop_with_a_backlog(launcher: Launcher) -> tuple[str, list[str]]:
-    """Stop a launcher that has jobs in its queue; return the id of a job that succeeded, and those of the others."""
-    job_id = json.loads(run(printed_commands(launcher)[1]))["id"]
-    client = GatewayClient(launcher.port)
-    image = SAMPLE_IMAGE.read_bytes()
-    backlog = [client.post(SUBMIT_PATH, image).json()["id"] for _ in range(BACKLOG)]
-    first_run = descendants(launcher.process.pid)
-
-    launcher.process.terminate()
-    exit_code = launcher.process.wait(15)
-
-    assert exit_code == 0
-    assert have_exited(first_run)
-    return job_id, backlog

@@ -21,11 +21,11 @@ MAX_MEGABYTES = 600
 
 @pytest.fixture
 def stack_without_worker(tmp_path: Path) -> Iterator[Stack]:
-    """A whole service whose worker was killed and is reported as offline by every gateway process."""
+    """A whole service whose worker has ended and is reported as offline by every gateway process."""
     environ = copy_environment()
     with Stack(tmp_path, environ=environ) as running:
         running.start()
-        running.worker.kill()
+        running.worker.stop()
         # Gateway processes cache the registry for CACHE_SECONDS.  One that still lists the worker would put its model
         # revision into the deduplication key, and its requests would not be coalesced with the others.
         wait_until(lambda: get_model_state(running) == "offline", seconds=30)

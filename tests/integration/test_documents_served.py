@@ -44,7 +44,7 @@ def test_a_document_is_a_page_with_its_text(gateway: GatewayUnderTest, name: str
 
     assert (page.status_code, page.mimetype) == (200, "text/html")
     assert read_documents()[name].html in page.text
-    # The policy allows no style in a tag, and comments are for those who write.
+    # The policy allows no style in a tag, and comments are for authors.
     assert "style=" not in page.text
     assert "&lt;!--" not in page.text and "<!--" not in page.text
 

@@ -52,7 +52,7 @@ def work(jobs: JobStore, name: str, ends: dict[str, float]) -> None:
 
 
 def test_most_jobs_end_within_their_range(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
-    eta = EtaEstimator(jobs, Fleet(), now=jobs.clock.now, clock=time.monotonic)
+    eta = EtaEstimator(jobs.queues, Fleet(), now=jobs.clock.now, clock=time.monotonic)
     chance = random.Random(1)
     requests = [build_image(chance.choice((0.3, 1, 4))) for _ in range(JOBS)]
     for request in requests:

@@ -220,13 +220,13 @@ def test_a_place_counts_the_jobs_before_it_and_their_pixels_by_the_mean(jobs: Jo
     for one in (first, second, third):
         jobs.create(one)
 
-    assert [jobs.find_place(one.id) for one in (first, second, third)] == [
+    assert [jobs.queues.find_place(one.id) for one in (first, second, third)] == [
         QueuePlace(1, 4_000_000),
         QueuePlace(2, 2_000_000 + 2_500_000),
         QueuePlace(3, 7_000_000),
     ]
     claim(jobs)
-    assert [jobs.find_place(one.id) for one in (first, second, third)] == [
+    assert [jobs.queues.find_place(one.id) for one in (first, second, third)] == [
         None,
         QueuePlace(1, 2_000_000),
         QueuePlace(2, 3_000_000),
@@ -240,7 +240,7 @@ def test_a_place_is_that_in_the_fair_order(jobs: JobStore) -> None:
     other = build_request(tenant="shop")
     jobs.create(other)
     requests = {one.id: one for one in (*long_backlog, other)}
-    places = {job_id: place.position for job_id in requests if (place := jobs.find_place(job_id))}
+    places = {job_id: place.position for job_id in requests if (place := jobs.queues.find_place(job_id))}
 
     claimed = [claim(jobs).request.id for _ in requests]
 
@@ -279,7 +279,7 @@ def test_jobs_of_higher_priorities_come_before_it(jobs: JobStore) -> None:
     for one in (low, normal, interactive):
         jobs.create(one)
 
-    places = [jobs.find_place(one.id) for one in (low, normal, interactive)]
+    places = [jobs.queues.find_place(one.id) for one in (low, normal, interactive)]
 
     assert places == [QueuePlace(3, 6_000_000), QueuePlace(2, 5_000_000), QueuePlace(1, 3_000_000)]
 
@@ -291,7 +291,7 @@ def test_canceled_jobs_are_no_work_for_those_that_come_when_the_queue_is_empty(j
 
     jobs.create(later)
 
-    assert jobs.find_place(later.id) == QueuePlace(1, 1_000_000)
+    assert jobs.queues.find_place(later.id) == QueuePlace(1, 1_000_000)
 
 
 def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
@@ -300,7 +300,7 @@ def test_a_job_that_cannot_be_claimed_yet_has_no_place(jobs: JobStore) -> None:
     jobs.attempts.postpone(request.id, claim(jobs).attempt_name, jitter=0, is_counted=True)
 
     assert jobs.get(request.id).state is JobState.QUEUED
-    assert jobs.find_place(request.id) is None
+    assert jobs.queues.find_place(request.id) is None
 
 
 def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
@@ -310,7 +310,7 @@ def test_the_time_of_jobs_is_measured_by_their_pixels(jobs: JobStore) -> None:
         claim(jobs)
         jobs.finish(request, JobState.SUCCEEDED, timings_ms={"queue": 900.0, "device": 20.0 + 30.0 * megapixels})
 
-    times = jobs.measure_service(MODEL)
+    times = jobs.queues.measure_service(MODEL)
 
     assert times.fixed_ms == pytest.approx(20, abs=0.1)
     assert times.ms_per_megapixel == pytest.approx(30, abs=0.1)

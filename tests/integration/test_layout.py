@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from shared.errors import LayoutMismatch
 from shared.jobs.model import JobState
 from shared.jobs.result import JobResult
 from shared.layout import check_bucket_layout, check_redis_layout
@@ -70,21 +71,36 @@ OLD_BUCKETS: list[Callable[[Bucket], object]] = [
 ]
 
 
-@pytest.mark.parametrize("module", ["api.wsgi", "worker.main", "worker.steward"])
+MODULES = ["api.wsgi", "worker.main", "worker.steward"]
+
+
 @pytest.mark.parametrize("write", OLD_REDIS)
-def test_another_layout_in_redis_stops_the_process(
-    config: Settings, redis_client: "redis.Redis", write: Callable[["redis.Redis"], object], module: str
+def test_another_layout_in_redis_is_refused(
+    config: Settings, redis_client: "redis.Redis", write: Callable[["redis.Redis"], object]
 ) -> None:
     write(redis_client)
+
+    with pytest.raises(LayoutMismatch, match=r"^Redis holds data of layout "):
+        check_redis_layout(connect(config))
+
+
+@pytest.mark.parametrize("write", OLD_BUCKETS)
+def test_another_layout_in_the_bucket_is_refused(config: Settings, write: Callable[[Bucket], object]) -> None:
+    write(open_bucket(config))
+
+    with pytest.raises(LayoutMismatch, match=r"^The bucket holds data of layout "):
+        check_bucket_layout(open_bucket(config))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_another_layout_in_redis_stops_the_process(config: Settings, redis_client: "redis.Redis", module: str) -> None:
+    redis_client.set("mm:layout", "2")
 
     assert "Redis holds data of layout " in run_refused(module, config.redis_url, config)
 
 
-@pytest.mark.parametrize("module", ["api.wsgi", "worker.main", "worker.steward"])
-@pytest.mark.parametrize("write", OLD_BUCKETS)
-def test_another_layout_in_the_bucket_stops_the_process(
-    config: Settings, write: Callable[[Bucket], object], module: str
-) -> None:
-    write(open_bucket(config))
+@pytest.mark.parametrize("module", MODULES)
+def test_another_layout_in_the_bucket_stops_the_process(config: Settings, module: str) -> None:
+    open_bucket(config).put(LAYOUT_OBJECT, b"2", content_type="text/plain")
 
     assert "The bucket holds data of layout " in run_refused(module, config.redis_url, config)

@@ -145,7 +145,8 @@ def test_all_files_but_the_sample_photos_weigh_less_than_200_kilobytes() -> None
     assert sum(len(file.compressed or file.content) for file in files.values()) < 200_000
 
 
-def test_no_response_may_be_taken_for_another_type(gateway: GatewayUnderTest) -> None:
+def test_no_response_may_be_taken_for_another_type(clean_redis: str, storage_env: dict[str, str]) -> None:
+    gateway = open_gateway(clean_redis, storage_env, cold_start_seconds=1)
     requests = list_requests(gateway.client.application)
 
     answers = {(method, path): gateway.client.open(path, method=method, data=png()) for method, path, _ in requests}

@@ -64,7 +64,7 @@ def test_a_pipeline_adds_the_prefix(config: Settings, clean_redis: str) -> None:
 
 
 @pytest.fixture
-def confined(config: Settings, redis_client: redis.Redis) -> RedisClient:
+def confined_client(config: Settings, redis_client: redis.Redis) -> RedisClient:
     """A client whose user may use no key and no channel without the prefix."""
     redis_client.acl_setuser(
         "roads",
@@ -84,8 +84,8 @@ def list_prefixes(client: redis.Redis) -> set[bytes]:
     return {key.partition(b":")[0] for key in client.scan_iter()}
 
 
-def test_a_user_who_may_use_no_other_key_can_run_a_job(confined: RedisClient, redis_client: redis.Redis) -> None:
-    jobs = JobStore(confined, lease_seconds=0.001, max_attempts=3, retry_delay_seconds=0)
+def test_a_user_who_may_use_no_other_key_can_run_a_job(confined_client: RedisClient, redis_client: redis.Redis) -> None:
+    jobs = JobStore(confined_client, lease_seconds=0.001, max_attempts=3, retry_delay_seconds=0)
     request = build_sync_request()
     queue = job_queue(request)
     message = encode_message(queue)
@@ -108,16 +108,16 @@ def test_a_user_who_may_use_no_other_key_can_run_a_job(confined: RedisClient, re
     assert jobs.queues.measure_load(request.model).queued[request.priority] == 1
     jobs.finish(request, JobState.SUCCEEDED)
     jobs.purge(request.id)
-    WorkerRegistry(confined).report(WorkerStatus("w", request.model, WorkerState.READY))
+    WorkerRegistry(confined_client).report(WorkerStatus("w", request.model, WorkerState.READY))
 
-    assert len(WorkerRegistry(confined).snapshot().workers) == 1
+    assert len(WorkerRegistry(confined_client).snapshot().workers) == 1
     assert list_prefixes(redis_client) == {b"roads"}
 
 
 def test_a_user_who_may_use_no_other_key_can_isolate_a_suspect(
-    confined: RedisClient, redis_client: redis.Redis
+    confined_client: RedisClient, redis_client: redis.Redis
 ) -> None:
-    jobs, survey = JobStore(confined, lease_seconds=0.001, max_attempts=3), JobSurvey(confined)
+    jobs, survey = JobStore(confined_client, lease_seconds=0.001, max_attempts=3), JobSurvey(confined_client)
     request, discarded = build_request(), build_request()
     for one in (discarded, request):
         jobs.create(one)
@@ -137,21 +137,22 @@ def test_a_user_who_may_use_no_other_key_can_isolate_a_suspect(
 
 
 def test_a_user_who_may_use_no_other_key_can_do_the_duties_of_a_steward(
-    confined: RedisClient, redis_client: redis.Redis
+    confined_client: RedisClient, redis_client: redis.Redis
 ) -> None:
-    jobs, survey = JobStore(confined, lease_seconds=60, max_attempts=3, retry_delay_seconds=0), JobSurvey(confined)
+    jobs = JobStore(confined_client, lease_seconds=60, max_attempts=3, retry_delay_seconds=0)
+    survey = JobSurvey(confined_client)
     request = build_request()
     jobs.create(request)
     claimed = jobs.attempts.claim(request.model, worker="w")
     assert isinstance(claimed, Claim)
     jobs.attempts.postpone(request.id, claimed.attempt_name, jitter=0, is_counted=False)
-    runs = DutyRuns(confined, observe=lambda _duty, _seconds: None)
+    runs = DutyRuns(confined_client, observe=lambda _duty, _seconds: None)
 
     wait_until(lambda: [found.job_id for found in survey.find_delayed()] == [request.id])
     assert survey.find_ends([request.id]) == [JobEnd(JobState.QUEUED)]
     assert survey.measure_ages().running == 0
     survey.prune_lists(is_thorough=True)
-    with DutyLeases(confined).hold("work") as is_held:
+    with DutyLeases(confined_client).hold("work") as is_held:
         assert is_held
     runs.duty_completed("work", 0.1)
     runs.record()

@@ -56,6 +56,7 @@ def renderer(redis_url: str, storage: Storage, tmp_path_factory: pytest.TempPath
     }
     folder = tmp_path_factory.mktemp("renderer")
     with build_renderer(folder, env, module="tests.support.echo_renderer") as process:
+        wait_alive(process, connect(Settings(redis_url=redis_url)))
         yield process
 
 
@@ -65,10 +66,12 @@ def client(clean_redis: str) -> RedisClient:
 
 
 @pytest.fixture
-def answered(client: RedisClient, clean_redis: str, renderer: Process) -> Iterator[RenderCalls]:
+def answered_calls(renderer: Process, clean_redis: str) -> Iterator[RenderCalls]:
     """Calls that the renderer answers."""
-    wait_alive(renderer, client)
     with open_calls(Settings(redis_url=clean_redis)) as calls:
+        # Redis is empty by now, and the renderer itself reports only every few seconds.
+        calls.store.report_alive()
+        renderer.check_alive()
         yield calls
 
 
@@ -119,29 +122,29 @@ def build_call(*, tenant: str = "shop", **arguments: Any) -> RenderCall:
     return RenderCall(RenderKind.FORMAT, tenant, "job", arguments)
 
 
-def test_a_reply_comes_back_and_nothing_else_is_left(answered: RenderCalls, client: RedisClient) -> None:
+def test_a_reply_comes_back_and_nothing_else_is_left(answered_calls: RenderCalls, client: RedisClient) -> None:
     call = build_call(size=1000)
 
-    reply = answered.call(call)
+    reply = answered_calls.call(call)
 
     assert reply.endswith(b"." * 1000)
     assert client.llen(RENDER_QUEUE) == 0
     assert not client.exists(redis_keys.render_flight(call.digest))
 
 
-def test_identical_calls_under_way_are_done_once(answered: RenderCalls) -> None:
+def test_identical_calls_under_way_are_done_once(answered_calls: RenderCalls) -> None:
     with ThreadPoolExecutor(8) as pool:
-        replies = set(pool.map(lambda _: answered.call(build_call(sleep=0.3)), range(8)))
-        others = {answered.call(build_call(sleep=0.01)), answered.call(build_call(sleep=0.01))}
+        replies = set(pool.map(lambda _: answered_calls.call(build_call(sleep=0.3)), range(8)))
+        others = {answered_calls.call(build_call(sleep=0.01)), answered_calls.call(build_call(sleep=0.01))}
 
     assert len(replies) == 1
     # Calls one after the other are not one flight.
     assert len(others) == 2
 
 
-def test_the_error_of_a_handler_is_raised(answered: RenderCalls) -> None:
+def test_the_error_of_a_handler_is_raised(answered_calls: RenderCalls) -> None:
     with pytest.raises(UnknownMask, match="as asked for"):
-        answered.call(build_call(fail="unknown_mask"))
+        answered_calls.call(build_call(fail="unknown_mask"))
 
 
 @pytest.mark.parametrize(
@@ -152,9 +155,9 @@ def test_the_error_of_a_handler_is_raised(answered: RenderCalls) -> None:
         (replace(build_call(), kind=RenderKind.RECUT), "cannot do recut"),
     ],
 )
-def test_a_call_that_cannot_be_done_fails(answered: RenderCalls, call: RenderCall, reason: str) -> None:
+def test_a_call_that_cannot_be_done_fails(answered_calls: RenderCalls, call: RenderCall, reason: str) -> None:
     with pytest.raises(RenderingFailed, match=reason):
-        answered.call(call)
+        answered_calls.call(call)
 
 
 def test_without_a_renderer_a_call_is_refused_at_once(calls: RenderCalls, own_client: RedisClient) -> None:
@@ -165,19 +168,21 @@ def test_without_a_renderer_a_call_is_refused_at_once(calls: RenderCalls, own_cl
     assert own_client.llen(RENDER_QUEUE) == 0
 
 
-def test_a_call_that_is_not_taken_in_time_is_refused_and_never_done(answered: RenderCalls, client: RedisClient) -> None:
+def test_a_call_that_is_not_taken_in_time_is_refused_and_never_done(
+    answered_calls: RenderCalls, client: RedisClient
+) -> None:
     with ThreadPoolExecutor(2) as pool:
         busy_calls = [build_call(sleep=1.0, number=number) for number in range(2)]
-        busy = [pool.submit(answered.call, call) for call in busy_calls]
+        busy = [pool.submit(answered_calls.call, call) for call in busy_calls]
         wait_until(lambda: count_flights(client, busy_calls) == 2 and not client.llen(RENDER_QUEUE), seconds=10)
         late = build_call(late=1)
 
         with pytest.raises(RendererUnavailable, match="not done in time"):
-            answered.call(late, seconds=0.2)
+            answered_calls.call(late, seconds=0.2)
 
         assert all(future.result() for future in busy)
-    answered.call(build_call(after=1))
-    assert answered.store.get_reply(late.id) is None
+    answered_calls.call(build_call(after=1))
+    assert answered_calls.store.get_reply(late.id) is None
 
 
 def count_flights(client: RedisClient, calls: Sequence[RenderCall]) -> int:
@@ -213,12 +218,12 @@ def test_a_waiting_call_holds_a_slot_and_ends_with_its_gateway(calls: RenderCall
             waiting.result(timeout=5)
 
 
-def test_the_transport_costs_milliseconds(answered: RenderCalls) -> None:
-    answered.call(build_call())
+def test_the_transport_costs_milliseconds(answered_calls: RenderCalls) -> None:
+    answered_calls.call(build_call())
     seconds = []
     for number in range(50):
         start = time.perf_counter()
-        answered.call(build_call(number=number))
+        answered_calls.call(build_call(number=number))
         seconds.append(time.perf_counter() - start)
 
     print(f"a call: median {1000 * statistics.median(seconds):.2f} ms, slowest {1000 * max(seconds):.2f} ms")
@@ -260,12 +265,12 @@ def test_a_renderer_that_is_killed_is_replaced(
             assert calls.call(build_call(sleep=0))
 
 
-def test_a_call_that_has_ended_two_renderers_is_refused(answered: RenderCalls, client: RedisClient) -> None:
+def test_a_call_that_has_ended_two_renderers_is_refused(answered_calls: RenderCalls, client: RedisClient) -> None:
     call = build_call(poison=1)
     client.set(redis_keys.render_attempts(call.digest), str(MAX_ATTEMPTS), ex=60)
 
     with pytest.raises(RenderingFailed, match="not made again within 10 minutes"):
-        answered.call(call)
+        answered_calls.call(call)
 
     assert client.get(redis_keys.render_attempts(call.digest)) == str(MAX_ATTEMPTS)
 
@@ -326,6 +331,6 @@ def test_a_call_keeps_its_form() -> None:
     assert call.digest not in {other.digest for other in others}
 
 
-def test_an_unknown_error_code_gives_the_root(answered: RenderCalls) -> None:
+def test_an_unknown_error_code_gives_the_root(answered_calls: RenderCalls) -> None:
     with pytest.raises(MaskmillError, match="as asked for"):
-        answered.call(build_call(fail="of_a_newer_version"))
+        answered_calls.call(build_call(fail="of_a_newer_version"))

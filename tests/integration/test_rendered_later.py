@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 from api.jobs.files import find_file
 from deploy.local.gateway_client import GatewayClient
@@ -21,11 +22,10 @@ from shared.jobs.completion import read_result
 from shared.jobs.format_options import FormatOptions
 from shared.jobs.render_calls import RenderCall, RenderKind
 from shared.jobs.result import JobResult
-from shared.redis_client import connect
 from shared.rfc3339 import format_timestamp
 from shared.storage.keys import derived_prefix, input_key, object_key, results_prefix
 from tests.conftest import Storage
-from tests.support.gateway import GatewayUnderTest, open_gateway, run_job
+from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway, run_job
 from tests.support.jobs import png
 from tests.support.renderer import build_renderer, wait_alive
 from tests.support.service import get_port
@@ -37,18 +37,25 @@ from worker.renderer.formats import FormatHandler
 def renderer(
     redis_url: str, storage: Storage, bucket_name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Process]:
-    """The renderer as it is deployed, for all tests of this module."""
+    """The renderer as it is deployed, for all tests of this module.
+
+    Redis is emptied before and after them only: it holds what the renderer reports every few seconds.
+    """
     [port] = free_ports(1)
     env = {**storage.get_env(bucket_name), "MASKMILL_REDIS_URL": redis_url, "MASKMILL_PROBE_PORT": str(port)}
-    with build_renderer(tmp_path_factory.mktemp("renderer"), env) as process:
-        yield process
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        with build_renderer(tmp_path_factory.mktemp("renderer"), env) as process:
+            wait_alive(process, client)
+            yield process
+        client.flushall()
 
 
 @pytest.fixture
-def rendering(gateway: GatewayUnderTest, renderer: Process) -> GatewayUnderTest:
+def gateway(renderer: Process, redis_url: str, storage_env: dict[str, str]) -> GatewayUnderTest:
     """A gateway whose calls the renderer answers."""
-    wait_alive(renderer, connect(gateway.settings))
-    return gateway
+    renderer.check_alive()
+    return open_shared_gateway(redis_url, storage_env)
 
 
 def submit(gateway: GatewayUnderTest, formats: str) -> str:
@@ -70,33 +77,33 @@ def list_derived(gateway: GatewayUnderTest, job_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("one", FORMATS, ids=lambda one: one.name)
-def test_a_format_rendered_later_equals_the_one_of_the_worker(rendering: GatewayUnderTest, one: Format) -> None:
-    now, later = submit(rendering, one.name), submit(rendering, "labels")
+def test_a_format_rendered_later_equals_the_one_of_the_worker(gateway: GatewayUnderTest, one: Format) -> None:
+    now, later = submit(gateway, one.name), submit(gateway, "labels")
 
-    expected = rendering.client.get(f"/v1/jobs/{now}/{one.file}")
-    first, second = (rendering.client.get(f"/v1/jobs/{later}/{one.file}") for _ in range(2))
+    expected = gateway.client.get(f"/v1/jobs/{now}/{one.file}")
+    first, second = (gateway.client.get(f"/v1/jobs/{later}/{one.file}") for _ in range(2))
 
     assert (first.status_code, first.content_type) == (200, expected.content_type)
     # A document may name its job.
     assert first.data.replace(later.encode(), now.encode()) == expected.data or one.name == "all"
     assert (second.data, second.headers["ETag"]) == (first.data, first.headers["ETag"])
-    assert len(list_derived(rendering, later)) == (0 if one.is_required else 2)
+    assert len(list_derived(gateway, later)) == (0 if one.is_required else 2)
 
 
-def test_single_masks_come_from_masks_that_were_rendered_later(rendering: GatewayUnderTest) -> None:
-    job_id = submit(rendering, "labels")
+def test_single_masks_come_from_masks_that_were_rendered_later(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway, "labels")
 
-    pngs = [rendering.client.get(f"/v1/jobs/{job_id}/masks/{number}.png").data for number in (1, 2)]
+    pngs = [gateway.client.get(f"/v1/jobs/{job_id}/masks/{number}.png").data for number in (1, 2)]
 
-    archive = zipfile.ZipFile(io.BytesIO(rendering.client.get(f"/v1/jobs/{job_id}/masks.zip").data))
+    archive = zipfile.ZipFile(io.BytesIO(gateway.client.get(f"/v1/jobs/{job_id}/masks.zip").data))
     assert [archive.read(f"{number}.png") for number in (1, 2)] == pngs
-    assert len(list_derived(rendering, job_id)) == 2
-    assert rendering.client.get(f"/v1/jobs/{job_id}/masks/3.png").json["error_type"] == "unknown_mask"
+    assert len(list_derived(gateway, job_id)) == 2
+    assert gateway.client.get(f"/v1/jobs/{job_id}/masks/3.png").json["error_type"] == "unknown_mask"
 
 
-def test_many_requests_at_once_render_once(rendering: GatewayUnderTest, renderer: Process) -> None:
-    job_id = submit(rendering, "labels")
-    clients = [rendering.client.application.test_client() for _ in range(8)]
+def test_many_requests_at_once_render_once(gateway: GatewayUnderTest, renderer: Process) -> None:
+    job_id = submit(gateway, "labels")
+    clients = [gateway.client.application.test_client() for _ in range(8)]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda client: client.get(f"/v1/jobs/{job_id}/masks.zip"), clients))
@@ -108,9 +115,9 @@ def test_many_requests_at_once_render_once(rendering: GatewayUnderTest, renderer
     assert 1 <= len(calls) < 8
 
 
-def test_its_port_tells_readiness_and_counts_calls(rendering: GatewayUnderTest, renderer: Process) -> None:
-    job_id = submit(rendering, "labels")
-    assert rendering.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 200
+def test_its_port_tells_readiness_and_counts_calls(gateway: GatewayUnderTest, renderer: Process) -> None:
+    job_id = submit(gateway, "labels")
+    assert gateway.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 200
 
     ready, metrics = (GatewayClient(get_port(renderer)).request("GET", path) for path in ("/readyz", "/metrics"))
 
@@ -119,44 +126,44 @@ def test_its_port_tells_readiness_and_counts_calls(rendering: GatewayUnderTest, 
     assert b"maskmill_renderer_ready 1.0" in metrics.body
 
 
-def test_the_overlay_needs_the_photo(rendering: GatewayUnderTest) -> None:
-    job_id = submit(rendering, "labels")
-    rendering.stores.bucket.delete([input_key(job_id)])
+def test_the_overlay_needs_the_photo(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway, "labels")
+    gateway.stores.bucket.delete([input_key(job_id)])
 
-    refused = rendering.client.get(f"/v1/jobs/{job_id}/overlay.png")
+    refused = gateway.client.get(f"/v1/jobs/{job_id}/overlay.png")
 
     assert (refused.status_code, refused.json["error_type"]) == (410, "image_gone")
     assert "not kept any more" in refused.json["error"]
-    job = rendering.stores.jobs.get(job_id)
+    job = gateway.stores.jobs.get(job_id)
     assert job.ended_at is not None
-    assert refused.json["kept_until"] == format_timestamp(job.ended_at + rendering.settings.input_ttl_seconds)
-    assert list_derived(rendering, job_id) == []
+    assert refused.json["kept_until"] == format_timestamp(job.ended_at + gateway.settings.input_ttl_seconds)
+    assert list_derived(gateway, job_id) == []
 
 
-def test_nothing_is_rendered_of_a_label_map_that_is_gone(rendering: GatewayUnderTest) -> None:
-    job_id = submit(rendering, "labels")
-    attempt_name = rendering.stores.jobs.get(job_id).attempt_name
-    rendering.stores.bucket.delete([object_key(job_id, attempt_name, "labels.png")])
+def test_nothing_is_rendered_of_a_label_map_that_is_gone(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway, "labels")
+    attempt_name = gateway.stores.jobs.get(job_id).attempt_name
+    gateway.stores.bucket.delete([object_key(job_id, attempt_name, "labels.png")])
 
-    refused = rendering.client.get(f"/v1/jobs/{job_id}/rle.json")
+    refused = gateway.client.get(f"/v1/jobs/{job_id}/rle.json")
 
-    expires_at = rendering.client.get(f"/v1/jobs/{job_id}").json["expires_at"]
+    expires_at = gateway.client.get(f"/v1/jobs/{job_id}").json["expires_at"]
     assert (refused.status_code, refused.json["error_type"], refused.json["kept_until"]) == (410, "gone", expires_at)
 
 
-def test_a_photo_that_was_replaced_is_not_drawn_over(rendering: GatewayUnderTest) -> None:
-    job_id = submit(rendering, "labels")
-    rendering.stores.bucket.put(input_key(job_id), png(9, 9), content_type="image/png")
+def test_a_photo_that_was_replaced_is_not_drawn_over(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway, "labels")
+    gateway.stores.bucket.put(input_key(job_id), png(9, 9), content_type="image/png")
 
-    assert rendering.client.get(f"/v1/jobs/{job_id}/overlay.png").status_code == 410
+    assert gateway.client.get(f"/v1/jobs/{job_id}/overlay.png").status_code == 410
 
 
-def test_a_label_map_that_was_overwritten_is_not_rendered(rendering: GatewayUnderTest) -> None:
-    job_id = submit(rendering, "labels")
-    key = object_key(job_id, read_final(rendering, job_id).attempt_name, "labels.png")
-    rendering.stores.bucket.put(key, png(), content_type="image/png")
+def test_a_label_map_that_was_overwritten_is_not_rendered(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway, "labels")
+    key = object_key(job_id, read_final(gateway, job_id).attempt_name, "labels.png")
+    gateway.stores.bucket.put(key, png(), content_type="image/png")
 
-    refused = rendering.client.get(f"/v1/jobs/{job_id}/rle.json")
+    refused = gateway.client.get(f"/v1/jobs/{job_id}/rle.json")
 
     assert (refused.status_code, refused.json["error_type"]) == (500, "result_overwritten")
 
@@ -186,14 +193,14 @@ def test_without_a_renderer_the_answer_is_503_at_once(gateway: GatewayUnderTest)
     assert alone.client.get(f"/v1/jobs/{job_id}/labels.png").status_code == 200
 
 
-def test_derived_files_go_with_their_job(rendering: GatewayUnderTest) -> None:
-    job_id = submit(rendering, "labels")
-    assert rendering.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 200
+def test_derived_files_go_with_their_job(gateway: GatewayUnderTest) -> None:
+    job_id = submit(gateway, "labels")
+    assert gateway.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 200
 
-    assert rendering.client.delete(f"/v1/jobs/{job_id}?purge=true").status_code == 204
+    assert gateway.client.delete(f"/v1/jobs/{job_id}?purge=true").status_code == 204
 
-    assert list(rendering.stores.bucket.list_objects(results_prefix(job_id))) == []
-    assert rendering.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 404
+    assert list(gateway.stores.bucket.list_objects(results_prefix(job_id))) == []
+    assert gateway.client.get(f"/v1/jobs/{job_id}/rle.json").status_code == 404
 
 
 class TestFormatHandler:

@@ -9,11 +9,14 @@ import json
 import socket
 import ssl
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 TIMEOUT_SECONDS = 3.0
+MAX_QUESTIONS_AT_ONCE = 8
 ORIGIN = "https://evil.example"
 _LISTENING = "0A"
 # A client that speaks HTTP/2, as gRPC does, opens with this; a server that accepts it replies with a frame of settings.
@@ -115,12 +118,19 @@ def _find_sockets(pid: int) -> Iterator[str]:
 
 def ask(host: str, port: int) -> list[Answer]:
     """Ask one port in every protocol of the stack, without credentials; a connection that it refuses is no answer."""
-    questions = [("GET", path) for path in GETS] + list(CHANGES)
     schemes = ["http"] + ["https"] * _speaks_tls(host, port)
-    http_answers = [_ask_http(host, port, scheme, *each) for scheme in schemes for each in questions]
-    redis_answers = [_ask_redis(host, port, command) for command in REDIS_COMMANDS]
-    grpc_answers = [_ask_grpc(host, port, has_tls=has_tls) for has_tls in (False, True)]
-    return [answer for answer in [*http_answers, *redis_answers, *grpc_answers] if answer]
+    questions: list[Callable[[], Answer | None]] = [
+        *(
+            partial(_ask_http, host, port, scheme, *each)
+            for scheme in schemes
+            for each in [*(("GET", path) for path in GETS), *CHANGES]
+        ),
+        *(partial(_ask_redis, host, port, command) for command in REDIS_COMMANDS),
+        *(partial(_ask_grpc, host, port, has_tls=has_tls) for has_tls in (False, True)),
+    ]
+    # Several at once, because a port that does not know the protocol of a question waits until the client gives up.
+    with ThreadPoolExecutor(MAX_QUESTIONS_AT_ONCE) as pool:
+        return [answer for answer in pool.map(lambda question: question(), questions) if answer]
 
 
 def _ask_http(host: str, port: int, scheme: str, method: str, path: str) -> Answer | None:

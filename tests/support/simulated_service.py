@@ -1,6 +1,6 @@
 """A service in simulated time: jobs arrive, workers claim, decode, batch and end them, clients ask for their ends.
 
-A worker claims as many jobs as it may have in hand, decodes some at once, runs one batch at a time, and stores.
+A worker claims as many jobs as it may run at a time, decodes some at once, runs one batch at a time, and stores.
 """
 
 import heapq

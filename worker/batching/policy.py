@@ -134,11 +134,7 @@ def plan_batch(
         is_more_announced: whether further images are being decoded or prepared; if not, the batch is not delayed.
         is_draining: whether the queue accepts no further image; the batch is not delayed then either.
     """
-    canceled = tuple(image for image in queued if not image.is_wanted())
-    removed = {id(image) for image in canceled}
-    expired = tuple(image for image in queued if id(image) not in removed and _is_expired(image, now))
-    removed.update(id(image) for image in expired)
-    live = [image for image in queued if id(image) not in removed]
+    canceled, expired, live = _partition(queued, now)
     if not live:
         return BatchPlan(canceled=canceled, expired=expired)
     ordered = _order(live, limits, cost)
@@ -155,10 +151,25 @@ def plan_batch(
         is_timed_out=now >= wait_until,
     )
     if reason is None:
-        return BatchPlan(canceled=canceled, expired=expired, waiting=tuple(live), wait_until=wait_until)
-    removed.update(id(image) for image in batch)
-    waiting = tuple(image for image in live if id(image) not in removed)
+        return BatchPlan(canceled=canceled, expired=expired, waiting=live, wait_until=wait_until)
+    chosen = {id(image) for image in batch}
+    waiting = tuple(image for image in live if id(image) not in chosen)
     return BatchPlan(batch=batch, canceled=canceled, expired=expired, waiting=waiting, reason=reason)
+
+
+def _partition(queued: Sequence[Q], now: float) -> tuple[tuple[Q, ...], tuple[Q, ...], tuple[Q, ...]]:
+    """Return the images that are not wanted any more, those whose deadline has passed, and the others."""
+    canceled: list[Q] = []
+    expired: list[Q] = []
+    live: list[Q] = []
+    for image in queued:
+        if not image.is_wanted():
+            canceled.append(image)
+        elif _is_expired(image, now):
+            expired.append(image)
+        else:
+            live.append(image)
+    return tuple(canceled), tuple(expired), tuple(live)
 
 
 def _is_expired(image: QueuedImage, now: float) -> bool:

@@ -72,17 +72,20 @@ def _iterate_bands(pixels: Image, samples: Samples) -> Iterator[tuple[int, NDArr
 
 def _find_limits(pixels: Image, samples: Samples) -> tuple[float, float]:
     """Return the samples that are black and white."""
-    is_declared = samples.low is not None or samples.high is not None
-    if samples.kind == "u" and samples.bits <= 16 and not is_declared:
+    if samples.kind == "u" and samples.bits <= 16 and (samples.low, samples.high) == (None, None):
         return 0, 2**samples.bits - 1  # without a look at all pixels
     lowest, highest = _find_extremes(pixels, samples)
     black, white = (0.0, 1.0) if samples.kind == "f" else _find_depth(samples, int(lowest), int(highest))
-    low = black if samples.low is None else samples.low
-    high = white if samples.high is None else samples.high
+    low, high = _get_declared(samples, black, white)
     if _can_be_limits(samples, low, high) and low <= lowest and highest <= high:
         return low, high  # else the declaration is wrong
     is_inside = black <= lowest and highest <= white
     return (black, white) if is_inside else (lowest, highest)
+
+
+def _get_declared(samples: Samples, black: float, white: float) -> tuple[float, float]:
+    """Return the limits that the file declares; in place of one that it does not declare, black or white."""
+    return black if samples.low is None else samples.low, white if samples.high is None else samples.high
 
 
 def _can_be_limits(samples: Samples, low: float, high: float) -> bool:

@@ -17,9 +17,9 @@ from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
 
 from shared.errors import ModelUnusable
+from shared.memory import FORWARD_KEPT_BYTES, keep_freed_memory
 from worker.embedded_model.backbone import register
 from worker.engine.agreement.records import AgreementRecords
-from worker.engine.cpu import keep_freed_memory
 from worker.engine.errors import summarize_error
 from worker.engine.execution_plan import ExecutionOptions, ExecutionPlan, plan_execution
 from worker.engine.families import LoadedModel, get_builder
@@ -62,7 +62,7 @@ def load_segmenter(
     register()
     device = select_device(device)
     if device.startswith("cpu"):
-        keep_freed_memory()
+        keep_freed_memory(FORWARD_KEPT_BYTES, arenas=1)
     plan = plan_execution(options, device)
     files = find_model_files(model, cache=cache, download=download, hub_endpoint=hub_endpoint)
     try:

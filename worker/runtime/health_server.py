@@ -14,7 +14,7 @@ from shared.readiness import Readiness, ReadyStatus
 from shared.web_pages import is_from_foreign_page
 
 # For a client to send its request, and to take the response.
-_CLIENT_TIMEOUT_SECONDS = 5.0
+CLIENT_TIMEOUT_SECONDS = 5.0
 # For /readyz: a store that has not answered by then is unreachable.
 READY_TIMEOUT_SECONDS = 1.0
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,6 +47,7 @@ class HealthServer:
         *,
         is_healthy: Callable[[], bool],
         check_readiness: Callable[[], Readiness],
+        client_timeout_seconds: float = CLIENT_TIMEOUT_SECONDS,
     ) -> None:
         handler = _build_handler(
             {
@@ -55,6 +56,7 @@ class HealthServer:
                 "/metrics": lambda: (HTTPStatus.OK, _METRICS_TYPE, generate_latest(registry)),
             },
             is_local=Authority(address[0]).is_loopback,
+            client_timeout_seconds=client_timeout_seconds,
         )
         self._server = _listen(address, handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
@@ -84,9 +86,11 @@ def _listen(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> 
         raise OSError(f"MASKMILL_PROBE_HOST and MASKMILL_PROBE_PORT: {reason}") from error
 
 
-def _build_handler(routes: Mapping[str, Callable[[], Response]], *, is_local: bool) -> type[BaseHTTPRequestHandler]:
+def _build_handler(
+    routes: Mapping[str, Callable[[], Response]], *, is_local: bool, client_timeout_seconds: float
+) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = _CLIENT_TIMEOUT_SECONDS
+        timeout = client_timeout_seconds
 
         def do_GET(self) -> None:
             status, content_type, body = self._respond()

@@ -84,6 +84,7 @@ class HostProcesses:
         observer: receives what happens to jobs.
         report_ready: called with whether any host takes messages, whenever that changes.
         report_failing: called once if hosts exit again and again soon after their start.
+        backoff_seconds: before the first restart; twice as long before each further one, up to MAX_BACKOFF_SECONDS.
     """
 
     def __init__(
@@ -95,12 +96,14 @@ class HostProcesses:
         observer: JobObserver,
         report_ready: Callable[[bool], object],
         report_failing: Callable[[], object],
+        backoff_seconds: float = INITIAL_BACKOFF_SECONDS,
     ) -> None:
         self._command = command
         self._pool_bytes = pool_bytes
         self._observer = observer
         self._report_ready = report_ready
         self._report_failing = report_failing
+        self._backoff_seconds = backoff_seconds
         self._count = count
         self._reporting = threading.Lock()  # guards the next one
         self._ready: set[int] = set()
@@ -169,7 +172,7 @@ class HostProcesses:
             if consecutive_exits >= MAX_CONSECUTIVE_EXITS:
                 self._report_failing()
                 return
-            self._draining.wait(min(INITIAL_BACKOFF_SECONDS * 2 ** (consecutive_exits - 1), MAX_BACKOFF_SECONDS))
+            self._draining.wait(min(self._backoff_seconds * 2 ** (consecutive_exits - 1), MAX_BACKOFF_SECONDS))
             self._restart(number)
 
     def _serve_one(

@@ -1,6 +1,7 @@
 """Bodies that clients send by mistake: what has one meaning is read, and the rest is refused by name."""
 
 import base64
+import tracemalloc
 from functools import partial
 from urllib.parse import unquote
 
@@ -39,6 +40,18 @@ def test_the_rest_is_refused_by_name(body: bytes, content_type: str, message: st
 
 def test_a_text_in_base64_is_left_to_the_inspection_of_the_image() -> None:
     assert decode_base64(base64.b64encode(b"hello"), "`inputs`") == b"hello"
+
+
+def test_megabytes_of_base64_are_copied_once() -> None:
+    text = base64.b64encode(bytes(3_000_001))  # with padding
+
+    tracemalloc.start()
+    decode_base64(text, "`inputs`")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    # The text without its padding, and the image.
+    assert peak < 2 * len(text)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])

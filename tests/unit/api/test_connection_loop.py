@@ -14,13 +14,13 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.server.connection import Connection, Listener, Phase
+from api.server.connection import MAX_DISCARDED_BYTES, Connection, Listener, Phase
 from api.server.exchange import Outcome
 from api.server.hooks import RequestHooks
+from api.server.lingering import MAX_LINGER_SECONDS
 from api.server.loop import ConnectionLoop
 from api.server.options import DropReason, ServerLimits
 from api.server.peers import PeerPolicy, parse_networks
-from api.server.protocol import MAX_DISCARDED_BYTES, MAX_LINGER_SECONDS
 from api.server.push import PushedBody, PushStream
 from api.server.transfer import MinimumRate
 from shared.errors import MaskmillError

@@ -1,4 +1,4 @@
-"""The error of estimated ends against a service in simulated time, whatever the cost of its jobs and batches."""
+"""The error of estimated ends against a service in simulated time at any cost of its jobs and batches."""
 
 import random
 import statistics
@@ -111,7 +111,7 @@ def test_a_burst_after_low_load_is_judged_by_full_batches() -> None:
 
 @pytest.mark.parametrize("slow", [0.5, 2.0])
 def test_a_change_of_the_speed_is_followed_within_seconds(slow: float) -> None:
-    """For example: those who submit a burst use the same cores."""
+    """For example: the clients that submit a burst use the same cores."""
     service = SimulatedService(draw_arrivals(1500, 500), Device(), speed=lambda at: slow if at < 10 else 1.0)
 
     assert_honest(compare(service, 1, since=16.0))

@@ -1,4 +1,4 @@
-"""Paired runs: what is compared, which change counts, and how a difference stands out from the spread."""
+"""Paired runs: the sides of a pair, which change counts, and how a difference stands out from the spread."""
 
 import json
 import subprocess

@@ -1,5 +1,6 @@
-"""A process whose allocator is limited keeps little of what its threads freed."""
+"""The allocator of a process keeps little of what its threads freed, or much of it; each in a process of its own."""
 
+import platform
 import subprocess
 import sys
 
@@ -73,3 +74,35 @@ def test_a_process_that_keeps_its_memory_meets_no_page_faults_and_returns_it_on_
     result = subprocess.run([sys.executable, "-c", REPEATED], capture_output=True, check=True, text=True)
 
     assert result.stdout.split() == ["True", "True"]
+
+
+COUNT_PAGE_FAULTS = """
+import resource, sys, threading
+from shared.memory import FORWARD_KEPT_BYTES, keep_freed_memory
+
+def allocate():
+    for _ in range(10):
+        bytes(b'x') * 100_000_000
+
+def count():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    allocate()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+if sys.argv[1] == "kept":
+    keep_freed_memory(FORWARD_KEPT_BYTES, arenas=1)
+allocate()
+thread = threading.Thread(target=count)  # as the device's thread
+thread.start()
+thread.join()
+"""
+
+
+def count_page_faults(mode: str) -> int:
+    command = [sys.executable, "-c", COUNT_PAGE_FAULTS, mode]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_a_forward_pass_uses_memory_that_another_thread_freed_without_page_faults() -> None:
+    assert count_page_faults("kept") < count_page_faults("default") / 5

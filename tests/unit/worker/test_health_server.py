@@ -21,18 +21,24 @@ FOREIGN_PAGES = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def local_server() -> Iterator[HealthServer]:
     yield from serve("127.0.0.1")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def public_server() -> Iterator[HealthServer]:
     yield from serve("0.0.0.0")
 
 
 def serve(host: str) -> Iterator[HealthServer]:
-    server = HealthServer((host, 0), CollectorRegistry(), is_healthy=lambda: True, check_readiness=lambda: READINESS)
+    server = HealthServer(
+        (host, 0),
+        CollectorRegistry(),
+        is_healthy=lambda: True,
+        check_readiness=lambda: READINESS,
+        client_timeout_seconds=1.0,
+    )
     server.start()
     yield server
     server.stop()

@@ -30,6 +30,7 @@ def build_hosts(command: list[str], failing: threading.Event) -> HostProcesses:
         observer=NoMetrics(),
         report_ready=lambda _: None,
         report_failing=failing.set,
+        backoff_seconds=0.01,
     )
 
 

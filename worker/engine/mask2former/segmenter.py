@@ -34,7 +34,7 @@ COMPILED_WARM_UP_CALLS: Final = 3
 class Mask2FormerSegmenter:
     """Implements `Segmenter`.
 
-    With the default plan the results equal those of transformers, on a CPU bit for bit, and whatever else is in the
+    With the default plan the results equal those of transformers, on a CPU bit for bit, with any other images in the
     batch: there each image has a forward pass of its own, because sums are rounded differently in batches.
     """
 

@@ -13,7 +13,8 @@
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
     - ImageTooNarrow       one side of the image is too short for the model
-    - TooManyCorners       the segments have more corners than polygons are made of
+    x Unrepresentable      a format cannot hold this result; it is omitted from a job, whose other files are made
+      - TooManyCorners     the segments have more corners than polygons are made of
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, an unknown one, or one that has expired
@@ -169,7 +170,11 @@ class ImageTooNarrow(ClientError):
     code = "image_too_narrow"
 
 
-class TooManyCorners(ClientError):
+class Unrepresentable(ClientError):
+    """A format cannot hold this result, however often it is rendered."""
+
+
+class TooManyCorners(Unrepresentable):
     code = "too_many_corners"
 
 

@@ -1,4 +1,4 @@
-"""A segmenter without a model that keeps logits: two queries, the upper half and the lower half of every image."""
+"""Segmenters without a model that keep logits of two queries: the halves of every image, or its pixels by turns."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from shared.errors import MaskmillError
-from tests.support.jobs import FakeSegmenter
+from tests.support.jobs import FakeSegmenter, segment_checkers
 from worker.recut.kept import KeepRule, KeptLogits, RecutModel
 from worker.segmenter import ModelImage, Prepared, Segmentation
 
@@ -36,3 +36,18 @@ def keep(rule: KeepRule) -> KeptLogits:
     masks[0, : SIDE // 2] = masks[1, SIDE // 2 :] = 8
     classes = CLASS_LOGITS if rule.keeps_all else np.concatenate([CLASS_LOGITS, [[0, 0, 9]]]).astype(np.float32)
     return KeptLogits(rule.floor, classes, np.array([0, 1]), masks)
+
+
+class CheckerSegmenter(FakeSegmenter):
+    """Finds two segments whose pixels take turns, too many corners for polygons of all but small images."""
+
+    def segment(self, batch: Sequence[Prepared]) -> list[Segmentation | MaskmillError]:
+        found = (segment_checkers(prepared.width, prepared.height) for prepared in batch)
+        return [replace(one, kept=keep_checkers(one)) for one in found]
+
+
+def keep_checkers(segmentation: Segmentation) -> KeptLogits:
+    """Return logits of the two segments, at the resolution of the image."""
+    classes = np.log(np.array([[0.95, 0.01, 0.04], [0.01, 0.95, 0.04]], np.float32))
+    masks = np.stack([np.where(segmentation.label_map == number, 8, -8) for number in (1, 2)]).astype(np.float32)
+    return KeptLogits(RULE.floor, classes, np.array([0, 1]), masks)

@@ -74,6 +74,7 @@
     - SharedMemoryFull     the worker had no shared memory free for the image
     - DutyLeaseLost        another steward runs a duty that this one has begun
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
+    - UrlsBusy             the worker waits for as many slow servers of URLs as it may
     - DeadlineExceeded     there was no result before the deadline
   x WorkerFault            a fault of the service
     - OutOfMemory          the image did not fit on the device, even alone
@@ -541,6 +542,12 @@ class DutyLeaseLost(Unavailable):
 
 class DecodersBusy(Unavailable):
     code = "decoders_busy"
+
+
+class UrlsBusy(Unavailable):
+    """Inside a worker only: the job is fetched for later."""
+
+    code = "urls_busy"
 
 
 class DeadlineExceeded(Unavailable):

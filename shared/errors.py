@@ -545,7 +545,7 @@ class DecodersBusy(Unavailable):
 
 
 class UrlsBusy(Unavailable):
-    """Inside a worker only: the job is fetched for later."""
+    """Inside a worker only: the job is given back for some seconds."""
 
     code = "urls_busy"
 

@@ -17,7 +17,7 @@ from tests.conftest import Storage
 from tests.support.environment import get_fields
 from tests.support.gateway import GatewayUnderTest, open_gateway
 from tests.support.jobs import ImmediateScheduler, png
-from tests.support.keeping import MODEL, RULE, CheckerSegmenter
+from tests.support.keeping import MODEL, RULE, CheckerSegmenter, StripeSegmenter
 from tests.support.renderer import build_renderer, wait_alive
 from tests.support.worker import InProcessWorker, build_worker
 from worker.pipeline.recut import RecutKeeper
@@ -34,10 +34,10 @@ class Service:
     gateway: GatewayUnderTest
     worker: InProcessWorker
 
-    def run(self, formats: str, **query: str) -> Any:
+    def run(self, formats: str, side: int = SIDE, **query: str) -> Any:
         """Run a job whose segments have too many corners; return its view."""
         asked = {"formats": formats, **query}
-        job_id = self.gateway.client.post("/v1/jobs", query_string=asked, data=png(SIDE, SIDE)).json["id"]
+        job_id = self.gateway.client.post("/v1/jobs", query_string=asked, data=png(side, side)).json["id"]
         self.worker.run(job_id)
         return self.get(f"/v1/jobs/{job_id}").json
 
@@ -70,7 +70,6 @@ def service(env: dict[str, str], renderer: Process) -> Iterator[Service]:
     worker = replace(
         build_worker(settings),
         batches=ImmediateScheduler(CheckerSegmenter()),
-        recuts=RecutKeeper(MODEL, RULE),
     )
     worker.leases.start()
     gateway = open_gateway(fields.pop("redis_url"), {}, storage_public_endpoint="http://files.example", **fields)
@@ -142,15 +141,18 @@ def test_an_option_can_be_what_a_format_cannot_hold(service: Service) -> None:
     assert (refused.status_code, as_masks.status_code) == (422, 200)
 
 
-@pytest.mark.parametrize("store", [False, True])
-def test_a_recut_has_the_other_files_and_says_why(service: Service, job: Any, store: bool) -> None:
-    asked = {"threshold": 0.5, "formats": ["rle", "polygons"], "store": store}
+def test_a_stored_recut_has_the_other_files_and_says_why(service: Service) -> None:
+    stripes = ImmediateScheduler(StripeSegmenter())
+    worker = replace(service.worker, batches=stripes, recuts=RecutKeeper(MODEL, RULE))
+    smooth = replace(service, worker=worker).run("labels,polygons", side=2000)
+    asked = {"threshold": 0.5, "formats": ["rle", "polygons"], "store": True}
 
-    recut = service.gateway.client.post(f"/v1/jobs/{job['id']}/recut", json=asked).json
+    recut = service.gateway.client.post(f"/v1/jobs/{smooth['id']}/recut", json=asked).json
+
+    assert service.get(smooth["links"]["result"]).json["omitted"] == {}
 
     assert (list(recut["files"]), list(recut["omitted"])) == (["rle"], ["polygons"])
     assert recut["omitted"]["polygons"]["error_type"] == "too_many_corners"
-    if store:
-        assert list(service.get(f"{recut['job_url']}/result").json["omitted"]) == ["polygons"]
-        assert service.get(f"{recut['job_url']}/polygons.json").status_code == 422
-        assert service.get(f"{recut['job_url']}/rle.json").status_code == 200
+    assert list(service.get(f"{recut['job_url']}/result").json["omitted"]) == ["polygons"]
+    assert service.get(f"{recut['job_url']}/polygons.json").status_code == 422
+    assert service.get(f"{recut['job_url']}/rle.json").status_code == 200

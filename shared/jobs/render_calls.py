@@ -255,10 +255,7 @@ class RenderCallStore:
     def start(self, call: RenderCall, *, is_alone: bool = False) -> StartCallOutcome:
         """Begin an attempt at a call, unless no caller waits for it or it has ended too many renderers.
 
-        Identical calls join it while `renew` is called for it.
-
-        Args:
-            is_alone: whether nothing runs beside it in its process, as a suspected call needs.
+        Identical calls join it while `renew` is called for it.  A suspected one must be alone in its process.
         """
         keys = [redis_keys.render_flight(call.digest), redis_keys.render_attempts(call.digest)]
         outcome = self._start(keys=keys, args=[call.id, ALIVE_SECONDS, MAX_ATTEMPTS, ATTEMPTS_SECONDS, int(is_alone)])

@@ -1,9 +1,7 @@
 """The work of one attempt: fetch, decode, segment, render, store.  No Celery here, and no torch."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -34,6 +32,7 @@ from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
 from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import Renderer
+from worker.pipeline.stopwatch import Stopwatch
 from worker.recut.kept import KeptLogits
 from worker.segmenter import ModelImage, Resize, Segmentation
 from worker.selection import select_labels
@@ -69,21 +68,6 @@ class ModelInput:
     resize: Resize | None
     can_scale_decode: bool = False
     execution: Execution = field(default_factory=Execution)
-
-
-@dataclass(frozen=True, slots=True)
-class Stopwatch:
-    """Milliseconds by stage."""
-
-    timings_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings_ms[name] = round(1000 * (time.perf_counter() - start), 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ STATUS: Mapping[type[errors.MaskmillError], HTTPStatus] = {
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooCostly: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ImageTooNarrow: HTTPStatus.UNPROCESSABLE_ENTITY,
-    errors.TooManyCorners: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Unrepresentable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.MissingScope: HTTPStatus.FORBIDDEN,
     errors.NotPermitted: HTTPStatus.FORBIDDEN,

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.errors import UnknownModel
+from api.quoting import quote
+from shared.errors import BadParameter, UnknownModel
 from shared.worker_registry import EMBEDDED_MODEL_ID, ModelFacts, WorkerRegistry, WorkerState, WorkerStatus, public_id
 
 CACHE_SECONDS = 1.0
@@ -106,6 +107,21 @@ class ModelRegistry:
     def read_facts(self, model: ModelStatus) -> ModelFacts:
         """Return the classes and subtasks of a model."""
         return self._catalogue.read_facts(model.id)
+
+    def check_labels(self, labels: Collection[str], model: ModelStatus) -> None:
+        """Check that a model has classes of these labels; of one that no worker has loaded lately, any may be asked.
+
+        Raises:
+            BadParameter: it lacks one.
+        """
+        if not labels:
+            return
+        known = {one.label for one in self.read_facts(model).classes}
+        unknown = next((label for label in labels if label not in known), None)
+        if known and unknown is not None:
+            raise BadParameter(
+                f"The model {model.id} has no label {quote(unknown)}; GET /v1/models/{model.id} lists its labels."
+            )
 
     def _read(self) -> Sequence[ModelStatus]:
         snapshot = self._catalogue.snapshot()

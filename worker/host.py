@@ -39,6 +39,7 @@ from worker.pipeline.cancellations import CancellationListener
 from worker.pipeline.completer import Completer
 from worker.pipeline.ended_inputs import InputMoves
 from worker.pipeline.follow_up import FollowUp
+from worker.pipeline.held_fetches import HeldFetches
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
@@ -275,6 +276,8 @@ def build_attempt_runner(
             bucket,
             payloads,
             build_url_fetcher(settings),
+            # The other half of the slots is for images that are there.
+            HeldFetches(max(1, count_host_threads(settings, engine.model.device) // 2)),
             jobs.attempts.record_image,
             max_pixels=int(1e6 * settings.max_decode_megapixels),
             max_side=settings.max_image_side,

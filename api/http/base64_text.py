@@ -5,7 +5,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from api.http.not_images import explain_content, is_location
-from api.http.parameters import quote
+from api.quoting import quote
 from shared.errors import EmptyBody, NotAnImage, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
 from shared.images.refused import explain_refusal

@@ -17,11 +17,13 @@ from api.http.json_documents import parse_json
 from api.http.members import MEMBERS, check_model, check_object, check_places, list_common, list_unknown, merge
 from api.http.multipart import MAX_PARTS, Part, find_boundary, split_form
 from api.http.not_images import explain_content, explain_json, is_location
-from api.http.parameters import check_given_once, check_names, quote
+from api.http.parameters import check_given_once
 from api.http.references import REFERENCE_MEMBERS, find_reference
 from api.http.unicode_text import convert_to_utf8
 from api.http.urlencoded import is_urlencoded, split_fields
 from api.jobs.references import InputReference
+from api.quoting import quote
+from api.schemas.query import check_names
 from shared.errors import BadParameter, EmptyBody, UnreadableBody
 from shared.images.formats import FORMATS, detect_image_format
 from shared.images.refused import explain_refusal

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from api.http.parameters import quote
 from api.jobs.listing import MAX_IDS, JobFilter, MetadataFilter
+from api.quoting import quote
 from api.schemas.listing import METADATA_PREFIX, CancelQuery, FilterQuery
 from shared.errors import BadParameter
 

@@ -11,9 +11,9 @@ import orjson
 from pydantic import JsonValue, ValidationError
 
 from api.http.json_documents import parse_json
-from api.http.parameters import quote
 from api.jobs.admission import JobOptions
 from api.jobs.limits import OptionLimits
+from api.quoting import quote
 from shared.errors import BadParameter, MetadataTooLarge
 from shared.jobs.format_options import FORMAT_OPTIONS, MAX_TOLERANCE, FormatOptions
 from shared.jobs.model import Priority

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from api.http.parameters import quote
+from api.quoting import quote
 from shared.errors import BadParameter
 from shared.jobs.parameters import FIELDS
 

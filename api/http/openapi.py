@@ -190,7 +190,6 @@ JOB_FAILURE: Final[Errors] = (
     errors.ImageTooLarge,
     errors.ImageTooCostly,
     errors.ImageTooNarrow,
-    errors.TooManyCorners,
     errors.Canceled,
     errors.DeadlineExceeded,
     errors.OutOfMemory,
@@ -239,6 +238,7 @@ RECUT: Final[Errors] = (
 )
 # Besides those of RESULT, of a request for a file that is rendered if it is not stored.
 RENDERED: Final[Errors] = (
+    errors.TooManyCorners,
     errors.RendererUnavailable,
     errors.TooManyWaiting,
     errors.GatewayStopping,

@@ -22,7 +22,10 @@ from shared.jobs.format_options import FORMAT_OPTIONS
 from shared.jobs.model import Priority
 
 _FORMAT_MEMBERS: Final[Mapping[str, Any]] = FORMAT_OPTIONS.json_schema()["properties"]
-_LABELS_TEXT = "Only segments of these labels are in the result and its files; without it, all."
+_LABELS_TEXT = (
+    "Only segments of these labels are in the result and its files; without it, all. One that the model does not have "
+    "is refused; `GET /v1/models/{id}` shows the others."
+)
 _METADATA_TEXT = "Your own data, returned with the job as they are: at most 4 KiB as JSON, by default."
 
 # As JSON has them, and with an example each.
@@ -44,7 +47,7 @@ _OPTIONS: Final[Mapping[str, dict[str, Any]]] = {
         "type": "array",
         "maxItems": MAX_LABELS,
         "items": {"type": "string", "maxLength": MAX_LABEL_CHARACTERS},
-        "description": f"{_LABELS_TEXT} One that the model does not have selects nothing.",
+        "description": _LABELS_TEXT,
         "example": ["person", "car"],
     },
     "metadata": {"type": "object", "description": _METADATA_TEXT, "example": {"order": 17}},

@@ -5,7 +5,7 @@ from typing import Final
 
 from werkzeug.datastructures import Headers
 
-from api.http.parameters import quote
+from api.quoting import quote
 from shared.errors import BadParameter
 
 HEADERS: Final[Mapping[str, str]] = {"use_cache": "x-use-cache", "wait_for_model": "x-wait-for-model"}

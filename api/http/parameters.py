@@ -1,19 +1,19 @@
 """Checks the parameters and formats of a request; errors name the allowed values."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from werkzeug.datastructures import MultiDict
 
-from shared.errors import BadParameter, UnknownParameter
+from api.quoting import quote
+from api.schemas.query import check_names
+from shared.errors import BadParameter
 from shared.formats.registry import FORMAT_NAMES, select_formats
 from shared.jobs.parameters import FIELDS, PARAMETERS, SegmentParameters
 
-MAX_QUOTED_CHARACTERS = 40  # of a client's own text in an error
 _MAX_FORMATS_CHARACTERS = 1000  # of the text of `formats`
-_JSON_NAMES: Mapping[type, str] = {list: "list", dict: "JSON object", type(None): "null"}
 
 
 def parse_parameters(raw: Mapping[str, object], *, beside: Sequence[str] = ()) -> SegmentParameters:
@@ -59,18 +59,6 @@ def _split_names(text: str) -> list[str]:
     if len(text) > _MAX_FORMATS_CHARACTERS:
         raise BadParameter(f"formats has at most {_MAX_FORMATS_CHARACTERS} characters, not {len(text)}")
     return [name for name in text.split(",") if name.strip()]
-
-
-def check_names(names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a name that means nothing where it stands.
-
-    Raises:
-        UnknownParameter: one is not among the known ones, which the error names.
-    """
-    unknown = next((name for name in names if name not in known), None)
-    if unknown is not None:
-        rest = f"; known are {', '.join(known)}" if known else " here; this address takes none."
-        raise UnknownParameter(f"There is no parameter {quote(unknown)}{rest}")
 
 
 def check_given_once(names: Sequence[str], where: str) -> None:
@@ -125,11 +113,3 @@ def get_value_schema(name: str) -> dict[str, Any]:
     if "$ref" in schema:
         schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
     return {key: schema[key] for key in ("type", "minimum", "maximum", "enum") if key in schema}
-
-
-def quote(value: object) -> str:
-    """Return a client's value for an error message, shortened."""
-    if isinstance(value, str):
-        value = value[: MAX_QUOTED_CHARACTERS + 1]
-    text = repr(value) if isinstance(value, str | bool | int | float) else f"a {_JSON_NAMES.get(type(value), 'value')}"
-    return text if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]}..."

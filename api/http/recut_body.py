@@ -6,8 +6,9 @@ from typing import Final
 import orjson
 
 from api.http.json_documents import parse_json
-from api.http.parameters import parse_formats, parse_parameters, quote
+from api.http.parameters import parse_formats, parse_parameters
 from api.jobs.recut import RecutWish
+from api.quoting import quote
 from shared.errors import BadParameter, BodyTooLarge, EmptyBody, UnknownParameter, UnreadableBody
 from shared.formats.registry import select_formats
 from shared.jobs.parameters import FIELDS

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from api.http.parameters import quote
 from api.jobs.references import BucketReference, InputReference, UploadReference, UrlReference
+from api.quoting import quote
 from shared.errors import BadParameter, ForbiddenInput
 from shared.setting_types import check_bucket
 

@@ -136,7 +136,7 @@ class Admission:
         The load is checked before the image, so that a refusal costs little.
 
         Raises:
-            ClientError: the image or the model is not acceptable.
+            ClientError: the image, the model or a label is not acceptable.
             NotPermitted: the caller's token does not allow the model or the priority.
             Overloaded: there is too much work already.
             Unavailable: Redis did not answer, or nothing may be stored.
@@ -144,6 +144,7 @@ class Admission:
         self.check_stores()
         model = self.models.find(submission.model)
         check_permission(submission, model.id, caller)
+        self.models.check_labels(submission.options.labels, model)
         profile = limit_priority(apply_options(profile, submission.options), caller)
         image_bytes = len(submission.image.content) if isinstance(submission.image, Upload) else 0
         self._check_load(model, caller, profile, image_bytes)

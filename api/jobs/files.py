@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from api.jobs.rendering import RenderCalls
-from shared.errors import Gone, UnknownJob
+from shared.errors import Gone, UnknownJob, build_error
 from shared.formats.derived import DerivedFile, read_derived, select_options
 from shared.formats.registry import Format
 from shared.jobs.format_options import FORMAT_OPTIONS, FormatOptions
@@ -71,18 +71,22 @@ def find_file(
         RendererUnavailable, TooManyWaiting, GatewayStopping: it cannot be rendered now.
         ImageGone: it is rendered from the image, which is not kept any more.
         StorageUnavailable: the bucket does not answer.
+        Unrepresentable: the format cannot hold the result.
         MaskmillError: why it cannot be rendered at all.
     """
     chosen = result.request.format_options if options is None else options
-    if is_stored(result, wanted, chosen):
+    if is_own(result, wanted, chosen):
+        omitted = result.omitted.get(wanted.name)
+        if omitted is not None:
+            raise build_error(omitted.code, omitted.message)
         return find_stored_file(result, wanted, bucket=bucket)
     derived = read_derived(result, wanted, chosen, bucket=bucket) or _render(result, wanted, chosen, renders)
     key = derived_key(result.request.id, result.attempt_name, derived.name)
     return ResultFile(key, choose_media_type(derived.stored, wanted), derived.stored, derived.ranges, bucket)
 
 
-def is_stored(result: JobResult, wanted: Format, options: FormatOptions) -> bool:
-    """Tell whether the worker has stored the file of a format with these options."""
+def is_own(result: JobResult, wanted: Format, options: FormatOptions) -> bool:
+    """Tell whether the worker was to store the file of a format with these options."""
     own = select_options(result.request.format_options, wanted)
     return wanted.name in result.request.formats and select_options(options, wanted) == own
 

@@ -27,7 +27,7 @@ from api.http.openapi import (
 )
 from api.http.openapi_jobs import ACCEPTED_JOBS, ENDED_JOB, JOB_BODY, JOB_PARAMETERS, PREFER
 from api.http.options import parse_options
-from api.http.parameters import parse_formats, parse_parameters, quote
+from api.http.parameters import parse_formats, parse_parameters
 from api.http.prefer import parse_prefer
 from api.http.references import REFERENCE_MEMBERS
 from api.http.request_body import keep_reserved, parse_in_turn, read_request_body
@@ -36,6 +36,7 @@ from api.jobs.admission import Submission
 from api.jobs.bundles import BundleItem, ItemOutcome, submit_bundle
 from api.jobs.limits import OptionLimits
 from api.jobs.upload import Upload
+from api.quoting import quote
 from api.routes.context import get_caller, get_gateway, get_tenant_jobs, get_tenant_listing
 from api.schemas.bundles import BundleView
 from api.schemas.jobs import JobListView, JobPath, JobView, PurgeQuery, WaitQuery

@@ -1,13 +1,12 @@
 """The form of every query."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from api.quoting import quote
 from shared.errors import UnknownParameter
-
-_MAX_QUOTED = 40  # characters of a client's own text in an error
 
 
 class Query(BaseModel):
@@ -23,9 +22,17 @@ class Query(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _prepare(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = cls.list_names()
-        for name in values:
-            if name not in known:
-                rest = f"; known are {', '.join(known)}" if known else " here; this address takes none."
-                raise UnknownParameter(f"There is no parameter {name[:_MAX_QUOTED]!r}{rest}")
+        check_names(values, cls.list_names())
         return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+
+
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that means nothing where it stands.
+
+    Raises:
+        UnknownParameter: one is not among the known ones, which the error names.
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        rest = f"; known are {', '.join(known)}" if known else " here; this address takes none."
+        raise UnknownParameter(f"There is no parameter {quote(unknown)}{rest}")

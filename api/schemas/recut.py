@@ -7,6 +7,7 @@ from flask import url_for
 from pydantic import BaseModel, Field
 
 from api.schemas.jobs import ParametersView
+from api.schemas.omitted import OMITTED_TEXT, OmittedView, show_omitted
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.recut_call import InlineFile, RecutDocument
 from shared.jobs.result import Segment
@@ -54,6 +55,7 @@ class RecutView(BaseModel):
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
     )
     files: dict[str, InlineFileView] = Field(description="The other `formats`, by their names.")
+    omitted: dict[str, OmittedView] = Field(description=OMITTED_TEXT)
     timings_ms: dict[str, float]
 
     @classmethod
@@ -73,5 +75,6 @@ class RecutView(BaseModel):
             segments=[RecutSegmentView.of(segment) for segment in document.segments],
             labels=document.files["labels"].base64 or "",
             files=files,
+            omitted=show_omitted(document.omitted),
             timings_ms=document.timings_ms,
         )

@@ -8,6 +8,7 @@ from flask import url_for
 from pydantic import BaseModel, Field, create_model
 
 from api.schemas.jobs import ImageView, JobPath, ParametersView
+from api.schemas.omitted import OMITTED_TEXT, OmittedView, show_omitted
 from api.schemas.query import Query
 from shared.formats.registry import FORMATS, get_format
 from shared.jobs.format_options import FORMAT_OPTIONS, MAX_TOLERANCE
@@ -150,6 +151,7 @@ class ResultView(_FileLinks):
     model_revision: str
     image: ImageView
     segments: list[SegmentView]
+    omitted: dict[str, OmittedView] = Field(description=OMITTED_TEXT)
     timings_ms: dict[str, float]
     provenance: ProvenanceView | None = Field(description="null in results of earlier versions.")
     urls: dict[str, SignedUrlView] | None = Field(
@@ -166,6 +168,7 @@ class ResultView(_FileLinks):
             model_revision=result.model_revision,
             image=ImageView.of(result.request.require_image()),
             segments=[SegmentView.of(segment, job_id) for segment in result.segments],
+            omitted=show_omitted(result.omitted),
             timings_ms=dict(result.timings_ms),
             provenance=ProvenanceView.of(result, result.provenance) if result.provenance else None,
             urls=_sign_files(result, signer) if signer else None,
@@ -177,4 +180,5 @@ def _sign_files(result: JobResult, signer: UrlSigner) -> dict[str, SignedUrlView
     return {
         name: SignedUrlView.of(signer.sign(object_key(result.request.id, result.attempt_name, get_format(name).file)))
         for name in result.request.formats
+        if name not in result.omitted
     }

@@ -13,7 +13,8 @@
     - ImageTooLarge        the image has more pixels, or needs more memory, than the service accepts
     - ImageTooCostly       the image takes more time to decode than the service accepts
     - ImageTooNarrow       one side of the image is too short for the model
-    - TooManyCorners       the segments have more corners than polygons are made of
+    x Unrepresentable      a format cannot hold this result; it is omitted from a job, whose other files are made
+      - TooManyCorners     the segments have more corners than polygons are made of
     - UnknownParameter     a parameter that does not exist
     - BadParameter         a value that is out of range or of the wrong type
     - Unauthorized         no token, an unknown one, or one that has expired
@@ -73,6 +74,7 @@
     - SharedMemoryFull     the worker had no shared memory free for the image
     - DutyLeaseLost        another steward runs a duty that this one has begun
     - DecodersBusy         the worker had no memory free, or no process, to decode the image
+    - UrlsBusy             the worker waits for as many slow servers of URLs as it may
     - DeadlineExceeded     there was no result before the deadline
   x WorkerFault            a fault of the service
     - OutOfMemory          the image did not fit on the device, even alone

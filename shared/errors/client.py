@@ -59,7 +59,11 @@ class ImageTooNarrow(ClientError):
     code = "image_too_narrow"
 
 
-class TooManyCorners(ClientError):
+class Unrepresentable(ClientError):
+    """A format cannot hold this result, however often it is rendered."""
+
+
+class TooManyCorners(Unrepresentable):
     code = "too_many_corners"
 
 

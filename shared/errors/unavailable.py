@@ -177,6 +177,12 @@ class DecodersBusy(Unavailable):
     code = "decoders_busy"
 
 
+class UrlsBusy(Unavailable):
+    """Inside a worker only: the job is given back for some seconds."""
+
+    code = "urls_busy"
+
+
 class DeadlineExceeded(Unavailable):
     code = "deadline_passed"
     retry_after_seconds = None

@@ -194,7 +194,9 @@ class JobAttempts:
         return outcome
 
     @translate_redis_errors
-    def postpone(self, job_id: str, attempt_name: str, *, jitter: float, is_counted: bool) -> ReleaseOutcome:
+    def postpone(
+        self, job_id: str, attempt_name: str, *, jitter: float, is_counted: bool, seconds: float | None = None
+    ) -> ReleaseOutcome:
         """Release a job that cannot be claimed again before a delay; then the steward requeues it.
 
         The delay of a release that is not counted is RETRY_DELAY_SECONDS; each counted one doubles it, up to
@@ -203,12 +205,17 @@ class JobAttempts:
         Args:
             jitter: in [0, 1), by chance: it chooses a part of the delay, between half and all of it.
             is_counted: whether the job itself may be the cause.
+            seconds: the first delay, if it is another one.
 
         Returns:
             EXHAUSTED if it was released MASKMILL_MAX_RETRIES times before: then the caller has to fail it.
         """
         return self._delay(
-            job_id, attempt_name, seconds=self._retry_delay_seconds, jitter=jitter, is_counted=is_counted
+            job_id,
+            attempt_name,
+            seconds=self._retry_delay_seconds if seconds is None else seconds,
+            jitter=jitter,
+            is_counted=is_counted,
         )
 
     def _delay(

@@ -57,6 +57,7 @@ class StartCallOutcome(StrEnum):
     """Of a renderer that takes a call; the script is in shared/jobs/render_calls.py."""
 
     STARTED = "started"
+    SUSPECTED = "suspected"  # a renderer was killed while it ran: it is to be started with nothing beside it
     UNWANTED = "unwanted"  # no caller waits for it any more
     REFUSED = "refused"  # it has ended too many renderers
 

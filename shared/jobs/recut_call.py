@@ -1,12 +1,12 @@
 """The call of a recut: what the gateway asks of the renderer, and what it is answered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from pydantic import JsonValue, TypeAdapter
 
-from shared.jobs.model import JobRequest
+from shared.jobs.model import Failure, JobRequest
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.result import Segment
 
@@ -57,6 +57,7 @@ class RecutDocument:
     width, height: of the label map, in pixels.
     files: by the name of their format, the label map among them.
     timings_ms: milliseconds by stage.
+    omitted: formats that cannot hold this result, by name, and why.
     """
 
     model: str
@@ -66,6 +67,7 @@ class RecutDocument:
     segments: tuple[Segment, ...]
     files: dict[str, InlineFile]
     timings_ms: dict[str, float]
+    omitted: dict[str, Failure] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         return _DOCUMENT.dump_json(self)

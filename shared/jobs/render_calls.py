@@ -26,7 +26,7 @@ RENDER_QUEUE: Final = "render"
 REPLY_SECONDS: Final = 20
 ALIVE_SECONDS: Final = 12
 ALIVE_INTERVAL_SECONDS: Final = 3.0
-# A call that has ended so many processes of renderers is refused, until so long after the last one.
+# A call that has ended so many processes of renderers, the last one of them alone, is refused until so long after it.
 MAX_ATTEMPTS: Final = 2
 ATTEMPTS_SECONDS: Final = 600
 
@@ -83,10 +83,12 @@ end
 return total
 """
 # keys: flight, attempts.  arguments: id of the call, seconds until it counts as lost unless it is renewed, most
-# attempts, seconds for which they are remembered.  Returns an outcome.
+# attempts, seconds for which they are remembered, 1 if nothing runs beside it.  Returns an outcome.
 _START = """#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'unwanted' end
-if tonumber(redis.call('GET', KEYS[2]) or 0) >= tonumber(ARGV[3]) then return 'refused' end
+local attempts = tonumber(redis.call('GET', KEYS[2]) or 0)
+if attempts >= tonumber(ARGV[3]) then return 'refused' end
+if attempts > 0 and ARGV[5] ~= '1' then return 'suspected' end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('INCR', KEYS[2])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
@@ -250,13 +252,13 @@ class RenderCallStore:
             return Taken(TakeCallOutcome.UNREADABLE)
 
     @translate_redis_errors
-    def start(self, call: RenderCall) -> StartCallOutcome:
+    def start(self, call: RenderCall, *, is_alone: bool = False) -> StartCallOutcome:
         """Begin an attempt at a call, unless no caller waits for it or it has ended too many renderers.
 
-        Identical calls join it while `renew` is called for it.
+        Identical calls join it while `renew` is called for it.  A suspected one must be alone in its process.
         """
         keys = [redis_keys.render_flight(call.digest), redis_keys.render_attempts(call.digest)]
-        outcome = self._start(keys=keys, args=[call.id, ALIVE_SECONDS, MAX_ATTEMPTS, ATTEMPTS_SECONDS])
+        outcome = self._start(keys=keys, args=[call.id, ALIVE_SECONDS, MAX_ATTEMPTS, ATTEMPTS_SECONDS, int(is_alone)])
         return StartCallOutcome(outcome.decode())
 
     @translate_redis_errors

@@ -75,6 +75,7 @@ class JobResult:
     attempt_name: of that attempt, whose files are in the folder of this name; empty if no worker ran it.
     masks: byte range in masks.zip by segment id; empty if that format was not requested.
     objects: the files, by the name of their format.
+    omitted: formats of the request that cannot hold this result, by name, and why.
     batch_size: images that were on the device together; 0 if none was.
     georeference: where on Earth the image lies; None if its file does not say.
     recut: None if the job did not succeed, or if an earlier version ran it.
@@ -90,6 +91,7 @@ class JobResult:
     segments: tuple[Segment, ...] = ()
     masks: Mapping[int, ByteRange] = field(default_factory=dict)
     objects: Mapping[str, StoredFile] = field(default_factory=dict)
+    omitted: Mapping[str, Failure] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 0
     georeference: Georeference | None = None
@@ -114,6 +116,10 @@ _RESULT = TypeAdapter(JobResult)
 
 def failed_result(request: JobRequest, error: MaskmillError, *, attempt: int = 0, attempt_name: str = "") -> JobResult:
     """Return the result of a job that an error ended."""
+    return JobResult(request, JobState.FAILED, attempt, attempt_name, failure=build_failure(error))
+
+
+def build_failure(error: MaskmillError) -> Failure:
+    """Return an error as it is stored."""
     # A message may quote text that UTF-8 cannot encode.
-    message = str(error).encode("utf-8", "replace").decode()
-    return JobResult(request, JobState.FAILED, attempt, attempt_name, failure=Failure(error.code, message))
+    return Failure(error.code, str(error).encode("utf-8", "replace").decode())

@@ -97,7 +97,9 @@ def build_attempts(channel: Channel, pool: SlabPool, stack: ExitStack) -> Attemp
     memory = MemoryStore()
     bucket = Bucket(memory, memory)
     return AttemptRunner(
-        inputs=InputReader(bucket, absent, absent, absent, max_pixels=MAX_PIXELS, max_side=settings.max_image_side),
+        inputs=InputReader(
+            bucket, absent, absent, absent, absent, max_pixels=MAX_PIXELS, max_side=settings.max_image_side
+        ),
         decoders=decoders,
         model=ModelInput(model.revision, model.resize, model.can_scale_decode),
         batches=batches,

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ from api.app import create_app
 from api.composition import build_gateway
 from shared.errors import BadParameter
 from shared.jobs.model import Priority
+from shared.redis_client import connect
+from shared.worker_registry import ModelClass, ModelFacts, WorkerRegistry, WorkerState, WorkerStatus
 from tests.support.gateway import GatewayUnderTest, list_queued_ids
 from tests.support.jobs import MODEL, png
 
@@ -44,6 +47,13 @@ def send(gateway: GatewayUnderTest, place: str, **options: Any) -> TestResponse:
     if place == "form":
         return gateway.client.post("/v1/jobs", data={**options, "file": (BytesIO(png()), "a.png")})
     return gateway.client.post("/v1/jobs", data=png(), query_string=options)
+
+
+def report_classes(gateway: GatewayUnderTest, *labels: str) -> None:
+    """Report the classes of the model, as a worker that has loaded it."""
+    facts = ModelFacts(tuple(ModelClass(number, label) for number, label in enumerate(labels)))
+    status = WorkerStatus("w", MODEL, WorkerState.READY, since=time.time())
+    WorkerRegistry(connect(gateway.settings)).report(status, facts)
 
 
 @pytest.mark.parametrize("place", ["json", "form", "query"])
@@ -134,6 +144,30 @@ def test_an_idempotency_key_is_for_the_same_options(gateway: GatewayUnderTest) -
 
     assert first.json["id"] == same.json["id"]
     assert (other.status_code, other.json["error_type"]) == (422, "idempotency_conflict")
+
+
+@pytest.mark.parametrize("place", ["json", "form", "query"])
+def test_a_label_that_the_model_lacks_is_refused_by_its_name(gateway: GatewayUnderTest, place: str) -> None:
+    report_classes(gateway, "cat", "door, double door")
+
+    response = send(gateway, place, labels=["cat", "cta"] if place == "json" else "cat,cta")
+
+    assert (response.status_code, response.json["error_type"]) == (400, "bad_parameter")
+    assert "'cta'" in response.json["error"]
+    assert f"/v1/models/{MODEL} " in response.json["error"]
+    assert list_queued_ids(gateway) == []
+
+
+def test_labels_of_the_model_are_accepted(gateway: GatewayUnderTest) -> None:
+    report_classes(gateway, "cat", "door, double door")
+
+    response = send(gateway, "json", labels=["cat", "door, double door"])
+
+    assert (response.status_code, response.json["labels"]) == (202, ["cat", "door, double door"])
+
+
+def test_any_label_may_be_asked_of_a_model_that_no_worker_has_loaded(gateway: GatewayUnderTest) -> None:
+    assert send(gateway, "query", labels="cta").status_code == 202
 
 
 @pytest.mark.parametrize("place", ["form", "query"])

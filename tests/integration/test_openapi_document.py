@@ -22,6 +22,7 @@ from shared.errors import (
     SharedMemoryFull,
     Unauthorized,
     UnknownRoute,
+    UrlsBusy,
     WrongMethod,
 )
 from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_gateway
@@ -31,7 +32,7 @@ from tests.support.gateway import GatewayUnderTest, open_gateway, open_shared_ga
 NOT_OF_AN_OPERATION = {
     *(UnknownRoute, WrongMethod),
     *(LayoutMismatch, FeatureMissing, ForeignStack),
-    *(ModelUnusable, EngineLost, SharedMemoryFull, DecodersBusy),
+    *(ModelUnusable, EngineLost, SharedMemoryFull, DecodersBusy, UrlsBusy),
     DutyLeaseLost,
 }
 PATH_PARAMETER = re.compile(r"{(\w+)}")

@@ -275,6 +275,36 @@ def test_a_call_that_has_ended_two_renderers_is_refused(answered_calls: RenderCa
     assert client.get(redis_keys.render_attempts(call.digest)) == str(MAX_ATTEMPTS)
 
 
+def test_a_call_beside_one_that_kills_renderers_is_not_refused(
+    calls: RenderCalls, own_client: RedisClient, own_env: dict[str, str], tmp_path: Path
+) -> None:
+    env = {**own_env, "MASKMILL_RENDERER_THREADS": "4"}
+    # It is killed while the others run, if they do.
+    killer, others = build_call(sleep=0.4, kill=1), [build_call(sleep=1.0, number=number) for number in range(2)]
+
+    def send(call: RenderCall) -> str:
+        try:
+            return "done" if calls.call(call, 5.0) else ""
+        except (RendererUnavailable, RenderingFailed) as error:
+            return error.code
+
+    def run_renderer(*sent: RenderCall) -> list[str]:
+        with (
+            build_renderer(tmp_path, env, module="tests.support.echo_renderer") as process,
+            ThreadPoolExecutor(3) as pool,
+        ):
+            wait_alive(process, own_client)
+            # Else an identical call joins the one that was lost, until that has expired.
+            own_client.delete(*(redis_keys.render_flight(call.digest) for call in sent))
+            return list(pool.map(send, sent))
+
+    first, second, third = (run_renderer(*order) for order in ((*others, killer), (killer, *others), (*others, killer)))
+
+    assert first == ["renderer_unavailable"] * 3
+    assert second[0] == "renderer_unavailable"
+    assert third == ["done", "done", "rendering_failed"]
+
+
 def test_a_call_that_holds_the_interpreter_ends_its_renderer(
     calls: RenderCalls, own_client: RedisClient, own_env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,7 +1,9 @@
 """Images at URLs: refused at once, or by the worker that would fetch them; never fetched by a gateway."""
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from socket import socket
 from typing import Any
@@ -13,6 +15,7 @@ from shared import redis_keys
 from shared.errors import DeadlineExceeded, ModelNotReady
 from shared.jobs.completion import complete_job, read_result
 from shared.jobs.inputs import InputMover
+from shared.jobs.messages import job_queue
 from shared.jobs.result import failed_result
 from shared.outgoing.client import GuardedClient
 from shared.outgoing.policy import OutgoingPolicy
@@ -20,10 +23,12 @@ from shared.redis_client import connect
 from shared.storage.keys import inbox_key
 from tests.support.gateway import GatewayUnderTest, open_gateway
 from tests.support.jobs import FakeSegmenter, ImmediateScheduler, png
+from tests.support.polling import wait_until
 from tests.support.steward import build_steward
 from tests.support.web_server import WebServer, build_redirect, build_response, serve_web
 from tests.support.worker import InProcessWorker, build_worker
 from worker.batching.scheduler import Ticket
+from worker.pipeline.slots import Slots
 from worker.pipeline.url_fetcher import UrlFetcher
 from worker.segmenter import ModelImage
 
@@ -47,9 +52,13 @@ def gateway(clean_redis: str, storage_env: dict[str, str]) -> GatewayUnderTest:
 @pytest.fixture
 def worker(gateway: GatewayUnderTest) -> InProcessWorker:
     """A worker that finds photos.example and every other name on loopback; only the first is allowed there."""
+    return replace(build_worker(gateway.settings), urls=build_fetcher(2.0))
+
+
+def build_fetcher(max_seconds: float) -> UrlFetcher:
     policy = OutgoingPolicy.build(("http", "https"), "photos.example")
     client = GuardedClient(policy, lambda _host, _port: ["127.0.0.1"])
-    return replace(build_worker(gateway.settings), urls=UrlFetcher(client, 50_000, 2.0, 2))
+    return UrlFetcher(client, 50_000, max_seconds, 2)
 
 
 @pytest.fixture
@@ -193,6 +202,51 @@ def test_a_second_attempt_uses_the_bytes_of_the_first(
     worker.run(job["id"])
     assert show(gateway, job["id"])["state"] == "succeeded"
     assert web.connections == 1
+
+
+def test_slow_urls_do_not_delay_a_job_with_bytes(gateway: GatewayUnderTest, worker: InProcessWorker) -> None:
+    is_answered = threading.Event()
+
+    def answer(_target: str, client: socket) -> None:
+        is_answered.wait(60)
+        client.sendall(build_response(PHOTO))
+
+    # Two slots and two that are lent, of which three can wait for a server.
+    worker = replace(worker, slots=Slots(2, 0, lent=2), urls=build_fetcher(60.0))
+    with serve_web(answer) as slow_web:
+        slow = [submit(gateway, f"http://photos.example:{slow_web.port}/{number}").json["id"] for number in range(8)]
+        quick = gateway.client.post("/v1/jobs", data=PHOTO).json["id"]
+        with run_slots(worker, job_queue(gateway.stores.jobs.get(quick).request)):
+            wait_until(lambda: show(gateway, quick)["state"] == "succeeded", "the job with bytes", seconds=20)
+            states = [show(gateway, job_id)["state"] for job_id in slow]
+            is_answered.set()
+        for job_id in slow:
+            # Those that were given back.
+            worker.run(job_id)
+
+    assert (states.count("running"), states.count("queued")) == (3, 5)
+    assert {show(gateway, job_id)["state"] for job_id in slow} == {"succeeded"}
+
+
+@contextmanager
+def run_slots(worker: InProcessWorker, queue: str) -> Iterator[None]:
+    """Run the jobs of a queue on all slots of a worker while the block runs, as the threads of a host do."""
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.wait(0.01):
+            if worker.slots.priorities:
+                worker.run_jobs(queue)
+
+    threads = [threading.Thread(target=run) for _ in range(worker.slots.thread_count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_job_is_recovered_with_its_url_after_redis_has_lost_it(

@@ -1,13 +1,15 @@
 """A renderer whose handler does what the arguments of a call say:  python -m tests.support.echo_renderer
 
 All else is the real renderer: Celery, the scripts, the drain.  `sleep`: seconds; `hold`: seconds of sleep
-that hold the interpreter's lock; `fail`: the code of an error; `crash`;
+that hold the interpreter's lock; `fail`: the code of an error; `crash`; `kill`: the process, as the system does;
 `size`: bytes of the reply.  The reply counts the calls, so that shared ones are seen.
 """
 
 import ctypes
 import itertools
 import json
+import os
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -30,6 +32,8 @@ def build_echo() -> dict[RenderKind, object]:
         time.sleep(float(str(arguments.get("sleep", 0))))
         if "hold" in arguments:
             ctypes.PyDLL(None).sleep(int(str(arguments["hold"])))
+        if "kill" in arguments:
+            os.kill(os.getpid(), signal.SIGKILL)
         if "crash" in arguments:
             raise RuntimeError("a bug")
         if "fail" in arguments:

@@ -103,6 +103,14 @@ def segment_halves(width: int, height: int) -> Segmentation:
     )
 
 
+def segment_checkers(width: int, height: int) -> Segmentation:
+    """Return two segments whose pixels take turns: each point between pixels is a corner of both."""
+    label_map = (np.indices((height, width)).sum(axis=0) % 2 + 1).astype(np.uint8)
+    area, box = int((label_map == 1).sum()), (0, 0, width, height)
+    segments = Segment(1, "sky", 0, 0.95, area, box), Segment(2, "cat", 1, 0.95, width * height - area, box)
+    return Segmentation(label_map, segments)
+
+
 class ImmediateScheduler:
     """A batch scheduler whose batches hold one image and run on the submitting thread."""
 

@@ -23,6 +23,7 @@ from worker.batching.local import Batches
 from worker.decoding.decoders import DecodeLimits, Decoders
 from worker.pipeline.attempt import AttemptRunner, ModelInput
 from worker.pipeline.completer import Completer
+from worker.pipeline.held_fetches import HeldFetches
 from worker.pipeline.inputs import InputReader, UrlReader
 from worker.pipeline.isolation import Isolation
 from worker.pipeline.job import JobRunner
@@ -123,6 +124,7 @@ class InProcessWorker:
     keep_seconds: float = 0.0
     worker_id: str = "test-worker"
     urls: UrlReader = field(default_factory=NoUrls)
+    held_fetches: HeldFetches = field(default_factory=lambda: HeldFetches(1))
     recuts: RecutKeeper = field(default_factory=RecutKeeper)
 
     def claim(self, job_id: str) -> Claim | None:
@@ -148,6 +150,7 @@ class InProcessWorker:
                 self.bucket,
                 self.payloads,
                 self.urls,
+                self.held_fetches,
                 self.jobs.attempts.record_image,
                 max_pixels=10**7,
                 max_side=65_500,

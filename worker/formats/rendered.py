@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 from PIL.Image import Image
 
+from shared.errors import Unrepresentable
 from shared.images.georeference import Georeference
 from shared.jobs.format_options import FormatOptions
-from shared.jobs.result import ByteRange
+from shared.jobs.model import Failure
+from shared.jobs.result import ByteRange, build_failure
 from worker.segmenter import Segmentation
 
 T = TypeVar("T")
@@ -54,3 +56,11 @@ class Rendered:
     content: bytes
     ranges: Mapping[int, ByteRange] = field(default_factory=dict)
     media_type: str | None = None
+
+
+def render_or_omit(render: Callable[[], Rendered]) -> Rendered | Failure:
+    """Return the file of a format, or why the format cannot hold the result."""
+    try:
+        return render()
+    except Unrepresentable as error:
+        return build_failure(error)

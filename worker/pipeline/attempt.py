@@ -1,10 +1,9 @@
 """The work of one attempt: fetch, decode, segment, render, store.  No Celery here, and no torch."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import PIL
@@ -17,7 +16,7 @@ from shared.formats.huggingface import hf_array
 from shared.formats.registry import get_format
 from shared.images.georeference import Georeference
 from shared.images.geotiff import read_georeference
-from shared.jobs.model import JobRequest, JobState, build_file_name
+from shared.jobs.model import Failure, JobRequest, JobState, build_file_name
 from shared.jobs.payloads import PayloadStore
 from shared.jobs.provenance import Execution, Provenance
 from shared.jobs.result import JobRecut, JobResult
@@ -27,12 +26,13 @@ from worker.batching.scheduler import Ticket
 from worker.decoding.decoded_image import DecodedImage
 from worker.decoding.request import ImageRequest
 from worker.formats.drawing import MAX_OVERLAY_SIDE
-from worker.formats.rendered import Rendered, RenderSource
+from worker.formats.rendered import Rendered, RenderSource, render_or_omit
 from worker.pipeline.inputs import InputReader
 from worker.pipeline.leases import Lease
 from worker.pipeline.publication import Publication
 from worker.pipeline.recut import RecutKeeper
 from worker.pipeline.rendering import Renderer
+from worker.pipeline.stopwatch import Stopwatch
 from worker.recut.kept import KeptLogits
 from worker.segmenter import ModelImage, Resize, Segmentation
 from worker.selection import select_labels
@@ -71,21 +71,6 @@ class ModelInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopwatch:
-    """Milliseconds by stage."""
-
-    timings_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings_ms[name] = round(1000 * (time.perf_counter() - start), 2)
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
     """A segmented image on its way to the bucket.
 
@@ -96,6 +81,7 @@ class Attempt:
     orientation: of the image file, by its EXIF.
     kept: the logits for a recut; apart from the segmentation, of which a part may be shown.
     files: rendered so far, by format.
+    omitted: formats that cannot hold the result, and why.
     shared: what several formats are made from; see RenderSource.
     """
 
@@ -109,6 +95,7 @@ class Attempt:
     orientation: int = 1
     kept: KeptLogits | None = None
     files: dict[str, Rendered] = field(default_factory=dict)
+    omitted: dict[str, Failure] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -190,6 +177,8 @@ class AttemptRunner:
     def store(self, attempt: Attempt) -> JobResult:
         """Render and store the formats of the request under this attempt; the job is not completed yet.
 
+        Of a format that cannot hold the result, the reason is recorded in place of a file.
+
         Raises:
             Canceled: the lease was lost; objects that were stored already stay unreferenced.
             DeadlineExceeded: as segment().
@@ -198,12 +187,12 @@ class AttemptRunner:
         request, claim = attempt.request, attempt.lease.claim
         attempt.lease.enter("render")
         for name in request.formats:
-            self._render(name, attempt)
+            self._render_or_omit(name, attempt)
             self._check(attempt.lease, "render")
         attempt.lease.enter("store")
         with attempt.watch.stage("store"):
-            files = attempt.files
-            objects = {name: self.publication.store_file(attempt.lease, name, files[name]) for name in request.formats}
+            files = {name: attempt.files[name] for name in request.formats if name not in attempt.omitted}
+            objects = {name: self.publication.store_file(attempt.lease, name, file) for name, file in files.items()}
         self._check(attempt.lease, "store")
         return JobResult(
             request,
@@ -212,8 +201,9 @@ class AttemptRunner:
             claim.attempt_name,
             model_revision=self.model.revision,
             segments=attempt.segmentation.segments,
-            masks=attempt.files["masks"].ranges if "masks" in request.formats else {},
+            masks=files["masks"].ranges if "masks" in files else {},
             objects=objects,
+            omitted=attempt.omitted,
             timings_ms=attempt.watch.timings_ms,
             batch_size=attempt.batch_size,
             georeference=attempt.georeference,
@@ -289,11 +279,18 @@ class AttemptRunner:
             is_scaled=self.model.can_scale_decode,
         )
 
+    def _render_or_omit(self, name: str, attempt: Attempt) -> None:
+        rendered = render_or_omit(partial(self._render, name, attempt))
+        if isinstance(rendered, Failure):
+            log.info("format_omitted", job_id=attempt.request.id, format=name, code=rendered.code)
+            attempt.omitted[name] = rendered
+
     def _render(self, name: str, attempt: Attempt) -> Rendered:
         """Render a format, unless it is rendered already.
 
         Raises:
             Canceled: the lease was lost.
+            Unrepresentable: the format cannot hold the result.
         """
         if name not in attempt.files:
             attempt.lease.check()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import structlog
 
-from shared.errors import AttemptsExhausted, EngineLost, MaskmillError, ModelNotReady, Unavailable
+from shared.errors import AttemptsExhausted, EngineLost, MaskmillError, ModelNotReady, Unavailable, UrlsBusy
 from shared.jobs.deadlines import build_expired
 from shared.jobs.model import JobRequest
 from shared.jobs.outcomes import ReleaseOutcome
@@ -17,6 +17,9 @@ from worker.pipeline.leases import Lease, give_back_job
 from worker.pipeline.publication import Publication
 
 log = structlog.get_logger()
+
+# A part of what a slow server takes: many jobs of such servers are not claimed and given back all the time.
+URLS_BUSY_SECONDS = 10.0
 
 
 class Stores(Protocol):
@@ -67,6 +70,8 @@ class Completer:
             self._abandon(lease, error)
         elif isinstance(error, ModelNotReady):
             give_back_job(self.jobs, lease.claim, str(error))
+        elif isinstance(error, UrlsBusy):
+            self._postpone(lease, error, is_counted=False, seconds=URLS_BUSY_SECONDS)
         elif lease.claim.request.input.is_durable:
             self._release(lease, error)
         else:
@@ -119,13 +124,16 @@ class Completer:
         else:
             self._release(lease, error)
 
-    def _postpone(self, lease: Lease, error: Unavailable, *, is_counted: bool) -> ReleaseOutcome:
+    def _postpone(
+        self, lease: Lease, error: Unavailable, *, is_counted: bool, seconds: float | None = None
+    ) -> ReleaseOutcome:
         claim = lease.claim
         outcome = self.jobs.attempts.postpone(
             claim.request.id,
             claim.attempt_name,
             jitter=random.random(),  # noqa: S311
             is_counted=is_counted,
+            seconds=seconds,
         )
         log.warning(
             "job_released",

@@ -1,6 +1,7 @@
 """Fetching a job's image from the place that its request names."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from shared.jobs.payloads import PayloadStore
 from shared.jobs.request_record import store_input
 from shared.storage.bucket import Bucket, NoSuchObject
 from shared.storage.keys import inbox_key
+from worker.pipeline.held_fetches import HeldFetches
 from worker.pipeline.leases import Lease
 
 RecordImage = Callable[[str, str, ImageFacts], object]
@@ -30,6 +32,7 @@ class InputReader:
     bucket: Bucket
     payloads: PayloadStore
     urls: UrlReader
+    held_fetches: HeldFetches
     record_image: RecordImage
     max_pixels: int
     max_side: int
@@ -42,6 +45,7 @@ class InputReader:
             DeadlineExceeded: the payload has expired, shortly after the job's deadline.
             Canceled: the lease was lost while a URL was fetched.
             ClientError: the URL cannot be used, or what no gateway has seen is not an image that is accepted.
+            UrlsBusy: too many slow URLs are fetched already.
             Unavailable: Redis or the bucket did not answer.
         """
         request = lease.claim.request
@@ -73,8 +77,8 @@ class InputReader:
     def _fetch_url(self, lease: Lease, url: str) -> bytes:
         """Fetch a URL, and keep its bytes in the inbox if they are an image that is accepted."""
         # A server may take long, and the device is not needed meanwhile.
-        lease.lend_slot()
-        data = self.urls.fetch(url)
+        with nullcontext() if lease.lend_slot() else self.held_fetches.hold():
+            data = self.urls.fetch(url)
         request = self._inspect(lease.claim.request, data)
         lease.check()
         store_input(request, data, bucket=self.bucket)

@@ -18,6 +18,7 @@ from shared.jobs.render_calls import (
     encode_error,
     encode_reply,
 )
+from worker.renderer.company import Company
 from worker.renderer.running import RunningCalls
 from worker.renderer.turns import Turns
 
@@ -60,6 +61,7 @@ class CallRunner:
         self._observer = observer
         self._running = running
         self._turns = turns
+        self._company = Company()
         self._max_reply_bytes = max_reply_bytes
 
     def run(self) -> None:
@@ -84,7 +86,14 @@ class CallRunner:
             log.warning("render_call_abandoned", job_id=call.job_id, kind=call.kind, reason=str(error))
 
     def _run(self, call: RenderCall) -> None:
-        outcome = self._calls.start(call)
+        with self._company.share():
+            outcome = self._start(call)
+        if outcome is StartCallOutcome.SUSPECTED:
+            with self._company.exclude():
+                self._start(call, is_alone=True)
+
+    def _start(self, call: RenderCall, *, is_alone: bool = False) -> StartCallOutcome:
+        outcome = self._calls.start(call, is_alone=is_alone)
         if outcome is StartCallOutcome.STARTED:
             with self._running.run(call):
                 reply = self._reply(call)
@@ -92,8 +101,11 @@ class CallRunner:
         elif outcome is StartCallOutcome.REFUSED:
             log.error("render_call_refused", job_id=call.job_id, kind=call.kind)
             self._calls.finish(call, encode_error(RenderingFailed(_REFUSED)), is_attempt_over=False)
+        elif outcome is StartCallOutcome.SUSPECTED:
+            log.warning("render_call_suspected", job_id=call.job_id, kind=call.kind)
         else:
             log.info("render_call_dropped", job_id=call.job_id, kind=call.kind)
+        return outcome
 
     def _reply(self, call: RenderCall) -> bytes:
         """Do what a call asks for; return the reply, with the content or the error."""

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL.Image import Image
 import shared
 from shared.formats.registry import Format, get_format
 from shared.jobs.completion import store_result
-from shared.jobs.model import JobRequest, JobState, build_file_name
+from shared.jobs.model import Failure, JobRequest, JobState, build_file_name
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.provenance import Provenance
 from shared.jobs.recut_call import InlineFile, RecutArguments, RecutDocument
@@ -28,7 +29,7 @@ from shared.jobs.store import JobStore
 from shared.memory import RECUT_KEPT_BYTES, keep_freed_memory
 from shared.storage.bucket import Bucket
 from shared.storage.keys import object_key
-from worker.formats.rendered import Rendered, RenderSource
+from worker.formats.rendered import Rendered, RenderSource, render_or_omit
 from worker.pipeline.rendering import Renderer
 from worker.recut.file import RecutData
 from worker.renderer.formats import read_job_result
@@ -75,6 +76,8 @@ class Recut:
     """A recut on its way into the answer.
 
     source: the result of the job of which it is one.
+    files: rendered so far, by format.
+    omitted: formats that cannot hold it, and why.
     timings_ms: milliseconds by stage.
     """
 
@@ -83,6 +86,7 @@ class Recut:
     data: RecutData
     segmentation: Segmentation
     files: dict[str, Rendered] = field(default_factory=dict)
+    omitted: dict[str, Failure] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -111,7 +115,7 @@ class RecutHandler:
         recut = self._recut(call)
         for name in recut.arguments.formats:
             with time_stage(recut.timings_ms, name):
-                recut.files[name] = self.renderers[name](self._build_source(recut, get_format(name)))
+                self._render(recut, name)
         if recut.arguments.request:
             with time_stage(recut.timings_ms, "store"):
                 self._store(recut, recut.arguments.request, f"1-{call.id}")
@@ -128,6 +132,14 @@ class RecutHandler:
             whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant)
             segmentation = select_labels(whole, source.request.labels)
         return Recut(source, arguments, data, segmentation, timings_ms=timings_ms)
+
+    def _render(self, recut: Recut, name: str) -> None:
+        source = self._build_source(recut, get_format(name))
+        rendered = render_or_omit(partial(self.renderers[name], source))
+        if isinstance(rendered, Failure):
+            recut.omitted[name] = rendered
+        else:
+            recut.files[name] = rendered
 
     def _build_source(self, recut: Recut, wanted: Format) -> RenderSource:
         request = recut.arguments.request or recut.source.request
@@ -150,7 +162,7 @@ class RecutHandler:
     def _store(self, recut: Recut, request: JobRequest, attempt_name: str) -> None:
         """Store a recut as a job of its own: its files, then its result, then its record; safe to repeat."""
         objects = {
-            name: self._put(request.id, attempt_name, get_format(name), recut.files[name]) for name in request.formats
+            name: self._put(request.id, attempt_name, get_format(name), file) for name, file in recut.files.items()
         }
         result = JobResult(
             request,
@@ -159,8 +171,9 @@ class RecutHandler:
             attempt_name,
             model_revision=recut.data.revision,
             segments=recut.segmentation.segments,
-            masks=recut.files["masks"].ranges if "masks" in request.formats else {},
+            masks=recut.files["masks"].ranges if "masks" in recut.files else {},
             objects=objects,
+            omitted=recut.omitted,
             timings_ms=recut.timings_ms,
             georeference=recut.source.georeference,
             provenance=describe(recut.source),
@@ -208,6 +221,7 @@ def build_document(recut: Recut) -> RecutDocument:
         recut.segmentation.segments,
         {name: build_inline(get_format(name), rendered) for name, rendered in recut.files.items()},
         recut.timings_ms,
+        recut.omitted,
     )
 
 

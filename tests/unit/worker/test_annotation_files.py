@@ -14,6 +14,7 @@ from PIL import Image
 
 from shared.formats.registry import FORMATS
 from tests.support.brush import decode_brush
+from tests.support.jobs import segment_checkers
 from tests.support.label_maps import build_label_maps, build_segmentation
 from worker.formats import all as archive
 from worker.formats import brush, cvat, overlay_webp, panoptic_png, yolo
@@ -91,6 +92,17 @@ def test_the_webp_overlay_looks_like_the_png() -> None:
 
     assert (opened.format, opened.size) == ("WEBP", (320, 240))
     assert np.abs(np.asarray(opened.convert("RGB")).astype(int) - source.shared["overlay"]).mean() < 12
+
+
+def test_all_zip_has_what_can_hold_the_result_and_names_the_rest() -> None:
+    file = zipfile.ZipFile(io.BytesIO(archive.render(RenderSource(segment_checkers(720, 720))).content))
+
+    omitted = json.loads(file.read("omitted.json"))
+
+    assert set(omitted) == {"polygons", "geojson", "yolo", "labelstudio", "labelme"}
+    assert {one["error_type"] for one in omitted.values()} == {"too_many_corners"}
+    assert {"rle.json", "coco.json", "cvat.xml", "hf.json"} <= set(file.namelist())
+    assert "polygons.json" not in file.namelist()
 
 
 def test_all_zip_has_the_overlays_if_the_photo_is_there() -> None:

@@ -1,6 +1,6 @@
 /** What leaves the page: files of every format, for exactly what is shown, and cut-outs. */
 
-import { callFile } from "../api.js";
+import { callFile, ServiceError } from "../api.js";
 import { nameCutOut, nameDownload } from "./files.js";
 import { isSame } from "./parameters.js";
 import { requestRecut } from "./recutting.js";
@@ -30,8 +30,14 @@ export async function fetchFormat(entry, format, { onProgress, signal }) {
   if (isSame(entry.parameters, entry.jobParameters)) {
     return callFile(entry.links[format.name], { onProgress, signal });
   }
-  const { files } = await requestRecut(entry.jobId, entry.parameters, { formats: [format.name] }, signal);
+  const { files, omitted } = await requestRecut(entry.jobId, entry.parameters, { formats: [format.name] }, signal);
+  if (omitted[format.name]) throw buildOmission(omitted[format.name]);
   return readInline(files[format.name]);
+}
+
+/** Return the error of a format that cannot hold what is shown, as a request for its file is answered with it. */
+function buildOmission({ error: message, error_type: errorType }) {
+  return new ServiceError({ status: 422, errorType, message });
 }
 
 function readInline({ media_type: type, text, base64 }) {

@@ -25,11 +25,11 @@ export function createRecutter(jobId, size, { previews, ...rest }) {
   });
 }
 
-/** Return the segments, the label map and further files that a job has with other parameters. */
+/** Return the segments, the label map and further files that a job has with other parameters, and what is omitted. */
 export async function requestRecut(jobId, parameters, options = {}, signal = undefined) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null);
   const json = { ...Object.fromEntries(given), ...options };
   const answer = await callJson(`v1/jobs/${jobId}/recut`, { method: "POST", json, signal });
   const files = { ...answer.files, labels: { media_type: "image/png", base64: answer.labels } };
-  return { labels: await decodeLabels(answer.labels), segments: answer.segments, files };
+  return { labels: await decodeLabels(answer.labels), segments: answer.segments, files, omitted: answer.omitted };
 }

@@ -1,6 +1,7 @@
 /** Builds the page: the state, what changes it, and the view. */
 
 import { callFile, callJson, readToken } from "../api.js";
+import { reassignStreams } from "../server-events.js";
 import { createComparison } from "./comparison.js";
 import { createConnection } from "./connection.js";
 import { copyPicture, saveCutOut } from "./export.js";
@@ -78,7 +79,10 @@ const actions = {
       showFailure(error);
     }
   },
-  select: picture.select,
+  select(key) {
+    picture.select(key);
+    reassignStreams();
+  },
   retry: submission.retry,
   cancel: submission.cancel,
   loadMore: () => submission.loadRecent(store.get().nextCursor).catch((error) => showFailure(error, actions.loadMore)),

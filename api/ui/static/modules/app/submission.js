@@ -116,6 +116,7 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     try {
       const job = await followJob(jobId, {
         signal: controller.signal,
+        isPreferred: () => store.get().selectedKey === key,
         onConnection: report,
         onEvent: (name, data) => store.updateEntry(key, readEvent(findEntry(store.get(), key), name, data)),
       });

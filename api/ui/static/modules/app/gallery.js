@@ -2,6 +2,7 @@
 
 import { FileButton } from "./adding.js";
 import { Icon } from "./icons.js";
+import { ModelChoice } from "./models.js";
 import { ALL_STATES, filterEntries, findGroup } from "./store.js";
 import { describeState, nameState } from "./words.js";
 import { html, useEffect, useMemo, useRef } from "./view.js";
@@ -15,9 +16,12 @@ export function Gallery({ state, actions }) {
     () => shown.map((entry) => html`<${Tile} key=${entry.key} entry=${entry} isSelected=${entry.key === selectedKey} actions=${actions} />`),
     [shown, selectedKey, actions],
   );
+  // On the first screen it stands beside the place to drop photos.
+  const choice = selectedKey && html`<${ModelChoice} state=${state} actions=${actions} />`;
   return html`<section class="gallery" aria-labelledby="gallery-title">
     <div class="section-head">
       <h2 id="gallery-title">Photos</h2>
+      ${choice}
       <label>
         <span class="visually-hidden">Show photos of this state</span>
         <select class="select select--small" value=${stateFilter} onChange=${(event) => actions.setStateFilter(event.target.value)}>

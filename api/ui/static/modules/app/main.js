@@ -7,6 +7,7 @@ import { createConnection } from "./connection.js";
 import { copyPicture, saveCutOut } from "./export.js";
 import { createFailures } from "./failures.js";
 import { Page } from "./page.js";
+import { adaptTo } from "./parameters.js";
 import { createPicture, loadThumbnail } from "./picture.js";
 import { PreviewSize } from "./preview-size.js";
 import { filterSegments } from "./segments.js";
@@ -91,6 +92,9 @@ const actions = {
   setParameters(change) {
     if (store.get().comparison?.side === "right") comparison.setParameters(change);
     else picture.setParameters(change);
+  },
+  setModel(model) {
+    store.set(({ models, settings }) => ({ model, settings: adaptTo(models.find(({ id }) => id === model), settings) }));
   },
   setLook: (change) => store.set(({ look }) => ({ look: { ...look, ...change } })),
   setList: (change) => store.set(({ list }) => ({ list: { ...list, ...change } })),

@@ -21,7 +21,6 @@ from shared.jobs.model import JobRequest, JobState, build_file_name
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.provenance import Provenance
 from shared.jobs.recut_call import InlineFile, RecutArguments, RecutDocument
-from shared.jobs.recut_file import read_recut
 from shared.jobs.render_calls import RenderCall
 from shared.jobs.result import JobResult, StoredFile
 from shared.jobs.store import JobStore
@@ -91,12 +90,14 @@ class RecutHandler:
     """Handles calls of the kind `recut`.
 
     load_photo: returns the image of a job, upright RGB and of at most MAX_OVERLAY_SIDE.
+    load_logits: returns the logits of a job, which are not to be changed.
     """
 
     jobs: JobStore
     bucket: Bucket
     renderers: Mapping[str, Renderer]
     load_photo: Callable[[JobRequest], Image]
+    load_logits: Callable[[JobResult], RecutData]
     recutter: Recutter
 
     def __call__(self, call: RenderCall) -> bytes:
@@ -122,7 +123,7 @@ class RecutHandler:
         arguments = RecutArguments.from_wire(call.arguments)
         with time_stage(timings_ms, "fetch"):
             source = read_job_result(call, self.bucket)
-            data = RecutData.from_bytes(read_recut(source, bucket=self.bucket))
+            data = self.load_logits(source)
         with time_stage(timings_ms, "recut"):
             size = fit(data.height, data.width, arguments.max_side)
             whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant)

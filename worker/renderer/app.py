@@ -131,9 +131,10 @@ def build_handlers(
     formats = FormatHandler(bucket, renderers, photos.load, settings.max_derived_files)
     recutter = Recutter(threads=settings.recut_threads or min(MAX_DEFAULT_THREADS, count_cores()))
     jobs = open_job_store(connect(settings), settings)
+    calls = RenderCallStore(connect(settings, decode=False))
     return {
         RenderKind.FORMAT: formats.handle,
-        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, photos.load, logits.load, recutter),
+        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, photos.load, logits.load, calls.is_wanted, recutter),
     }
 
 

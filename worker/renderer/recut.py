@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -15,6 +16,7 @@ import PIL
 from PIL.Image import Image
 
 import shared
+from shared.errors import Canceled
 from shared.formats.registry import Format, get_format
 from shared.jobs.completion import store_result
 from shared.jobs.model import JobRequest, JobState, build_file_name
@@ -35,6 +37,8 @@ from worker.renderer.tenant_lock import TenantLock
 from worker.segmenter import Segmentation
 from worker.selection import select_labels
 
+# The longest side of what is a preview here, whatever it was asked for as.
+PREVIEW_SIDE = 1024
 TEXT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml")
 
 
@@ -42,20 +46,33 @@ class Recutter:
     """Post-processes logits on a CPU.  Thread-safe.
 
     One recut at a time, by turns of the tenants: it occupies all its threads, and two together would only take the
-    memory of two.
+    memory of two.  Previews have a turn of their own, as they take little memory, and a person waits for them.
     """
 
     def __init__(self, *, threads: int) -> None:
         """Take the number of torch's threads."""
         self._threads = threads
         self._lock = TenantLock()
+        self._preview_lock = TenantLock()
         self._is_prepared = False
 
     def recut(
-        self, data: RecutData, parameters: SegmentParameters, size: tuple[int, int], *, tenant: str
+        self,
+        data: RecutData,
+        parameters: SegmentParameters,
+        size: tuple[int, int],
+        *,
+        tenant: str,
+        check: Callable[[], None],
     ) -> Segmentation:
-        """Segment an image of a tenant again; other arguments and errors are those of worker.engine.recut.recut()."""
-        with self._lock.hold(tenant):
+        """Segment an image of a tenant again; other arguments and errors are those of worker.engine.recut.recut().
+
+        Args:
+            check: called when it is this recut's turn; an error that it raises ends it.
+        """
+        lock = self._preview_lock if max(size) <= PREVIEW_SIDE else self._lock
+        with lock.hold(tenant):
+            check()
             import torch
 
             from worker.engine.postprocessing.types import Budget
@@ -91,6 +108,7 @@ class RecutHandler:
 
     load_photo: returns the image of a job, upright RGB and of at most MAX_OVERLAY_SIDE.
     load_logits: returns the logits of a job, which are not to be changed.
+    is_wanted: tells whether a request still waits for a call.
     """
 
     jobs: JobStore
@@ -98,6 +116,7 @@ class RecutHandler:
     renderers: Mapping[str, Renderer]
     load_photo: Callable[[JobRequest], Image]
     load_logits: Callable[[JobResult], RecutData]
+    is_wanted: Callable[[RenderCall], bool]
     recutter: Recutter
 
     def __call__(self, call: RenderCall) -> bytes:
@@ -107,10 +126,12 @@ class RecutHandler:
             UnknownJob: the job was purged meanwhile.
             ImageGone: a format is rendered from the image, which is not kept any more.
             RecutGone, RecutUnsupported, ThresholdBelowFloor, AllQueriesNeeded, BadParameter: as worker.engine.recut.
+            Canceled: no request waits for it any more.
             Unavailable: a store did not answer.
         """
         recut = self._recut(call)
         for name in recut.arguments.formats:
+            self._check_wanted(call, recut.arguments)
             with time_stage(recut.timings_ms, name):
                 recut.files[name] = self.renderers[name](self._build_source(recut, get_format(name)))
         if recut.arguments.request:
@@ -126,9 +147,15 @@ class RecutHandler:
             data = self.load_logits(source)
         with time_stage(timings_ms, "recut"):
             size = fit(data.height, data.width, arguments.max_side)
-            whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant)
+            check = partial(self._check_wanted, call, arguments)
+            whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant, check=check)
             segmentation = select_labels(whole, source.request.labels)
         return Recut(source, arguments, data, segmentation, timings_ms=timings_ms)
+
+    def _check_wanted(self, call: RenderCall, arguments: RecutArguments) -> None:
+        """Raise Canceled if nothing is stored and no request waits any more."""
+        if arguments.request is None and not self.is_wanted(call):
+            raise Canceled("Its client has gone.")
 
     def _build_source(self, recut: Recut, wanted: Format) -> RenderSource:
         request = recut.arguments.request or recut.source.request

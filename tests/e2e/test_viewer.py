@@ -318,6 +318,16 @@ def test_what_is_set_again_is_not_drawn_again(viewer: ViewerPage) -> None:
     assert is_busy is False
 
 
+def test_software_that_stands_in_for_a_graphics_card_is_not_used_by_itself(browser: Browser) -> None:
+    with open_viewer(browser, "auto", viewport=VIEWPORT) as viewer:
+        viewer.show(make_photo(), make_squares(), SEGMENTS)
+
+        assert viewer.page.evaluate("document.querySelector('#stage').dataset.renderer") == "canvas"
+        assert viewer.page.locator("canvas").count() == 1
+        assert_color(at(viewer.look(), ONE), tint(ONE, 1, 0.5))
+        assert viewer.complaints == []
+
+
 def test_a_lost_context_comes_back(browser: Browser) -> None:
     with open_viewer(browser, "webgl", viewport=VIEWPORT) as viewer:
         viewer.show(make_photo(), make_squares(), SEGMENTS)

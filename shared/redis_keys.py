@@ -186,6 +186,11 @@ def render_flight(digest: str) -> str:
     return f"mm:render_flight:{digest}"
 
 
+def render_waiters(digest: str) -> str:
+    """String: how many requests wait for a call of the renderer, by the same digest."""
+    return f"mm:render_waiters:{digest}"
+
+
 def render_attempts(digest: str) -> str:
     """String: how often a call of the renderer was started and has not ended, by the same digest."""
     return f"mm:render_attempts:{digest}"

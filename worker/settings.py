@@ -150,7 +150,9 @@ class RendererSettings(DecodingSettings):
         "renderer's process ends, to be started again.",
     )
     recut_threads: CountOrNone = Field(
-        0, description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time."
+        0,
+        description="Cores that a recut uses at a time; 0 means all, at most 4. A renderer runs one recut at a time, "
+        "and one preview beside it.",
     )
     max_derived_files: Count = Field(
         64, description="Files of one job that are rendered after its end: formats, each with its options."

@@ -60,10 +60,22 @@ class Recutting:
     retention: Retention
     ttl_seconds: int
 
-    def recut(self, job_id: str, wish: RecutWish, caller: Caller, jobs: TenantJobs) -> Recut:
+    def recut(
+        self,
+        job_id: str,
+        wish: RecutWish,
+        caller: Caller,
+        jobs: TenantJobs,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Recut:
         """Segment the image of a job again from its logits, and wait for that.
 
+        Args:
+            is_wanted: tells whether the client is still there; what is stored is made in any case.
+
         Raises:
+            Canceled: the client has gone.
             UnknownJob, NotFinished, MaskmillError: as TenantJobs.get_result().
             RecutGone, RecutUnsupported: its logits are not stored (any more).
             ThresholdBelowFloor, AllQueriesNeeded: they do not suffice for these parameters.
@@ -77,7 +89,8 @@ class Recutting:
         arguments = RecutArguments(wish.parameters, wish.formats, wish.max_side, request)
         call = RenderCall(RenderKind.RECUT, caller.tenant, source.request.id, arguments.to_wire())
         try:
-            document = RecutDocument.from_json(self.renders.call(call))
+            reply = self.renders.call(call, is_wanted=None if wish.is_stored else is_wanted)
+            document = RecutDocument.from_json(reply)
         except RecutGone as error:
             raise RecutGone(str(error), kept_until=self._find_end(jobs.get(source.request.id))) from error
         return Recut(source.request.id, request.id if request else None, document)

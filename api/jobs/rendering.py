@@ -4,17 +4,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from api.jobs.drain import Drain
 from api.jobs.limits import SharedLimit
 from api.jobs.waiting import WaitingSlots
 from shared.broker.envelope import encode_render_message
-from shared.errors import MaskmillError, RendererUnavailable, TooManyWaiting
-from shared.jobs.events import JobEvents
+from shared.errors import Canceled, MaskmillError, RendererUnavailable, TooManyWaiting
+from shared.jobs.events import POLL_INTERVAL_SECONDS, JobEvents
 from shared.jobs.outcomes import EnqueueCallOutcome
 from shared.jobs.render_calls import Enqueued, RenderCall, RenderCallStore, RenderKind, decode_reply
 
+log = structlog.get_logger()
 # Longer than most calls take with their transport; the event of the reply usually comes before.
 INITIAL_POLL_SECONDS = 0.02
+# How soon it is noticed that a client has gone.
+CLIENT_POLL_SECONDS = 0.2
 _REFUSALS: Final[Mapping[EnqueueCallOutcome, Callable[[], MaskmillError]]] = {
     EnqueueCallOutcome.ABSENT: lambda: RendererUnavailable(
         "This is made by the renderer, and none is running now; the operator of this service has to start one."
@@ -48,13 +53,17 @@ class RenderCalls:
     max_seconds: float
     limit: SharedLimit
 
-    def call(self, call: RenderCall, seconds: float | None = None) -> bytes:
+    def call(
+        self, call: RenderCall, seconds: float | None = None, *, is_wanted: Callable[[], bool] | None = None
+    ) -> bytes:
         """Let a renderer do something, and return the content of its reply; identical calls are done once.
 
         Args:
             seconds: how long to wait, at most `max_seconds`, which is the default.
+            is_wanted: tells whether the client is still there; without it, the call is done in any case.
 
         Raises:
+            Canceled: the client has gone; the call is dropped, unless another request waits for it.
             RendererUnavailable: none is running, or none was free in time.
             TooManyWaiting: too many requests wait already, or too many of this tenant for the renderer.
             GatewayStopping: this process stops.
@@ -65,7 +74,8 @@ class RenderCalls:
         with self.slots.occupy(call.tenant):
             entry = self._enqueue(call, longest)
             is_new = entry.outcome is EnqueueCallOutcome.ENQUEUED
-            reply = self._wait(entry.call_id, longest, INITIAL_POLL_SECONDS if is_new else 0.0)
+            wait = _Wait(self, call, entry.call_id, is_wanted)
+            reply = wait.get_reply(longest, first_poll_seconds=INITIAL_POLL_SECONDS if is_new else 0.0)
         if reply is None:
             raise RendererUnavailable(
                 f"The renderer was not done in time; {_INSTEAD[call.kind]}. Formats that a submission names are there "
@@ -85,11 +95,32 @@ class RenderCalls:
             raise _REFUSALS[entry.outcome]()
         return entry
 
-    def _wait(self, call_id: str, seconds: float, first_poll_seconds: float) -> bytes | None:
-        def poll() -> bytes | None:
-            reply = self.store.get_reply(call_id)
-            if reply is None:
-                self.drain.check()
-            return reply
 
-        return self.events.wait_for(call_id, poll, seconds=seconds, first_poll_seconds=first_poll_seconds)
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """A request that waits for a call, its own or one that it has joined."""
+
+    calls: RenderCalls
+    call: RenderCall
+    call_id: str
+    is_wanted: Callable[[], bool] | None
+
+    def get_reply(self, seconds: float, *, first_poll_seconds: float) -> bytes | None:
+        return self.calls.events.wait_for(
+            self.call_id,
+            self._poll,
+            seconds=seconds,
+            first_poll_seconds=first_poll_seconds,
+            poll_interval_seconds=CLIENT_POLL_SECONDS if self.is_wanted else POLL_INTERVAL_SECONDS,
+        )
+
+    def _poll(self) -> bytes | None:
+        reply = self.calls.store.get_reply(self.call_id)
+        if reply is not None:
+            return reply
+        self.calls.drain.check()
+        if self.is_wanted and not self.is_wanted():
+            is_dropped = self.calls.store.withdraw(self.call, self.call_id)
+            log.info("render_call_withdrawn", job_id=self.call.job_id, kind=self.call.kind, is_dropped=is_dropped)
+            raise Canceled("The client has gone before there was a reply.")
+        return None

@@ -7,6 +7,7 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
+from api.http.connection import is_client_connected
 from api.http.openapi import RECUT, RECUT_KEY, SECURITY, build_job_operation_id, failures
 from api.http.openapi_bodies import RECUT_BODY
 from api.http.parameters import refuse_query
@@ -42,7 +43,9 @@ def recut_job(path: JobPath) -> Response:
     wish = replace(parse_recut(read_request_body()), idempotency_key=request.headers.get("Idempotency-Key"))
     if wish.is_stored:
         require_scope(Scope.SUBMIT)
-    recut = get_gateway().recutting.recut(path.job_id, wish, get_caller(), get_tenant_jobs())
+    recut = get_gateway().recutting.recut(
+        path.job_id, wish, get_caller(), get_tenant_jobs(), is_wanted=is_client_connected
+    )
     view = RecutView.of(recut.document, wish.parameters, recut_of=recut.source_id, stored_as=recut.stored_as)
     response = build_json(view, HTTPStatus.CREATED if view.id else HTTPStatus.OK)
     response.headers["Cache-Control"] = "private, no-store"

@@ -43,13 +43,20 @@ class JobEvents:
                     wake()
 
     def wait_for(
-        self, job_id: str, poll: Callable[[], T | None], *, seconds: float, first_poll_seconds: float = 0.0
+        self,
+        job_id: str,
+        poll: Callable[[], T | None],
+        *,
+        seconds: float,
+        first_poll_seconds: float = 0.0,
+        poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
     ) -> T | None:
         """Call poll() at every event of a job, until it returns a value or the timeout is over.
 
         Args:
             first_poll_seconds: when to poll first if there is no event.  A job that was created just now is still
                 queued, and polling takes CPU time from the worker that is to run it.
+            poll_interval_seconds: after how long without an event it polls again.
         """
         deadline = time.monotonic() + seconds
         event = threading.Event()
@@ -62,7 +69,7 @@ class JobEvents:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                event.wait(min(left, POLL_INTERVAL_SECONDS))
+                event.wait(min(left, poll_interval_seconds))
 
     def register(self, job_id: str, wake: Callable[[], object]) -> None:
         """Have a function called at every event of a job, on the listener's thread; it neither blocks nor raises."""

@@ -18,6 +18,7 @@ from pydantic import JsonValue, TypeAdapter
 from shared import redis_keys
 from shared.errors import MaskmillError, RenderingFailed, build_error
 from shared.jobs.outcomes import EnqueueCallOutcome, StartCallOutcome, TakeCallOutcome
+from shared.jobs.render_scripts import COUNT, ENQUEUE, FINISH, RENEW, START, TAKE, WITHDRAW
 from shared.redis_client import BinaryRedisClient, translate_redis_errors
 
 RENDER_TASK: Final = "maskmill.render"
@@ -33,79 +34,6 @@ ATTEMPTS_SECONDS: Final = 600
 _WAITING_KEYS: Final = (redis_keys.RENDER_TURNS, redis_keys.RENDER_WAITING_PREFIX)
 # The first byte of a reply.
 _CONTENT, _ERROR = b"+", b"-"
-
-# keys: flight, turns, renderer, prefix of the waiting calls of a tenant, messages.  arguments: id of the call, the
-# call, milliseconds until it expires, most calls, tenant, most calls of a tenant, message.
-# Returns an outcome and the id of the call that is under way.
-# Without a renderer, a call that is under way was lost with it.
-# A message that was lost is replaced; one too many does no harm.
-_ENQUEUE = """#!lua
-if redis.call('EXISTS', KEYS[3]) == 0 then return {'absent', ''} end
-local under_way = redis.call('GET', KEYS[1])
-if under_way then return {'joined', under_way} end
-local waiting, total = KEYS[4] .. ARGV[5], 0
-for _, tenant in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-  total = total + redis.call('LLEN', KEYS[4] .. tenant)
-end
-if total >= tonumber(ARGV[4]) then return {'full', ''} end
-if redis.call('LLEN', waiting) >= tonumber(ARGV[6]) then return {'tenant_full', ''} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-if redis.call('RPUSH', waiting, ARGV[2]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[5]) end
-for _ = redis.call('LLEN', KEYS[5]), total do redis.call('LPUSH', KEYS[5], ARGV[7]) end
-return {'enqueued', ARGV[1]}
-"""
-# keys: turns, prefix of the waiting calls of a tenant, messages.  arguments: message, tenants that have their part.
-# Returns an outcome and the call.
-# The message that woke the renderer is used up by a call, and put back while only these tenants have any.
-_TAKE = """#!lua flags=allow-oom
-local is_held, has_part = false, {}
-for index = 2, #ARGV do has_part[ARGV[index]] = true end
-for _, tenant in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
-  if has_part[tenant] then
-    is_held = true
-  else
-    redis.call('LREM', KEYS[1], 1, tenant)
-    local call = redis.call('LPOP', KEYS[2] .. tenant)
-    if redis.call('EXISTS', KEYS[2] .. tenant) == 1 then redis.call('RPUSH', KEYS[1], tenant) end
-    if call then return {'taken', call} end
-  end
-end
-if not is_held then return {'none', ''} end
-redis.call('LPUSH', KEYS[3], ARGV[1])
-return {'held', ''}
-"""
-# keys: turns, prefix of the waiting calls of a tenant.  Returns how many calls wait.
-_COUNT = """#!lua flags=no-writes
-local total = 0
-for _, tenant in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
-  total = total + redis.call('LLEN', KEYS[2] .. tenant)
-end
-return total
-"""
-# keys: flight, attempts.  arguments: id of the call, seconds until it counts as lost unless it is renewed, most
-# attempts, seconds for which they are remembered, 1 if nothing runs beside it.  Returns an outcome.
-_START = """#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'unwanted' end
-local attempts = tonumber(redis.call('GET', KEYS[2]) or 0)
-if attempts >= tonumber(ARGV[3]) then return 'refused' end
-if attempts > 0 and ARGV[5] ~= '1' then return 'suspected' end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('INCR', KEYS[2])
-redis.call('EXPIRE', KEYS[2], ARGV[4])
-return 'started'
-"""
-# keys: flight.  arguments: id of the call, seconds until it counts as lost.
-_RENEW = """#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
-"""
-# keys: flight, reply, events, attempts.  arguments: id of the call, reply, seconds for which it is kept, 1 if the
-# attempt counts no more.
-_FINISH = """#!lua flags=allow-oom
-redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-if ARGV[4] == '1' then redis.call('DEL', KEYS[4]) end
-redis.call('PUBLISH', KEYS[3], ARGV[1])
-"""
 
 
 class RenderKind(StrEnum):
@@ -205,12 +133,13 @@ class RenderCallStore:
 
     def __init__(self, client: BinaryRedisClient) -> None:
         self._redis = client
-        self._enqueue = client.register_script(_ENQUEUE)
-        self._take = client.register_script(_TAKE)
-        self._count = client.register_script(_COUNT)
-        self._start = client.register_script(_START)
-        self._renew = client.register_script(_RENEW)
-        self._finish = client.register_script(_FINISH)
+        self._enqueue = client.register_script(ENQUEUE)
+        self._withdraw = client.register_script(WITHDRAW)
+        self._take = client.register_script(TAKE)
+        self._count = client.register_script(COUNT)
+        self._start = client.register_script(START)
+        self._renew = client.register_script(RENEW)
+        self._finish = client.register_script(FINISH)
 
     @translate_redis_errors
     def enqueue(
@@ -230,10 +159,25 @@ class RenderCallStore:
         keys = [redis_keys.render_flight(call.digest), redis_keys.RENDER_TURNS, redis_keys.RENDERER]
         wire, milliseconds = orjson.dumps(call.to_wire()), max(1, int(1000 * seconds))
         outcome, call_id = self._enqueue(
-            keys=[*keys, redis_keys.RENDER_WAITING_PREFIX, RENDER_QUEUE],
+            keys=[*keys, redis_keys.RENDER_WAITING_PREFIX, RENDER_QUEUE, redis_keys.render_waiters(call.digest)],
             args=[call.id, wire, milliseconds, max_calls, call.tenant, max_calls_per_tenant, message],
         )
         return Enqueued(EnqueueCallOutcome(outcome.decode()), call_id.decode())
+
+    @translate_redis_errors
+    def withdraw(self, call: RenderCall, call_id: str) -> bool:
+        """Stop waiting for a call before its reply; return whether it is dropped, because no other request waits.
+
+        Args:
+            call_id: as enqueue() returned it.
+        """
+        keys = [redis_keys.render_flight(call.digest), redis_keys.render_waiters(call.digest)]
+        return bool(self._withdraw(keys=keys, args=[call_id]))
+
+    @translate_redis_errors
+    def is_wanted(self, call: RenderCall) -> bool:
+        """Tell whether a request still waits for a call that was started."""
+        return self._redis.get(redis_keys.render_flight(call.digest)) == call.id.encode()
 
     @translate_redis_errors
     def take(self, message: str, *, except_tenants: Iterable[str] = ()) -> Taken:
@@ -278,6 +222,7 @@ class RenderCallStore:
             redis_keys.render_reply(call.id),
             redis_keys.EVENTS,
             redis_keys.render_attempts(call.digest),
+            redis_keys.render_waiters(call.digest),
         ]
         self._finish(keys=keys, args=[call.id, reply, REPLY_SECONDS, int(is_attempt_over)])
 

@@ -28,8 +28,9 @@ BENCHES = (
     "load",
     "idle",
 )
-# They run only when named: one installs other servers and takes longer, the other stores 10,000 inputs first.
-OPTIONAL_BENCHES = ("peers", "recovery")
+# They run only when named: one installs other servers and takes longer, one stores 10,000 inputs first, and one needs a
+# browser.
+OPTIONAL_BENCHES = ("peers", "recovery", "page")
 
 
 def main(arguments: Sequence[str]) -> int:

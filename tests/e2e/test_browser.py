@@ -16,13 +16,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from deploy.local.servers import LOOPBACK
 from tests.conftest import Storage
-from tests.support.chromium import open_browser, open_page
+from tests.support.chromium import Watched, open_browser, open_page, wait_until_quiet
 from tests.support.polling import wait_until
-from tests.support.raw_gateway import RawGateway, build_environment
+from tests.support.raw_gateway import RawGateway, build_environment, build_get
 
 EVIL = "evil.example"
-# How long the scripts of a page run after the gateway has answered.
-MILLISECONDS = 300
+PROBE = "/v1/queue"
 # {gateway}: its address; a script puts what it could read into the page.
 ATTACKS = {
     "a submission without a preflight": """<script>
@@ -78,9 +77,18 @@ class Scene:
 
     def list_answers(self) -> list[Mapping[str, object]]:
         """Return the requests that the gateway has logged, but for probes of the test, and icons that it lacks."""
-        lines = [json.loads(line) for line in self.gateway.log.read_text().splitlines()]
-        answers = [line for line in lines if line["event"] == "request_answered" and line["route"] != "/healthz"]
+        answers = [line for line in self.read_log() if line["route"] not in ("/healthz", PROBE)]
         return [line for line in answers if (line["route"], line["status"]) != ("none", 404)]
+
+    def wait_logged(self) -> None:
+        """Wait until the log has every request that the gateway has answered: that of a probe is the last one."""
+        before = len(self.read_log())
+        assert self.gateway.send(build_get(PROBE, "Host: localhost"))[0] == 200
+        wait_until(lambda: PROBE in [line["route"] for line in self.read_log()[before:]], "the probe in the log")
+
+    def read_log(self) -> list[Mapping[str, object]]:
+        lines = [json.loads(line) for line in self.gateway.log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == "request_answered"]
 
 
 @pytest.fixture(scope="module")
@@ -115,21 +123,27 @@ def scene(
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with open_page(browser) as watched:
-        yield watched.page
+def watched(browser: Browser) -> Iterator[Watched]:
+    with open_page(browser) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(watched: Watched) -> Page:
+    return watched.page
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_foreign_page_gets_nothing_done(scene: Scene, page: Page, attack: str) -> None:
+def test_a_foreign_page_gets_nothing_done(scene: Scene, watched: Watched, attack: str) -> None:
     before = len(scene.list_answers())
 
-    page.goto(scene.write(ATTACKS[attack]), wait_until="commit")
+    watched.page.goto(scene.write(ATTACKS[attack]), wait_until="commit")
 
     wait_until(lambda: len(scene.list_answers()) > before, "a request of the browser")
-    page.wait_for_timeout(MILLISECONDS)
+    wait_until_quiet(watched)
+    scene.wait_logged()
     assert {answer["status"] for answer in scene.list_answers()[before:]} == {403}
-    assert "READ" not in page.title()
+    assert "READ" not in watched.page.title()
 
 
 @pytest.mark.parametrize("path", ["/", "/ui/ops", "/v1/jobs"])

@@ -30,6 +30,7 @@ from tests.support.page import (
     show_instances,
     wait_for_segments,
 )
+from tests.support.polling import wait_until
 
 
 def test_a_dropped_photo_shows_its_segments_and_complains_of_nothing(watched: Watched, page_service: Stack) -> None:
@@ -182,6 +183,25 @@ def test_an_upload_is_canceled(watched: Watched, tmp_path: Path) -> None:
 
     expect(page.locator(".state-text")).to_have_text("Canceled")
     expect(page.get_by_role("progressbar", name="Upload")).to_have_count(0)
+
+
+def test_a_photo_that_is_canceled_before_its_answer_does_not_run_unseen(page: Page, page_service: Stack) -> None:
+    # A worker would be done with it before it is canceled.
+    with freeze(page_service.worker.pid):
+        with freeze(page_service.gateway.pid):
+            # All of a small file is sent, whether it is read or not.
+            add_photos(page, SAMPLES / "coffee.jpg")
+            page.get_by_role("button", name="Cancel", exact=True).click()
+            expect(page.locator(".state-text")).to_have_text("Canceled")
+
+        wait_until(lambda: read_newest(page_service) == ("coffee.jpg", "canceled"), "the job, and its end")
+    assert page.locator(".photo.is-running").count() == 0
+
+
+def read_newest(stack: Stack) -> tuple[str, str]:
+    """Return the name and the state of the newest job."""
+    [job] = stack.client.get("/v1/jobs?limit=1").json()["jobs"]
+    return job["metadata"].get("name", ""), job["state"]
 
 
 def test_a_file_that_is_no_photo_is_refused_in_plain_words(page: Page, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.support.chromium import open_page
 from tests.support.page import (
     MILLISECONDS,
     PHOTO,
+    SAMPLES,
     add_photos,
     move_slider,
     open_with_token,
@@ -23,6 +24,7 @@ from tests.support.polling import wait_until
 from worker.embedded_model import FOLDER
 
 SECOND = "local/second"
+DEFAULT = "maskmill/embedded"
 
 
 @pytest.fixture
@@ -47,17 +49,22 @@ def is_ready(stack: Stack) -> bool:
 
 
 @pytest.fixture
-def compared(browser: Browser, page_service: Stack, second_model: str) -> Iterator[Page]:
-    """The page with the instances of a photo by two models."""
+def opened(browser: Browser, page_service: Stack, second_model: str) -> Iterator[Page]:
+    """The page, opened while two models are served."""
     with open_page(browser, viewport={"width": 1440, "height": 900}) as watched:
-        page = watched.page
-        open_with_token(page, page_service.url)
-        add_photos(page, PHOTO)
-        wait_for_segments(page)
-        show_instances(page)
-        page.get_by_role("button", name="Compare").click()
-        page.get_by_label("Model on the right").select_option(second_model)
-        yield page
+        open_with_token(watched.page, page_service.url)
+        yield watched.page
+
+
+@pytest.fixture
+def compared(opened: Page, second_model: str) -> Page:
+    """The page with the instances of a photo by two models."""
+    add_photos(opened, PHOTO)
+    wait_for_segments(opened)
+    show_instances(opened)
+    opened.get_by_role("button", name="Compare").click()
+    opened.get_by_label("Model on the right").select_option(second_model)
+    return opened
 
 
 def test_a_photo_is_compared_by_two_models(compared: Page, page_service: Stack, second_model: str) -> None:
@@ -73,3 +80,27 @@ def test_a_photo_is_compared_by_two_models(compared: Page, page_service: Stack, 
     # The models are the same, so a difference is that of the moved threshold.
     assert read_rows(compared) == by_second
     assert len(fewer) < len(by_second)
+
+
+def test_new_photos_are_segmented_by_the_chosen_model(opened: Page, page_service: Stack, second_model: str) -> None:
+    first, second = SAMPLES / "cat.jpg", SAMPLES / "coffee.jpg"
+
+    opened.get_by_label("Model for new photos").select_option(second_model)
+    add_photos(opened, first)
+    wait_for_segments(opened)
+    chosen = opened.get_by_label("Model for new photos")
+    expect(chosen).to_have_value(second_model)
+    chosen.select_option(DEFAULT)
+    add_photos(opened, second)
+    expect(opened.get_by_role("heading", name=second.name)).to_be_visible()
+    wait_for_segments(opened)
+
+    jobs = page_service.client.get("/v1/jobs?limit=2").json()["jobs"]
+    assert {job["metadata"]["name"]: job["model"] for job in jobs} == {first.name: second_model, second.name: DEFAULT}
+
+
+def test_where_one_model_is_served_there_is_no_choice(page: Page) -> None:
+    add_photos(page, PHOTO)
+    wait_for_segments(page)
+
+    expect(page.get_by_label("Model for new photos")).to_have_count(0)

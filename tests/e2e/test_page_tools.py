@@ -133,13 +133,13 @@ def test_a_photo_that_is_refused_for_now_is_sent_again_by_itself(page: Page) -> 
     refusals = []
 
     def refuse_once(route: Route) -> None:
-        if refusals or route.request.method != "POST":
+        if refusals or route.request.method != "PUT":
             return route.continue_()
         refusals.append(route.request.url)
         body = {"error": "The queue is full.", "error_type": "queue_full"}
         return route.fulfill(status=429, headers={"Retry-After": "2"}, json=body)
 
-    page.route("**/v1/jobs?*", refuse_once)
+    page.route("**/v1/jobs/*?*", refuse_once)
     add_photos(page, SAMPLES / "coffee.jpg")
 
     expect(page.locator(".photo-state")).to_contain_text("The queue is full")

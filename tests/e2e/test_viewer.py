@@ -310,6 +310,24 @@ def test_nothing_is_drawn_while_nothing_changes(viewer: ViewerPage) -> None:
     assert viewer.page.evaluate(count) == before
 
 
+def test_what_is_set_again_is_not_drawn_again(viewer: ViewerPage) -> None:
+    viewer.call("viewer.isolate(2); viewer.highlight(1)")
+
+    is_busy = viewer.page.evaluate("viewer.isolate(2), viewer.highlight(1), viewer.isBusy")
+
+    assert is_busy is False
+
+
+def test_software_that_stands_in_for_a_graphics_card_is_not_used_by_itself(browser: Browser) -> None:
+    with open_viewer(browser, "auto", viewport=VIEWPORT) as viewer:
+        viewer.show(make_photo(), make_squares(), SEGMENTS)
+
+        assert viewer.page.evaluate("document.querySelector('#stage').dataset.renderer") == "canvas"
+        assert viewer.page.locator("canvas").count() == 1
+        assert_color(at(viewer.look(), ONE), tint(ONE, 1, 0.5))
+        assert viewer.complaints == []
+
+
 def test_a_lost_context_comes_back(browser: Browser) -> None:
     with open_viewer(browser, "webgl", viewport=VIEWPORT) as viewer:
         viewer.show(make_photo(), make_squares(), SEGMENTS)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from deploy.local.processes import Process
 from shared import redis_keys
+from shared.jobs.completion import read_result
 from shared.jobs.event_log import EventLog
 from shared.jobs.model import Idempotency, ImageFacts, JobRequest, JobState, Retention
 from shared.redis_client import connect
@@ -27,6 +28,7 @@ from tests.support.keeping import MODEL, RULE, KeepingSegmenter
 from tests.support.renderer import build_renderer, wait_alive
 from tests.support.worker import InProcessWorker, build_worker
 from worker.pipeline.recut import RecutKeeper
+from worker.renderer.logits import RecentLogits
 
 WIDTH, HEIGHT = 60, 40
 
@@ -344,8 +346,11 @@ def test_a_semantic_recut_has_to_be_asked_for_at_submission(service: Service) ->
     assert [(one["label"], one["score"]) for one in answer.json["segments"]] == [("sky", None), ("cat", None)]
 
 
-def test_deleted_logits_are_gone(service: Service) -> None:
+@pytest.mark.parametrize("were_used", [False, True])
+def test_deleted_logits_are_gone(service: Service, were_used: bool) -> None:
     request = service.run()
+    if were_used:
+        assert service.recut(request, threshold=0.5).status_code == 200
     bucket = service.worker.bucket
     bucket.delete([found.key for found in bucket.list_objects(recuts_prefix(request.id))])
 
@@ -372,12 +377,32 @@ def test_a_job_without_logits_says_why(service: Service, recuts: RecutKeeper, st
     assert (refused.status_code, refused.json["error_type"]) == (status, code)
 
 
-def test_logits_that_others_were_stored_over_are_not_used(service: Service) -> None:
+@pytest.mark.parametrize("were_used", [False, True])
+def test_logits_that_others_were_stored_over_are_not_used(service: Service, were_used: bool) -> None:
     request = service.run()
+    if were_used:
+        assert service.recut(request, threshold=0.5).status_code == 200
     attempt = service.worker.jobs.get(request.id).attempt_name
     service.worker.bucket.put(recut_key(request.id, attempt), b"other", content_type="application/octet-stream")
 
     assert service.recut(request).json["error_type"] == "result_overwritten"
+
+
+def test_the_logits_that_were_used_last_stay_in_memory(service: Service) -> None:
+    bucket = service.worker.bucket
+    first, second = (read_result(service.run().id, bucket=bucket) for _ in range(2))
+    assert first and second
+    size = RecentLogits(bucket).load(first).logits.nbytes
+    recent = RecentLogits(bucket, max_bytes=size)
+
+    loaded = recent.load(first)
+
+    assert recent.load(first) is loaded
+    recent.load(second)
+    assert recent.load(first) is not loaded
+    again = recent.load(first)
+    recent.clear()
+    assert recent.load(first) is not again
 
 
 def test_a_job_that_has_not_ended_is_refused(service: Service) -> None:

@@ -20,6 +20,7 @@ from api.jobs.waiting import WaitingSlots
 from deploy.local.processes import Process
 from shared import redis_keys
 from shared.errors import (
+    Canceled,
     GatewayStopping,
     MaskmillError,
     RendererUnavailable,
@@ -187,6 +188,64 @@ def test_a_call_that_is_not_taken_in_time_is_refused_and_never_done(
 
 def count_flights(client: RedisClient, calls: Sequence[RenderCall]) -> int:
     return client.exists(*(redis_keys.render_flight(call.digest) for call in calls))
+
+
+def test_a_call_whose_client_has_gone_is_dropped(answered: RenderCalls, client: RedisClient) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        busy_calls = [build_call(sleep=1.0, number=number) for number in range(2)]
+        busy = [pool.submit(answered.call, call) for call in busy_calls]
+        wait_until(lambda: count_flights(client, busy_calls) == 2 and not client.llen(RENDER_QUEUE), seconds=10)
+        dropped = build_call(dropped=1)
+
+        with pytest.raises(Canceled):
+            answered.call(dropped, is_wanted=lambda: False)
+
+        assert not client.exists(redis_keys.render_flight(dropped.digest), redis_keys.render_waiters(dropped.digest))
+        assert all(future.result() for future in busy)
+    answered.call(build_call(after=1))
+    assert answered.store.get_reply(dropped.id) is None
+
+
+def test_a_call_for_which_another_client_waits_is_done(answered: RenderCalls) -> None:
+    first, second = build_call(sleep=1.0), build_call(sleep=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(answered.call, first, is_wanted=lambda: True)
+        wait_until(lambda: answered.store.is_wanted(first), seconds=10)
+
+        with pytest.raises(Canceled):
+            answered.call(second, is_wanted=lambda: False)
+
+        assert answered.store.is_wanted(first)
+        assert waiting.result()
+
+
+def test_a_call_that_is_withdrawn_is_enqueued_again_by_the_next(calls: RenderCalls, own_client: RedisClient) -> None:
+    own_client.set(redis_keys.RENDERER, "", ex=12)
+    with pytest.raises(Canceled):
+        calls.call(build_call(), is_wanted=lambda: False)
+
+    again = calls.store.enqueue(build_call(), "", seconds=5, max_calls=9, max_calls_per_tenant=9)
+
+    assert again.outcome == "enqueued"
+
+
+def test_waiters_are_counted_for_as_long_as_one_may_wait(calls: RenderCalls, own_client: RedisClient) -> None:
+    own_client.set(redis_keys.RENDERER, "", ex=12)
+    waiters = redis_keys.render_waiters(build_call().digest)
+
+    def enqueue(seconds: float, **arguments: object) -> None:
+        calls.store.enqueue(build_call(**arguments), "", seconds=seconds, max_calls=9, max_calls_per_tenant=9)
+
+    enqueue(5)
+    enqueue(0.2)
+    enqueue(0.2, after=1)
+    wait_until(lambda: not count_flights(own_client, [build_call(after=1)]), "the end of the last one")
+    assert own_client.get(waiters) == "2"
+
+    own_client.delete(waiters)
+    enqueue(0.2)
+
+    wait_until(lambda: own_client.get(waiters) is None, "the end of the one that waits")
 
 
 def test_no_more_calls_are_queued_than_the_bound(calls: RenderCalls, own_client: RedisClient) -> None:

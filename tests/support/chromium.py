@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, WebSocket, sync_playwright
 
 from tests.conformance.forms import require_client
 from tests.conformance.install import page_folder
+from tests.support.polling import wait_until
 
 BROWSERS = (os.environ.get("BROWSER_FOR_TESTS", ""), "chromium", "chromium-browser", "google-chrome")
 # CI runs as root and in containers, where Chromium's own sandbox and a large /dev/shm are missing.
@@ -48,18 +49,28 @@ class Watched:
     """A page, and all that it has complained of.
 
     complaints: warnings and errors in its console, exceptions of its scripts, and requests that failed.
-    requests: their URLs.
+    requests: their URLs.  under_way: those that have not ended, and its open web sockets.
     """
 
     page: Page
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    under_way: set[Request | WebSocket] = field(default_factory=set)
 
     def hear_console(self, message: ConsoleMessage) -> None:
         if message.type in ("warning", "error"):
             self.complaints.append(f"{message.type}: {message.text}")
 
+    def hear_request(self, request: Request) -> None:
+        self.requests.append(request.url)
+        self.under_way.add(request)
+
+    def hear_socket(self, socket: WebSocket) -> None:
+        self.under_way.add(socket)
+        socket.on("close", lambda _: self.under_way.discard(socket))
+
     def hear_failure(self, request: Request) -> None:
+        self.under_way.discard(request)
         # Requests that the page itself has given up, such as a stream of events, fail so too.
         if request.failure != "net::ERR_ABORTED":
             self.complaints.append(f"failed: {request.url} {request.failure}")
@@ -75,11 +86,27 @@ def open_page(browser: Browser, **context: Any) -> Iterator[Watched]:
     page.on("console", lambda message: watched.hear_console(message))
     page.on("pageerror", lambda error: watched.complaints.append(f"exception: {error}"))
     page.on("requestfailed", lambda request: watched.hear_failure(request))
-    page.on("request", lambda request: watched.requests.append(request.url))
+    page.on("request", lambda request: watched.hear_request(request))
+    page.on("requestfinished", lambda request: watched.under_way.discard(request))
+    page.on("websocket", lambda socket: watched.hear_socket(socket))
     try:
         yield watched
     finally:
         opened.close()
+
+
+def wait_until_quiet(watched: Watched) -> None:
+    """Wait until all requests of a page have ended, and its scripts have had their turn with what came of them."""
+
+    def is_quiet() -> bool:
+        # Playwright tells of events while it is called.
+        watched.page.wait_for_timeout(1)
+        if watched.under_way:
+            return False
+        watched.page.evaluate("new Promise(turn => setTimeout(turn))")
+        return not watched.under_way
+
+    wait_until(is_quiet, "the end of the page's requests")
 
 
 def keep_picture(page: Page, name: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from types import FrameType
 
@@ -34,12 +34,13 @@ from shared.readiness import OK, ReadinessChecks, list_store_checks
 from shared.redis_client import connect
 from shared.setting_names import log_unknown
 from shared.settings import read_settings
-from shared.storage.bucket import check_credentials, open_bucket
+from shared.storage.bucket import Bucket, check_credentials, open_bucket
 from shared.store_check import check_at_start, open_store_check
 from shared.store_health import open_store_health
 from worker.pipeline.rendering import load_renderers
 from worker.renderer.calls import CallRunner
 from worker.renderer.formats import FormatHandler
+from worker.renderer.logits import RecentLogits
 from worker.renderer.metrics import RendererMetrics
 from worker.renderer.photos import Photos
 from worker.renderer.recut import RecutHandler, Recutter
@@ -76,19 +77,36 @@ def main() -> int:
         check_at_start(check)
     with ExitStack() as stack:
         wait_for_stores(check, NAME)
-        serve(settings, build_handlers(settings, stack), stack)
+        bucket = open_bucket(settings, retries=settings.storage_retries)
+        logits = RecentLogits(bucket)
+        serve(settings, build_handlers(settings, bucket, logits, stack), stack, forget=logits.clear)
     return 0
 
 
-def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], stack: ExitStack) -> None:
-    """Take calls until SIGTERM."""
+def serve(
+    settings: RendererSettings,
+    handlers: Mapping[RenderKind, Handle],
+    stack: ExitStack,
+    *,
+    forget: Callable[[], None] = lambda: None,
+) -> None:
+    """Take calls until SIGTERM.
+
+    Args:
+        forget: frees what is kept for the next calls; called when there have been none for a while.
+    """
+
+    def trim() -> None:
+        forget()
+        return_free_memory()
+
     registry = CollectorRegistry()
     metrics = RendererMetrics(registry)
     calls = RenderCallStore(connect(settings, decode=False))
     running = RunningCalls(calls)
     turns = Turns(calls, count_threads(settings))
     runner = CallRunner(calls, handlers, metrics, running, turns, max_reply_bytes=settings.max_render_reply_bytes)
-    presence = Presence(calls, running, metrics, IdleTrimmer(lambda: running.work_count, return_free_memory))
+    presence = Presence(calls, running, metrics, IdleTrimmer(lambda: running.work_count, trim))
     stack.callback(presence.stop)
     if settings.probe_port:
         start_health_server(settings, registry, presence, stack)
@@ -104,17 +122,19 @@ def serve(settings: RendererSettings, handlers: Mapping[RenderKind, Handle], sta
     )
 
 
-def build_handlers(settings: RendererSettings, stack: ExitStack) -> Mapping[RenderKind, Handle]:
+def build_handlers(
+    settings: RendererSettings, bucket: Bucket, logits: RecentLogits, stack: ExitStack
+) -> Mapping[RenderKind, Handle]:
     """Return the handler of each kind of call; the resources that they open are closed with the stack."""
-    bucket = open_bucket(settings, retries=settings.storage_retries)
     renderers = load_renderers()
     photos = Photos(bucket, settings, thread_count=count_threads(settings), stack=stack)
     formats = FormatHandler(bucket, renderers, photos.load, settings.max_derived_files)
     recutter = Recutter(threads=settings.recut_threads or min(MAX_DEFAULT_THREADS, count_cores()))
     jobs = open_job_store(connect(settings), settings)
+    calls = RenderCallStore(connect(settings, decode=False))
     return {
         RenderKind.FORMAT: formats.handle,
-        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, photos.load, recutter),
+        RenderKind.RECUT: RecutHandler(jobs, bucket, renderers, photos.load, logits.load, calls.is_wanted, recutter),
     }
 
 

@@ -16,13 +16,13 @@ import PIL
 from PIL.Image import Image
 
 import shared
+from shared.errors import Canceled
 from shared.formats.registry import Format, get_format
 from shared.jobs.completion import store_result
 from shared.jobs.model import Failure, JobRequest, JobState, build_file_name
 from shared.jobs.parameters import SegmentParameters
 from shared.jobs.provenance import Provenance
 from shared.jobs.recut_call import InlineFile, RecutArguments, RecutDocument
-from shared.jobs.recut_file import read_recut
 from shared.jobs.render_calls import RenderCall
 from shared.jobs.result import JobResult, StoredFile
 from shared.jobs.store import JobStore
@@ -37,6 +37,8 @@ from worker.renderer.tenant_lock import TenantLock
 from worker.segmenter import Segmentation
 from worker.selection import select_labels
 
+# The longest side of what is a preview here, whatever it was asked for as.
+PREVIEW_SIDE = 1024
 TEXT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml")
 
 
@@ -44,20 +46,33 @@ class Recutter:
     """Post-processes logits on a CPU.  Thread-safe.
 
     One recut at a time, by turns of the tenants: it occupies all its threads, and two together would only take the
-    memory of two.
+    memory of two.  Previews have a turn of their own, as they take little memory, and a person waits for them.
     """
 
     def __init__(self, *, threads: int) -> None:
         """Take the number of torch's threads."""
         self._threads = threads
         self._lock = TenantLock()
+        self._preview_lock = TenantLock()
         self._is_prepared = False
 
     def recut(
-        self, data: RecutData, parameters: SegmentParameters, size: tuple[int, int], *, tenant: str
+        self,
+        data: RecutData,
+        parameters: SegmentParameters,
+        size: tuple[int, int],
+        *,
+        tenant: str,
+        check: Callable[[], None],
     ) -> Segmentation:
-        """Segment an image of a tenant again; other arguments and errors are those of worker.engine.recut.recut()."""
-        with self._lock.hold(tenant):
+        """Segment an image of a tenant again; other arguments and errors are those of worker.engine.recut.recut().
+
+        Args:
+            check: called when it is this recut's turn; an error that it raises ends it.
+        """
+        lock = self._preview_lock if max(size) <= PREVIEW_SIDE else self._lock
+        with lock.hold(tenant):
+            check()
             import torch
 
             from worker.engine.postprocessing.types import Budget
@@ -95,12 +110,16 @@ class RecutHandler:
     """Handles calls of the kind `recut`.
 
     load_photo: returns the image of a job, upright RGB and of at most MAX_OVERLAY_SIDE.
+    load_logits: returns the logits of a job, which are not to be changed.
+    is_wanted: tells whether a request still waits for a call.
     """
 
     jobs: JobStore
     bucket: Bucket
     renderers: Mapping[str, Renderer]
     load_photo: Callable[[JobRequest], Image]
+    load_logits: Callable[[JobResult], RecutData]
+    is_wanted: Callable[[RenderCall], bool]
     recutter: Recutter
 
     def __call__(self, call: RenderCall) -> bytes:
@@ -110,10 +129,12 @@ class RecutHandler:
             UnknownJob: the job was purged meanwhile.
             ImageGone: a format is rendered from the image, which is not kept any more.
             RecutGone, RecutUnsupported, ThresholdBelowFloor, AllQueriesNeeded, BadParameter: as worker.engine.recut.
+            Canceled: no request waits for it any more.
             Unavailable: a store did not answer.
         """
         recut = self._recut(call)
         for name in recut.arguments.formats:
+            self._check_wanted(call, recut.arguments)
             with time_stage(recut.timings_ms, name):
                 self._render(recut, name)
         if recut.arguments.request:
@@ -126,10 +147,11 @@ class RecutHandler:
         arguments = RecutArguments.from_wire(call.arguments)
         with time_stage(timings_ms, "fetch"):
             source = read_job_result(call, self.bucket)
-            data = RecutData.from_bytes(read_recut(source, bucket=self.bucket))
+            data = self.load_logits(source)
         with time_stage(timings_ms, "recut"):
             size = fit(data.height, data.width, arguments.max_side)
-            whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant)
+            check = partial(self._check_wanted, call, arguments)
+            whole = self.recutter.recut(data, arguments.parameters, size, tenant=call.tenant, check=check)
             segmentation = select_labels(whole, source.request.labels)
         return Recut(source, arguments, data, segmentation, timings_ms=timings_ms)
 
@@ -140,6 +162,11 @@ class RecutHandler:
             recut.omitted[name] = rendered
         else:
             recut.files[name] = rendered
+
+    def _check_wanted(self, call: RenderCall, arguments: RecutArguments) -> None:
+        """Raise Canceled if nothing is stored and no request waits any more."""
+        if arguments.request is None and not self.is_wanted(call):
+            raise Canceled("Its client has gone.")
 
     def _build_source(self, recut: Recut, wanted: Format) -> RenderSource:
         request = recut.arguments.request or recut.source.request

@@ -81,18 +81,13 @@ export async function callFile(path, { onProgress = () => {}, ...options } = {})
   return new Blob(chunks, { type: response.headers.get("Content-Type") ?? "" });
 }
 
-/**
- * Send a file as it is, and return the JSON of the answer.  onProgress gets a share from 0 to 1.
- *
- * A repetition with the same `idempotencyKey` has the answer of the first.
- */
-export function upload(path, file, { idempotencyKey, onProgress = () => {}, signal } = {}) {
+/** Put a file as it is, and return the JSON of the answer.  onProgress gets a share from 0 to 1. */
+export function upload(path, file, { onProgress = () => {}, signal } = {}) {
   return new Promise((succeed, fail) => {
     // Only XMLHttpRequest tells how much of a body has been sent.
     const request = new XMLHttpRequest();
-    request.open("POST", resolve(path));
-    const headers = { "Content-Type": "application/octet-stream", "Idempotency-Key": idempotencyKey };
-    for (const [name, value] of Object.entries(buildHeaders(headers))) {
+    request.open("PUT", resolve(path));
+    for (const [name, value] of Object.entries(buildHeaders({ "Content-Type": "application/octet-stream" }))) {
       request.setRequestHeader(name, value);
     }
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);

@@ -6,6 +6,7 @@
  */
 
 import { call, callJson } from "./api.js";
+import { Follower, StreamPlaces } from "./streams.js";
 
 export const FINAL_STATES = new Set(["succeeded", "failed", "canceled", "expired", "deleted"]);
 const RECONNECT_MS = 1000;
@@ -17,8 +18,9 @@ const SILENCE_MS = 30_000;
 const MAX_STREAMS = 2;
 const [MIN_POLL_MS, MAX_POLL_MS, POLL_MS_OF_A_JOB] = [1000, 5000, 250];
 const MAX_FAILED_STREAMS = 2;
-let streams = 0;
-let followed = 0;
+// Why a stream was ended here: another job has its place now, or nothing came any more.
+const [GIVEN_UP, SILENT] = ["given up", "silent"];
+const places = new StreamPlaces(MAX_STREAMS);
 const PERMANENT = new Set([400, 401, 403, 404, 410, 421]);
 
 /** Return a function that takes pieces of a stream, and calls onEvent({ id, name, data }) for each whole event. */
@@ -55,19 +57,26 @@ function splitField(line) {
 /**
  * Tell what happens to a job until it has ended: onEvent(name, data).  Return the job then, or null if it was deleted.
  *
- * onConnection(isConnected) tells when the server is gone and when it is back.  Throws a ServiceError if the job cannot be
- * read at all, and an AbortError once `signal` is aborted.
+ * onConnection(isConnected) tells when the server is gone and when it is back.  isPreferred() tells whether a stream is of
+ * more use to this job than to others; see reassignStreams().  Throws a ServiceError if the job cannot be read at all, and
+ * an AbortError once `signal` is aborted.
  */
-export async function followJob(id, options) {
-  followed += 1;
+export async function followJob(id, { isPreferred = () => false, ...options }) {
+  const follower = new Follower(isPreferred);
+  places.add(follower);
   try {
-    return await followToEnd(id, options);
+    return await followToEnd(id, follower, options);
   } finally {
-    followed -= 1;
+    places.remove(follower);
   }
 }
 
-async function followToEnd(id, { onEvent, onConnection = () => {}, signal }) {
+/** Give a stream to the job that is preferred now. */
+export function reassignStreams() {
+  places.reassign();
+}
+
+async function followToEnd(id, follower, { onEvent, onConnection = () => {}, signal }) {
   const progress = { lastId: null, isEnded: false, isDeleted: false };
   const tell = (name, data) => {
     progress.isEnded ||= FINAL_STATES.has(name);
@@ -78,12 +87,12 @@ async function followToEnd(id, { onEvent, onConnection = () => {}, signal }) {
     try {
       // Within the loop: a server that is busy or gone just then is asked again.
       if (progress.isEnded) return await readEnd(id, onConnection, signal);
-      const isStreamed = failed < MAX_FAILED_STREAMS && streams < MAX_STREAMS;
-      if (isStreamed) await readStream(id, progress, tell, signal);
+      const isStreamed = failed < MAX_FAILED_STREAMS && places.take(follower);
+      if (isStreamed) await readStream(id, follower, progress, tell, signal);
       else await pollJob(id, tell, signal);
       onConnection(true);
       failed = failed < MAX_FAILED_STREAMS ? 0 : failed;
-      if (!progress.isEnded) await pause(isStreamed ? RECONNECT_MS : choosePollMs(), signal);
+      if (!progress.isEnded) await pause(isStreamed ? RECONNECT_MS : choosePollMs(), signal, follower);
     } catch (error) {
       failed = handleFailure(error, failed, onConnection, signal);
       const ms = Math.max(RECONNECT_MS * 2 ** Math.min(failed - 1, 4), 1000 * (error.retryAfterSeconds ?? 0));
@@ -95,7 +104,7 @@ async function followToEnd(id, { onEvent, onConnection = () => {}, signal }) {
 
 /** Return after how many milliseconds a job is polled again; all jobs together ask a few times a second. */
 function choosePollMs() {
-  return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, POLL_MS_OF_A_JOB * followed));
+  return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, POLL_MS_OF_A_JOB * places.count));
 }
 
 async function readEnd(id, onConnection, signal) {
@@ -112,31 +121,41 @@ function handleFailure(error, failed, onConnection, signal) {
   return error.isUnreachable ? Math.min(failed + 1, MAX_FAILED_STREAMS - 1) : failed + 1;
 }
 
-async function readStream(id, progress, tell, signal) {
-  const silence = new AbortController();
-  const both = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal;
-  const headers = progress.lastId ? { "Last-Event-ID": progress.lastId } : {};
-  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
-  streams += 1;
+async function readStream(id, follower, progress, tell, signal) {
+  const own = new AbortController();
+  follower.giveUp = () => own.abort(GIVEN_UP);
+  let timer;
+  const listenOn = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => own.abort(SILENT), SILENCE_MS);
+  };
+  listenOn();
   try {
-    const response = await call(`v1/jobs/${id}/events`, { headers, signal: both });
-    if (response.status === 204) return tellPresent(id, tell, signal);
-    const parse = createEventParser((event) => {
-      if (event.id !== null) progress.lastId = event.id;
-      tell(event.name, JSON.parse(event.data));
-    });
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      clearTimeout(timer);
-      timer = setTimeout(() => silence.abort(), SILENCE_MS);
-      parse(part.value);
-    }
+    const response = await openStream(id, progress, signal ? AbortSignal.any([signal, own.signal]) : own.signal);
+    if (response.status === 204) await tellPresent(id, tell, signal);
+    else await readEvents(response, progress, tell, listenOn);
   } catch (error) {
-    throw silence.signal.aborted ? new Error("The stream is silent.") : error;
+    if (own.signal.reason !== GIVEN_UP) throw own.signal.aborted ? new Error("The stream is silent.") : error;
   } finally {
-    streams -= 1;
+    places.leave(follower);
     clearTimeout(timer);
   }
+}
+
+async function readEvents(response, progress, tell, onPart) {
+  const parse = createEventParser((event) => {
+    if (event.id !== null) progress.lastId = event.id;
+    tell(event.name, JSON.parse(event.data));
+  });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    onPart();
+    parse(part.value);
+  }
+}
+
+function openStream(id, { lastId }, signal) {
+  return call(`v1/jobs/${id}/events`, { headers: lastId ? { "Last-Event-ID": lastId } : {}, signal });
 }
 
 async function pollJob(id, tell, signal) {
@@ -151,16 +170,21 @@ async function tellPresent(id, tell, signal) {
   tell(job.state, job);
 }
 
-function pause(ms, signal) {
+/** Wait; a follower may be woken before. */
+function pause(ms, signal, follower = null) {
   return new Promise((succeed, fail) => {
     const end = () => fail(new DOMException("No longer of interest.", "AbortError"));
     if (signal?.aborted) return end();
     const abort = () => (clearTimeout(timer), end());
-    const timer = setTimeout(() => {
+    const goOn = () => {
+      clearTimeout(timer);
       // A job that is polled for hours would gather one at each pause.
       signal?.removeEventListener("abort", abort);
+      follower?.endPause();
       succeed();
-    }, ms);
-    return signal?.addEventListener("abort", abort, { once: true });
+    };
+    const timer = setTimeout(goOn, ms);
+    signal?.addEventListener("abort", abort, { once: true });
+    return follower?.whenWoken(goOn);
   });
 }

@@ -76,10 +76,10 @@ function serve(t, answers) {
   globalThis.fetch = () => new Promise(() => {});
   globalThis.XMLHttpRequest = class {
     upload = {};
-    open() {}
-    setRequestHeader(name, value) {
-      if (name === "Idempotency-Key") this.key = value;
+    open(method, address) {
+      this.key = `${method} ${new URL(address).pathname.replace(/.*\/v1/, "/v1")}`;
     }
+    setRequestHeader() {}
     getResponseHeader(name) {
       return name === "Retry-After" ? this.retryAfter : null;
     }
@@ -118,6 +118,7 @@ test("a photo that the service does not take now is sent again after its wait, a
   await settle();
 
   assert.deepEqual(uploads.map(({ name }) => name), ["first.jpg", "first.jpg", "second.jpg"]);
+  assert.match(uploads[0].key, /^PUT \/v1\/jobs\/page-[0-9a-f]{32}$/);
   assert.equal(uploads[0].key, uploads[1].key);
   const [again] = store.get().entries.filter(({ name }) => name === "first.jpg");
   assert.deepEqual([again.state, again.error, again.repeatAt], ["queued", null, null]);

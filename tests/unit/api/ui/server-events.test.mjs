@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from "node:test";
 
 import { load } from "./modules.mjs";
 
-const { createEventParser, followJob } = await load("server-events.js");
+const { createEventParser, followJob, reassignStreams } = await load("server-events.js");
 const JOB = "0123456789abcdef0123456789abcdef";
 const ENDED = { state: "succeeded" };
 
@@ -188,4 +188,70 @@ test("a stream that has ended leaves its place to another job", async () => {
   }
 
   assert.deepEqual(paths, ["a/events", "b/events", "c/events"]);
+});
+
+/** Follow jobs until the test ends; return whose photo is looked at, what was asked for and told, and the streams that ended. */
+function watchJobs(t, ids, selected = null) {
+  const paths = serveForEver();
+  const closed = [];
+  const { fetch: answer } = globalThis;
+  globalThis.fetch = (address, options) => {
+    if (address.endsWith("/events")) options.signal.addEventListener("abort", () => closed.push(address.split("/").at(-2)));
+    return answer(address, options);
+  };
+  const abort = new AbortController();
+  const page = { selected };
+  const connections = new Set();
+  const options = { onEvent: () => {}, onConnection: (one) => connections.add(one), signal: abort.signal };
+  const jobs = ids.map((id) => followJob(id, { ...options, isPreferred: () => page.selected === id }));
+  t.after(async () => {
+    abort.abort();
+    await Promise.allSettled(jobs);
+  });
+  return { page, paths, closed, connections };
+}
+
+async function wait(isDone) {
+  const deadline = Date.now() + 5000;
+  while (!isDone()) {
+    assert.ok(Date.now() < deadline, "it did not happen in time");
+    await new Promise((succeed) => realSetTimeout(succeed, 2));
+  }
+}
+
+test("the job that is looked at takes the stream of another, which is polled from then on", async (t) => {
+  // Pauses never end by themselves here.
+  globalThis.setTimeout = () => 0;
+  const { page, paths, closed } = watchJobs(t, ["a", "b", "c", "d"]);
+  await wait(() => paths.length === 4);
+
+  page.selected = "d";
+  reassignStreams();
+  await wait(() => paths.includes("d/events"));
+
+  assert.deepEqual(closed, ["a"]);
+  page.selected = "b";
+  reassignStreams();
+  await new Promise(setImmediate);
+  assert.deepEqual([closed, paths], [["a"], ["a/events", "b/events", "c", "d", "d/events"]]);
+});
+
+test("a job whose stream was given up is polled, and nothing says that the server is gone", async (t) => {
+  const { page, paths, connections } = watchJobs(t, ["a", "b", "c"]);
+  await wait(() => paths.length === 3);
+
+  page.selected = "c";
+  reassignStreams();
+
+  await wait(() => paths.includes("a"));
+  assert.ok(paths.indexOf("c/events") < paths.indexOf("a"));
+  assert.deepEqual([...connections], [true]);
+});
+
+test("the job that is looked at has a stream from the start, however many are followed", async (t) => {
+  const { paths } = watchJobs(t, ["a", "b", "c", "d"], "d");
+
+  await wait(() => paths.length === 4);
+
+  assert.deepEqual(paths, ["a/events", "b/events", "c", "d/events"]);
 });

@@ -8,9 +8,9 @@ import { load } from "./modules.mjs";
 const { createStore } = await load("app/store.js");
 const { createSubmission } = await load("app/submission.js");
 
-const { createImageBitmap: realCreate, fetch: realFetch } = globalThis;
+const { createImageBitmap: realCreate, fetch: realFetch, XMLHttpRequest: realRequest } = globalThis;
 afterEach(() => {
-  Object.assign(globalThis, { createImageBitmap: realCreate, fetch: realFetch });
+  Object.assign(globalThis, { createImageBitmap: realCreate, fetch: realFetch, XMLHttpRequest: realRequest });
 });
 
 test("a photo that is sent again keeps its thumbnail, and another one is not drawn", async () => {
@@ -70,4 +70,114 @@ test("the jobs of another token are removed, and not followed any more; what was
   assert.equal(store.get().nextCursor, null);
   assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
   assert.deepEqual(failed, []);
+});
+
+/** A service that answers an upload when the test says so; it returns the uploads and the other calls. */
+function serveUploads() {
+  const uploads = [];
+  const calls = [];
+  globalThis.createImageBitmap = () => Promise.reject(new Error("No browser."));
+  globalThis.sessionStorage = { getItem: () => "" };
+  globalThis.fetch = async (address, { method = "GET" }) => {
+    calls.push(`${method} ${new URL(address).pathname.replace(/.*\/v1/, "/v1")}`);
+    return new Response("{}");
+  };
+  globalThis.XMLHttpRequest = class {
+    upload = {};
+    open() {}
+    setRequestHeader() {}
+    getResponseHeader() {
+      return null;
+    }
+    abort() {
+      this.isAborted = true;
+      this.onabort();
+    }
+    send() {
+      uploads.push(this);
+    }
+    answer(status, body) {
+      Object.assign(this, { status, responseText: JSON.stringify(body) });
+      this.onload();
+    }
+  };
+  return { uploads, calls };
+}
+
+async function settle() {
+  for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+}
+
+/** Add a photo of so many bytes, of which a share is sent, and cancel it. */
+async function cancelUpload({ bytes, share }) {
+  const { uploads, calls } = serveUploads();
+  const store = createStore();
+  const submission = createSubmission(store, { report: (isConnected) => store.set({ isConnected }), onSucceeded: () => {}, onFailed: () => {}, maxBytes: null });
+  const [key] = submission.addFiles([new File([new Uint8Array(bytes)], "a.jpg")]);
+  await settle();
+  const [upload] = uploads;
+  upload.upload.onprogress({ lengthComputable: true, loaded: share * bytes, total: bytes });
+  await submission.cancel(key);
+  assert.equal(store.get().entries[0].state, "canceled");
+  return { store, submission, key, upload, calls };
+}
+
+test("an upload that is canceled on its way is ended", async () => {
+  const { upload, calls } = await cancelUpload({ bytes: 4_000_000, share: 0.5 });
+
+  await settle();
+
+  assert.ok(upload.isAborted);
+  assert.deepEqual(calls, []);
+});
+
+test("a photo that was canceled when all of it was sent does not become a job that nobody sees", async () => {
+  const { store, upload, calls } = await cancelUpload({ bytes: 4_000_000, share: 1 });
+  assert.ok(!upload.isAborted);
+
+  upload.answer(202, { id: "one", state: "queued", parameters: {} });
+  await settle();
+
+  assert.deepEqual(calls, ["DELETE /v1/jobs/one"]);
+  assert.deepEqual(store.get().entries.map(({ state, jobId }) => [state, jobId]), [["canceled", null]]);
+});
+
+test("of a photo that was canceled and then refused nothing is told", async () => {
+  const { store, upload, calls } = await cancelUpload({ bytes: 1000, share: 0 });
+
+  upload.answer(429, { error: "Full.", error_type: "queue_full" });
+  await settle();
+
+  assert.deepEqual(calls, []);
+  assert.deepEqual(store.get().entries.map(({ state, error, repeatAt }) => [state, error, repeatAt]), [["canceled", null, null]]);
+});
+
+test("a canceled photo whose answer was lost is canceled under its own id once the server is back", async () => {
+  const { store, submission, key, upload, calls } = await cancelUpload({ bytes: 1000, share: 1 });
+
+  upload.onerror();
+  await settle();
+  assert.deepEqual([calls, store.get().isConnected], [[], false]);
+  submission.resume();
+  await settle();
+
+  assert.deepEqual(calls, [`DELETE /v1/jobs/${key}`]);
+});
+
+test("so is one that is canceled while it waits to be sent again, as its first answer was lost", async () => {
+  const { uploads, calls } = serveUploads();
+  const store = createStore();
+  const submission = createSubmission(store, { report: (isConnected) => store.set({ isConnected }), onSucceeded: () => {}, onFailed: () => {}, maxBytes: null });
+  const [key] = submission.addFiles([new File(["photo"], "a.jpg")]);
+  await settle();
+  uploads[0].onerror();
+  await settle();
+  assert.equal(store.get().entries[0].state, "waiting");
+
+  await submission.cancel(key);
+  submission.resume();
+  await settle();
+
+  assert.deepEqual(calls, [`DELETE /v1/jobs/${key}`]);
+  assert.equal(uploads.length, 1);
 });

@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { load } from "./modules.mjs";
 
-const { SERVICE_DEFAULTS, buildQuery, isSame, selectChanged } = await load("app/parameters.js");
+const { SERVICE_DEFAULTS, adaptTo, buildQuery, isSame, selectChanged } = await load("app/parameters.js");
 const { buildSnippets, quoteShell } = await load("app/snippets.js");
 const { findFault, formatBytes, nameCutOut, nameDownload } = await load("app/files.js");
 const { countLabels, findMatch, formatShare, nameSegments, readLabel, sortSegments } = await load("app/segments.js");
@@ -27,6 +27,14 @@ test("a request names what differs from the service's own values alone", () => {
   assert.equal(buildQuery(SERVICE_DEFAULTS, { formats: "labels", model: null }), "formats=labels");
   assert.ok(isSame({ ...SERVICE_DEFAULTS }, { ...SERVICE_DEFAULTS, subtask: undefined }));
   assert.ok(!isSame(SERVICE_DEFAULTS, { ...SERVICE_DEFAULTS, threshold: 0.5 }));
+});
+
+test("the kind of segments stays with another model if that has it", () => {
+  const chosen = { ...SERVICE_DEFAULTS, threshold: 0.3, subtask: "instance" };
+
+  assert.deepEqual(adaptTo({ subtasks: ["panoptic", "instance"] }, chosen), chosen);
+  assert.deepEqual(adaptTo({ subtasks: ["semantic"] }, chosen), { ...chosen, subtask: null });
+  assert.deepEqual(adaptTo({ id: "its details could not be read" }, chosen), chosen);
 });
 
 test("every program names the parameters, the model and the file", () => {

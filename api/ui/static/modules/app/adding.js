@@ -2,6 +2,7 @@
 
 import { ACCEPT } from "./files.js";
 import { Icon } from "./icons.js";
+import { ModelChoice } from "./models.js";
 import { SAMPLES } from "./samples.js";
 import { html, useEffect, useRef, useState } from "./view.js";
 
@@ -57,7 +58,7 @@ function listen(onFiles, setIsOver) {
 }
 
 /** The first screen: there is no photo yet. */
-export function Welcome({ actions }) {
+export function Welcome({ state, actions }) {
   return html`<section class="welcome" aria-labelledby="welcome-title">
     <h1 id="welcome-title">Drop a photo, see what is in it</h1>
     <p class="lead">People, cars, grass and sky each get a mask that is exact to the pixel.</p>
@@ -67,6 +68,7 @@ export function Welcome({ actions }) {
         <${FileButton} className="button button--large camera-only" isCamera onFiles=${actions.addFiles}><${Icon} name="camera" />Take a photo<//>
       </div>
       <p class="muted">Or drop them anywhere on this page, or paste one.</p>
+      <${ModelChoice} state=${state} actions=${actions} />
     </div>
     <${Samples} actions=${actions} />
   </section>`;

@@ -1,9 +1,10 @@
 /** Which side of a comparison the sliders set, and with which model it was computed. */
 
+import { listServed } from "./models.js";
 import { html } from "./view.js";
 
 export function ComparisonHead({ comparison, models, actions }) {
-  const served = models.filter(({ id, state }) => state === "ready" || id === comparison.model);
+  const served = listServed(models, comparison.model);
   return html`<section class="comparison" aria-label="Comparison">
     <fieldset class="segmented">
       <legend class="visually-hidden">Side that the settings change</legend>

@@ -10,8 +10,11 @@ import { html, useEffect, useRef, useState } from "./view.js";
 export function Downloads({ entry }) {
   const dialog = useRef(null);
   const [descriptions, setDescriptions] = useState(new Map());
+  // Before, its rows would be compared at each move of a slider; afterwards, a download goes on when it is closed.
+  const [wasOpened, setWasOpened] = useState(false);
 
   async function open() {
+    setWasOpened(true);
     dialog.current.showModal();
     if (descriptions.size) return;
     // Without the document the names alone are shown.
@@ -26,7 +29,7 @@ export function Downloads({ entry }) {
       </div>
       <p class="muted small">Each file has what the picture shows now. Some are made when you ask for them.</p>
       <ul role="list" class="formats">
-        ${listFormats(entry.links).map(
+        ${wasOpened && listFormats(entry.links).map(
           (format) => html`<${FormatRow} key=${format.name} entry=${entry} format=${format} description=${descriptions.get(format.file)} />`,
         )}
       </ul>

@@ -2,6 +2,7 @@
 
 import { FileButton } from "./adding.js";
 import { Icon } from "./icons.js";
+import { ModelChoice } from "./models.js";
 import { ALL_STATES, filterEntries, findGroup } from "./store.js";
 import { describeState, nameState } from "./words.js";
 import { html, useEffect, useMemo, useRef } from "./view.js";
@@ -11,13 +12,13 @@ const FILTERS = { [ALL_STATES]: "All", running: "Running", succeeded: "Done", fa
 export function Gallery({ state, actions }) {
   const { entries, stateFilter, selectedKey, nextCursor } = state;
   const shown = useMemo(() => filterEntries({ entries, stateFilter, selectedKey }), [entries, stateFilter, selectedKey]);
-  const tiles = useMemo(
-    () => shown.map((entry) => html`<${Tile} key=${entry.key} entry=${entry} isSelected=${entry.key === selectedKey} actions=${actions} />`),
-    [shown, selectedKey, actions],
-  );
+  const tiles = useTiles(shown, selectedKey, actions);
+  // On the first screen it stands beside the place to drop photos.
+  const choice = selectedKey && html`<${ModelChoice} state=${state} actions=${actions} />`;
   return html`<section class="gallery" aria-labelledby="gallery-title">
     <div class="section-head">
       <h2 id="gallery-title">Photos</h2>
+      ${choice}
       <label>
         <span class="visually-hidden">Show photos of this state</span>
         <select class="select select--small" value=${stateFilter} onChange=${(event) => actions.setStateFilter(event.target.value)}>
@@ -33,6 +34,17 @@ export function Gallery({ state, actions }) {
       ${nextCursor && html`<li><button type="button" class="tile" onClick=${actions.loadMore}>Show older</button></li>`}
     </ul>
   </section>`;
+}
+
+/** Return the tiles; of an entry that has not changed the same one again, which is not compared then. */
+function useTiles(entries, selectedKey, actions) {
+  const [plain, selected] = useRef([new WeakMap(), new WeakMap()]).current;
+  return entries.map((entry) => {
+    const isSelected = entry.key === selectedKey;
+    const tiles = isSelected ? selected : plain;
+    if (!tiles.has(entry)) tiles.set(entry, html`<${Tile} key=${entry.key} entry=${entry} isSelected=${isSelected} actions=${actions} />`);
+    return tiles.get(entry);
+  });
 }
 
 function Tile({ entry, isSelected, actions }) {

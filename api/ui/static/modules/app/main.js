@@ -1,11 +1,13 @@
 /** Builds the page: the state, what changes it, and the view. */
 
 import { callFile, callJson, readToken } from "../api.js";
+import { reassignStreams } from "../server-events.js";
 import { createComparison } from "./comparison.js";
 import { createConnection } from "./connection.js";
 import { copyPicture, saveCutOut } from "./export.js";
 import { createFailures } from "./failures.js";
 import { Page } from "./page.js";
+import { adaptTo } from "./parameters.js";
 import { createPicture, loadThumbnail } from "./picture.js";
 import { PreviewSize } from "./preview-size.js";
 import { filterSegments } from "./segments.js";
@@ -78,7 +80,10 @@ const actions = {
       showFailure(error);
     }
   },
-  select: picture.select,
+  select(key) {
+    picture.select(key);
+    reassignStreams();
+  },
   retry: submission.retry,
   cancel: submission.cancel,
   loadMore: () => submission.loadRecent(store.get().nextCursor).catch((error) => showFailure(error, actions.loadMore)),
@@ -87,6 +92,9 @@ const actions = {
   setParameters(change) {
     if (store.get().comparison?.side === "right") comparison.setParameters(change);
     else picture.setParameters(change);
+  },
+  setModel(model) {
+    store.set(({ models, settings }) => ({ model, settings: adaptTo(models.find(({ id }) => id === model), settings) }));
   },
   setLook: (change) => store.set(({ look }) => ({ look: { ...look, ...change } })),
   setList: (change) => store.set(({ list }) => ({ list: { ...list, ...change } })),

@@ -21,7 +21,7 @@ export function Page({ store, actions }) {
   return html`<div class=${isOver ? "page is-over" : "page"}>
     <${Notices} state=${state} actions=${actions} />
     <div class=${entry ? "workspace" : "first"}>
-      ${entry ? html`<${Workspace} state=${state} entry=${entry} actions=${actions} />` : html`<${Welcome} actions=${actions} />`}
+      ${entry ? html`<${Workspace} state=${state} entry=${entry} actions=${actions} />` : html`<${Welcome} state=${state} actions=${actions} />`}
       ${(entry || state.entries.length > 0) && html`<${Gallery} state=${state} actions=${actions} />`}
     </div>
     <div class="visually-hidden" role="status" aria-live="polite">${state.announcement}</div>

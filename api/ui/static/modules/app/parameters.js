@@ -35,6 +35,12 @@ export function buildQuery(parameters, options = {}) {
   return new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
 }
 
+/** Return the settings as far as a model has them: it may not have the kind of segments that was chosen for another. */
+export function adaptTo(model, settings) {
+  const isKnown = !settings.subtask || !model?.subtasks || model.subtasks.includes(settings.subtask);
+  return isKnown ? settings : { ...settings, subtask: null };
+}
+
 /** Return whether two sets of parameters mean the same. */
 export function isSame(one, other) {
   return Object.keys(SERVICE_DEFAULTS).every((name) => (one[name] ?? null) === (other[name] ?? null));

@@ -71,7 +71,8 @@ function Rows({ segments, names, area, lit, isolated, actions }) {
 
   return html`<ul role="list" class="segment-list" ref=${rows} onKeyDown=${move} onMouseLeave=${() => actions.highlight(null)}>
     ${segments.map(
-      (one) => html`<li key=${one.id}>
+      // By place: after a recut an id is another thing, and rows that change places are laid out anew.
+      (one, place) => html`<li key=${place}>
         <button
           type="button"
           class=${nameClasses(one, lit)}

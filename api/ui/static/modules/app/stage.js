@@ -46,7 +46,7 @@ function usePicture(viewer, { shown, comparison, look, list, isolated, highlight
     viewer.current.setStyle({ ...look, visible });
   }, [look, list.labels, segments]);
   useEffect(() => viewer.current.highlight(highlighted), [highlighted]);
-  useEffect(() => viewer.current.isolate(isolated), [isolated, labels]);
+  useEffect(() => viewer.current.isolate(isolated), [isolated]);
   const compared = useMemo(() => filterSegments(comparison?.segments ?? NO_SEGMENTS, list.labels), [comparison?.segments, list.labels]);
   useLayoutEffect(() => {
     if (comparison?.labels) viewer.current.compareWith(comparison.labels, compared, comparison.position);

@@ -17,10 +17,11 @@ export function buildInitialState() {
     shown: null,
     // The right side of a comparison; see comparison.js.
     comparison: null,
-    // For the next photos.
+    // For the next photos; without a model, that of the service is used.
     settings: PAGE_DEFAULTS,
     model: null,
     models: [],
+    defaultModel: null,
     look: { opacity: 0.55, outlines: true, background: "photo" },
     list: { order: "area", labels: new Set() },
     highlighted: null,
@@ -35,7 +36,7 @@ export function buildInitialState() {
 /**
  * Return a photo and its job.
  *
- * key: of this page, and the idempotency key of its submission.  file: null for jobs of other pages.
+ * key: of this page, and the id of its own under which the photo is submitted.  file: null for jobs of other pages.
  */
 export function buildEntry(key, more) {
   return {

@@ -9,6 +9,7 @@ import { buildQuery } from "./parameters.js";
 import { buildEntry, findEntry, isUnderWay } from "./store.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { createTurns } from "./turns.js";
+import { createWithdrawals } from "./withdrawals.js";
 
 const MAX_UPLOADS = 2;
 const RECENT = 24;
@@ -27,6 +28,7 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
   let uploads = 0;
   // While the service takes nothing.
   let pause = null;
+  const withdrawals = createWithdrawals({ cancelJob, isConnected: () => store.get().isConnected });
 
   /** Add photos: the first is selected, and all are uploaded. */
   function addFiles(files, options = {}) {
@@ -53,6 +55,12 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     else URL.revokeObjectURL(drawn.thumbnail);
   }
 
+  /** The server is back. */
+  function resume() {
+    withdrawals.resume();
+    startNext();
+  }
+
   function startNext() {
     while (store.get().isConnected && !pause && uploads < MAX_UPLOADS && waiting.length) {
       const entry = findEntry(store.get(), waiting.shift());
@@ -66,12 +74,12 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     const controller = open(key);
     store.updateEntry(key, { state: "uploading", progress: 0, error: null, repeatAt: null });
     try {
-      const job = await upload(`v1/jobs?${buildSubmissionQuery(entry)}`, entry.file, {
-        idempotencyKey: key,
+      const job = await upload(`v1/jobs/${key}?${buildSubmissionQuery(entry)}`, entry.file, {
         signal: controller.signal,
         onProgress: (progress) => store.updateEntry(key, { progress }),
       });
       report(true);
+      if (withdrawals.settle(key, { job })) return;
       store.updateEntry(key, readJob(job));
       follow(key, job.id);
     } catch (error) {
@@ -84,8 +92,9 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
 
   function handleFailedUpload(key, error) {
     if (error.name === "AbortError") return;
+    if (error.isUnreachable) report(false);
+    if (withdrawals.settle(key, error)) return;
     if (error.isUnreachable) {
-      report(false);
       // It is sent again once the server is back.
       store.updateEntry(key, { state: "waiting", progress: 0, error: explain(error) });
       waiting.push(key);
@@ -116,6 +125,7 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     try {
       const job = await followJob(jobId, {
         signal: controller.signal,
+        isPreferred: () => store.get().selectedKey === key,
         onConnection: report,
         onEvent: (name, data) => store.updateEntry(key, readEvent(findEntry(store.get(), key), name, data)),
       });
@@ -163,26 +173,30 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     const entry = findEntry(store.get(), key);
     if (!entry || !isUnderWay(entry)) return;
     if (!entry.jobId) {
-      controllers.get(key)?.abort();
+      if (!withdrawals.add(entry)) controllers.get(key)?.abort();
       store.updateEntry(key, { state: "canceled", error: null, repeatAt: null });
       store.set({ announcement: `${entry.name} was canceled.` });
       onFailed(key);
       return;
     }
+    await cancelJob(entry.jobId);
+  }
+
+  async function cancelJob(id) {
     try {
-      await call(`v1/jobs/${entry.jobId}`, { method: "DELETE" });
+      await call(`v1/jobs/${id}`, { method: "DELETE" });
     } catch (error) {
-      // It may have ended meanwhile, which its events tell.
-      if (error.status !== 409) store.set({ notice: explain(error), announcement: speak(explain(error)) });
+      // It may have ended meanwhile, which its events tell, or it was never there.
+      if (error.status !== 409 && error.status !== 404) store.set({ notice: explain(error), announcement: speak(explain(error)) });
     }
   }
 
   /** Read the newest jobs of this token, and follow those that have not ended. */
   async function loadRecent(cursor = null) {
     const page = await callJson(`v1/jobs?limit=${RECENT}${cursor ? `&cursor=${cursor}` : ""}`);
-    const known = new Set(store.get().entries.map(({ jobId }) => jobId));
+    const known = new Set(store.get().entries.flatMap(({ key, jobId }) => [key, jobId]));
     const found = page.jobs
-      .filter(({ id }) => !known.has(id))
+      .filter((job) => !known.has(job.id) && !known.has(job.client_id))
       .map((job) => buildEntry(job.id, { ...readJob(job), name: readName(job), createdAt: Date.parse(job.created_at) }));
     store.set((state) => ({ entries: [...state.entries, ...found], nextCursor: page.next_cursor }));
     for (const entry of found.filter(isUnderWay)) follow(entry.key, entry.jobId);
@@ -205,12 +219,18 @@ export function createSubmission(store, { report, onSucceeded, onFailed, maxByte
     return controller;
   }
 
-  return { addFiles, retry, cancel, loadRecent, removeJobs, resume: startNext };
+  return { addFiles, retry, cancel, loadRecent, removeJobs, resume };
 }
 
-/** crypto.randomUUID() is missing where the page came over http from another machine. */
+/**
+ * Return the id under which a photo is submitted.
+ *
+ * The service takes no 32 digits alone, as its own ids have; crypto.randomUUID() is missing where the page came over http
+ * from another machine.
+ */
 function createKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const digits = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0"));
+  return `page-${digits.join("")}`;
 }
 
 function buildSubmissionQuery(entry) {

@@ -1,24 +1,37 @@
 /** Small pictures of photos for the gallery: of the file where the page has it, of the label map otherwise. */
 
-const SIDE = 192;
+import { drawSquare, SIDE } from "./thumbnail-drawing.js";
 
-/** Return { thumbnail: URL of an object, image: { width, height } } of a photo; throws if the browser cannot read it. */
+let worker = null;
+let canWork = typeof Worker !== "undefined";
+
+/**
+ * Return { thumbnail: URL of an object, image: { width, height } } of a photo; throws if the browser cannot read it.
+ *
+ * One at a time: the next may be drawn once this has ended.
+ */
 export async function drawThumbnail(file) {
-  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-  const image = { width: bitmap.width, height: bitmap.height };
-  const canvas = createSquare();
-  const scale = SIDE / Math.min(bitmap.width, bitmap.height);
-  const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
-  bitmap.close();
-  return { thumbnail: await store(canvas), image };
+  const { drawn, fault } = (canWork && (await askWorker(file))) || { drawn: await drawSquare(file) };
+  if (fault) throw Object.assign(new Error("The photo cannot be read."), { name: fault });
+  return { thumbnail: URL.createObjectURL(drawn.blob), image: drawn.image };
+}
+
+/** Let a worker draw, because a photo of many megapixels would stop the page for a moment; null: it has failed. */
+function askWorker(file) {
+  return new Promise((succeed) => {
+    worker ??= new Worker(new URL("thumbnail-worker.js", import.meta.url), { type: "module" });
+    worker.onmessage = ({ data }) => succeed(data);
+    worker.onerror = () => {
+      canWork = false;
+      succeed(null);
+    };
+    worker.postMessage(file);
+  });
 }
 
 /** Return the same of a label map { width, height, ids }; getColor(id) gives [r, g, b]. */
 export async function drawLabelThumbnail(labels, getColor) {
-  const canvas = createSquare();
+  const canvas = new OffscreenCanvas(SIDE, SIDE);
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(SIDE, SIDE);
   const step = Math.min(labels.width, labels.height) / SIDE;
@@ -31,18 +44,5 @@ export async function drawLabelThumbnail(labels, getColor) {
     }
   }
   context.putImageData(pixels, 0, 0);
-  return { thumbnail: await store(canvas, "image/png") };
-}
-
-function createSquare() {
-  const canvas = document.createElement("canvas");
-  canvas.width = SIDE;
-  canvas.height = SIDE;
-  return canvas;
-}
-
-function store(canvas, type = "image/jpeg") {
-  return new Promise((succeed, fail) => {
-    canvas.toBlob((blob) => (blob ? succeed(URL.createObjectURL(blob)) : fail(new Error("No picture."))), type, 0.85);
-  });
+  return { thumbnail: URL.createObjectURL(await canvas.convertToBlob({ type: "image/png" })) };
 }

@@ -16,12 +16,19 @@ export function prepareElement(element) {
 
 /** Add a canvas, and return it with its renderer. */
 export function addRenderer(element, wanted, onChange) {
+  const found = wanted === "canvas" ? null : addWebgl(element, { isSoftwareAllowed: wanted === "webgl" }, onChange);
+  element.dataset.renderer = found ? "webgl" : "canvas";
+  if (found) return found;
   const canvas = addCanvas(element);
-  const isSoftwareAllowed = wanted === "webgl";
-  const renderer = wanted === "canvas" ? null : createWebglRenderer(canvas, onChange, { isSoftwareAllowed });
-  element.dataset.renderer = renderer ? "webgl" : "canvas";
-  if (renderer) return [canvas, renderer];
   return [canvas, createCanvasRenderer(canvas, onChange)];
+}
+
+function addWebgl(element, options, onChange) {
+  const canvas = addCanvas(element);
+  const renderer = createWebglRenderer(canvas, onChange, options);
+  if (renderer) return [canvas, renderer];
+  canvas.remove();
+  return null;
 }
 
 function addCanvas(element) {

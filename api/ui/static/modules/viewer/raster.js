@@ -5,8 +5,14 @@
  */
 
 import { BRIGHT_OUTLINE, FULL_OUTLINE, HALO, OUTLINE, OUTLINE_WHITE, ring, strength } from "./scene.js";
+import { Interior } from "./runs.js";
 
 const RING = ring();
+/** Kinds of outlines, each in FULL_OUTLINE steps of coverage; 0 is none. */
+const [WHITE, DARK, OWN] = [0, 1, 2].map((kind) => kind * FULL_OUTLINE);
+const OUTLINES = 1 + 3 * FULL_OUTLINE;
+/** A black pixel, as one number. */
+const [OPAQUE] = new Uint32Array(Uint8Array.of(0, 0, 0, 255).buffer);
 /** How far the ring of radius 1 goes along one side. */
 const RING_REACH = Math.max(...RING.map(([dx]) => dx));
 
@@ -24,7 +30,7 @@ export function prepareRaster(scene, labels) {
   const mask = new Uint8ClampedArray(width * height * 4);
   const line = Math.min(Math.max(Math.ceil(scene.line * scene.ratio - 0.5), 0), width);
   const sides = labels.map((map, side) => map && prepareSide(scene, map, side, width));
-  const out = { width, colors, mask, packed: new Uint32Array(colors.buffer) };
+  const out = { width, packed: new Uint32Array(colors.buffer), packedMask: new Uint32Array(mask.buffer) };
   const fillRow = (y) => {
     if (sides[0]) fillPart(sides[0], scene, y, 0, line, out);
     if (sides[1]) fillPart(sides[1], scene, y, line, width, out);
@@ -39,94 +45,46 @@ function prepareSide(scene, map, side, width) {
   const shown = new Uint8Array(1 << 16);
   for (let id = 1; id < shown.length; id++) shown[id] = palette[id * 4 + 3] || id === highlighted ? 1 : 0;
   const columns = (radius) => RING.map(([dx]) => mapColumns(scene, map, width, dx * radius * scene.ratio));
+  const centre = mapColumns(scene, map, width, 0);
   const look = { opacity: scene.opacity, highlighted, photoIsMissing: scene.photoIsMissing };
   const prepared = {
     map,
-    palette,
     shown,
     highlighted,
-    look,
-    fills: listFills(palette, look),
-    centre: mapColumns(scene, map, width, 0),
+    pixels: listPixels(palette, shown, look),
+    // Where another background is seen: what is not shown, and what is lit up although it is not.
+    isBare: shown.map((_, id) => (palette[id * 4 + 3] ? 0 : 1)),
+    centre,
+    first: Math.max(0, centre.findIndex((column) => column >= 0)),
+    last: centre.findLastIndex((column) => column >= 0) + 1,
     narrow: scene.outlines ? columns(OUTLINE) : null,
     wide: highlighted ? columns(BRIGHT_OUTLINE) : null,
   };
-  return { ...prepared, interior: new Interior(scene, prepared) };
+  const radius = prepared.wide ? reach(BRIGHT_OUTLINE, scene.ratio) : prepared.narrow ? reach(OUTLINE, scene.ratio) : 0;
+  const findRow = (y) => mapRow(scene, map, y, 0);
+  return { ...prepared, interior: new Interior({ map, shown, columns: prepared.centre, findRow, radius }) };
 }
 
-/** Return the pixel of each id where no outline is, as one number. */
-function listFills(palette, look) {
-  const fills = new Uint32Array(1 << 16);
+/** Return by outline the pixel of each id, as one number; of ids that are not shown, that of 0. */
+function listPixels(palette, shown, look) {
+  const pixels = Array.from({ length: OUTLINES }, () => new Uint32Array(1 << 16));
   const pixel = new Uint8ClampedArray(4);
   const packed = new Uint32Array(pixel.buffer);
-  for (let id = 1; id < fills.length; id++) {
-    if (!palette[id * 4 + 3]) continue;
-    pixel.fill(0);
-    put(pixel, 0, palette, id, strength(id, look), NOTHING);
-    fills[id] = packed[0];
-  }
-  return fills;
-}
-
-/**
- * Finds the pixels around which all is of the same segment: they have no outline, and are most of a picture.
- *
- * It looks at the pixels of the screen in a square that holds the ring.  In a label map of more pixels than the screen
- * has, what is thinner than one of them may get no outline.
- */
-class Interior {
-  constructor(scene, { map, shown, centre, wide, narrow }) {
-    Object.assign(this, { scene, map, shown, centre });
-    this.radius = wide ? reach(BRIGHT_OUTLINE, scene.ratio) : narrow ? reach(OUTLINE, scene.ratio) : 0;
-    // The rows of one square, each in the place of one that is no longer needed.
-    this.rows = Array.from({ length: 2 * this.radius + 1 }, () => makeRow(centre.length));
-    this.isInside = new Uint8Array(centre.length);
-  }
-
-  /** Return by column whether a pixel of the row lies so; it is overwritten by the next call. */
-  find(y) {
-    const { radius, isInside } = this;
-    const own = this.read(y);
-    isInside.set(own.isFlat);
-    for (let row = y - radius; row <= y + radius; row++) {
-      if (row !== y) keepSame(isInside, own.ids, this.read(row));
-    }
-    return isInside;
-  }
-
-  /** Return a row of the screen: the ids that are shown, and where the pixels on both sides have the same. */
-  read(y) {
-    const row = this.rows[(y + this.rows.length) % this.rows.length];
-    if (row.y !== y) this.fill(row, y);
-    return row;
-  }
-
-  fill(row, y) {
-    const { map, shown, centre, radius } = this;
-    const { ids, isFlat } = row;
-    const start = mapRow(this.scene, map, y, 0);
-    row.y = y;
-    isFlat.fill(0);
-    for (let x = 0, run = 0; x < ids.length; x++) {
-      const raw = start < 0 || centre[x] < 0 ? 0 : map.ids[start + centre[x]];
-      ids[x] = shown[raw] ? raw : 0;
-      run = x && ids[x] === ids[x - 1] ? run + 1 : 1;
-      if (run > 2 * radius) isFlat[x - radius] = 1;
+  for (let id = 0; id < shown.length; id++) {
+    if (id && !shown[id]) continue;
+    const share = palette[id * 4 + 3] ? strength(id, look) : 0;
+    for (let outline = 0; outline < OUTLINES; outline++) {
+      pixel.fill(0);
+      put(pixel, palette, id, share, outline);
+      pixels[outline][id] = packed[0];
     }
   }
-}
-
-function makeRow(width) {
-  return { y: null, ids: new Uint16Array(width), isFlat: new Uint8Array(width) };
+  return pixels;
 }
 
 /** Return how many pixels around one the ring of an outline touches. */
 function reach(radius, ratio) {
   return Math.ceil(radius * ratio * RING_REACH);
-}
-
-function keepSame(isInside, ids, other) {
-  for (let x = 0; x < ids.length; x++) isInside[x] &= other.isFlat[x] & (other.ids[x] === ids[x] ? 1 : 0);
 }
 
 /** Return the column of the label map for each device pixel, shifted by device pixels; -1 outside. */
@@ -144,45 +102,56 @@ function mapRow({ view, ratio, picture }, map, y, shift) {
 }
 
 function fillPart(side, scene, y, from, to, out) {
-  const { map, palette, fills, centre } = side;
+  const { map } = side;
   const row = mapRow(scene, map, y, 0);
   if (row < 0) return;
   const rows = (radius) => RING.map(([, dy]) => mapRow(scene, map, y, dy * radius * scene.ratio));
-  const narrow = side.narrow && rows(OUTLINE);
-  const wide = side.wide && rows(BRIGHT_OUTLINE);
-  const isInside = side.interior.find(y);
-  for (let x = from; x < to; x++) {
-    if (centre[x] < 0) continue;
+  const around = { narrow: side.narrow && rows(OUTLINE), wide: side.wide && rows(BRIGHT_OUTLINE) };
+  const inside = side.interior.find(y);
+  let [x, end] = clip(side, from, to);
+  for (let at = 0; at < inside.count && x < end; at++) {
+    if (inside.to[at] <= x) continue;
+    const start = Math.min(Math.max(inside.from[at], x), end);
+    fillEdges(side, row, around, y, x, start, out);
+    x = Math.min(inside.to[at], end);
+    fillInside(side, inside.ids[at], y * out.width + start, y * out.width + x, out);
+  }
+  fillEdges(side, row, around, y, x, end, out);
+}
+
+/** Return the part of a row that the label map covers. */
+function clip({ first, last }, from, to) {
+  return [Math.max(from, first), Math.min(to, last)];
+}
+
+function fillInside({ pixels, isBare }, id, from, to, out) {
+  out.packed.fill(pixels[0][id], from, to);
+  if (isBare[id]) out.packedMask.fill(OPAQUE, from, to);
+}
+
+function fillEdges(side, row, around, y, from, to, out) {
+  const { map, pixels, shown, isBare, centre } = side;
+  for (let x = from, at = y * out.width + from; x < to; x++, at++) {
     const raw = map.ids[row + centre[x]];
-    const at = y * out.width + x;
-    if (!palette[raw * 4 + 3]) out.mask[at * 4 + 3] = 255;
-    if (isInside[x]) out.packed[at] = fills[raw];
-    else fillEdge(side, x, raw, narrow, wide, out.colors, at * 4);
+    const id = shown[raw] ? raw : 0;
+    out.packed[at] = pixels[findOutline(side, x, id, around.narrow, around.wide)][id];
+    if (isBare[id]) out.packedMask[at] = OPAQUE;
   }
 }
 
-function fillEdge(side, x, raw, narrow, wide, colors, at) {
-  const { palette, shown, look } = side;
-  const share = palette[raw * 4 + 3] ? strength(raw, look) : 0;
-  put(colors, at, palette, raw, share, findOutline(side, x, shown[raw] ? raw : 0, narrow, wide));
-}
-
-/** Return [kind, coverage]: kind 0 nothing, 1 white, 2 dark, 3 the segment's own colour. */
+/** Return the outline at a pixel: its kind and its steps of coverage, as one number. */
 function findOutline(side, x, id, narrow, wide) {
   if (wide) {
-    const isLit = id === side.highlighted;
     const [count, touches] = countOthers(side, side.wide, wide, x, id);
-    if (isLit) return count ? [1, cover(count)] : NOTHING;
-    if (touches) return [2, cover(count) * HALO];
+    if (id === side.highlighted) return count && WHITE + cover(count);
+    if (touches) return DARK + cover(count);
   }
-  if (!narrow) return NOTHING;
-  const [count] = countOthers(side, side.narrow, narrow, x, id);
-  if (!count) return NOTHING;
-  return id ? [3, cover(count)] : [2, cover(count) * HALO];
+  if (!narrow) return 0;
+  const count = countSome(side, side.narrow, narrow, x, id);
+  return count && (id ? OWN : DARK) + count;
 }
 
-const NOTHING = [0, 0];
-const cover = (count) => Math.min(count / FULL_OUTLINE, 1);
+const cover = (count) => Math.min(count, FULL_OUTLINE);
 const counted = [0, false];
 
 /** Return how many points of the ring lie in another segment, and whether one lies in that which is lit up. */
@@ -200,14 +169,29 @@ function countOthers({ map, shown, highlighted }, columns, rows, x, id) {
   return counted;
 }
 
-/** Write the colour and the opacity of the segment under its outline. */
-function put(colors, at, palette, id, share, [kind, coverage]) {
+/** Return the same number of points, as far as an outline is the wider for it. */
+function countSome({ map, shown }, columns, rows, x, id) {
+  let count = 0;
+  for (let index = 0; index < 8 && count < FULL_OUTLINE; index++) {
+    const column = columns[index][x];
+    const raw = rows[index] < 0 || column < 0 ? 0 : map.ids[rows[index] + column];
+    if ((shown[raw] ? raw : 0) !== id) count++;
+  }
+  return count;
+}
+
+/** Write the colour and the opacity of the segment under an outline. */
+function put(pixel, palette, id, share, outline) {
+  const isOwn = outline > OWN;
+  const isDark = !isOwn && outline > DARK;
+  const steps = outline && ((outline - 1) % FULL_OUTLINE) + 1;
+  const coverage = (steps / FULL_OUTLINE) * (isDark ? HALO : 1);
   const alpha = 1 - (1 - share) * (1 - coverage);
   if (alpha === 0) return;
   for (let channel = 0; channel < 3; channel++) {
     const own = palette[id * 4 + channel];
-    const line = kind === 3 ? own + (255 - own) * OUTLINE_WHITE : kind === 1 ? 255 : 0;
-    colors[at + channel] = (own * share * (1 - coverage) + line * coverage) / alpha;
+    const line = isOwn ? own + (255 - own) * OUTLINE_WHITE : isDark ? 0 : 255;
+    pixel[channel] = (own * share * (1 - coverage) + line * coverage) / alpha;
   }
-  colors[at + 3] = alpha * 255;
+  pixel[3] = alpha * 255;
 }

@@ -35,6 +35,8 @@ class CanvasRenderer {
     this.layers = null;
     this.asked = null;
     this.done = null;
+    // What is on the canvas; see describePainted().
+    this.painted = null;
     this.backdrop = { key: "", canvas: null };
     this.scratch = document.createElement("canvas");
     this.checks = { key: "", pattern: null };
@@ -82,13 +84,27 @@ class CanvasRenderer {
 
   /** Draw a scene as far as it is computed, and compute the rest. */
   draw(given) {
-    resizeCanvas(this.canvas, given);
+    const scene = { ...given, photoIsMissing: !this.photo };
+    if (given.picture && !isSame(this.asked, scene)) this.compute(scene);
+    const painted = this.describePainted(given);
+    // Scaling a photo takes most of the time, and while other segments are computed the picture stays as it is.
+    if (isAllSame(painted, this.painted)) return;
+    this.painted = this.isCopying ? null : painted;
+    this.paint(scene);
+  }
+
+  /** Return all that decides what is painted. */
+  describePainted({ view, size, ratio, picture, background, theme }) {
+    const { photo, copy, layers } = this;
+    return { ...view, ...size, ratio, across: picture?.width, down: picture?.height, background, theme, photo, copy, layers };
+  }
+
+  paint(scene) {
+    resizeCanvas(this.canvas, scene);
     const { context, canvas } = this;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
-    if (!given.picture) return;
-    const scene = { ...given, photoIsMissing: !this.photo };
-    if (!isSame(this.asked, scene)) this.compute(scene);
+    if (!scene.picture) return;
     this.drawPhoto(scene);
     if (!this.layers) return;
     if (scene.background !== "photo") this.drawBehind(scene);
@@ -192,6 +208,10 @@ class CanvasRenderer {
     this.asked = null;
     this.setPhoto(null);
   }
+}
+
+function isAllSame(one, other) {
+  return other !== null && Object.keys(one).every((key) => one[key] === other[key]);
 }
 
 /** Return whether the same pixels come out. */

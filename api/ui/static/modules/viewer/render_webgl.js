@@ -11,11 +11,13 @@ import { FRAGMENT, VERTEX } from "./shaders.js";
 
 const BACKGROUNDS = { photo: 0, blur: 1, gray: 2, transparent: 3, dim: 4 };
 const UNITS = { photo: 0, overview: 1, leftLabels: 2, rightLabels: 3, leftPalette: 4, rightPalette: 5 };
+/** Names of software that stands in for a graphics card; browsers do not call all of it a caveat. */
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|basic render|software/i;
 /** More pixels of a label map take too long to send at once; it is thinned out to them. */
 const MAX_LABEL_PIXELS = 1 << 25;
 
 /**
- * Return a renderer, or null where there is no WebGL2.
+ * Return a renderer, or null where there is no WebGL2; the canvas cannot be used for anything else then.
  *
  * @param onChange is called when something has to be drawn again
  * @param isSoftwareAllowed Software that stands in for a graphics card takes seconds for a large screen
@@ -23,7 +25,15 @@ const MAX_LABEL_PIXELS = 1 << 25;
 export function createWebglRenderer(canvas, onChange, { isSoftwareAllowed }) {
   const options = { alpha: true, antialias: false, depth: false, powerPreference: "low-power" };
   const gl = canvas.getContext("webgl2", { ...options, failIfMajorPerformanceCaveat: !isSoftwareAllowed });
-  return gl ? new WebglRenderer(canvas, gl, onChange) : null;
+  if (!gl) return null;
+  if (isSoftwareAllowed || !isSoftware(gl)) return new WebglRenderer(canvas, gl, onChange);
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return null;
+}
+
+function isSoftware(gl) {
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  return SOFTWARE.test(gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
 }
 
 class WebglRenderer {

@@ -38,6 +38,8 @@ class Viewer {
     this.size = { width: 0, height: 0, ratio: 1 };
     this.view = null;
     this.frame = 0;
+    // Read once: reading a style makes the browser compute the styles of the page.
+    this.theme = null;
     prepareElement(element);
     [this.canvas, this.renderer] = addRenderer(element, renderer, () => this.change());
     this.watch();
@@ -57,7 +59,7 @@ class Viewer {
     this.resizes.observe(this.element);
     this.events = new AbortController();
     const { signal } = this.events;
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.change(), { signal });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.changeTheme(), { signal });
     // A window moved to another screen, or the zoom of the browser.
     window.addEventListener("resize", () => this.resize(), { signal });
     this.resize();
@@ -90,11 +92,14 @@ class Viewer {
   }
 
   highlight(id) {
+    if (this.highlighted === (id ?? 0)) return;
     this.highlighted = id ?? 0;
     this.change();
   }
 
   isolate(id) {
+    // What has not changed is not computed again.
+    if (this.isolated === (id ?? null)) return;
     this.isolated = id ?? null;
     this.paint();
   }
@@ -190,6 +195,11 @@ class Viewer {
     this.draw();
   }
 
+  changeTheme() {
+    this.theme = null;
+    this.change();
+  }
+
   /** Take over what decides the colours. */
   paint() {
     this.palette = null;
@@ -228,7 +238,7 @@ class Viewer {
       background: isDimmed ? "dim" : style.background,
       // The isolated segment is to be seen as it is.
       highlighted: this.highlighted === isolated ? 0 : this.highlighted,
-      theme: readTheme(this.element),
+      theme: (this.theme ??= readTheme(this.element)),
     };
   }
 

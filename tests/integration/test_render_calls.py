@@ -190,32 +190,32 @@ def count_flights(client: RedisClient, calls: Sequence[RenderCall]) -> int:
     return client.exists(*(redis_keys.render_flight(call.digest) for call in calls))
 
 
-def test_a_call_whose_client_has_gone_is_dropped(answered: RenderCalls, client: RedisClient) -> None:
+def test_a_call_whose_client_has_gone_is_dropped(answered_calls: RenderCalls, client: RedisClient) -> None:
     with ThreadPoolExecutor(2) as pool:
         busy_calls = [build_call(sleep=1.0, number=number) for number in range(2)]
-        busy = [pool.submit(answered.call, call) for call in busy_calls]
+        busy = [pool.submit(answered_calls.call, call) for call in busy_calls]
         wait_until(lambda: count_flights(client, busy_calls) == 2 and not client.llen(RENDER_QUEUE), seconds=10)
         dropped = build_call(dropped=1)
 
         with pytest.raises(Canceled):
-            answered.call(dropped, is_wanted=lambda: False)
+            answered_calls.call(dropped, is_wanted=lambda: False)
 
         assert not client.exists(redis_keys.render_flight(dropped.digest), redis_keys.render_waiters(dropped.digest))
         assert all(future.result() for future in busy)
-    answered.call(build_call(after=1))
-    assert answered.store.get_reply(dropped.id) is None
+    answered_calls.call(build_call(after=1))
+    assert answered_calls.store.get_reply(dropped.id) is None
 
 
-def test_a_call_for_which_another_client_waits_is_done(answered: RenderCalls) -> None:
+def test_a_call_for_which_another_client_waits_is_done(answered_calls: RenderCalls) -> None:
     first, second = build_call(sleep=1.0), build_call(sleep=1.0)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(answered.call, first, is_wanted=lambda: True)
-        wait_until(lambda: answered.store.is_wanted(first), seconds=10)
+        waiting = pool.submit(answered_calls.call, first, is_wanted=lambda: True)
+        wait_until(lambda: answered_calls.store.is_wanted(first), seconds=10)
 
         with pytest.raises(Canceled):
-            answered.call(second, is_wanted=lambda: False)
+            answered_calls.call(second, is_wanted=lambda: False)
 
-        assert answered.store.is_wanted(first)
+        assert answered_calls.store.is_wanted(first)
         assert waiting.result()
 
 

@@ -1,31 +1,13 @@
-"""What the documents name exists: states, events, priorities, settings, errors and metrics."""
+"""The reference of jobs agrees with the code: states, events and priorities."""
 
 import re
-from pathlib import Path
 
-import pytest
-
-from api.settings import ApiSettings
-from shared.errors import MaskmillError, build_error
 from shared.jobs.model import JobState, Priority
-from shared.settings import Settings
 from shared.webhooks.endpoint import PING, JobEvent
-from tests.support.reference import metrics_table
 from tests.support.tables import ROOT
-from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
 DOCS = ROOT / "deploy" / "docs"
-WRITTEN = sorted(
-    [*DOCS.glob("how-to/*.md"), *DOCS.glob("reference/*.md"), DOCS / "tutorial.md", DOCS / "guarantees.md"]
-)
 JOBS = (DOCS / "reference" / "jobs.md").read_text()
-SETTINGS = {
-    f"MASKMILL_{name.upper()}"
-    for kind in (Settings, ApiSettings, WorkerSettings, RendererSettings, StewardSettings)
-    for name in kind.model_fields
-} | {"MASKMILL_SECRETS_DIR"}
-METRIC = re.compile(r"`(maskmill_[a-z_]+)[`{]")
-METRICS = set(METRIC.findall(metrics_table()))
 
 
 def read_section(title: str) -> str:
@@ -66,16 +48,3 @@ def test_the_events_of_webhooks_are_those_that_are_sent() -> None:
     named = re.findall(r"`((?:job|webhook)\.\w+)`", read_section("Events of webhooks"))
 
     assert named == [*JobEvent, PING]
-
-
-@pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.relative_to(DOCS).as_posix())
-def test_every_setting_metric_and_error_that_is_named_exists(document: Path) -> None:
-    text = document.read_text()
-    settings = set(re.findall(r"MASKMILL_[A-Z_]*[A-Z]", text)) - {"MASKMILL_REDIS_ULR"}
-    # A setting can be a file of its name.
-    metrics = set(METRIC.findall(text)) - {name.lower() for name in SETTINGS}
-    errors = set(re.findall(r"(?:4\d\d|5\d\d)\s+`([a-z_]+)`", text))
-
-    assert settings - SETTINGS == set()
-    assert metrics - METRICS == set()
-    assert {code for code in errors if type(build_error(code, "")) is MaskmillError} == set()

@@ -1,9 +1,13 @@
-"""The reference of jobs agrees with the code: states, events and priorities."""
+"""The reference of jobs agrees with the code: options, states, events and priorities."""
 
 import re
+from typing import Any
+
+import pytest
 
 from shared.jobs.model import JobState, Priority
 from shared.webhooks.endpoint import PING, JobEvent
+from tests.support.reference import describe_values
 from tests.support.tables import ROOT
 
 DOCS = ROOT / "deploy" / "docs"
@@ -48,3 +52,19 @@ def test_the_events_of_webhooks_are_those_that_are_sent() -> None:
     named = re.findall(r"`((?:job|webhook)\.\w+)`", read_section("Events of webhooks"))
 
     assert named == [*JobEvent, PING]
+
+
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ({"type": "string", "enum": ["low", "normal"]}, "`low`, `normal`"),
+        ({"type": "boolean"}, "`true`, `false`"),
+        ({"type": "number", "minimum": 0, "maximum": 100.0}, "0 to 100"),
+        ({"type": "number", "exclusiveMinimum": 0}, "more than 0"),
+        ({"type": "array", "items": {"type": "string"}}, "a list of texts, or texts by commas"),
+        ({"type": "object"}, "a JSON object"),
+        ({"type": "string", "maxLength": 9}, "a text"),
+    ],
+)
+def test_the_values_of_an_option_are_those_of_its_schema(schema: dict[str, Any], values: str) -> None:
+    assert describe_values(schema) == values

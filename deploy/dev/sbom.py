@@ -5,6 +5,7 @@ the gateway's image has copies of.  The packages of torch's CUDA build and those
 depend on how the image is built.
 """
 
+import argparse
 import base64
 import json
 import subprocess
@@ -101,4 +102,8 @@ def _read_integrity(integrity: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        "python -m deploy.dev.sbom", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where to write a file for each image")
+    main(parser.parse_args().folder)

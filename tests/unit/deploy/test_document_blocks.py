@@ -6,7 +6,7 @@ import json
 import pytest
 
 from shared import errors
-from tests.support.code_blocks import CodeBlock, list_documents, parse_blocks, read_blocks
+from tests.support.code_blocks import SKETCHES, CodeBlock, list_documents, parse_blocks, read_blocks
 
 ALL = [block for document in list_documents() for block in read_blocks(document)]
 
@@ -26,7 +26,7 @@ def test_every_refusal_that_is_shown_has_a_code_of_the_service() -> None:
 
 
 def test_json_and_programs_can_be_parsed() -> None:
-    for block in ALL:
+    for block in [*ALL, *(block for document in sorted(SKETCHES) for block in read_blocks(document))]:
         if block.language == "json":
             json.loads(block.text)
         if block.language == "python":
@@ -50,6 +50,8 @@ def test_a_document_of_each_kind_is_among_them() -> None:
         ("<!-- not run: Docker -->\n```sh\ntrue\n```", ""),
         ("<!-- not run: no time -->\n```sh\ntrue\n```", "no time is no reason"),
         ("<!-- run by: tests/none.py -->\n```sh\ntrue\n```", "there is no tests/none.py"),
+        ("<!-- run by: Makefile -->\n```sh\nmake coffee\n```", "Makefile does not run it"),
+        ("<!-- run by: .ci/run -->\n```sh\nmake test\n```", ""),
         ("- a list\n\n  <!-- example: a file -->\n  ```yaml\n  a: 1\n  ```", ""),
         ("<!-- example: an answer -->\n\nwords between\n\n```json\n{}\n```", "it is neither run nor marked"),
     ],

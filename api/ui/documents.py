@@ -63,7 +63,7 @@ SECTIONS: Sequence[Section] = (
 
 
 _WIDE = {
-    "<table>": '<div class="document__table" tabindex="0"><table>',
+    "<table>": '<div class="document__table" tabindex="0" role="region" aria-label="Table"><table>',
     "</table>": "</table></div>",
     "<pre>": '<pre tabindex="0">',
 }
@@ -71,11 +71,16 @@ _WIDE = {
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as HTML.  title: its first heading, as plain text."""
+    """A document as HTML.
+
+    title: its first heading, as plain text.
+    parts: titles of its sections, as plain text, by their anchors.
+    """
 
     name: str
     title: str
     html: str
+    parts: Mapping[str, str]
 
 
 @cache
@@ -95,7 +100,8 @@ def render(name: str, text: str, *, file: str, names: Mapping[str, str]) -> Docu
     """
     parser = MarkdownIt("commonmark").enable("table")
     tokens = list(_without_html(parser.parse(text)))
-    title = next((inline.content for mark, inline in _headings(tokens) if mark.tag == "h1"), name)
+    title = next((_plain(inline) for mark, inline in _headings(tokens) if mark.tag == "h1"), name)
+    parts = {_anchor(inline.content): _plain(inline) for mark, inline in _headings(tokens) if mark.tag == "h2"}
     for mark, inline in _headings(tokens):
         mark.attrSet("id", _anchor(inline.content))
     for token in tokens:
@@ -105,12 +111,16 @@ def render(name: str, text: str, *, file: str, names: Mapping[str, str]) -> Docu
     # What is wide scrolls by itself, by keys too, and not the page with it.
     for before, after in _WIDE.items():
         html = html.replace(before, after)
-    return Document(name, title.replace("`", ""), html)
+    return Document(name, title, html, parts)
 
 
 def _headings(tokens: Sequence[Token]) -> Iterator[tuple[Token, Token]]:
     """Yield each heading, as its mark and its text."""
     return (pair for pair in pairwise(tokens) if pair[0].type == "heading_open")
+
+
+def _plain(inline: Token) -> str:
+    return inline.content.replace("`", "")
 
 
 def _anchor(heading: str) -> str:

@@ -1,4 +1,4 @@
-"""The documents and the reference of the API in a browser: reached by all, from a phone to a desk, in light and dark."""
+"""The documents and the reference of the API in a browser, from a phone to a desk, in light and dark."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

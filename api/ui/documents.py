@@ -63,7 +63,7 @@ SECTIONS: Sequence[Section] = (
 
 
 _WIDE = {
-    "<table>": '<div class="document__table" tabindex="0" role="region" aria-label="Table"><table>',
+    "<table>": '<div class="document__table" tabindex="0"><table>',
     "</table>": "</table></div>",
     "<pre>": '<pre tabindex="0">',
 }
@@ -120,7 +120,7 @@ def _headings(tokens: Sequence[Token]) -> Iterator[tuple[Token, Token]]:
 
 
 def _plain(inline: Token) -> str:
-    return inline.content.replace("`", "")
+    return "".join(part.content for part in inline.children or () if part.type in ("text", "code_inline"))
 
 
 def _anchor(heading: str) -> str:

@@ -42,6 +42,7 @@ def test_headings_have_the_anchors_that_links_name() -> None:
 
     assert document.title == "The title"
     assert '<h2 id="what-is-not-promised">' in document.html
+    assert document.parts == {"what-is-not-promised": "What is not promised?"}
 
 
 def test_html_is_left_out_and_text_is_escaped() -> None:

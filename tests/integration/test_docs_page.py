@@ -24,9 +24,9 @@ def test_every_operation_parameter_answer_and_object_is_shown(gateway: GatewayUn
     for method, path, facts in operations:
         section = page.partition(f'<h3 id="{facts["operationId"]}">')[2].partition("</section>")[0]
         assert f">{method.upper()}</span> <code>{path}</code>" in section
-        assert re.findall(r'<th scope="row"><code>([^<]+)</code>.*\n *<td>(?:query|path|header)<', section) == [
-            parameter["name"] for parameter in facts.get("parameters", ())
-        ]
+        assert re.findall(
+            r'<th scope="row"><code>([^<]+)</code>.*\n *<td class="fields__place">(?:query|path|header)<', section
+        ) == [parameter["name"] for parameter in facts.get("parameters", ())]
         assert set(re.findall(r"<dt>(\d+)</dt>", section)) == set(facts["responses"])
     assert set(re.findall(r'<h3 id="(\w+)"><code>\1</code>', page)) == set(document["components"]["schemas"])
 

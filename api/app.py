@@ -25,7 +25,6 @@ from api.http.tokens import Scope
 from api.metrics import GatewayMetrics
 from api.routes import (
     data,
-    docs,
     documents,
     events,
     health,
@@ -43,6 +42,7 @@ from api.routes import (
 from api.routes import huggingface as inference
 from api.routes import huggingface_info as endpoint
 from api.routes.context import EXTENSION, get_gateway
+from api.routes.reference import ReferencePage
 from api.schemas.errors import ErrorView
 from api.settings import ApiSettings
 from shared import __version__
@@ -52,8 +52,8 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # These need no token: probes and scrapes have none, and the OpenAPI document tells clients that one is required.
-PUBLIC_BLUEPRINTS = frozenset({"docs", "documents", "health", "ui"})
-PUBLIC_ENDPOINTS = frozenset({"openapi", "static"})
+PUBLIC_BLUEPRINTS = frozenset({"documents", "health", "ui"})
+PUBLIC_ENDPOINTS = frozenset({"openapi", "reference", "static"})
 # A POST that only reads; what it needs beyond that is checked by its route.
 READING_ENDPOINTS = frozenset({"recut.recut_job"})
 API_BLUEPRINTS = (
@@ -96,11 +96,11 @@ def create_app(settings: ApiSettings, gateway: Gateway) -> OpenAPI:
     errors.register(app)
     for blueprint in API_BLUEPRINTS:
         app.register_api(blueprint)
-    app.register_blueprint(docs.bp)
     app.register_blueprint(documents.bp)
     app.register_blueprint(ui.bp)
     document = complete_document(app.api_doc, requires_token=gateway.authenticator.requires_token)
     app.add_url_rule("/openapi.json", "openapi", partial(show_document, document))
+    app.add_url_rule("/docs/api", "reference", ReferencePage(document).show)
     return app
 
 

@@ -32,6 +32,7 @@ from api.server.transfer import MinimumRate
 from api.server.worker import LoopWorker
 from api.settings import OFF, ApiSettings
 from api.start_check import check_stores
+from shared.command_line import check_arguments
 from shared.errors import MaskmillError, Unauthorized, UnusableStores
 from shared.logs import configure_logging
 from shared.memory import HOST_MAPPED_BYTES, limit_kept_memory
@@ -45,6 +46,7 @@ log = structlog.get_logger()
 MAX_OPEN_FILES = 65_536
 RESERVED_FILES = 256
 CHECK = "--check-settings"
+_PURPOSE = "Run a gateway, which serves the API and the pages, until SIGTERM."
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -287,4 +289,5 @@ def drop_gauges(_arbiter: Any, worker: Any) -> None:
 
 
 if __name__ == "__main__":
+    check_arguments("api.wsgi", _PURPOSE, {CHECK: "check the settings, and start nothing"})
     sys.exit(main(sys.argv[1:]))

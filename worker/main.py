@@ -23,6 +23,7 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
+from shared.command_line import check_arguments
 from shared.errors import ModelUnusable, Unavailable
 from shared.jobs.provenance import Execution
 from shared.logs import configure_logging
@@ -337,4 +338,5 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    check_arguments("worker.main", "Run a worker, which segments images with one device, until SIGTERM.")
     sys.exit(main())

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.command_line import check_arguments
 from shared.setting_types import (
     Bytes,
     Count,
@@ -198,5 +199,6 @@ class StewardSettings(ProbeSettings):
 
 
 if __name__ == "__main__":
+    check_arguments("worker.settings", "Check the settings of workers, renderers and stewards, and start nothing.")
     for kind in (WorkerSettings, RendererSettings, StewardSettings):
         read_settings(kind)

@@ -28,19 +28,20 @@ _LABELS_TEXT = (
 )
 _METADATA_TEXT = "Your own data, returned with the job as they are: at most 4 KiB as JSON, by default."
 
-# As JSON has them, and with an example each.
-_OPTIONS: Final[Mapping[str, dict[str, Any]]] = {
+MODEL: Final[Mapping[str, Any]] = {"type": "string", "description": "Id of a model; the default one without it."}
+# The other options, as JSON has them, most with an example.
+OPTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "priority": {
         "type": "string",
         "enum": list(Priority),
-        "description": "Which jobs come first; `normal` without it.",
+        "description": "Which jobs come first; `low` still moves. Without it, `normal`.",
         "example": "low",
     },
     "deadline_seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
-        "description": "The job is `expired` if it has not ended so long after its submission; the header "
-        "`Cancel-After` says the same. At most a week, by default.",
+        "description": "The job is `expired` if it has not ended so many seconds after its submission, and says which "
+        "stage it had reached. The header `Cancel-After` says the same: `30s`, `1h30m`. At most a week, by default.",
         "example": 60,
     },
     "labels": {
@@ -60,12 +61,12 @@ _OPTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "recut": {
         "type": "string",
         "enum": list(RECUT_KINDS),
-        "description": "Keep what a later recut of this subtask needs.",
+        "description": "Keep what a later recut of this subtask needs; those of the others need nothing.",
     },
 }
 # As texts have them.
 _TEXTS: Final[Mapping[str, dict[str, Any]]] = {
-    **_OPTIONS,
+    **OPTIONS,
     "labels": {"type": "string", "description": f"{_LABELS_TEXT} Separated by commas.", "example": "person,car"},
     "metadata": {
         "type": "string",
@@ -105,7 +106,7 @@ _STRICT_JSON_SCHEMA: dict[str, Any] = {
             "minLength": 1,
             "description": "The image, as base64; or where it is, as in `image_url`.",
         },
-        **{name: _allow_null(schema) for name, schema in _OPTIONS.items()},
+        **{name: _allow_null(schema) for name, schema in OPTIONS.items()},
         "options": {**OPTIONS_SCHEMA, "additionalProperties": False},
     },
 }
@@ -136,10 +137,9 @@ JOB_BODY["content"]["application/json"]["examples"] = {
     "object": {"value": {"inputs": "s3://scans/2026/street.jpg"}},
     "upload": {"value": {"upload_id": "01a2249c052c7737b389209ffa4d7db7"}},
 }
-_MODEL: Final[Mapping[str, Any]] = {"type": "string", "description": "Id of a model; the default one without it."}
 JOB_PARAMETERS: list[dict[str, Any]] = [
     *QUERY_PARAMETERS,
-    _describe_query("model", _MODEL),
+    _describe_query("model", MODEL),
     *(_describe_query(name, schema) for name, schema in _TEXTS.items()),
     {
         "name": CANCEL_AFTER,

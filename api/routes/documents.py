@@ -1,5 +1,7 @@
 """The documents as pages, in the layout of the others.  They need no token, and run no script."""
 
+from itertools import islice
+
 from flask import Blueprint, Response
 
 from api.routes.ui import build_page
@@ -22,7 +24,14 @@ def show_document(name: str) -> Response:
     Raises:
         UnknownRoute: there is none of this name.
     """
-    document = read_documents().get(name)
-    if document is None:
+    documents = read_documents()
+    if name not in documents:
         raise UnknownRoute("There is no document at this address; /docs lists them.")
-    return build_page("document.html", document=document)
+    following = list(documents).index(name) + 1
+    return build_page(
+        "document.html",
+        document=documents[name],
+        following=next(islice(documents.values(), following, None), None),
+        sections=SECTIONS,
+        documents=documents,
+    )

@@ -71,11 +71,16 @@ _WIDE = {
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as HTML.  title: its first heading, as plain text."""
+    """A document as HTML.
+
+    title: its first heading, as plain text.
+    parts: titles of its sections, as plain text, by their anchors.
+    """
 
     name: str
     title: str
     html: str
+    parts: Mapping[str, str]
 
 
 @cache
@@ -95,22 +100,28 @@ def render(name: str, text: str, *, file: str, names: Mapping[str, str]) -> Docu
     """
     parser = MarkdownIt("commonmark").enable("table")
     tokens = list(_drop_html(parser.parse(text)))
-    title = next((inline.content for mark, inline in _headings(tokens) if mark.tag == "h1"), name)
+    title = next((_plain(inline) for mark, inline in _headings(tokens) if mark.tag == "h1"), name)
+    parts = {_anchor(inline.content): _plain(inline) for mark, inline in _headings(tokens) if mark.tag == "h2"}
     for mark, inline in _headings(tokens):
         mark.attrSet("id", _anchor(inline.content))
+    _label_cells(tokens)
     for token in tokens:
         if token.children:
-            token.children = list(_resolve_links(token.children, name, file, names))
+            token.children = _resolve_links(token.children, name, file, names)
     html = str(parser.renderer.render(tokens, parser.options, {}))
     # What is wide scrolls by itself, by keys too, and not the page with it.
     for before, after in _WIDE.items():
         html = html.replace(before, after)
-    return Document(name, title.replace("`", ""), html)
+    return Document(name, title, html, parts)
 
 
 def _headings(tokens: Sequence[Token]) -> Iterator[tuple[Token, Token]]:
     """Yield each heading, as its mark and its text."""
     return (pair for pair in pairwise(tokens) if pair[0].type == "heading_open")
+
+
+def _plain(inline: Token) -> str:
+    return "".join(part.content for part in inline.children or () if part.type in ("text", "code_inline"))
 
 
 def _anchor(heading: str) -> str:
@@ -127,16 +138,50 @@ def _drop_html(tokens: Sequence[Token]) -> Iterator[Token]:
             yield token
 
 
-def _resolve_links(children: Sequence[Token], name: str, file: str, names: Mapping[str, str]) -> Iterator[Token]:
-    """Yield the tokens of a line; links lead to documents under their names, and those to other files are left out."""
-    is_open = True
-    for token in children:
+def _label_cells(tokens: Sequence[Token]) -> None:
+    """Tell each cell the heading of its column, for screens on which a table does not fit."""
+    headings: list[str] = []
+    column = 0
+    for token, following in pairwise(tokens):
+        match token.type:
+            case "thead_open":
+                headings = []
+            case "th_open":
+                headings.append(_plain(following))
+            case "tr_open":
+                column = 0
+            case "td_open":
+                token.attrSet("data-label", headings[column])
+                column += 1
+
+
+def _resolve_links(children: Sequence[Token], name: str, file: str, names: Mapping[str, str]) -> list[Token]:
+    """Return the tokens of a line; links lead to documents under their names.
+
+    Links to other files become plain text, or nothing if they are all that parentheses hold, as in "(why)".
+    """
+    kept: list[Token] = []
+    is_open, start = True, 0
+    for position, token in enumerate(children):
         if token.type == "link_open":
             address = _find_address(str(token.attrGet("href")), name, file, names)
-            is_open = address is not None
+            is_open, start = address is not None, len(kept)
             token.attrSet("href", address or "")
         if is_open or token.type not in ("link_open", "link_close"):
-            yield token
+            kept.append(token)
+        elif token.type == "link_close":
+            _drop_parentheses(kept, start, children[position + 1 :])
+    return kept
+
+
+def _drop_parentheses(kept: list[Token], start: int, rest: Sequence[Token]) -> None:
+    """Drop what is kept from `start` on, if parentheses hold nothing else, and these with it."""
+    if start and rest and kept[start - 1].content.endswith("(") and rest[0].content.startswith(")"):
+        del kept[start:]
+        kept[-1].content = kept[-1].content.removesuffix("(").rstrip()
+        rest[0].content = rest[0].content.removeprefix(")")
+        if not kept[-1].content and len(kept) > 1 and kept[-2].type == "softbreak":
+            del kept[-2:]
 
 
 def _find_address(link: str, name: str, file: str, names: Mapping[str, str]) -> str | None:

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,4 +79,7 @@ def _read(file: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    ArgumentParser(
+        "python -m deploy.keys", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    ).parse_args()
     sys.exit(main())

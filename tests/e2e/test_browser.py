@@ -209,10 +209,3 @@ def test_an_upload_from_another_origin_needs_that_cors_allows_it(
         expect(page).to_have_title("READ400")
         page.goto(friendly.write(UPLOAD, host="localhost"))
         expect(page).to_have_title("BLOCKED")
-
-
-def test_the_documentation_of_the_api_is_drawn(scene: Scene, page: Page) -> None:
-    """Its own document is opened by RapiDoc, inside of a shadow tree."""
-    page.goto(f"{scene.address}/docs/api")
-
-    expect(page.get_by_text("Queue an image").first).to_be_attached(timeout=20_000)

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,13 @@ from PIL import Image
 from deploy.local.sample_job import SAMPLE_IMAGE
 from deploy.local.stack import Stack
 from tests.support.code_blocks import CodeBlock, list_documents, read_blocks
+from tests.support.document_folder import make_document_folder
 from tests.support.tables import ROOT
 
 DOCUMENTS = [document for document in list_documents() if any(block.is_run for block in read_blocks(document))]
 PICTURE = ROOT / "deploy" / "docs" / "picture.webp"
 # Of 255, over all pixels and channels: lines of outlines and letters that move by a pixel make less.
 MAX_DIFFERENCE = 4.0
-LINKED = ("api", "deploy", "shared", "worker")
 # Without this option curl ends with 0 for any status; `refused` undoes that for one block.
 PROLOGUE = """
 set -euo pipefail
@@ -40,11 +39,7 @@ export -f curl
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of the repository, as far as the documents use it, and a photo."""
-    for name in LINKED:
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    shutil.copy(SAMPLE_IMAGE, tmp_path / "photo.jpg")
-    return tmp_path
+    return make_document_folder(tmp_path)
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from tests.support.images import coffee, jpeg
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", required=True, help="of the gateway, without a path")
     parser.add_argument("--token", default="", help="bearer token, if the service asks for one")
     parser.add_argument("--only", default="", help="only inputs whose names contain this")

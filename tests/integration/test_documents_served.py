@@ -18,13 +18,13 @@ def gateway(redis_url: str, storage_env: Mapping[str, str]) -> GatewayUnderTest:
 
 
 def read_links(html: str) -> list[str]:
-    article = html.partition("<article")[2].partition("</article>")[0]
-    return [link for link in re.findall(r'href="([^"]*)"', article) if "://" not in link]
+    main = html.partition("<main")[2].partition("</main>")[0]
+    return [link for link in re.findall(r'href="([^"]*)"', main) if "://" not in link]
 
 
 def test_all_documents_are_listed_and_every_link_of_each_leads_somewhere(gateway: GatewayUnderTest) -> None:
     listed = read_links(gateway.client.get("/docs").text)
-    pages = {address: gateway.client.get(address).text for address in listed}
+    pages = {address: gateway.client.get(address).text for address in ["/docs", "/openapi.json", *listed]}
 
     broken = []
     for address, page in pages.items():

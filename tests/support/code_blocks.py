@@ -12,13 +12,14 @@ block says what is to be known of it:
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from markdown_it import MarkdownIt
 
 from tests.support.tables import ROOT
 
 RUNNABLE = frozenset({"sh", "python"})
-REASONS = frozenset({"Docker", "a GPU", "a cloud account", "another machine", "the tests themselves"})
+REASONS = frozenset({"Docker", "a GPU", "a cloud account"})
 # Code that the reader is to write into this repository, as a sketch.
 SKETCHES = frozenset({"deploy/docs/adding-a-feature.md"})
 _MARK = re.compile(r"<!-- (run by|not run|refused|example): ([^>\n]+) -->\s*\Z")
@@ -47,13 +48,20 @@ class CodeBlock:
         """Return why nothing is known of how the block is run, empty if it is known."""
         match self.mark:
             case "run by":
-                return "" if (ROOT / self.detail).is_file() else f"there is no {self.detail}"
+                return self._find_fault_of_runner(ROOT / self.detail)
             case "not run":
                 return "" if self.detail in REASONS else f"{self.detail} is no reason"
             case "example":
                 return "it can be run" if self.language in RUNNABLE else ""
             case _:
                 return "" if self.language in RUNNABLE else "it is neither run nor marked"
+
+    def _find_fault_of_runner(self, file: Path) -> str:
+        if not file.is_file():
+            return f"there is no {self.detail}"
+        # It reads the block, or has its commands.
+        is_run = self.document in file.read_text() or self.text.strip() in file.read_text()
+        return "" if is_run else f"{self.detail} does not run it"
 
 
 def list_documents() -> Sequence[str]:

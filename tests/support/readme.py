@@ -14,7 +14,7 @@ from shared.formats import registry
 from shared.jobs.format_options import FormatOptions
 from shared.jobs.parameters import FIELDS
 from shared.settings import Settings
-from tests.support.reference import ERRORS, FILES, METRICS, errors_table, files_table, metrics_table
+from tests.support.reference import ERRORS, FILES, METRICS, errors_table, files_table, metrics_table, options_table
 from tests.support.tables import ROOT, Marks, build_table, write_table
 from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
@@ -34,6 +34,8 @@ SETTINGS = Marks.of("settings", "deploy/docs/reference/settings.md")
 FORMATS = Marks.of("formats", "README.md")
 PARAMETERS = Marks.of("parameters", "README.md")
 LISTED_PARAMETERS = Marks.of("parameters", "deploy/docs/reference/formats.md")
+OPTIONS = Marks.of("job options", "README.md")
+LISTED_OPTIONS = Marks.of("job options", "deploy/docs/reference/jobs.md")
 FORMAT_OPTIONS = Marks.of("options", "deploy/docs/reference/formats.md")
 
 
@@ -130,6 +132,8 @@ TABLES: Mapping[Marks, Callable[[], str]] = {
     SETTINGS: settings_table,
     PARAMETERS: lambda: parameters_table(FIELDS),
     FORMATS: formats_table,
+    OPTIONS: options_table,
+    LISTED_OPTIONS: options_table,
     LISTED_PARAMETERS: lambda: parameters_table(FIELDS),
     FORMAT_OPTIONS: lambda: parameters_table(FormatOptions.__pydantic_fields__),  # type: ignore[attr-defined]
     FILES: files_table,

@@ -1,7 +1,7 @@
-"""The tables of deploy/docs/reference, made from the code: errors, files of formats, metrics."""
+"""The tables of deploy/docs/reference, made from the code: errors, options of jobs, files of formats, metrics."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +10,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from api.errors import http_status
+from api.http.job_options import JOB_MEMBERS
+from api.http.openapi_jobs import MODEL, OPTIONS
 from api.metrics import FleetCollector, GatewayMetrics
 from shared import errors
 from shared.formats import registry
@@ -52,6 +54,31 @@ def files_table() -> str:
         for one in registry.FORMATS
     )
     return build_table(("format", "file", "media type", "from the photo", "options", "content"), rows)
+
+
+def options_table() -> str:
+    """Return the table of the options of a submission."""
+    described = {"model": MODEL, **OPTIONS}
+    rows = ((f"`{name}`", describe_values(described[name]), described[name]["description"]) for name in JOB_MEMBERS)
+    return build_table(("option", "values", "meaning"), rows)
+
+
+def describe_values(schema: Mapping[str, Any]) -> str:
+    """Return the values of an option, by its JSON schema."""
+    match schema:
+        case {"enum": values}:
+            return ", ".join(f"`{value}`" for value in values)
+        case {"type": "boolean"}:
+            return "`true`, `false`"
+        case {"minimum": low, "maximum": high}:
+            return f"{low:g} to {high:g}"
+        case {"type": "number", "exclusiveMinimum": low}:
+            return f"more than {low:g}"
+        case {"type": "array"}:
+            return "a list of texts, or texts by commas"
+        case {"type": "object"}:
+            return "a JSON object"
+    return "a text"
 
 
 def metrics_table() -> str:

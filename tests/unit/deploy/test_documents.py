@@ -1,7 +1,6 @@
 """The documents agree with the tree: links, paths, Redis keys and scripts, and the numbers of decisions."""
 
 import inspect
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from shared import redis_keys
+from tests.support.documents import ROOT, find_documents
 
-ROOT = Path(__file__).resolve().parents[3]
-# Everything below these is installed, generated or data.
-SKIPPED_FOLDERS = {"build", "data", "node_modules"}
 # Decisions before this one name modules as they were when they were made.
 FIRST_DECISION_WITH_CURRENT_PATHS = 10
 
@@ -22,16 +19,6 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 REPOSITORY_PATH = re.compile(r"`([\w.][\w.-]*/[\w./-]+\.(?:py|md|lua|toml|yml))`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 DECISION = re.compile(r"(\d{4})-[a-z0-9-]+\.md")
-
-
-def find_documents() -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(ROOT):
-        subfolders[:] = [
-            name
-            for name in subfolders
-            if name not in SKIPPED_FOLDERS and (name == ".github" or not name.startswith("."))
-        ]
-        yield from (Path(folder) / name for name in names if name.endswith(".md"))
 
 
 def find_documents_with_current_paths() -> Iterator[Path]:

@@ -1,31 +1,17 @@
-"""What the documents name exists: states, events, priorities, settings, errors and metrics."""
+"""The reference of jobs agrees with the code: options, states, events and priorities."""
 
 import re
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from api.settings import ApiSettings
-from shared.errors import MaskmillError, build_error
 from shared.jobs.model import JobState, Priority
-from shared.settings import Settings
 from shared.webhooks.endpoint import PING, JobEvent
-from tests.support.reference import metrics_table
+from tests.support.reference import describe_values
 from tests.support.tables import ROOT
-from worker.settings import RendererSettings, StewardSettings, WorkerSettings
 
 DOCS = ROOT / "deploy" / "docs"
-WRITTEN = sorted(
-    [*DOCS.glob("how-to/*.md"), *DOCS.glob("reference/*.md"), DOCS / "tutorial.md", DOCS / "guarantees.md"]
-)
 JOBS = (DOCS / "reference" / "jobs.md").read_text()
-SETTINGS = {
-    f"MASKMILL_{name.upper()}"
-    for kind in (Settings, ApiSettings, WorkerSettings, RendererSettings, StewardSettings)
-    for name in kind.model_fields
-} | {"MASKMILL_SECRETS_DIR"}
-METRIC = re.compile(r"`(maskmill_[a-z_]+)[`{]")
-METRICS = set(METRIC.findall(metrics_table()))
 
 
 def read_section(title: str) -> str:
@@ -68,14 +54,17 @@ def test_the_events_of_webhooks_are_those_that_are_sent() -> None:
     assert named == [*JobEvent, PING]
 
 
-@pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.relative_to(DOCS).as_posix())
-def test_every_setting_metric_and_error_that_is_named_exists(document: Path) -> None:
-    text = document.read_text()
-    settings = set(re.findall(r"MASKMILL_[A-Z_]*[A-Z]", text)) - {"MASKMILL_REDIS_ULR"}
-    # A setting can be a file of its name.
-    metrics = set(METRIC.findall(text)) - {name.lower() for name in SETTINGS}
-    errors = set(re.findall(r"(?:4\d\d|5\d\d)\s+`([a-z_]+)`", text))
-
-    assert settings - SETTINGS == set()
-    assert metrics - METRICS == set()
-    assert {code for code in errors if type(build_error(code, "")) is MaskmillError} == set()
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ({"type": "string", "enum": ["low", "normal"]}, "`low`, `normal`"),
+        ({"type": "boolean"}, "`true`, `false`"),
+        ({"type": "number", "minimum": 0, "maximum": 100.0}, "0 to 100"),
+        ({"type": "number", "exclusiveMinimum": 0}, "more than 0"),
+        ({"type": "array", "items": {"type": "string"}}, "a list of texts, or texts by commas"),
+        ({"type": "object"}, "a JSON object"),
+        ({"type": "string", "maxLength": 9}, "a text"),
+    ],
+)
+def test_the_values_of_an_option_are_those_of_its_schema(schema: dict[str, Any], values: str) -> None:
+    assert describe_values(schema) == values

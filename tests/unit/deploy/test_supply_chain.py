@@ -1,16 +1,20 @@
 """The lock and its hashes, the one index of torch, the part of each process, and the SBOMs."""
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from base64 import b64decode
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 from deploy.dev import sbom
@@ -20,6 +24,8 @@ from deploy.dev.requirements import read_name, read_pins, read_requirements, sel
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 PINS = read_pins(LOCK.read_text())
+VENDORED = ROOT / "api" / "ui" / "static" / "vendor"
+LIBRARIES = json.loads((VENDORED / "packages.json").read_text())
 EXTRAS = {"api": {"api"}, "worker": {"worker"}, "steward": {"steward"}, "all": {"api", "worker", "local", "dev"}}
 
 
@@ -193,14 +199,18 @@ def test_all_others_are_installed_with_their_hashes_and_checked_at_the_end() -> 
     assert check == ["check"]
 
 
+@pytest.fixture(scope="module")
+def sboms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The SBOM of each image."""
+    folder = tmp_path_factory.mktemp("sbom")
+    sbom.main(folder)
+    return {image: folder / f"{image}.cdx.json" for image in sbom.IMAGES}
+
+
 @pytest.mark.parametrize("image", sbom.IMAGES)
-def test_an_sbom_lists_the_packages_of_an_image_with_their_hashes(image: str, tmp_path: Path) -> None:
-    file = tmp_path / "x.json"
-
-    sbom.write_sbom(image, file)
-
-    document = json.loads(file.read_text())
-    components = {read_name(one["name"]): one for one in document["components"]}
+def test_an_sbom_lists_the_packages_of_an_image_with_their_hashes(image: str, sboms: dict[str, Path]) -> None:
+    document = json.loads(sboms[image].read_text())
+    components = {read_name(one["name"]): one for one in document["components"] if "pkg:npm/" not in one["purl"]}
     pins = read_pins(select_lock([image], ROOT, with_common=image != "keys"))
     assert document["bomFormat"] == "CycloneDX"
     assert set(components) == set(pins) | ({"torch"} if image == "worker" else set())
@@ -218,6 +228,28 @@ def test_the_same_lock_gives_the_bytes_of_the_same_sbom(tmp_path: Path) -> None:
     sbom.write_sbom("steward", again)
 
     assert file.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize("image", sbom.IMAGES)
+def test_an_sbom_lists_the_libraries_of_the_pages_where_they_are(image: str, sboms: dict[str, Path]) -> None:
+    document = json.loads(sboms[image].read_text())
+
+    libraries = [one for one in document["components"] if "pkg:npm/" in one["purl"]]
+    vendored = {folder.name for folder in VENDORED.iterdir() if folder.is_dir()}
+    assert {one["name"] for one in libraries} == (vendored if image == "api" else set())
+    for one in libraries:
+        listed = LIBRARIES[one["name"]]
+        assert (one["version"], one["purl"]) == (listed["version"], f"pkg:npm/{one['name']}@{listed['version']}")
+        assert one["licenses"][0]["license"]["id"] == listed["license"]
+        assert one["hashes"] == [{"alg": "SHA-512", "content": b64decode(listed["integrity"][7:]).hex()}]
+        hashes = {part["name"]: part["hashes"][0]["content"] for part in one["components"]}
+        assert hashes == {
+            str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (VENDORED / one["name"]).iterdir()
+        }
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(sboms[image].read_text()) is None
+    references = [one["ref"] for one in document["dependencies"]]
+    assert len(references) == len(set(references)) == len(document["components"]) + 1
 
 
 def test_each_image_has_an_sbom_and_can_be_pinned() -> None:

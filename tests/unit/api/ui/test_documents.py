@@ -37,11 +37,32 @@ def test_a_link_to_a_file_that_is_not_served_is_plain_text(link: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("It is so ([why](../decisions/1.md)).", "It is so."),
+        ("It is so\n([why](../decisions/1.md)), and stays.", "It is so, and stays."),
+        ("It is so (see [why](../decisions/1.md)).", "It is so (see why)."),
+        ("It is so ([why](how-to/b.md)).", 'It is so (<a href="how-to/b">why</a>).'),
+        ("[Why](../decisions/1.md) (or not)", "Why (or not)"),
+    ],
+)
+def test_parentheses_with_nothing_but_such_a_link_are_left_out(text: str, shown: str) -> None:
+    assert render_line(text) == f"<p>{shown}</p>\n"
+
+
+def test_a_cell_knows_the_heading_of_its_column() -> None:
+    html = render_line("| `a` | b |\n|---|---|\n| 1 | |\n")
+
+    assert '<td data-label="a">1</td>\n<td data-label="b"></td>' in html
+
+
 def test_headings_have_the_anchors_that_links_name() -> None:
     document = render("a", "# The `title`\n\n## What is *not* promised?\n", file="docs/a.md", names=NAMES)
 
     assert document.title == "The title"
     assert '<h2 id="what-is-not-promised">' in document.html
+    assert document.parts == {"what-is-not-promised": "What is not promised?"}
 
 
 def test_html_is_left_out_and_text_is_escaped() -> None:

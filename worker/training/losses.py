@@ -26,7 +26,7 @@ CLASS_WEIGHT: Final = 1.0
 MASK_WEIGHT: Final = 1.5
 PIXEL_WEIGHT: Final = 1.0
 ABSENCE_WEIGHT: Final = 1.0
-CONSISTENCY_WEIGHT: Final = 1.0
+CONSISTENCY_WEIGHT: Final = 0.5
 # Added to the weight 1 of a mask's pixel that belongs to another thing of the same class.
 SIBLING_PIXEL_WEIGHT: Final = 4.0
 # Logit that excludes a query from the softmax over the queries at a pixel.

@@ -6,7 +6,7 @@ list as `certain` the categories that it annotates exhaustively.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,6 @@ class ImageRecord:
     truth: Path
     regions: tuple[Region, ...]
     certain: frozenset[int] | None = None
-
-    def is_complete_for(self, labels: Iterable[int]) -> bool:
-        """Return whether every instance of some classes is annotated."""
-        return self.certain is None or self.certain.issuperset(labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from tests.evaluation.quality import Tally, averages, tally, total
 from tests.evaluation.quality_data import (
     BadDataset,
     Dataset,
+    ImageRecord,
     convert_segmentation,
     match_vocabulary,
     read_dataset,
@@ -161,20 +162,31 @@ def evaluate_things(segmenter: Segmenter, tasks: Sequence[Task]) -> list[dict[st
         raise BadDataset("The folders have different categories.")
     observed: list[list[Observation]] = [[] for _ in tasks[0].settings]
     for task in tasks:
-        labels = [label for names in GROUPS.values() for label in find_labels(task.dataset, names)]
         for record, results in segment_images(segmenter, task):
-            truth = read_truth(record)
-            marked = mark_small_as_crowd(truth, labels, LARGE)
-            for one, result in zip(observed, results, strict=True):
-                found = convert_segmentation(result, task.vocabulary, task.dataset.is_thing, merges_stuff=True)
-                classes = len(task.dataset.names)
-                [person] = find_labels(task.dataset, GROUPS["people"])
-                pieces = count_pieces(truth, found, person, VERY_LARGE)
-                one.append(
-                    Observation(tally(truth, found, classes), tally(marked, found, classes), pieces, record.certain)
-                )
+            for one, observation in zip(observed, observe_image(record, results, task), strict=True):
+                one.append(observation)
         print_progress(f"report: {segmenter.model}, {len(observed[0])} images")
     return [compute_figures(observations, tasks[0]) for observations in observed]
+
+
+def observe_image(record: ImageRecord, results: Sequence[Segmentation], task: Task) -> list[Observation]:
+    """Compare the results of one image at each threshold with its ground truth."""
+    truth, classes = read_truth(record), len(task.dataset.names)
+    labels = [label for names in GROUPS.values() for label in find_labels(task.dataset, names)]
+    [person] = find_labels(task.dataset, GROUPS["people"])
+    marked = mark_small_as_crowd(truth, labels, LARGE)
+    observations = []
+    for result in results:
+        found = convert_segmentation(result, task.vocabulary, task.dataset.is_thing, merges_stuff=True)
+        observations.append(
+            Observation(
+                plain=tally(truth, found, classes),
+                large=tally(marked, found, classes),
+                pieces=count_pieces(truth, found, person, VERY_LARGE),
+                certain=record.certain,
+            )
+        )
+    return observations
 
 
 def find_labels(dataset: Dataset, names: Sequence[str]) -> list[int]:

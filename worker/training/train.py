@@ -119,27 +119,7 @@ def build_sampler(
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train the embedded model.")
-    parser.add_argument(
-        "--coco-panoptic", type=Path, nargs="+", required=True, metavar="DIR", help="images/, panoptic/, panoptic.json"
-    )
-    parser.add_argument(
-        "--labelled", type=Path, nargs="*", default=[], metavar="DIR", help="the same, with partial ground truth"
-    )
-    parser.add_argument(
-        "--labelled-shares",
-        type=float,
-        nargs="*",
-        default=[],
-        metavar="SHARE",
-        help="of each of those folders among them, relative to each other (default: by the number of images)",
-    )
-    parser.add_argument(
-        "--cutouts", type=Path, nargs="*", default=[], metavar="DIR", help="the same; their things are pasted only"
-    )
-    parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="initialize from this model, not from the backbone's weights alone"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for weights, curve and checkpoint")
+    add_folders(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="resume from the checkpoint in --out, if there is one")
     parser.add_argument(
@@ -157,6 +137,27 @@ def build_parser() -> argparse.ArgumentParser:
         name, default = field.name.replace("_", "-"), field.default
         parser.add_argument(f"--{name}", type=type(default), default=default, help="default: %(default)s")
     return parser
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name folders."""
+
+    def add(name: str, text: str, **more: Any) -> None:
+        parser.add_argument(name, type=Path, metavar="DIR", help=text, **more)
+
+    add("--coco-panoptic", "images/, panoptic/, panoptic.json", nargs="+", required=True)
+    add("--labelled", "the same, with partial ground truth", nargs="*", default=[])
+    parser.add_argument(
+        "--labelled-shares",
+        type=float,
+        nargs="*",
+        default=[],
+        metavar="SHARE",
+        help="of each of those folders among them, relative to each other (default: by the number of images)",
+    )
+    add("--cutouts", "the same; their things are pasted only", nargs="*", default=[])
+    add("--start", "initialize from this model, not from the backbone's weights alone")
+    add("--out", "for weights, curve and checkpoint", required=True)
 
 
 def train(

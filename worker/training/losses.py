@@ -27,6 +27,8 @@ MASK_WEIGHT: Final = 1.5
 PIXEL_WEIGHT: Final = 1.0
 ABSENCE_WEIGHT: Final = 1.0
 CONSISTENCY_WEIGHT: Final = 0.5
+# Of mirrored views: a squared distance is smaller than the divergence that the others have.
+MIRRORED_FACTOR: Final = 4.0
 # Added to the weight 1 of a mask's pixel that belongs to another thing of the same class.
 SIBLING_PIXEL_WEIGHT: Final = 4.0
 # Logit that excludes a query from the softmax over the queries at a pixel.
@@ -51,18 +53,25 @@ class Loss:
 
 
 def compute_loss(
-    output: Any, truths: Sequence[Truth], matches: Sequence[Match], queries: Queries, stuff: Tensor
+    output: Any,
+    truths: Sequence[Truth],
+    matches: Sequence[Match],
+    queries: Queries,
+    stuff: Tensor,
+    *,
+    views: int = 1,
+    is_mirrored: bool = False,
 ) -> Loss:
     """Compute the loss of a Mask2Former's output; class and mask losses are summed over its prediction layers.
 
     Args:
         output: with `output_auxiliary_logits`, of V views of B images, see match_batch; class logits (V * B, Q, C + 1),
             mask logits (V * B, Q, h, w).
-        truths, matches: of the B images.
+        truths, matches: of every view.
         stuff: (C,) bool, the stuff classes.
+        views: V.
+        is_mirrored: whether views were mirrored, whose queries may differ, but not the classes that they show.
     """
-    views = len(output.class_queries_logits) // len(truths)
-    truths, matches = list(truths) * views, list(matches) * views
     auxiliary = output.auxiliary_logits
     layers = [(layer["class_queries_logits"], layer["masks_queries_logits"]) for layer in auxiliary]
     layers.append((output.class_queries_logits, output.masks_queries_logits))
@@ -72,7 +81,9 @@ def compute_loss(
         masks=torch.stack([mask_loss(masks.float(), truths, matches, stuff) for _, masks in layers]).sum(),
         pixels=pixel_loss(output.masks_queries_logits.float(), truths, matches, queries),
         absence=absence_loss(output.masks_queries_logits.float(), truths, queries, stuff),
-        consistency=consistency_loss(output.class_queries_logits, output.masks_queries_logits, views),
+        consistency=MIRRORED_FACTOR * mirrored_consistency_loss(output, queries, views)
+        if is_mirrored
+        else consistency_loss(output.class_queries_logits, output.masks_queries_logits, views),
     )
 
 
@@ -203,3 +214,21 @@ def view_divergence(log_probs: Tensor, views: int) -> Tensor:
     by_view = log_probs.reshape(views, -1, *log_probs.shape[1:])
     mean = by_view.exp().mean(0).detach()
     return (mean * (mean.clamp(min=1e-8).log() - by_view)).sum(-1)
+
+
+def mirrored_consistency_loss(output: Any, queries: Queries, views: int) -> Tensor:
+    """Return how far the views of an image differ in the classes that they show at each pixel.
+
+    It is the squared distance from the mean of the views, summed over the classes and averaged over the pixels.  How
+    far a class is shown is the sum, over its queries, of class probability times mask probability.
+
+    Args:
+        output: of V views of B images, mirrored ones mirrored back.
+    """
+    own_class = queries.classes.expand(len(output.class_queries_logits), -1)[..., None]
+    probs = output.class_queries_logits.float().softmax(-1).gather(2, own_class)  # (V * B, Q, 1)
+    shown = probs[..., None] * output.masks_queries_logits.float().sigmoid()
+    maps = shown.new_zeros(len(shown), int(queries.classes.max()) + 1, *shown.shape[2:])
+    by_view = maps.index_add(1, queries.classes, shown).reshape(views, -1, *maps.shape[1:])
+    distances: Tensor = (by_view - by_view.mean(0)) ** 2
+    return distances.sum(2).mean()

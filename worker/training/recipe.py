@@ -48,7 +48,9 @@ class Recipe:
     paste: probability that things are pasted into an example.
     mosaic: probability that an example is a mosaic.
     cutout: probability that what is pasted is a cut-out.
-    views: variations of each example in a batch; they are matched together, and may not differ.
+    views: variations of each example in a batch; they are matched together, and their results may not differ.
+    mirror: probability that every view of a batch but the first is mirrored.  Then each is matched for itself, and only
+        the classes that they show may not differ: which query shows a thing may depend on where it is.
     share: of the images with exhaustive ground truth in a batch.
     save_every: steps between checkpoints.
     """
@@ -67,6 +69,7 @@ class Recipe:
     mosaic: float = 0.3
     cutout: float = 0.3
     views: int = 1
+    mirror: float = 0.5
     share: float = 0.15
     seed: int = 0
     save_every: int = 50

@@ -65,10 +65,16 @@ class Batch:
 
     pixels: (V * B, 3, side, side) float32, normalized; the first B are the first view of each image, and so on.
     truths: B ground truths.
+    is_mirrored: whether all views but the first are mirrored; the ground truths are not.
     """
 
     pixels: Tensor
     truths: tuple[Truth, ...]
+    is_mirrored: bool = False
+
+    @property
+    def views(self) -> int:
+        return len(self.pixels) // len(self.truths)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -209,9 +215,13 @@ def build_batch(sampler: ExampleSampler, recipe: Recipe, config: Any, step: int)
     rng = np.random.default_rng([recipe.seed, step])
     stage = recipe.stage_at(step)
     examples = [sampler.draw_example(stage.side, rng) for _ in range(stage.batch // recipe.views)]
-    views = [vary_pixels(example.pixels, rng) for _ in range(recipe.views) for example in examples]
+    views = np.stack([vary_pixels(example.pixels, rng) for _ in range(recipe.views) for example in examples])
+    is_mirrored = recipe.views > 1 and bool(rng.random() < recipe.mirror)
+    if is_mirrored:
+        views[len(examples) :] = views[len(examples) :, :, ::-1]
     return Batch(
-        pixels=normalize(np.stack(views)),
+        pixels=normalize(views),
+        is_mirrored=is_mirrored,
         truths=tuple(build_truth(example, stride=config.common_stride) for example in examples),
     )
 
@@ -231,14 +241,32 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, step: int) ->
     truths = [move_truth(truth, state.device) for truth in batch.truths]
     with torch.autocast(state.device.type, torch.bfloat16):
         output = state.network(pixel_values=batch.pixels.to(state.device))
-    matches = match_batch(output, truths, state.queries, anchoring=recipe.anchoring_at(step))
-    loss = compute_loss(output, truths, matches, state.queries, state.stuff)
+    every_truth = truths * batch.views
+    if batch.is_mirrored:
+        mirror_back(output, len(truths))
+        matches = match_batch(output, every_truth, state.queries, anchoring=recipe.anchoring_at(step))
+    else:
+        matches = match_batch(output, truths, state.queries, anchoring=recipe.anchoring_at(step)) * batch.views
+    loss = compute_loss(
+        output, every_truth, matches, state.queries, state.stuff, views=batch.views, is_mirrored=batch.is_mirrored
+    )
     state.optimizer.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), MAX_GRADIENT_NORM)
     state.optimizer.step()
     state.average.update(state.parameters, step)
     return loss
+
+
+def mirror_back(output: Any, first: int) -> None:
+    """Mirror the masks of a network's output from image `first` on, so that the truth of the first view is theirs."""
+
+    def mirror(masks: Tensor) -> Tensor:
+        return torch.cat([masks[:first], masks[first:].flip(-1)])
+
+    output.masks_queries_logits = mirror(output.masks_queries_logits)
+    for layer in output.auxiliary_logits:
+        layer["masks_queries_logits"] = mirror(layer["masks_queries_logits"])
 
 
 def move_truth(truth: Truth, device: torch.device) -> Truth:

@@ -15,6 +15,7 @@ from worker.training.losses import (
     class_targets,
     consistency_loss,
     mask_loss,
+    mirrored_consistency_loss,
     pixel_loss,
 )
 from worker.training.matching import (
@@ -364,3 +365,18 @@ def test_views_may_not_differ() -> None:
     assert compare(other_classes, masks) > 0.5
     assert compare(classes, other_masks) > 0.1
     assert consistency_loss(classes[None], masks[None], 1).item() == 0
+
+
+def test_mirrored_views_may_differ_in_their_queries_and_not_in_the_classes_that_they_show() -> None:
+    classes, masks = predict([0, 2, 2, 1], [0, None, None, 1])
+
+    def compare(other_classes: list[int], columns: list[int | None]) -> float:
+        other = predict(other_classes, columns)
+        output = SimpleNamespace(
+            class_queries_logits=torch.stack([classes, other[0]]), masks_queries_logits=torch.stack([masks, other[1]])
+        )
+        return mirrored_consistency_loss(output, QUERIES, 2).item()
+
+    assert compare([2, 0, 2, 1], [None, 0, None, 1]) == pytest.approx(0, abs=1e-4), "another query of the class"
+    assert compare([0, 2, 2, 1], [2, None, None, 1]) > 0.1, "another place"
+    assert compare([2, 2, 2, 1], [0, None, None, 1]) > 0.05, "no person"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from worker.training.recipe import Recipe, Stage
 from worker.training.sampler import ExampleSampler
 from worker.training.split import main as split
 from worker.training.state import load_queries
-from worker.training.train import SURVEY_EXAMPLES, build_batch, build_queries, train
+from worker.training.train import SURVEY_EXAMPLES, build_batch, build_queries, mirror_back, train
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -201,18 +202,33 @@ def test_the_views_of_a_batch_show_the_same_examples_in_other_variations(folder:
     sampler = make_sampler(SceneCache(read_index(folder, list(QUERIES_PER_CLASS))))
     recipe = replace(RECIPE, stages=(Stage(64, 4, 1.0),), views=2)
 
-    batch = build_batch(sampler, recipe, tiny_network(0).config, 0)
+    plain, mirrored = (
+        build_batch(sampler, replace(recipe, mirror=mirror), tiny_network(0).config, 0) for mirror in (0.0, 1.0)
+    )
 
-    first, second = batch.pixels.split(2)
-    assert len(batch.truths) == 2
+    first, second = plain.pixels.split(2)
+    assert (len(plain.truths), plain.views, plain.is_mirrored, mirrored.is_mirrored) == (2, 2, False, True)
+    assert torch.equal(mirrored.pixels, torch.cat([first, second.flip(-1)]))
     assert not torch.equal(first, second)
     assert (first - second).abs().mean() < 0.3 * (first - first.flip(0)).abs().mean()
 
 
-def test_a_run_trains_on_several_views(folder: Path, tmp_path: Path) -> None:
+def test_masks_of_mirrored_views_are_mirrored_back() -> None:
+    masks = torch.rand(4, 3, 8, 8)
+    seen = torch.cat([masks[:2], masks[:2].flip(-1)])
+    output = SimpleNamespace(masks_queries_logits=seen, auxiliary_logits=[{"masks_queries_logits": seen.clone()}])
+
+    mirror_back(output, 2)
+
+    for restored in (output.masks_queries_logits, output.auxiliary_logits[0]["masks_queries_logits"]):
+        assert torch.equal(restored, torch.cat([masks[:2], masks[:2]]))
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_a_run_trains_on_several_views(folder: Path, tmp_path: Path, mirror: float) -> None:
     scenes = SceneCache(read_index(folder, list(QUERIES_PER_CLASS)))
 
-    run_training(tiny_network(0), scenes, tmp_path, replace(RECIPE, views=2))
+    run_training(tiny_network(0), scenes, tmp_path, replace(RECIPE, views=2, mirror=mirror))
 
     rows = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert len(rows) == 2

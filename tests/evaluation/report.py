@@ -132,7 +132,7 @@ def evaluate(segmenter: Segmenter, model: str, chosen: argparse.Namespace) -> di
     }
     report: dict[str, Any] = {
         "default": str(default),
-        "best": max(by_threshold, key=lambda value: by_threshold[value]["pq"]),
+        "best": max(by_threshold, key=lambda value: by_threshold[value]["pq"] or 0),
         "things": by_threshold,
     }
     if chosen.coco_panoptic:
@@ -216,7 +216,7 @@ def compute_figures(observations: Sequence[Observation], task: Task) -> dict[str
     figures["pieces"] = asdict(pieces) | {"share": pieces.share}
     known = np.flatnonzero(task.is_known & task.dataset.is_thing).tolist()
     complete = [one.plain for one in observations if is_complete(one, known)]
-    figures["pq"] = compute_quality(complete, task)["things"]["pq"] if complete else 0.0
+    figures["pq"] = compute_quality(complete, task)["things"]["pq"] if complete else None
     return figures
 
 

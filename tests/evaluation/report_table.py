@@ -60,8 +60,8 @@ def list_stability(stability: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def format_percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+def format_percent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
 def format_number(value: float | None) -> str:

@@ -78,6 +78,10 @@ def test_a_class_is_counted_only_where_it_is_annotated_exhaustively(
     both, _ = run(capsys, "--things", people_only, all_things, "--thresholds", "0.5")
     alone, _ = run(capsys, "--things", all_things, "--thresholds", "0.5")
 
+    only, table = run(capsys, "--things", people_only, "--thresholds", "0.5")
+
+    assert only["things"]["0.5"]["pq"] is None
+    assert "PQ of things                    -" in table
     assert both["things"]["0.5"]["people"]["things"] == 4
     for name in ("cars", "animals", "pq"):
         assert both["things"]["0.5"][name] == alone["things"]["0.5"][name]

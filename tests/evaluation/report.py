@@ -59,7 +59,8 @@ from worker.decoding.pixels import decode
 from worker.engine.loader import load_segmenter
 from worker.segmenter import Segmentation, Segmenter, prepare_image
 
-THRESHOLDS: Final = "0.3,0.4,0.5,0.6,0.7,0.8,0.9"
+# Below 0.5 nothing changes where a query has a single class, since it is more likely no object then.
+THRESHOLDS: Final = "0.5,0.6,0.7,0.8,0.9,0.95"
 LARGE: Final = 0.02
 VERY_LARGE: Final = 0.05
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {

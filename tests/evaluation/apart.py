@@ -9,7 +9,7 @@ rule: an intersection over union above one half), and how many images with sever
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,9 @@ from shared.errors import MaskmillError
 from shared.jobs.parameters import SegmentParameters
 from tests.bench.measurement import Measurement, device_name
 from tests.evaluation.panoptic_quality import Task, read_model_labels, refuse_download, tally_images, thresholds
-from tests.evaluation.quality import PanopticMap, Tally
+from tests.evaluation.quality import Tally
 from tests.evaluation.quality_data import BadDataset, match_vocabulary, read_dataset
+from tests.evaluation.things import mark_small_as_crowd
 from worker.engine.loader import load_segmenter
 
 SEVERAL: Final = 2
@@ -96,7 +97,7 @@ def measure(chosen: argparse.Namespace) -> int:
         settings=tuple(SegmentParameters(threshold=one) for one in chosen.threshold),
     )
     by_setting = tally_images(
-        segmenter, task, transform_truth=lambda truth: mark_small_as_crowd(truth, label, chosen.min_share)
+        segmenter, task, transform_truth=lambda truth: mark_small_as_crowd(truth, [label], chosen.min_share)
     )
     figures = {
         f"{one.threshold:g}": asdict(count_things(tallies, label))
@@ -112,15 +113,6 @@ def measure(chosen: argparse.Namespace) -> int:
     }
     print(Measurement("apart", settings, figures, device_name(segmenter.device)).to_json(), flush=True)
     return 0
-
-
-def mark_small_as_crowd(truth: PanopticMap, label: int, min_share: float) -> PanopticMap:
-    """Mark the things of one class below a share of the image as crowds, which are neither found nor missed."""
-    regions = tuple(
-        replace(one, is_crowd=True) if one.label == label and (truth.ids == one.id).mean() < min_share else one
-        for one in truth.regions
-    )
-    return PanopticMap(truth.ids, regions)
 
 
 def count_things(tallies: Iterable[Tally], label: int) -> Counts:

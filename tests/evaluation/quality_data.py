@@ -1,6 +1,7 @@
 """Images with COCO's panoptic ground truth on disk, and the mapping of a model's classes to those of the dataset.
 
-The folder has `images/`, `panoptic/` (PNG, segment id = R + 256 G + 65536 B) and `panoptic.json`.
+The folder has `images/`, `panoptic/` (PNG, segment id = R + 256 G + 65536 B) and `panoptic.json`.  An annotation may
+list as `certain` the categories that it annotates exhaustively.
 """
 
 import json
@@ -8,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,11 +24,15 @@ class BadDataset(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image on disk: its file, that of its ground truth, and the regions of that."""
+    """One image on disk: its file, that of its ground truth, and the regions of that.
+
+    certain: indices of the classes that are annotated exhaustively; None: all.
+    """
 
     image: Path
     truth: Path
     regions: tuple[Region, ...]
+    certain: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +147,16 @@ def _parse_dataset(folder: Path, index: Mapping[str, list[dict[str, object]]]) -
                 Region(one["id"], numbers[one["category_id"]], bool(one.get("iscrowd", 0)))
                 for one in entry["segments_info"]  # type: ignore[attr-defined]
             ),
+            certain=_certain_classes(entry, numbers),
         )
         for entry in sorted(index["annotations"], key=lambda entry: int(str(entry["image_id"])))
     ]
     is_thing = np.array([bool(entry["isthing"]) for entry in categories])
     return Dataset(tuple(str(entry["name"]) for entry in categories), is_thing, tuple(images))
+
+
+def _certain_classes(entry: Mapping[str, Any], numbers: Mapping[Any, int]) -> frozenset[int] | None:
+    return frozenset(numbers[one] for one in entry["certain"]) if "certain" in entry else None
 
 
 def _fold_name(name: str) -> str:

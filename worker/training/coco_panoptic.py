@@ -1,11 +1,13 @@
 """Images with panoptic ground truth in COCO's layout: the records of a folder, and scenes in memory.
 
 A folder has `images/`, `panoptic/` (PNG, segment id = R + 256 G + 65536 B) and `panoptic.json`.  It extends COCO's
-format (https://cocodataset.org/#format-data) in three ways:
+format (https://cocodataset.org/#format-data) in four ways:
 
 - an annotation may list as `certain` the categories that it annotates exhaustively; without the list, all are.  LVIS
   (Gupta et al., 2019) has the same notion, as `not_exhaustive_category_ids`;
 - a segment of the category "no thing" shows stuff of an unknown class;
+- a segment of the category "no certain category" shows what is of none of the categories that the annotation lists as
+  `certain`, so that an image with all its people outlined also says where no person is;
 - grey images in an optional folder `confidence/` give the confidence of the ground truth at each pixel.
 """
 
@@ -20,11 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling
 
-# Labels below 0 are not trained: another known class; stuff of an unknown class; unknown.
+# Labels below 0 are not trained: another known class; stuff of an unknown class; unknown; none of the certain classes.
 OTHER: Final = -1
 NO_THING: Final = -2
 VOID: Final = -3
+NOT_CERTAIN: Final = -4
 NO_THING_NAME: Final = "no thing"
+NOT_CERTAIN_NAME: Final = "no certain category"
 # Larger images are downscaled when they are read, since the network's input is smaller still.
 MAX_SIDE: Final = 512
 
@@ -33,7 +37,7 @@ MAX_SIDE: Final = 512
 class ImageRecord:
     """One image on disk with its ground truth.
 
-    labels: the label of each segment id: a class index, OTHER, NO_THING or VOID.
+    labels: the label of each segment id: a class index, OTHER, NO_THING, NOT_CERTAIN or VOID.
     crowds: ids of the segments that merge several things (COCO's `iscrowd`).
     is_exhaustive: (C,) bool, whether every instance of a class is annotated.
     confidence: file with the confidence of the ground truth; None where it is 1 everywhere.
@@ -73,7 +77,8 @@ def read_index(folder: Path, names: Sequence[str]) -> list[ImageRecord]:
         names: of the trained classes, by index.
     """
     index = json.loads((folder / "panoptic.json").read_text())
-    numbers = {name: number for number, name in enumerate(names)} | {NO_THING_NAME: NO_THING}
+    numbers = {name: number for number, name in enumerate(names)}
+    numbers |= {NO_THING_NAME: NO_THING, NOT_CERTAIN_NAME: NOT_CERTAIN}
     labels = {entry["id"]: numbers.get(entry["name"], OTHER) for entry in index["categories"]}
     images = {entry["id"]: folder / "images" / entry["file_name"] for entry in index["images"]}
     confidence = folder / "confidence"

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, one_hot
 
 from worker.training.augmentation import Example
-from worker.training.coco_panoptic import NO_THING, OTHER, VOID
+from worker.training.coco_panoptic import NO_THING, NOT_CERTAIN, OTHER, VOID
 
 # Regions with fewer pixels at the network's input are too small for its masks.
 MIN_PIXELS: Final = 24
@@ -29,6 +29,11 @@ DEFAULT_SINGLE: Final = (0.5, 0.5, 0.6)
 DEFAULT_MULTIPLE: Final = tuple((x / 8, y / 8, 0.25) for x in range(1, 8, 2) for y in range(1, 8, 2))
 # Costs are computed on masks that are pooled by this factor, which is precise enough to tell things apart.
 COST_STRIDE: Final = 2
+# Offsets in Truth.region_index.
+ANOTHER_CLASS: Final = 0
+UNKNOWN: Final = 1
+NO_CERTAIN_CLASS: Final = 2
+NO_THING_HERE: Final = 3
 MASK_COST: Final = 2.0
 DICE_COST: Final = 2.0
 
@@ -40,8 +45,12 @@ class Truth:
     classes: (n,) int64.
     masks: (n, h, w) float32, the share of each cell that belongs to the region.
     known: (2, h, w) float32, the share of each cell with known ground truth: for stuff, and for things.
-    is_exhaustive: (C,) bool, whether the regions are all instances of a class.
-    region_index: (h, w) int64, the region at the centre of each cell; n for another class, n + 1 for unknown.
+    not_certain: (h, w) float32, the share of each cell that is known to show no certain class, and no more than that.
+    is_certain: (C,) bool, whether a class is certain.
+    is_exhaustive: (C,) bool, whether the regions are all instances of a class; a certain class with a crowd is not
+        exhaustive.
+    region_index: (h, w) int64, the region at the centre of each cell; n for another class, n + 1 for unknown, n + 2
+        for no certain class, n + 3 for no thing.
     confidence: (h, w) float32, in [0, 1].
     region_confidence: (n,) float32, mean confidence of each region.
     """
@@ -49,6 +58,8 @@ class Truth:
     classes: Tensor
     masks: Tensor
     known: Tensor
+    not_certain: Tensor
+    is_certain: Tensor
     is_exhaustive: Tensor
     region_index: Tensor
     confidence: Tensor
@@ -95,6 +106,8 @@ def build_truth(example: Example, *, stride: int) -> Truth:
         classes=torch.from_numpy(labels[is_used].astype(np.int64)),
         masks=masks,
         known=(1 - unknown) * confidence,
+        not_certain=shares[labels == NOT_CERTAIN].sum(0) * confidence,
+        is_certain=torch.from_numpy(example.is_exhaustive),
         is_exhaustive=torch.from_numpy(is_exhaustive),
         region_index=torch.from_numpy(renumber_regions(labels, is_used))[centres],
         confidence=confidence,
@@ -103,11 +116,25 @@ def build_truth(example: Example, *, stride: int) -> Truth:
 
 
 def renumber_regions(labels: NDArray[np.int16], is_used: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return (R,) the index of each region among the n used ones; n for another class, n + 1 for unknown."""
+    """Return (R,) the index of each region as Truth.region_index has it."""
     count = int(is_used.sum())
-    table = np.where(labels == OTHER, count, count + 1).astype(np.int64)
+    table = np.full(len(labels), count + UNKNOWN, np.int64)
+    for label, offset in ((OTHER, ANOTHER_CLASS), (NOT_CERTAIN, NO_CERTAIN_CLASS), (NO_THING, NO_THING_HERE)):
+        table[labels == label] = count + offset
     table[is_used] = np.arange(count)
     return table
+
+
+def known_shares(truth: Truth, stuff: Tensor) -> Tensor:
+    """Return (n, h, w) float32, the share of each cell of which it is known whether it belongs to a region.
+
+    Where an image shows no certain class, that is known of the regions of certain classes only.
+
+    Args:
+        stuff: (C,) bool, the stuff classes.
+    """
+    is_open = ~truth.is_certain[truth.classes]
+    return truth.known[1 - stuff[truth.classes].long()] - is_open[:, None, None] * truth.not_certain
 
 
 def compute_anchors(classes: Sequence[int], single: NDArray[np.float64], multiple: NDArray[np.float64]) -> Tensor:
@@ -163,12 +190,18 @@ def match_queries(
         mask_logits: (Q, h, w).
         anchoring: cost of a unit of distance between a region's location and the query's anchor.
     """
+    return match_views(class_logits[None], mask_logits[None], truth, queries, anchoring=anchoring)
+
+
+def match_views(
+    class_logits: Tensor, mask_logits: Tensor, truth: Truth, queries: Queries, *, anchoring: float = 0.0
+) -> Match:
+    """Match once for all views of an image, by the mean of their costs: (V, Q, C + 1) and (V, Q, h, w)."""
     if not len(truth.classes):
         empty = torch.zeros(0, dtype=torch.int64, device=class_logits.device)
         return Match(empty, empty)
-    costs = matching_costs(class_logits, mask_logits, truth) + anchoring * torch.cdist(
-        queries.anchors, mask_locations(truth.masks)
-    )
+    by_view = [matching_costs(*view, truth) for view in zip(class_logits, mask_logits, strict=True)]
+    costs = torch.stack(by_view).mean(0) + anchoring * torch.cdist(queries.anchors, mask_locations(truth.masks))
     table, query_classes = costs.cpu().double().numpy(), queries.classes.cpu().numpy()
     targets = truth.classes.cpu().numpy()
     pairs = [
@@ -189,14 +222,13 @@ def matching_costs(class_logits: Tensor, mask_logits: Tensor, truth: Truth) -> T
     """Return (Q, n) costs of each pair of a query and a region: mask cross-entropy, dice, and class probability."""
     logits = avg_pool2d(mask_logits.float(), COST_STRIDE).flatten(1)  # (Q, p)
     targets = avg_pool2d(truth.masks, COST_STRIDE).flatten(1)  # (n, p)
-    known = avg_pool2d(truth.known, COST_STRIDE).flatten(1)[1]  # (p,)
+    # A stuff class has one query, so what is known of stuff makes no difference.
+    known = avg_pool2d(known_shares(truth, torch.zeros_like(truth.is_certain)), COST_STRIDE).flatten(1)  # (n, p)
     class_probs = class_logits.float().softmax(-1)[:, truth.classes]
-    # Cross-entropy of sigmoids is softplus(x) - x * y, so one product gives it for all pairs.
-    cross = ((torch.nn.functional.softplus(logits) * known).sum(1, keepdim=True) - (logits * known) @ targets.T) / (
-        known.sum().clamp(min=1)
-    )
-    probs = logits.sigmoid() * known
-    dice = 1 - (2 * probs @ targets.T + 1) / (probs.sum(1, keepdim=True) + targets.sum(1) + 1)
+    # Cross-entropy of sigmoids is softplus(x) - x * y, so two products give it for all pairs.
+    cross = (torch.nn.functional.softplus(logits) @ known.T - logits @ (known * targets).T) / known.sum(1).clamp(min=1)
+    probs = logits.sigmoid()
+    dice = 1 - (2 * probs @ (known * targets).T + 1) / (probs @ known.T + targets.sum(1) + 1)
     return MASK_COST * cross + DICE_COST * dice - class_probs
 
 
@@ -213,11 +245,21 @@ def mask_locations(masks: Tensor) -> Tensor:
 
 
 def match_batch(output: Any, truths: Sequence[Truth], queries: Queries, *, anchoring: float) -> list[Match]:
-    """Match every image of a batch by the predictions of the network's last layer."""
+    """Match every image of a batch by the predictions of the network's last layer.
+
+    Args:
+        output: of V * B images; those at b, B + b, 2 * B + b, ... are views of one image.
+        truths: of the B images.
+
+    Returns:
+        the matches of the B images.
+    """
     with torch.no_grad():
+        class_logits, mask_logits = (
+            logits.reshape(-1, len(truths), *logits.shape[1:]).transpose(0, 1)
+            for logits in (output.class_queries_logits, output.masks_queries_logits)
+        )
         return [
-            match_queries(classes, masks, truth, queries, anchoring=anchoring)
-            for classes, masks, truth in zip(
-                output.class_queries_logits, output.masks_queries_logits, truths, strict=True
-            )
+            match_views(classes, masks, truth, queries, anchoring=anchoring)
+            for classes, masks, truth in zip(class_logits, mask_logits, truths, strict=True)
         ]

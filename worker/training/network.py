@@ -142,6 +142,8 @@ def _copy_rows(own: Tensor, old: Tensor, mapping: Sequence[int | None], *, jitte
 def save_model(network: Any, weights: Mapping[str, Tensor], out: Path) -> None:
     """Write a model folder: configuration, preprocessor configuration, and weights in half precision.
 
+    The weights are replaced atomically, so that the folder of a run can be evaluated during the run.
+
     Args:
         weights: by name; they replace those of the network.
     """
@@ -153,4 +155,5 @@ def save_model(network: Any, weights: Mapping[str, Tensor], out: Path) -> None:
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     tensors = {name: weights.get(name, value).cpu() for name, value in network.state_dict().items()}
     tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, out / "next.safetensors", metadata={"format": "pt"})
+    (out / "next.safetensors").replace(out / "model.safetensors")

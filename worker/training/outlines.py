@@ -1,9 +1,11 @@
-"""Outlines that were drawn by eye, merged into labels that networks made.
+"""Outlines that were drawn by eye, by themselves or merged into labels that networks made.
 
+    python -m worker.training.outlines --photos PHOTOS --out DIR
     python -m worker.training.outlines --labelled LABELLED --out DIR
 
-writes DIR/learned and DIR/held_out in the layout of LABELLED (see coco_panoptic.py).  Where outlines.json annotates an
-image, its outlines replace the labels of its categories, with full confidence.  DIR/held_out has the images that
+writes DIR/learned and DIR/held_out in the layout that coco_panoptic.py reads.  With --photos these are the images that
+outlines.json annotates, with what it says.  With --labelled they are those of LABELLED: where outlines.json annotates
+an image, its outlines replace the labels of its categories, with full confidence.  DIR/held_out has the images that
 outlines.json reserves for evaluation.
 """
 
@@ -21,6 +23,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from PIL.Image import Resampling
 from transformers.image_transforms import id_to_rgb, rgb_to_id
+
+from worker.engine.coco_classes import STUFF, THINGS
+from worker.training.classes import QUERIES_PER_CLASS
+from worker.training.coco_panoptic import NO_THING_NAME
+from worker.training.partial_truth import PartialSegment, PartialTruth, write_folder
 
 OUTLINES: Final = Path(__file__).with_name("outlines.json")
 FULL_CONFIDENCE: Final = 255
@@ -69,11 +76,19 @@ class LabelMaps:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Merge outlines that were drawn by eye into labels of networks.")
-    parser.add_argument("--labelled", type=Path, required=True, metavar="DIR", help="output of pseudo_labels.py")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--photos", type=Path, metavar="DIR", help="folder of JPEG files")
+    source.add_argument("--labelled", type=Path, metavar="DIR", help="output of pseudo_labels.py")
     parser.add_argument("--outlines", type=Path, default=OUTLINES, metavar="JSON", help="default: those of the project")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     outlines, held_out = read_outlines(options.outlines)
+    if options.photos:
+        for name, is_held_out in (("learned", False), ("held_out", True)):
+            stems = [stem for stem in sorted(outlines) if (stem in held_out) == is_held_out]
+            truths = (draw_outlines(options.photos / f"{stem}.jpg", outlines[stem]) for stem in stems)
+            write_folder(options.out / name, options.photos, truths)
+        return
     index = json.loads((options.labelled / "panoptic.json").read_text())
     files = {entry["id"]: entry["file_name"] for entry in index["images"]}
     for name, is_held_out in (("learned", False), ("held_out", True)):
@@ -106,6 +121,22 @@ def parse_outlines(entry: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
         for one in entry["outlines"]
     )
     return ImageOutlines(complete, outlines)
+
+
+def draw_outlines(file: Path, drawn: ImageOutlines) -> PartialTruth:
+    """Draw the outlines of one photo.
+
+    Where nothing is outlined, a photo with all trained things outlined shows no thing; otherwise that is unknown.
+    """
+    with Image.open(file) as opened:
+        width, height = opened.size
+    has_all_things = drawn.complete >= THINGS.intersection(QUERIES_PER_CLASS)
+    ids = np.full((height, width), int(has_all_things), np.int32)
+    segments = [PartialSegment(NO_THING_NAME)]
+    for outline in drawn.outlines:
+        segments.append(PartialSegment(outline.category, outline.is_crowd))
+        ids[rasterize(outline.parts, ids.shape)] = len(segments)
+    return PartialTruth(file.name, ids, tuple(segments), drawn.complete & (THINGS | STUFF))
 
 
 def write_subset(

@@ -9,9 +9,8 @@ interrupted run resumes from the features in --memory.
 """
 
 import argparse
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +33,7 @@ from worker.training.imagenet_names import (
     find_subject,
     is_lookalike,
 )
+from worker.training.partial_truth import CATEGORIES, OTHER_NAME, write_index
 from worker.training.pixel_classifier import Classifier, ClassifierRecipe, collect_samples, train_classifier
 from worker.training.teachers import GRID, FeatureCache, Teachers, grid_features
 
@@ -158,12 +158,6 @@ def label_image(
     }
 
 
-OTHER_NAME: Final = "other"
-CATEGORIES: Final[Mapping[str, int]] = {
-    name: number for number, name in enumerate([*sorted(THINGS), *sorted(STUFF), NO_THING_NAME, OTHER_NAME], start=1)
-}
-
-
 def correct_probs_by_boxes(
     probs: ClassProbs, boxes: Sequence[Box], names: Sequence[str], subject: str | None
 ) -> ClassProbs:
@@ -255,18 +249,6 @@ def exhaustive_classes(probs: ClassProbs, segments: Sequence[PseudoSegment], nam
         if name in labelled and area >= MIN_SHOWN_SHARE * (most_probable == number).sum():
             complete.add(name)
     return complete | {name for number, name in enumerate(names) if highest[number] < MAX_ABSENT_PROB}
-
-
-def write_index(out: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Write `panoptic.json`."""
-    index = {
-        "images": [{"id": entry["image_id"], "file_name": entry["image"]} for entry in entries],
-        "annotations": entries,
-        "categories": [
-            {"id": number, "name": name, "isthing": int(name in THINGS)} for name, number in CATEGORIES.items()
-        ],
-    }
-    (out / "panoptic.json").write_text(json.dumps(index))
 
 
 if __name__ == "__main__":

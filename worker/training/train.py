@@ -3,32 +3,29 @@
     python -m worker.training.train --coco-panoptic DIR --labelled DIR --out DIR
 
 It needs images with COCO's panoptic ground truth and the extra `train`, which provides the backbone's ImageNet weights;
-images with partial ground truth (see pseudo_labels.py) improve the model.  The same seed gives the same weights on the
-same machine with the same number of threads; an interrupted run resumes with --resume.
+images with partial ground truth (see coco_things.py and outlines.py) improve the model.  The same seed gives the same
+weights on the same machine with the same number of threads.  With --resume a run continues from its last checkpoint, or
+begins where there is none, so one command starts it and restarts it.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import accumulate
-from math import cos, pi
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import AdamW
 from transformers import Mask2FormerImageProcessorPil
 
 from worker.embedded_model import FOLDER
-from worker.training.augmentation import ExampleSampler, sampling_weights
 from worker.training.classes import QUERIES_PER_CLASS
 from worker.training.coco_panoptic import SceneCache, read_index
-from worker.training.ema import MovingAverage
 from worker.training.losses import Loss, compute_loss
 from worker.training.matching import Queries, Truth, build_truth, compute_anchors, match_batch, thing_locations
 from worker.training.network import (
@@ -41,6 +38,18 @@ from worker.training.network import (
     save_model,
     transfer_weights,
 )
+from worker.training.recipe import DEFAULT_STAGES, Recipe, Stage
+from worker.training.sampler import ExampleSampler, mix_weights, sampling_weights
+from worker.training.state import (
+    TrainingState,
+    build_state,
+    has_checkpoint,
+    load_queries,
+    restore_checkpoint,
+    save_checkpoint,
+    truncate_curve,
+)
+from worker.training.variation import vary_pixels
 
 log = logging.getLogger(__name__)
 
@@ -48,108 +57,24 @@ log = logging.getLogger(__name__)
 MAX_GRADIENT_NORM: Final = 1.0
 # Number of examples from which the anchors of the queries are computed.
 SURVEY_EXAMPLES: Final = 400
-# Parameters of fewer axes (biases, normalization) have no weight decay.
-MIN_DECAYED_AXES: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of the training.
-
-    side: of the images, in pixels.
-    batch: images of a step.
-    share: of all steps.
-    """
-
-    side: int
-    batch: int
-    share: float
-
-    @classmethod
-    def parse(cls, text: str) -> "Stage":
-        """Parse SIDExIMAGES:SHARE, the output of str()."""
-        sizes, _, share = text.partition(":")
-        side, _, batch = sizes.partition("x")
-        return cls(int(side), int(batch), float(share))
-
-    def __str__(self) -> str:
-        return f"{self.side}x{self.batch}:{self.share}"
-
-
-DEFAULT_STAGES: Final = (Stage(128, 32, 0.42), Stage(192, 16, 0.33), Stage(256, 8, 0.12), Stage(320, 6, 0.13))
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Hyperparameters; each is an option of the command line.
-
-    steps: number of batches.
-    stages: large batches of small images first, since most is learned from those.
-    rate: learning rate; it rises for `warmup` steps, then falls to 0 along a cosine.
-    tuned_blocks: number of the backbone's last blocks that are trained, at `backbone_rate` times the rate; the others
-        are frozen.
-    anchoring: initial cost of a unit of distance between a region and its query's anchor; it falls linearly to 0 in
-        the first `anchored_share` of the steps.
-    mean_decay: of the moving average of the weights.
-    paste: probability that things are pasted into an example.
-    mosaic: probability that an example is a mosaic.
-    share: of the images with exhaustive ground truth in a batch.
-    save_every: steps between checkpoints.
-    """
-
-    steps: int = 4200
-    stages: tuple[Stage, ...] = DEFAULT_STAGES
-    rate: float = 5e-4
-    warmup: int = 100
-    weight_decay: float = 0.05
-    tuned_blocks: int = 6
-    backbone_rate: float = 0.1
-    anchoring: float = 8.0
-    anchored_share: float = 1.0
-    mean_decay: float = 0.998
-    paste: float = 0.6
-    mosaic: float = 0.3
-    share: float = 0.15
-    seed: int = 0
-    save_every: int = 50
-
-    def stage_at(self, step: int) -> Stage:
-        """Return the stage of a step; the last one lasts to the end."""
-        ends = accumulate(stage.share * self.steps for stage in self.stages)
-        return next((stage for stage, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
-
-    def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step as a share of `rate`."""
-        return min(1.0, (step + 1) / self.warmup) * (1 + cos(pi * step / self.steps)) / 2
-
-    def anchoring_at(self, step: int) -> float:
-        return self.anchoring * max(0.0, 1 - step / max(1.0, self.anchored_share * self.steps))
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """pixels: (B, 3, side, side) float32, normalized.  truths: B ground truths."""
+    """One batch of B images in V views.
+
+    pixels: (V * B, 3, side, side) float32, normalized; the first B are the first view of each image, and so on.
+    truths: B ground truths.
+    is_mirrored: whether all views but the first are mirrored; the ground truths are not.
+    """
 
     pixels: Tensor
     truths: tuple[Truth, ...]
+    is_mirrored: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class TrainingState:
-    """A network with everything that changes in training.
-
-    parameters: the trained parameters of the network, by name.
-    average: their moving average.
-    stuff: (C,) bool.
-    """
-
-    network: Any
-    parameters: Mapping[str, Tensor]
-    optimizer: AdamW
-    average: MovingAverage
-    queries: Queries
-    stuff: Tensor
-    device: torch.device
+    @property
+    def views(self) -> int:
+        return len(self.pixels) // len(self.truths)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,39 +87,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
         transfer_weights(network, options.start)
     else:
         load_backbone(network, find_backbone_weights())
-    names = class_names(network.config)
-    annotated, labelled = (
-        SceneCache([record for folder in folders for record in read_index(folder, names)])
-        for folders in (options.coco_panoptic, options.labelled)
-    )
-    is_thing = ~get_stuff_mask(network.config).numpy()
-    sampler = ExampleSampler(
-        annotated,
-        labelled,
+    sampler = build_sampler(options, recipe, class_names(network.config), ~get_stuff_mask(network.config).numpy())
+    train(network, sampler, recipe, options.out, device=torch.device(options.device), resume=options.resume)
+
+
+def build_sampler(
+    options: argparse.Namespace, recipe: Recipe, names: Sequence[str], is_thing: NDArray[np.bool_]
+) -> ExampleSampler:
+    """List the images of all folders.
+
+    Args:
+        names: of the classes, by index.
+        is_thing: (C,) bool.
+
+    Raises:
+        SystemExit: --labelled-shares are not one for each folder of --labelled.
+    """
+    annotated = [record for folder in options.coco_panoptic for record in read_index(folder, names)]
+    groups = [read_index(folder, names) for folder in options.labelled]
+    cutouts = [record for folder in options.cutouts for record in read_index(folder, names)]
+    shares = options.labelled_shares or [len(group) for group in groups]
+    if len(shares) != len(groups):
+        raise SystemExit("--labelled-shares needs one number for each folder of --labelled.")
+    return ExampleSampler(
+        SceneCache(annotated),
+        SceneCache([record for group in groups for record in group]),
         is_thing,
         annotated_share=recipe.share,
         paste_probability=recipe.paste,
         mosaic_probability=recipe.mosaic,
-        annotated_weights=sampling_weights(annotated.records, is_thing),
-        labelled_weights=sampling_weights(labelled.records, is_thing),
+        cutouts=SceneCache(cutouts),
+        cutout_probability=recipe.cutout,
+        annotated_weights=sampling_weights(annotated, is_thing),
+        labelled_weights=mix_weights(groups, shares, is_thing),
     )
-    train(network, sampler, recipe, options.out, device=torch.device(options.device), resume=options.resume)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train the embedded model.")
-    parser.add_argument(
-        "--coco-panoptic", type=Path, nargs="+", required=True, metavar="DIR", help="images/, panoptic/, panoptic.json"
-    )
-    parser.add_argument(
-        "--labelled", type=Path, nargs="*", default=[], metavar="DIR", help="the same, with partial ground truth"
-    )
-    parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="initialize from this model, not from the backbone's weights alone"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for weights, curve and checkpoint")
+    add_folders(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint in --out, if there is one")
     parser.add_argument(
         "--stages",
         type=Stage.parse,
@@ -212,11 +145,33 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name folders."""
+
+    def add(name: str, text: str, **more: Any) -> None:
+        parser.add_argument(name, type=Path, metavar="DIR", help=text, **more)
+
+    add("--coco-panoptic", "images/, panoptic/, panoptic.json", nargs="+", required=True)
+    add("--labelled", "the same, with partial ground truth", nargs="*", default=[])
+    parser.add_argument(
+        "--labelled-shares",
+        type=float,
+        nargs="*",
+        default=[],
+        metavar="SHARE",
+        help="of each of those folders among them, relative to each other (default: by the number of images)",
+    )
+    add("--cutouts", "the same; their things are pasted only", nargs="*", default=[])
+    add("--start", "initialize from this model, not from the backbone's weights alone")
+    add("--out", "for weights, curve and checkpoint", required=True)
+
+
 def train(
     network: Any, sampler: ExampleSampler, recipe: Recipe, out: Path, *, device: torch.device, resume: bool = False
 ) -> None:
-    """Train a network, and write weights, curve.jsonl and a checkpoint to `out`."""
+    """Train a network, and write a model folder, curve.jsonl and a checkpoint to `out`, all three during training."""
     out.mkdir(parents=True, exist_ok=True)
+    resume = resume and has_checkpoint(out)
     queries = load_queries(out) if resume else build_queries(sampler, recipe, network.config)
     state = build_state(network.to(device), recipe, queries, device)
     first = restore_checkpoint(out, state) if resume else 0
@@ -228,7 +183,7 @@ def train(
             log.info("step %d of %d: loss %.3f", step + 1, recipe.steps, loss.total.item())
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
                 save_checkpoint(out, state, step + 1)
-    save_model(network, state.average.weights, out)
+                save_model(network, state.average.weights, out)
 
 
 def build_queries(sampler: ExampleSampler, recipe: Recipe, config: Any) -> Queries:
@@ -239,32 +194,6 @@ def build_queries(sampler: ExampleSampler, recipe: Recipe, config: Any) -> Queri
     single, multiple = thing_locations(truths, get_stuff_mask(config))
     classes = get_query_classes(config)
     return Queries(torch.tensor(classes), compute_anchors(classes, single, multiple))
-
-
-def build_state(network: Any, recipe: Recipe, queries: Queries, device: torch.device) -> TrainingState:
-    """Select the trained parameters: all but those of the backbone, and of that its last blocks."""
-    network.config.output_auxiliary_logits = True
-    network.train()
-    backbone = network.model.pixel_level_module.encoder
-    # The backbone stays in evaluation mode: running statistics of small batches would drift away from its weights.
-    backbone.eval().requires_grad_(False)
-    tuned = backbone.net._blocks[len(backbone.net._blocks) - recipe.tuned_blocks :].requires_grad_(True)
-    slow = {id(parameter) for parameter in tuned.parameters()}
-    parameters = {name: one for name, one in network.named_parameters() if one.requires_grad}
-    groups = [
-        {"params": [one], "share": recipe.backbone_rate if id(one) in slow else 1.0}
-        | ({} if one.ndim >= MIN_DECAYED_AXES else {"weight_decay": 0.0})
-        for one in parameters.values()
-    ]
-    return TrainingState(
-        network=network,
-        parameters=parameters,
-        optimizer=AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay),
-        average=MovingAverage.start(parameters, recipe.mean_decay),
-        queries=queries.to(device),
-        stuff=get_stuff_mask(network.config).to(device),
-        device=device,
-    )
 
 
 def iterate_batches(sampler: ExampleSampler, recipe: Recipe, config: Any, first: int) -> Iterator[Batch]:
@@ -285,9 +214,14 @@ def build_batch(sampler: ExampleSampler, recipe: Recipe, config: Any, step: int)
     """
     rng = np.random.default_rng([recipe.seed, step])
     stage = recipe.stage_at(step)
-    examples = [sampler.draw_example(stage.side, rng) for _ in range(stage.batch)]
+    examples = [sampler.draw_example(stage.side, rng) for _ in range(stage.batch // recipe.views)]
+    views = np.stack([vary_pixels(example.pixels, rng) for _ in range(recipe.views) for example in examples])
+    is_mirrored = recipe.views > 1 and bool(rng.random() < recipe.mirror)
+    if is_mirrored:
+        views[len(examples) :] = views[len(examples) :, :, ::-1]
     return Batch(
-        pixels=normalize(np.stack([example.pixels for example in examples])),
+        pixels=normalize(views),
+        is_mirrored=is_mirrored,
         truths=tuple(build_truth(example, stride=config.common_stride) for example in examples),
     )
 
@@ -307,14 +241,32 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, step: int) ->
     truths = [move_truth(truth, state.device) for truth in batch.truths]
     with torch.autocast(state.device.type, torch.bfloat16):
         output = state.network(pixel_values=batch.pixels.to(state.device))
-    matches = match_batch(output, truths, state.queries, anchoring=recipe.anchoring_at(step))
-    loss = compute_loss(output, truths, matches, state.queries, state.stuff)
+    every_truth = truths * batch.views
+    if batch.is_mirrored:
+        mirror_back(output, len(truths))
+        matches = match_batch(output, every_truth, state.queries, anchoring=recipe.anchoring_at(step))
+    else:
+        matches = match_batch(output, truths, state.queries, anchoring=recipe.anchoring_at(step)) * batch.views
+    loss = compute_loss(
+        output, every_truth, matches, state.queries, state.stuff, views=batch.views, is_mirrored=batch.is_mirrored
+    )
     state.optimizer.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), MAX_GRADIENT_NORM)
     state.optimizer.step()
     state.average.update(state.parameters, step)
     return loss
+
+
+def mirror_back(output: Any, first: int) -> None:
+    """Mirror the masks of a network's output from image `first` on, so that the truth of the first view is theirs."""
+
+    def mirror(masks: Tensor) -> Tensor:
+        return torch.cat([masks[:first], masks[first:].flip(-1)])
+
+    output.masks_queries_logits = mirror(output.masks_queries_logits)
+    for layer in output.auxiliary_logits:
+        layer["masks_queries_logits"] = mirror(layer["masks_queries_logits"])
 
 
 def move_truth(truth: Truth, device: torch.device) -> Truth:
@@ -324,39 +276,6 @@ def move_truth(truth: Truth, device: torch.device) -> Truth:
 def curve_row(step: int, loss: Loss) -> dict[str, float]:
     parts = {field.name: round(getattr(loss, field.name).item(), 4) for field in fields(Loss)}
     return {"step": step, **parts}
-
-
-def truncate_curve(curve: Path, first: int) -> None:
-    """Remove the rows from step `first` on, which a resumed run writes again."""
-    rows = curve.read_text().splitlines() if curve.exists() else []
-    curve.write_text("".join(f"{line}\n" for line in rows[:first]))
-
-
-def save_checkpoint(out: Path, state: TrainingState, step: int) -> None:
-    """Replace the checkpoint atomically, so that a run that is killed meanwhile keeps the last one."""
-    content = {
-        "step": step,
-        "network": state.network.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "mean": state.average.weights,
-        "queries": {field.name: getattr(state.queries, field.name) for field in fields(Queries)},
-    }
-    torch.save(content, out / "next.pt")
-    (out / "next.pt").replace(out / "checkpoint.pt")
-
-
-def load_queries(out: Path) -> Queries:
-    """Read the queries of an interrupted run; their anchors stay even if the training images have changed since."""
-    return Queries(**torch.load(out / "checkpoint.pt", weights_only=True, map_location="cpu")["queries"])
-
-
-def restore_checkpoint(out: Path, state: TrainingState) -> int:
-    """Load the checkpoint into the state and return the next step."""
-    content = torch.load(out / "checkpoint.pt", weights_only=True, map_location=state.device)
-    state.network.load_state_dict(content["network"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.average.weights.update(content["mean"])
-    return int(content["step"])
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.evaluation import apart
-from tests.evaluation.apart import Counts, count_things, mark_small_as_crowd
+from tests.evaluation.apart import Counts, count_things
 from tests.evaluation.quality import PanopticMap, Region, tally
+from tests.evaluation.things import mark_small_as_crowd
 from tests.support.images import admiral, astronaut
 
 CAR, ROAD = 0, 1
@@ -25,7 +26,7 @@ def street(*cars: tuple[int, int]) -> PanopticMap:
 
 
 def evaluate(*pairs: tuple[PanopticMap, PanopticMap]) -> Counts:
-    return count_things([tally(mark_small_as_crowd(truth, CAR, 0.05), found, 2) for truth, found in pairs], CAR)
+    return count_things([tally(mark_small_as_crowd(truth, [CAR], 0.05), found, 2) for truth, found in pairs], CAR)
 
 
 def test_two_cars_in_one_segment_are_not_separated() -> None:

@@ -5,19 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from tests.support.images import cat
 from worker.training.augmentation import (
     Example,
-    ExampleSampler,
     crop_scene,
     draw_crop,
     draw_crop_box,
     paste_things,
-    sampling_weights,
     tile_examples,
 )
 from worker.training.coco_panoptic import OTHER, VOID, ImageRecord, Scene
+from worker.training.sampler import CUTOUT_ASPECT, ExampleSampler, mix_weights, sampling_weights, widen_box
+from worker.training.variation import compress_jpeg, vary_pixels
 
 IS_THING = np.array([True, False])
 
@@ -235,3 +237,66 @@ def test_images_of_several_things_have_larger_weights() -> None:
     assert weights[1] == pytest.approx(3 * weights[0])
     assert weights[0] == pytest.approx(weights[2])
     assert weights[0] == pytest.approx(weights[3])
+
+
+def record(*labels: int) -> ImageRecord:
+    return ImageRecord(Path("image"), Path("truth"), dict(enumerate(labels)), frozenset(), np.ones(2, np.bool_))
+
+
+def test_each_group_of_images_has_its_share() -> None:
+    weights = mix_weights([[record(0)] * 30, [], [record(0), record(1)]], (3, 9, 1), IS_THING)
+
+    assert weights is not None
+    assert len(weights) == 32
+    assert weights[:30].sum() == pytest.approx(0.75)
+    assert weights[30:].sum() == pytest.approx(0.25)
+    assert mix_weights([[]], [1], IS_THING) is None
+
+
+def test_cut_outs_are_pasted_and_never_shown_themselves() -> None:
+    ground = replace(scene(), labels=np.array([VOID, OTHER, 1], np.int16))
+    sampler = ExampleSampler(
+        [ground], [], IS_THING, paste_probability=1, mosaic_probability=0, cutouts=[scene()], cutout_probability=1
+    )
+    rng = np.random.default_rng(0)
+
+    drawn = [sampler.draw_example(64, rng) for _ in range(10)]
+
+    assert all((example.labels == 0).sum() <= 1 for example in drawn)
+    assert sum(0 in example.labels for example in drawn) > 5
+    assert all(OTHER in example.labels for example in drawn)
+
+
+@pytest.mark.parametrize("aspect", [*CUTOUT_ASPECT, 1.0])
+@pytest.mark.parametrize("size", [(100, 200), (200, 100)])
+def test_a_box_is_widened_to_an_aspect_and_holds_the_image(size: tuple[int, int], aspect: float) -> None:
+    left, top, right, bottom = widen_box(*size, aspect)
+
+    assert left <= 0 <= size[0] <= right
+    assert top <= 0 <= size[1] <= bottom
+    assert (right - left) / (bottom - top) == pytest.approx(aspect, rel=0.02)
+    assert right - left == size[0] or bottom - top == size[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_variation_keeps_every_region_in_its_place(seed: int) -> None:
+    example = whole_image(scene())
+
+    varied = replace(example, pixels=vary_pixels(example.pixels, np.random.default_rng(seed)))
+
+    assert varied.pixels.shape == example.pixels.shape
+    assert varied.pixels.dtype == np.uint8
+    assert agreement(varied, 1, 0) > 0.96
+
+
+def test_variations_differ_and_a_lower_jpeg_quality_changes_more() -> None:
+    photo = np.asarray(cat().resize((128, 128)))
+
+    def change(pixels: NDArray[np.uint8]) -> float:
+        return float(np.abs(pixels.astype(int) - photo).mean())
+
+    low, high = (change(np.asarray(compress_jpeg(Image.fromarray(photo), quality))) for quality in (50, 95))
+    assert low > 1.5 * high > 0
+    changes = [change(vary_pixels(photo, np.random.default_rng(seed))) for seed in range(20)]
+    assert len(set(changes)) > 10
+    assert max(changes) < 30

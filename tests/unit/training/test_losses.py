@@ -1,14 +1,23 @@
 """Queries are matched to the regions of their own class, and unknown ground truth has no loss."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from worker.training.augmentation import Example
-from worker.training.coco_panoptic import NO_THING, OTHER, VOID
-from worker.training.losses import class_loss, class_targets, mask_loss, pixel_loss
+from worker.training.coco_panoptic import NO_THING, NOT_CERTAIN, OTHER, VOID
+from worker.training.losses import (
+    absence_loss,
+    class_loss,
+    class_targets,
+    consistency_loss,
+    mask_loss,
+    mirrored_consistency_loss,
+    pixel_loss,
+)
 from worker.training.matching import (
     Match,
     Queries,
@@ -16,6 +25,7 @@ from worker.training.matching import (
     build_truth,
     compute_anchors,
     mask_locations,
+    match_batch,
     match_queries,
     thing_locations,
 )
@@ -264,3 +274,109 @@ def test_small_things_do_not_influence_the_anchors() -> None:
     assert 0 in truth.classes
     assert len(single) == 1
     assert len(compute_anchors([0] * 10, single, multiple)) == 10
+
+
+PERSON_CERTAIN = np.array([True, False])
+
+
+@pytest.mark.parametrize(
+    ("is_exhaustive", "has_loss"),
+    [
+        pytest.param(PERSON_CERTAIN, True, id="certain class"),
+        pytest.param(~PERSON_CERTAIN, False, id="another class"),
+    ],
+)
+def test_where_no_certain_class_is_shown_only_certain_classes_have_a_mask_loss(
+    is_exhaustive: np.ndarray, has_loss: bool
+) -> None:
+    truth = make_truth([0, OTHER, NOT_CERTAIN], is_exhaustive=is_exhaustive)
+    classes, masks = predict([0, 2, 2, 2], [0, None, None, None])
+    matches = [match_queries(classes, masks, truth, QUERIES)]
+    over = masks.clone()
+    over[0, :, 4:6] = 20
+
+    more = mask_loss(over[None], [truth], matches, STUFF) - mask_loss(masks[None], [truth], matches, STUFF)
+
+    assert (more.item() > 1) == has_loss
+    assert more.item() >= 0
+
+
+def test_a_crowd_does_not_make_the_rest_of_the_image_unknown() -> None:
+    truth = make_truth([0, 0, NOT_CERTAIN], is_crowd=np.array([False, False, True, False]))
+    classes, masks = predict([0, 2, 2, 2], [0, None, None, None])
+    matches = [match_queries(classes, masks, truth, QUERIES)]
+    over_crowd, over_rest = masks.clone(), masks.clone()
+    over_crowd[0, :, 2:4] = 20
+    over_rest[0, :, 4:6] = 20
+
+    none, crowd, rest = (mask_loss(one[None], [truth], matches, STUFF).item() for one in (masks, over_crowd, over_rest))
+
+    assert crowd == pytest.approx(none)
+    assert rest > none + 1
+    assert not truth.is_exhaustive[0]
+
+
+@pytest.mark.parametrize(
+    ("label", "is_exhaustive", "shown_by", "has_loss"),
+    [
+        pytest.param(NOT_CERTAIN, PERSON_CERTAIN, 0, True, id="certain class"),
+        pytest.param(NOT_CERTAIN, PERSON_CERTAIN, 3, False, id="another class"),
+        pytest.param(NO_THING, PERSON_CERTAIN, 0, True, id="thing where there is none"),
+        pytest.param(NO_THING, PERSON_CERTAIN, 3, False, id="stuff where there is no thing"),
+        pytest.param(VOID, PERSON_CERTAIN, 0, False, id="unknown"),
+    ],
+)
+def test_a_query_that_cannot_show_a_pixel_is_penalized_there(
+    label: int, is_exhaustive: np.ndarray, shown_by: int, has_loss: bool
+) -> None:
+    truth = make_truth([OTHER, OTHER, label], is_exhaustive=is_exhaustive)
+    _, masks = predict([2, 2, 2, 2], [None] * 4)
+    masks[shown_by, :, 4:6] = 20
+
+    loss = absence_loss(masks[None], [truth], QUERIES, STUFF).item()
+
+    assert (loss > 5) == has_loss
+    assert loss < 0.1 or has_loss
+
+
+def test_views_of_an_image_are_matched_by_their_mean_cost() -> None:
+    truth = make_truth([0, OTHER, OTHER])
+    sure, unsure = predict([0, 2, 2, 2], [0, None, None, None]), predict([2, 0, 2, 2], [None, 0, None, None])
+    output = SimpleNamespace(
+        class_queries_logits=torch.stack([sure[0], sure[0], 0.1 * unsure[0], sure[0]]),
+        masks_queries_logits=torch.stack([sure[1], sure[1], 0.1 * unsure[1], sure[1]]),
+    )
+
+    matches = match_batch(output, [truth, truth], QUERIES, anchoring=0)
+
+    assert [pairs(match) for match in matches] == [{(0, 0)}, {(0, 0)}]
+    alone = match_queries(0.1 * unsure[0], 0.1 * unsure[1], truth, QUERIES)
+    assert pairs(alone) == {(1, 0)}
+
+
+def test_views_may_not_differ() -> None:
+    classes, masks = predict([0, 2, 2, 1], [0, None, None, 1])
+    other_classes, other_masks = predict([2, 0, 2, 1], [None, 0, None, 1])
+
+    def compare(one: torch.Tensor, other: torch.Tensor) -> float:
+        return consistency_loss(torch.stack([classes, one]), torch.stack([masks, other]), 2).item()
+
+    assert compare(classes, masks) == pytest.approx(0, abs=1e-4)
+    assert compare(other_classes, masks) > 0.5
+    assert compare(classes, other_masks) > 0.1
+    assert consistency_loss(classes[None], masks[None], 1).item() == 0
+
+
+def test_mirrored_views_may_differ_in_their_queries_and_not_in_the_classes_that_they_show() -> None:
+    classes, masks = predict([0, 2, 2, 1], [0, None, None, 1])
+
+    def compare(other_classes: list[int], columns: list[int | None]) -> float:
+        other = predict(other_classes, columns)
+        output = SimpleNamespace(
+            class_queries_logits=torch.stack([classes, other[0]]), masks_queries_logits=torch.stack([masks, other[1]])
+        )
+        return mirrored_consistency_loss(output, QUERIES, 2).item()
+
+    assert compare([2, 0, 2, 1], [None, 0, None, 1]) == pytest.approx(0, abs=1e-4), "another query of the class"
+    assert compare([0, 2, 2, 1], [2, None, None, 1]) > 0.1, "another place"
+    assert compare([2, 2, 2, 1], [0, None, None, 1]) > 0.05, "no person"

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.training.coco_panoptic import VOID, Scene, read_index, read_scene
+from worker.training.classes import QUERIES_PER_CLASS
+from worker.training.coco_panoptic import NO_THING, VOID, Scene, read_index, read_scene
 from worker.training.outlines import OUTLINES, main, read_outlines
-from worker.training.pseudo_labels import CATEGORIES
+from worker.training.partial_truth import CATEGORIES
 
 NAMES = ["person", "car", "road"]
 PERSON, CAR, ROAD = 0, 1, 2
@@ -117,6 +118,31 @@ def test_held_out_images_are_not_among_those_to_train_on(labelled_folder: Path, 
     assert list(learned) == ["yard"]
     assert list(held_out) == ["street"]
     assert (pixel_labels(held_out["street"])[:, :20] == CAR).all()
+
+
+@pytest.mark.parametrize(
+    ("complete", "elsewhere"),
+    [
+        pytest.param(list(QUERIES_PER_CLASS), NO_THING, id="all things"),
+        pytest.param(["person", "car"], VOID, id="some things"),
+    ],
+)
+def test_outlines_alone_are_partial_truth(
+    labelled_folder: Path, tmp_path: Path, complete: list[str], elsewhere: int
+) -> None:
+    outlines = make_outline("car", LEFT), make_outline("person", RIGHT)
+    entries = {"street": make_entry(*outlines, complete=complete)}
+    drawn = labelled_folder / "drawn.json"
+    drawn.write_text(json.dumps({"groups": {}, "kept_back": [], "photos": entries}))
+
+    arguments = ["--photos", str(labelled_folder / "images"), "--outlines", str(drawn), "--out", str(tmp_path / "out")]
+    main(arguments)
+
+    [record] = read_index(tmp_path / "out" / "learned", NAMES)
+    labels = pixel_labels(read_scene(record))
+    assert [int(labels[20, place]) for place in (10, 30, 50)] == [CAR, elsewhere, PERSON]
+    assert record.is_exhaustive.tolist() == [True, True, "road" in complete]
+    assert not read_index(tmp_path / "out" / "held_out", NAMES)
 
 
 def test_the_outlines_of_the_project_are_valid() -> None:

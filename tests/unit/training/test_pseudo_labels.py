@@ -10,7 +10,8 @@ from PIL import Image
 from worker.training.boxes import Box
 from worker.training.coco_panoptic import NO_THING, OTHER, VOID, Scene, read_index, read_scene
 from worker.training.imagenet_names import ClassProbs, correct_boxes_by_name, find_subject
-from worker.training.pseudo_labels import SIDE, label_image, large_components, write_index
+from worker.training.partial_truth import write_index
+from worker.training.pseudo_labels import SIDE, label_image, large_components
 from worker.training.teachers import GRID
 
 NAMES = ["person", "cat", "dog", "car", "sky-other-merged", "road"]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.images import astronaut, cat
-from worker.training.augmentation import ExampleSampler
 from worker.training.calibrate import main as calibrate
 from worker.training.coco_panoptic import NO_THING, OTHER, VOID, Scene, SceneCache, read_index, read_scene
 from worker.training.ema import MovingAverage
 from worker.training.network import build_network, class_names, get_query_classes, get_stuff_mask, transfer_weights
+from worker.training.recipe import Recipe, Stage
+from worker.training.sampler import ExampleSampler
 from worker.training.split import main as split
-from worker.training.train import SURVEY_EXAMPLES, Recipe, Stage, build_queries, load_queries, train
+from worker.training.state import load_queries
+from worker.training.train import SURVEY_EXAMPLES, build_batch, build_queries, mirror_back, train
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -172,6 +175,64 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(folder: Path, t
     assert (parts / "curve.jsonl").read_text() == (whole / "curve.jsonl").read_text()
     assert len((parts / "curve.jsonl").read_text().splitlines()) == 4
     assert (parts / "config.json").read_text() == (whole / "config.json").read_text()
+
+
+def test_a_run_without_a_checkpoint_resumes_from_the_beginning(folder: Path, tmp_path: Path) -> None:
+    scenes = SceneCache(read_index(folder, list(QUERIES_PER_CLASS)))
+
+    first = run_training(tiny_network(0), scenes, tmp_path / "first")
+    resumed = run_training(tiny_network(0), scenes, tmp_path / "resumed", resume=True)
+
+    assert all(torch.equal(first[name], resumed[name]) for name in first)
+
+
+def test_the_folder_of_a_run_has_a_model_during_the_run(folder: Path, tmp_path: Path) -> None:
+    scenes = SceneCache(read_index(folder, list(QUERIES_PER_CLASS)))
+    sampler = replace(make_sampler(scenes), paste_probability=0.0, mosaic_probability=0.0)
+    failing = replace(sampler, annotated=FailingScenes(scenes, SURVEY_EXAMPLES + 5))
+
+    with pytest.raises(Interruption):
+        train(tiny_network(0), failing, replace(RECIPE, steps=4), tmp_path, device=torch.device("cpu"))
+
+    assert load_file(tmp_path / "model.safetensors")
+    assert not list(tmp_path.glob("next.*"))
+
+
+def test_the_views_of_a_batch_show_the_same_examples_in_other_variations(folder: Path) -> None:
+    sampler = make_sampler(SceneCache(read_index(folder, list(QUERIES_PER_CLASS))))
+    recipe = replace(RECIPE, stages=(Stage(64, 4, 1.0),), views=2)
+
+    plain, mirrored = (
+        build_batch(sampler, replace(recipe, mirror=mirror), tiny_network(0).config, 0) for mirror in (0.0, 1.0)
+    )
+
+    first, second = plain.pixels.split(2)
+    assert (len(plain.truths), plain.views, plain.is_mirrored, mirrored.is_mirrored) == (2, 2, False, True)
+    assert torch.equal(mirrored.pixels, torch.cat([first, second.flip(-1)]))
+    assert not torch.equal(first, second)
+    assert (first - second).abs().mean() < 0.3 * (first - first.flip(0)).abs().mean()
+
+
+def test_masks_of_mirrored_views_are_mirrored_back() -> None:
+    masks = torch.rand(4, 3, 8, 8)
+    seen = torch.cat([masks[:2], masks[:2].flip(-1)])
+    output = SimpleNamespace(masks_queries_logits=seen, auxiliary_logits=[{"masks_queries_logits": seen.clone()}])
+
+    mirror_back(output, 2)
+
+    for restored in (output.masks_queries_logits, output.auxiliary_logits[0]["masks_queries_logits"]):
+        assert torch.equal(restored, torch.cat([masks[:2], masks[:2]]))
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_a_run_trains_on_several_views(folder: Path, tmp_path: Path, mirror: float) -> None:
+    scenes = SceneCache(read_index(folder, list(QUERIES_PER_CLASS)))
+
+    run_training(tiny_network(0), scenes, tmp_path, replace(RECIPE, views=2, mirror=mirror))
+
+    rows = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert all(np.isfinite(value) for row in rows for value in row.values())
 
 
 def test_a_run_resumed_with_other_images_keeps_the_anchors_of_its_queries(folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import http.client
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -70,7 +70,9 @@ class Client:
         """
         headers = {"Content-Type": "image/jpeg", "Idempotency-Key": planned.key}
         path = f"/v1/jobs?{planned.variant.query}"
-        answer = self._require(HTTPStatus.ACCEPTED, "POST", path, planned.variant.image, headers)
+        # A job that was recovered may have ended before its caller asks again.
+        accepted = (HTTPStatus.ACCEPTED, HTTPStatus.OK)
+        answer = self._require(accepted, "POST", path, planned.variant.image, headers)
         return str(answer.json()["id"])
 
     def wait(self, job_id: str) -> dict[str, Any]:
@@ -100,13 +102,14 @@ class Client:
         Raises:
             GaveUp: there was no answer before the deadline.
         """
-        result = self._require(HTTPStatus.OK, "GET", f"/v1/jobs/{job_id}/result").json()
-        files = {name: self._require(HTTPStatus.OK, "GET", f"/v1/jobs/{job_id}/{name}").body for name in variant.files}
+        found = (HTTPStatus.OK,)
+        result = self._require(found, "GET", f"/v1/jobs/{job_id}/result").json()
+        files = {name: self._require(found, "GET", f"/v1/jobs/{job_id}/{name}").body for name in variant.files}
         return Outcome(tuple(map(drop_links, result["segments"])), files)
 
-    def _require(self, status: int, *request: Any) -> Answer:
-        """Send a request until the answer has a status; every other answer is a fault."""
-        while (answer := self._send(*request)).status != status:
+    def _require(self, statuses: Collection[int], *request: Any) -> Answer:
+        """Send a request until the answer has one of these statuses; every other answer is a fault."""
+        while (answer := self._send(*request)).status not in statuses:
             self._note(answer)
         return answer
 

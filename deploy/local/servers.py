@@ -104,9 +104,10 @@ class ValkeyServer(Process):
         return super().start()
 
     def is_ready(self) -> bool:
-        """Return whether this process answers on the port, and not another server."""
+        """Return whether this process answers on the port, and not another server, and has loaded its data."""
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
             try:
+                client.ping()
                 info: dict[str, Any] = client.info("server")
             except redis.RedisError:
                 return False

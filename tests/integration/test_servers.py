@@ -31,6 +31,20 @@ def test_a_killed_valkey_keeps_acknowledged_writes(tmp_path: Path) -> None:
             assert client.get("job") == b"kept"
 
 
+def test_valkey_is_not_ready_while_it_loads_its_data(tmp_path: Path) -> None:
+    with ValkeyServer(tmp_path, *free_ports(1)) as server:
+        server.wait_ready()
+        with redis.Redis.from_url(server.url) as client:
+            # Enough to be loaded for longer than a client needs for its first command.
+            client.eval("for n = 1, 600000 do redis.call('SET', 'key' .. n, n) end", 0)
+
+        server.kill()
+        server.start().wait_ready()
+
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("key600000") == b"600000"
+
+
 def test_valkey_never_evicts(redis_client: "redis.Redis") -> None:
     policy = redis_client.config_get("maxmemory-policy")
 

@@ -72,7 +72,7 @@ class Recutting:
         """Segment the image of a job again from its logits, and wait for that.
 
         Args:
-            is_wanted: tells whether the client is still there; what is stored is made in any case.
+            is_wanted: tells whether the client is still there; a recut that is stored is made in any case.
 
         Raises:
             Canceled: the client has gone.

@@ -37,7 +37,7 @@ from worker.renderer.tenant_lock import TenantLock
 from worker.segmenter import Segmentation
 from worker.selection import select_labels
 
-# The longest side of what is a preview here, whatever it was asked for as.
+# The longest side of a preview; a full size that is no longer counts as one, too.
 PREVIEW_SIDE = 1024
 TEXT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml")
 

@@ -47,7 +47,7 @@ class Recipe:
     mean_decay: of the moving average of the weights.
     paste: probability that things are pasted into an example.
     mosaic: probability that an example is a mosaic.
-    cutout: probability that what is pasted is a cut-out.
+    cutout: probability that a pasted thing is a cut-out.
     views: variations of each example in a batch; they are matched together, and their results may not differ.
     mirror: probability that every view of a batch but the first is mirrored.  Then each is matched for itself, and only
         the classes that they show may not differ: which query shows a thing may depend on where it is.

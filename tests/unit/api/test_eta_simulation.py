@@ -96,7 +96,7 @@ def test_ends_of_bursts_are_within_their_ranges_on_nearly_every_device() -> None
 
 
 def test_ends_of_a_burst_are_mostly_within_their_range_where_the_first_batches_are_late() -> None:
-    # Found by a search for the worst: three workers with 87 jobs in hand before the first batches end.
+    # Found by a search for the worst: three workers with 87 running jobs before the first batches end.
     device = Device(
         decode=0.029, hosts=3, fixed=0.086, per_image=0.086, per_megapixel=0.039, batch=8, in_hand=29, noise=0.23
     )

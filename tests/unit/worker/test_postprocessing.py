@@ -172,9 +172,10 @@ def test_an_instance_without_a_pixel_in_the_image_is_dropped() -> None:
 def test_the_score_of_a_mask_does_not_depend_on_the_number_of_masks() -> None:
     masks = torch.randn(20, *GRID, generator=torch.Generator().manual_seed(0))
 
-    together = mask_scores(masks, masks > 0)
+    weights = (masks > 0).float()
+    together = mask_scores(masks, weights)
 
-    assert [mask_scores(mask[None], mask[None] > 0).item() for mask in masks] == together.tolist()
+    assert [mask_scores(masks[n : n + 1], weights[n : n + 1]).item() for n in range(20)] == together.tolist()
 
 
 def test_an_instance_covered_by_others_is_kept_with_an_empty_mask() -> None:

@@ -11,8 +11,9 @@ from worker.engine.postprocessing.resize import GRID
 
 # Planes examined together: few enough for a cache.
 PLANES_PER_CHUNK: Final = 8
-# Below this many pixels in all resized planes, resizing every plane costs less than finding the candidates.
-MIN_PIXELS_FOR_PRUNING: Final = 64 * GRID[0] * GRID[1]
+# Below this many pixels in all resized planes, resizing every plane costs less than finding the candidates: up to there
+# the default budget needs no bands.
+MIN_PIXELS_FOR_PRUNING: Final = 112 * GRID[0] * GRID[1]
 # More than rounding can add to a product or a mean of numbers up to 1.
 ROUNDING_MARGIN: Final = 1e-4
 

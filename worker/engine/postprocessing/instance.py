@@ -37,8 +37,9 @@ def postprocess_instance(logits: Logits, options: PostprocessOptions) -> LabelMa
     masks = resize_planes(logits.masks[queries], GRID, original_count=len(class_probs))  # (K, 384, 384)
     inside = masks > (logit(parameters.mask_threshold) if parameters.strict_instance_thresholds else 0.0)
     rows, columns = nearest_indices(options.size, masks.device)
-    areas = count_sampled_pixels(inside, rows, columns).tolist()
-    final_scores = (scores * mask_scores(masks, inside)).tolist()
+    weights = inside.float()
+    areas = count_sampled_pixels(weights, rows, columns).tolist()
+    final_scores = (scores * mask_scores(masks, weights)).tolist()
     shown = [n for n, score in enumerate(final_scores) if areas[n] and score >= parameters.threshold]
     label_map = overlay_masks(inside, shown)[rows][:, columns]
     result = LabelMapResult(label_map, tuple(ScoredLabel(label_ids[n], round(final_scores[n], 6)) for n in shown))
@@ -64,28 +65,36 @@ def drop_covered(result: LabelMapResult, areas: Sequence[int], min_share: float)
     return LabelMapResult(renumber(result.label_map, ids), labels)
 
 
-def count_sampled_pixels(inside: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def count_sampled_pixels(weights: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Count the image's pixels in masks of the grid, without resizing the masks.
 
     Args:
-        inside: (K, 384, 384) bool.
+        weights: (K, 384, 384) float32, 1 inside the mask and 0 outside.
         rows, columns: (H,) and (W,), the row and column of the grid that each one of the image is sampled from.
 
     Returns:
         (K,) int64.
     """
     row_counts, column_counts = (torch.bincount(taken, minlength=GRID[0]).double() for taken in (rows, columns))
-    by_row = torch.stack([mask.float() @ column_counts.float() for mask in inside])
+    by_row = weights @ column_counts.float()
     return (by_row.double() @ row_counts).long()
 
 
-def mask_scores(masks: Tensor, inside: Tensor) -> Tensor:
-    """Return the mean probability inside each mask: logits (K, h, w), bool (K, h, w) -> (K,) in [0, 1]."""
+def mask_scores(masks: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean probability inside each mask.
+
+    Args:
+        masks: (K, h, w), logits.
+        weights: (K, h, w) float32, 1 inside the mask and 0 outside.
+
+    Returns:
+        (K,) in [0, 1].
+    """
     if len(masks) == 1:
         # torch sums a single row in another order than one of many, and transformers always has many.
-        return mask_scores(masks.expand(2, -1, -1), inside.expand(2, -1, -1))[:1]
-    weights = inside.float().flatten(1)
-    return (masks.sigmoid().flatten(1) * weights).sum(1) / (weights.sum(1) + 1e-6)
+        return mask_scores(masks.expand(2, -1, -1), weights.expand(2, -1, -1))[:1]
+    flat = weights.flatten(1)
+    return masks.sigmoid().flatten(1).mul_(flat).sum(1) / (flat.sum(1) + 1e-6)
 
 
 def logit(probability: float) -> float:

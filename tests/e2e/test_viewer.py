@@ -318,6 +318,25 @@ def test_what_is_set_again_is_not_drawn_again(viewer: ViewerPage) -> None:
     assert is_busy is False
 
 
+def test_other_segments_are_computed_before_the_next_frame(viewer: ViewerPage) -> None:
+    """An answer to a slider would otherwise be seen a frame later."""
+    viewer.page.evaluate("settle()")
+
+    drawn = viewer.page.evaluate("""async () => {
+        const frames = [];
+        const request = window.requestAnimationFrame;
+        window.requestAnimationFrame = (draw) => frames.push(draw);
+        viewer.setLabels({ ...labels });
+        const deadline = performance.now() + 10000;
+        while (viewer.renderer.isBusy && performance.now() < deadline) await new Promise(next => setTimeout(next, 5));
+        window.requestAnimationFrame = request;
+        frames[0]();
+        return [frames.length, document.querySelector("#stage").dataset.drawn];
+    }""")
+
+    assert drawn == [1, "wholly"]
+
+
 def test_software_that_stands_in_for_a_graphics_card_is_not_used_by_itself(browser: Browser) -> None:
     with open_viewer(browser, "auto", viewport=VIEWPORT) as viewer:
         viewer.show(make_photo(), make_squares(), SEGMENTS)

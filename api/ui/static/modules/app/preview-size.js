@@ -2,8 +2,8 @@
 
 const LARGEST = 1024;
 const SMALLEST = 320;
-/** Milliseconds that a preview may take, so that the picture follows a slider. */
-const AIM_MS = 100;
+/** Milliseconds that a preview may take: the picture is to follow a slider within 150, and drawing it takes up to 50. */
+const AIM_MS = 80;
 // One slow answer may be by chance.
 const [LEAST_CHANGE, MOST_CHANGE] = [0.7, 1.25];
 

@@ -82,10 +82,16 @@ class CanvasRenderer {
     if (side === 0 && !labels) this.layers = this.done = null;
   }
 
-  /** Draw a scene as far as it is computed, and compute the rest. */
-  draw(given) {
+  /** Begin to compute what a scene needs; it is drawn when it is there. */
+  prepare(given) {
     const scene = { ...given, photoIsMissing: !this.photo };
     if (given.picture && !isSame(this.asked, scene)) this.compute(scene);
+    return scene;
+  }
+
+  /** Draw a scene as far as it is computed, and compute the rest. */
+  draw(given) {
+    const scene = this.prepare(given);
     const painted = this.describePainted(given);
     // Scaling a photo takes most of the time, and while other segments are computed the picture stays as it is.
     if (isAllSame(painted, this.painted)) return;

@@ -95,6 +95,9 @@ class WebglRenderer {
     if (labels && !this.gl.isContextLost()) uploadLabels(this.gl, this.labelTextures[side], labels);
   }
 
+  /** Nothing is to be computed before a scene is drawn. */
+  prepare() {}
+
   /** Draw a scene at once. */
   draw(scene) {
     const { gl } = this;

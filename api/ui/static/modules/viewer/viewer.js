@@ -38,6 +38,7 @@ class Viewer {
     this.size = { width: 0, height: 0, ratio: 1 };
     this.view = null;
     this.frame = 0;
+    this.isPreparing = false;
     // Read once: reading a style makes the browser compute the styles of the page.
     this.theme = null;
     prepareElement(element);
@@ -204,6 +205,17 @@ class Viewer {
   paint() {
     this.palette = null;
     this.change();
+    this.prepare();
+  }
+
+  /** Let the renderer begin before the next frame of the screen, as soon as all is given that changes together. */
+  prepare() {
+    if (this.isPreparing) return;
+    this.isPreparing = true;
+    queueMicrotask(() => {
+      this.isPreparing = false;
+      if (!this.isDisposed && this.size.width && this.size.height) this.renderer.prepare(this.describeScene());
+    });
   }
 
   /** Draw with the next frame of the screen. */

@@ -215,6 +215,9 @@ def test_a_file_that_is_no_photo_is_refused_in_plain_words(page: Page, tmp_path:
 
     expect(page.get_by_role("heading", name=broken.name)).to_be_visible()
     expect(page.locator(".failure")).to_contain_text("Choose a JPEG, PNG, WebP", timeout=MILLISECONDS)
+    # Neither a sentence of the decoder, nor tools for a picture that there is not.
+    expect(page.locator(".failure p")).to_have_count(1)
+    expect(page.get_by_role("button", name="Zoom in")).to_have_count(0)
 
 
 def test_a_file_that_is_too_large_is_not_uploaded(watched: Watched, tmp_path: Path) -> None:
@@ -252,7 +255,8 @@ def test_a_wrong_token_is_told_and_the_right_one_accepted(browser: Browser, page
         field.fill(TOKEN)
         page.get_by_role("button", name="Use this token").click()
 
-        expect(page.get_by_role("heading", name="Photos")).to_be_visible()
+        expect(field).not_to_be_visible()
+        expect(page.get_by_role("button", name="Token set")).to_be_visible()
         assert page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
         assert not any(TOKEN in url for url in watched.requests)
 

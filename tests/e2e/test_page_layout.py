@@ -47,6 +47,20 @@ def test_nothing_is_cut_off(browser: Browser, page_service: Stack, job: str, wid
         look(page, f"comparison-{width}-{scheme}")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_of_the_dialog_for_a_token_is_cut_off(
+    browser: Browser, page_service: Stack, width: int, scheme: str
+) -> None:
+    with open_page(browser, viewport={"width": width, "height": 900}, color_scheme=scheme) as watched:
+        page = watched.page
+        page.goto(page_service.url)
+        page.locator("#token").fill("wrong")
+        page.get_by_role("button", name="Use this token").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        look(page, f"token-{width}-{scheme}")
+
+
 def look(page: Page, name: str) -> None:
     """Keep a picture, and check what is seen."""
     keep_picture(page, name)

@@ -32,6 +32,8 @@ const BY_TYPE = {
 // The body of a submission from the page is the file alone.
 BY_TYPE.unreadable_body = BY_TYPE.not_an_image;
 BY_TYPE.empty_body = BY_TYPE.not_an_image;
+// Whose title and advice say all, so that the sentence of the service adds only terms.
+const COMPLETE = new Set(["unreachable", "not_an_image", "unreadable_body", "empty_body", "truncated_image"]);
 const SERVER_FAULT = "Try again. If it happens again, tell the operator.";
 
 /**
@@ -40,7 +42,7 @@ const SERVER_FAULT = "Try again. If it happens again, tell the operator.";
  */
 export function explain(error) {
   const [title, advice] = BY_TYPE[error.errorType] ?? describeByStatus(error);
-  const detail = error.errorType === "unreachable" || error.message === title ? "" : (error.message ?? "");
+  const detail = COMPLETE.has(error.errorType) || error.message === title ? "" : (error.message ?? "");
   const waitSeconds = error.status === 429 || error.status === 503 ? (error.retryAfterSeconds ?? null) : null;
   return { title, detail, advice: addWait(advice, waitSeconds), waitSeconds };
 }

@@ -7,8 +7,9 @@ const BACKGROUNDS = { photo: "Photo", blur: "Blurred", gray: "Gray", transparent
 
 export function Toolbar({ state, actions }) {
   const hasResult = Boolean(state.shown?.labels);
+  const isEmpty = Boolean(state.shown?.photoFault) && !hasResult;
   return html`<div class="toolbar" role="toolbar" aria-label="Picture">
-    <${Zoom} viewer=${actions.viewer} />
+    ${!isEmpty && html`<${Zoom} viewer=${actions.viewer} />`}
     ${hasResult && html`<${Look} look=${state.look} actions=${actions} />`}
     ${hasResult && html`<${Uses} state=${state} actions=${actions} />`}
   </div>`;

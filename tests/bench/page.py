@@ -22,7 +22,7 @@ from tests.support.chromium import open_browser, open_page
 from tests.support.crowd import HEIGHT, WIDTH, run_crowd
 from tests.support.environment import copy_environment, get_fields
 from tests.support.main_thread import LongTask, trace_tasks
-from tests.support.page import MILLISECONDS, SAMPLES, add_photos, wait_for_segments
+from tests.support.page import MILLISECONDS, SAMPLES, add_photos, time_slider, wait_for_segments
 from tests.support.renderer import wait_alive
 
 VIEWPORT: Final = {"width": WIDTH, "height": HEIGHT}
@@ -33,36 +33,6 @@ MAX_MOVES: Final = 60
 PANNED_FRAMES: Final = 60
 LARGE: Final = (6000, 4000)
 
-# Moves the slider, and returns the milliseconds of each part until the picture is whole.
-_MOVE = """async (value) => {
-    const slider = document.querySelector("#slider-threshold");
-    const settings = document.querySelector(".sliders");
-    const frame = () => new Promise(requestAnimationFrame);
-    performance.clearResourceTimings();
-    const begin = performance.now();
-    slider.value = value;
-    slider.dispatchEvent(new Event("input", { bubbles: true }));
-    await new Promise(shown => new MutationObserver((_, one) => {
-        if (settings.getAttribute("aria-busy") === "true") return;
-        one.disconnect();
-        shown();
-    }).observe(settings, { attributes: true, attributeFilter: ["aria-busy"] }));
-    const applied = performance.now();
-    await frame();
-    const listed = performance.now();
-    while (document.querySelector(".picture").dataset.drawn !== "wholly") await frame();
-    const drawn = performance.now();
-    const request = performance.getEntriesByType("resource").filter(one => one.name.endsWith("/recut")).at(-1);
-    return {
-        total: drawn - begin,
-        send: request.requestStart - begin,
-        wait: request.responseStart - request.requestStart,
-        receive: request.responseEnd - request.responseStart,
-        apply: applied - request.responseEnd,
-        list: listed - applied,
-        draw: drawn - listed,
-    };
-}"""
 # Returns the median milliseconds of decoding a label map, as the page does it.
 _DECODE = """async (labels) => {
     const address = [...document.querySelectorAll("link[rel=modulepreload]")]
@@ -142,7 +112,7 @@ def measure_moves(page: Page, workload: Workload) -> Mapping[str, Any]:
     count = min(MAX_MOVES, max(workload.min_calls, int(10 * workload.seconds)))
     first, last = THRESHOLDS
     values = [first + (last - first) * step / (2 * count) for step in range(2 * count)]
-    moves = [page.evaluate(_MOVE, value) for value in values][count:]
+    moves = [time_slider(page, "threshold", value) for value in values][count:]
     page.remove_listener("response", hear)
     recuts = [answer.json() for answer in answers if answer.url.endswith("/recut")][-count:]
     totals = [move.pop("total") for move in moves]
@@ -170,7 +140,7 @@ def measure_panning(browser: Browser, page: Page) -> Mapping[str, Any]:
         page.evaluate(_PAN, PANNED_FRAMES)
     with trace_tasks(browser, page) as recut:
         for step in range(10):
-            page.evaluate(_MOVE, 0.32 + step / 1000)
+            time_slider(page, "threshold", 0.32 + step / 1000)
     return {
         "renderer": page.locator(".picture").get_attribute("data-renderer"),
         "frame_ms": panned.describe_frames(),

@@ -22,29 +22,11 @@ from tests.support.page import (
     open_with_token,
     press_until,
     show_instances,
+    time_slider,
     wait_for_segments,
 )
 
 KILOBYTE = 1000
-# Moves a slider, and returns after how many milliseconds the list had its recut, after how many the picture, and how
-# many of them its request took.
-_MEASURE = """async ([name, value]) => {
-    const slider = document.querySelector(`#slider-${name}`);
-    const settings = document.querySelector(".sliders");
-    const begin = performance.now();
-    slider.value = value;
-    slider.dispatchEvent(new Event("input", { bubbles: true }));
-    await new Promise(shown => new MutationObserver((_, one) => {
-        if (settings.getAttribute("aria-busy") === "true") return;
-        one.disconnect();
-        shown();
-    }).observe(settings, { attributes: true, attributeFilter: ["aria-busy"] }));
-    await new Promise(requestAnimationFrame);
-    const listed = performance.now() - begin;
-    while (document.querySelector(".picture").dataset.drawn !== "wholly") await new Promise(requestAnimationFrame);
-    const request = performance.getEntriesByType("resource").filter(one => one.name.endsWith("/recut")).at(-1);
-    return [listed, performance.now() - begin, request.duration];
-}"""
 _LOADED = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
     .filter(one => !one.name.includes("/samples/") && !one.name.includes("/v1/"))
     .reduce((sum, one) => sum + one.encodedBodySize, 0)"""
@@ -116,17 +98,15 @@ def test_the_list_follows_a_slider_at_once(page: Page, tmp_path: Path) -> None:
     show_instances(page)
     expect(page.locator(".sliders")).to_have_attribute("aria-busy", "false")
 
-    measured = [page.evaluate(_MEASURE, ["threshold", 0.05 + 0.04 * (step % 2)]) for step in range(8)]
+    measured = [time_slider(page, "threshold", 0.05 + 0.04 * (step % 2)) for step in range(8)]
 
-    totals, pictures, requests = zip(*measured, strict=True)
+    totals, requests = [one["total"] for one in measured], [one["wait"] for one in measured]
     print(
-        f"{page.locator('.segment').count()} segments of 1920 x 1080: listed after {min(totals):.0f} ms, median "
-        f"{median(totals):.0f} ms; in the picture after {min(pictures):.0f} ms, median {median(pictures):.0f} ms; "
-        f"of these the request {min(requests):.0f} ms, median {median(requests):.0f} ms"
+        f"{page.locator('.segment').count()} segments of 1920 x 1080 are in the picture after {min(totals):.0f} ms, "
+        f"median {median(totals):.0f} ms; of these the request takes {median(requests):.0f} ms"
     )
-    # The aim is 150 ms on a machine with a GPU that does nothing else; CI shares its cores and draws without one.
-    assert min(totals) < 1500
-    assert min(pictures) < 1500
+    # The aim is 150 ms, on a machine that does nothing else; CI shares its cores.
+    assert min(totals) < 600
 
 
 @pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])

@@ -39,6 +39,36 @@ _DROP = """([name, content]) => {
     }
 }"""
 
+_TIME_SLIDER = """async ([name, value]) => {
+    const slider = document.querySelector(`#slider-${name}`);
+    const settings = document.querySelector(".sliders");
+    const frame = () => new Promise(requestAnimationFrame);
+    performance.clearResourceTimings();
+    const begin = performance.now();
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise(shown => new MutationObserver((_, one) => {
+        if (settings.getAttribute("aria-busy") === "true") return;
+        one.disconnect();
+        shown();
+    }).observe(settings, { attributes: true, attributeFilter: ["aria-busy"] }));
+    const applied = performance.now();
+    await frame();
+    const listed = performance.now();
+    while (document.querySelector(".picture").dataset.drawn !== "wholly") await frame();
+    const drawn = performance.now();
+    const request = performance.getEntriesByType("resource").filter(one => one.name.endsWith("/recut")).at(-1);
+    return {
+        total: drawn - begin,
+        send: request.requestStart - begin,
+        wait: request.responseStart - request.requestStart,
+        receive: request.responseEnd - request.responseStart,
+        apply: applied - request.responseEnd,
+        list: listed - applied,
+        draw: drawn - listed,
+    };
+}"""
+
 
 def open_with_token(page: Page, url: str) -> None:
     """Open the page as its user left it, with the token of this tab."""
@@ -72,6 +102,16 @@ def wait_for_segments(page: Page) -> Locator:
     rows = page.locator(".segment")
     rows.first.wait_for(timeout=MILLISECONDS)
     return rows
+
+
+def time_slider(page: Page, name: str, value: float) -> dict[str, float]:
+    """Move a slider, and return the milliseconds until the picture is whole: `total`, and of its parts.
+
+    `send` is until the request leaves, `wait` until its answer begins, `receive` until it ends, `apply` until the list
+    has it, `list` until the next frame, `draw` until the picture is whole.
+    """
+    measured: dict[str, float] = page.evaluate(_TIME_SLIDER, [name, value])
+    return measured
 
 
 def move_slider(page: Page, name: str, value: float) -> None:

@@ -1,8 +1,9 @@
 """The training loss: class and mask losses of the matched queries, and losses of the queries at each pixel.
 
 The first two are those of MaskFormer (Cheng et al., 2021) and Mask2Former (Cheng et al., 2022), with a fixed class for
-each query; the others are added here.  What the ground truth leaves unknown has no loss: unlabelled pixels, and queries
-of classes that are not annotated exhaustively.
+each query, and a class target that is the quality of the mask: "Generalized Focal Loss" (Li et al., 2020).  A threshold
+on the score then drops poor masks.  The other losses are added here.  What the ground truth leaves unknown has no loss:
+unlabelled pixels, and queries of classes that are not annotated exhaustively.
 
 Shapes: B images, Q queries, C classes, n regions of one image, masks of h x w.
 """
@@ -77,7 +78,12 @@ def compute_loss(
     layers.append((output.class_queries_logits, output.masks_queries_logits))
     targets, weights = class_targets(truths, matches, queries)
     return Loss(
-        classes=torch.stack([class_loss(classes.float(), targets, weights) for classes, _ in layers]).sum(),
+        classes=torch.stack(
+            [
+                class_loss(classes.float(), targets, weights, match_qualities(masks, truths, matches, stuff))
+                for classes, masks in layers
+            ]
+        ).sum(),
         masks=torch.stack([mask_loss(masks.float(), truths, matches, stuff) for _, masks in layers]).sum(),
         pixels=pixel_loss(output.masks_queries_logits.float(), truths, matches, queries),
         absence=absence_loss(output.masks_queries_logits.float(), truths, queries, stuff),
@@ -112,10 +118,32 @@ def present_classes(truth: Truth) -> Tensor:
     return is_present
 
 
-def class_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean cross-entropy of logits (B, Q, C + 1) with targets and weights of shape (B, Q)."""
-    losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1e-6)
+@torch.no_grad()
+def match_qualities(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], stuff: Tensor) -> Tensor:
+    """Return (B, Q) float32, the intersection over union of each matched mask of (B, Q, h, w) with its region.
+
+    It is over known pixels, in [0, 1].  That of an unmatched query is 1: it shows no object, as it should.
+    """
+    qualities = torch.ones(logits.shape[:2], device=logits.device)
+    for image, quality, truth, match in zip(logits, qualities, truths, matches, strict=True):
+        known = known_shares(truth, stuff)[match.regions].flatten(1)
+        shown = (image[match.queries] > 0).float().flatten(1)
+        region = truth.masks[match.regions].flatten(1)
+        shared = (known * shown * region).sum(1)
+        quality[match.queries] = shared / ((known * (shown + region)).sum(1) - shared).clamp(min=1)
+    return qualities
+
+
+def class_loss(logits: Tensor, targets: Tensor, weights: Tensor, qualities: Tensor) -> Tensor:
+    """Return the weighted mean cross-entropy of logits (B, Q, C + 1).
+
+    Args:
+        targets, weights: (B, Q), see class_targets.
+        qualities: (B, Q), the probability of the target; the rest is that of no object.
+    """
+    losses = -logits.log_softmax(-1)
+    expected = losses.gather(-1, targets[..., None])[..., 0] * qualities + losses[..., -1] * (1 - qualities)
+    return (expected * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
 def mask_loss(logits: Tensor, truths: Sequence[Truth], matches: Sequence[Match], stuff: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from worker.training.losses import (
     class_targets,
     consistency_loss,
     mask_loss,
+    match_qualities,
     mirrored_consistency_loss,
     pixel_loss,
 )
@@ -108,13 +109,34 @@ def test_a_perfect_prediction_has_almost_no_loss() -> None:
     classes, masks = predict([0, 2, 0, 1], [1, None, 0, 2])
     matches = [match_queries(classes, masks, truth, QUERIES)]
     targets, weights = class_targets([truth], matches, QUERIES)
+    qualities = match_qualities(masks[None], [truth], matches, STUFF)
 
-    assert class_loss(classes[None], targets, weights).item() < 1e-3
+    assert qualities.tolist() == [[1, 1, 1, 1]]
+    assert class_loss(classes[None], targets, weights, qualities).item() < 1e-3
     assert mask_loss(masks[None], [truth], matches, STUFF).item() < 1e-3
     assert pixel_loss(masks[None], [truth], matches, QUERIES).item() < 1e-3
-    assert class_loss(-classes[None], targets, weights).item() > 10
+    assert class_loss(-classes[None], targets, weights, qualities).item() > 10
     assert mask_loss(-masks[None], [truth], matches, STUFF).item() > 10
     assert pixel_loss(-masks[None], [truth], matches, QUERIES).item() > 10
+
+
+def test_the_class_target_of_a_poor_mask_is_its_intersection_over_union() -> None:
+    truth = make_truth([0, 0, 1])
+    classes, masks = predict([0, 2, 2, 1], [0, None, None, 2])
+    # The first query shows half of the first person, and as much of what is void.
+    masks[0, :, 1], masks[0, :, 6] = -20, 20
+    matches = [match_queries(classes, masks, truth, QUERIES)]
+    targets, weights = class_targets([truth], matches, QUERIES)
+    qualities = match_qualities(masks[None], [truth], matches, STUFF)
+
+    def compute(prob: float) -> float:
+        logits = torch.full((1, 4, 3), -20.0)
+        logits[0, range(4), targets[0]] = 20
+        logits[0, 0] = torch.tensor([prob, 1e-9, 1 - prob]).log()
+        return class_loss(logits, targets, weights, qualities).item()
+
+    assert qualities[0, 0].item() == pytest.approx(0.5)
+    assert min((0.3, 0.5, 0.7, 0.99), key=compute) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -230,7 +252,7 @@ def test_an_entirely_unknown_image_has_zero_loss() -> None:
     targets, weights = class_targets([truth], matches, QUERIES)
 
     losses = [
-        class_loss(torch.randn(1, 4, 3), targets, weights),
+        class_loss(torch.randn(1, 4, 3), targets, weights, torch.ones(1, 4)),
         mask_loss(logits[None], [truth], matches, STUFF),
         pixel_loss(logits[None], [truth], matches, QUERIES),
     ]

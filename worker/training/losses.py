@@ -21,8 +21,9 @@ from worker.training.matching import NO_CERTAIN_CLASS, NO_THING_HERE, Match, Que
 # Weight of an unmatched query, whose target is no object.  Most queries are unmatched in most images; at full weight
 # they would dominate the class loss.
 NO_OBJECT_WEIGHT: Final = 0.15
-# The same where the image shows the query's class, so that another query of the class is matched.
-SIBLING_NO_OBJECT_WEIGHT: Final = 0.3
+# The same where the image shows the query's class, so that another query of the class is matched.  With less, two
+# queries that show one thing alike, each of them matched half of the time, would both have high scores.
+SIBLING_NO_OBJECT_WEIGHT: Final = 1.0
 CLASS_WEIGHT: Final = 1.0
 MASK_WEIGHT: Final = 1.5
 PIXEL_WEIGHT: Final = 1.0

@@ -54,6 +54,12 @@ test("a job that failed is explained by its own error", () => {
   assert.equal(explainFailure({ state: "expired", error: null }).title, "Not done in time");
 });
 
+test("a file that is no photo is told without the words of a decoder", () => {
+  const error = new ServiceError({ status: 400, errorType: "not_an_image", message: "cannot identify image file" });
+
+  assert.deepEqual([explain(error).title, explain(error).detail], ["This file is not a photo that can be read", ""]);
+});
+
 test("what a screen reader says are sentences", () => {
   assert.equal(speak({ title: "Too large", detail: "It has 9 MB.", advice: "Scale it down." }), "Too large. It has 9 MB. Scale it down.");
 });

@@ -32,7 +32,7 @@ const BY_TYPE = {
 // The body of a submission from the page is the file alone.
 BY_TYPE.unreadable_body = BY_TYPE.not_an_image;
 BY_TYPE.empty_body = BY_TYPE.not_an_image;
-// Whose title and advice say all, so that the sentence of the service adds only terms.
+// Errors whose title and advice are complete: the sentence of the service would add only terms.
 const COMPLETE = new Set(["unreachable", "not_an_image", "unreadable_body", "empty_body"]);
 const SERVER_FAULT = "Try again. If it happens again, tell the operator.";
 

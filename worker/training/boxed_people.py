@@ -114,7 +114,7 @@ def predict_people(network: Any, image: Image.Image) -> NDArray[np.float32]:
 
 
 def label_photo(entry: Entry, probs: NDArray[np.float32]) -> PartialTruth:
-    """Draw the people of one photo, larger ones first, over the boxes of those who have no mask.
+    """Draw the people of one photo, larger ones first, over the boxes that have no mask.
 
     Args:
         probs: (n, H, W), see predict_people.

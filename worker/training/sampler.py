@@ -35,7 +35,7 @@ class ExampleSampler:
     paste_probability: that things of another scene are pasted in.
     mosaic_probability: that an example is a mosaic of several scenes.
     cutouts: scenes of one thing whose surroundings are not annotated, to be pasted only; may be empty.
-    cutout_probability: that what is pasted is a cut-out.
+    cutout_probability: that the source of a paste is a cut-out.
     annotated_weights, labelled_weights: (N,) sampling probabilities of the scenes, summing to 1; None is uniform.
     """
 

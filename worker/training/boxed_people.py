@@ -67,10 +67,11 @@ class Person:
     @property
     def box(self) -> Box:
         """The bounding box of the subject in pixels; without a subject, an empty box."""
-        rows, columns = np.flatnonzero(self.subject.any(1)), np.flatnonzero(self.subject.any(0))
-        if not len(rows):
+        windows = ndimage.find_objects(self.subject.astype(np.uint8))
+        if not windows:
             return parse_box(0, 0, 0, 0)
-        return Box(PERSON, 1.0, float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1)
+        [(rows, columns)] = windows
+        return Box(PERSON, 1.0, columns.start, rows.start, columns.stop, rows.stop)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -136,8 +137,8 @@ def label_photo(entry: Entry, probs: NDArray[np.float32]) -> PartialTruth:
 def find_people(entry: Entry, probs: NDArray[np.float32]) -> dict[int, Person]:
     """Return, by the place of a box in the entry, the person who fills it.
 
-    That is who one query shows; or in a box that is apart from the others what all of them show together, since such a
-    person is often shown in pieces.
+    One query shows the person; or, in a box apart from the others, all queries together do, since a person is often
+    shown in pieces.
     """
     boxes = [parse_box(*thing["bbox"]) for thing in entry["things"]]
     shown = [Person.find(one) for one in probs]

@@ -139,6 +139,23 @@ def test_the_class_target_of_a_poor_mask_is_its_intersection_over_union() -> Non
     assert min((0.3, 0.5, 0.7, 0.99), key=compute) == 0.5
 
 
+def test_of_two_queries_that_show_one_thing_neither_is_sure() -> None:
+    truth, (_, masks) = make_truth([0, OTHER, OTHER]), predict([0, 0, 2, 2], [0, 0, None, None])
+    one, other = (Match(torch.tensor([query]), torch.tensor([0])) for query in (0, 1))
+
+    def compute(prob: float) -> float:
+        """Return the loss of two queries with this probability, of which each is matched half of the time."""
+        logits = torch.full((1, 4, 3), -20.0)
+        logits[0, 2:, 2] = 20
+        logits[0, :2] = torch.tensor([prob, 1e-9, 1 - prob]).log()
+        qualities = match_qualities(masks[None], [truth], [one], STUFF)
+        return sum(
+            class_loss(logits, *class_targets([truth], [match], QUERIES), qualities).item() for match in (one, other)
+        )
+
+    assert min((0.3, 0.5, 0.7, 0.9), key=compute) == 0.5
+
+
 @pytest.mark.parametrize(
     ("labels", "columns"),
     [

@@ -92,7 +92,7 @@ def test_the_page_is_painted_soon_and_is_light(browser: Browser, page_service: S
     assert weight < 200 * KILOBYTE
 
 
-def test_the_list_follows_a_slider_at_once(page: Page, tmp_path: Path) -> None:
+def test_the_picture_follows_a_slider_at_once(page: Page, tmp_path: Path) -> None:
     add_photos(page, write_full_hd(tmp_path / "crowd.jpg"))
     wait_for_segments(page)
     show_instances(page)

@@ -53,7 +53,21 @@ def opened(browser: Browser, page_service: Stack, second_model: str) -> Iterator
     """The page, opened while two models are served."""
     with open_page(browser, viewport={"width": 1440, "height": 900}) as watched:
         open_with_token(watched.page, page_service.url)
+        wait_until(lambda: offers_models(watched.page), "a page with both models", seconds=60)
         yield watched.page
+
+
+def offers_models(page: Page) -> bool:
+    """Load the page again, and return whether it offers both models.
+
+    It reads them once, and a process of the gateway may hear of the second one later than the process that was asked.
+    """
+    page.reload()
+    try:
+        expect(page.get_by_label("Model for new photos")).to_be_visible(timeout=2000)
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Scale the class logits of a trained model, so that the usual score thresholds fit it.
 
-    python -m worker.training.calibrate --model DIR --factor 2 --less-nothing 0.5 --out DIR
+    python -m worker.training.calibrate --model DIR --factor 4 --less-nothing 7.8 --out DIR
 
-A network that is trained on a hundred images gives scores that are too low on others.  Factor and shift are chosen with
-tests.evaluation.panoptic_quality on held-out images; this command writes them into the class predictor's weights.
+A network that is trained on few images gives scores that are too low on others: the shift moves the best threshold to
+the usual one.  The factor makes scores steeper, so that other thresholds than the best one are not much worse.  Both
+are chosen with tests.evaluation.report on images for choices; this command writes them into the class predictor.
 """
 
 import argparse

@@ -24,6 +24,9 @@ def postprocess_instance(logits: Logits, options: PostprocessOptions) -> LabelMa
     A pair's score is its class probability times the mean mask probability inside the mask (Mask2Former, Cheng et al.,
     2022).  With `strict_instance_thresholds` the mask threshold applies too, and a mask is dropped if later ones cover
     too much of it; transformers ignores both thresholds here.
+
+    The order is that of an unsorted topk.  A rounding error in a probability near zero can change it, and with it which
+    of two masks that overlap is on top.
     """
     parameters = options.parameters
     class_probs = logits.classes.softmax(-1)[:, :-1]  # (Q, C)

@@ -25,7 +25,7 @@ from tests.real_files.orientation import build_exif, store_turned, turn_upright
 from tests.real_files.photos import (
     Samples,
     deepen,
-    lawn,
+    grey_cat,
     portrait,
     portrait_samples,
     preview,
@@ -234,7 +234,7 @@ def common_files(coding: Coding) -> Sequence[RealFile]:
     """Return the files that both codings have."""
     return (
         coding.file("as its encoder writes it", lambda: coding.encode(portrait())),
-        coding.file("grey", lambda: coding.encode(lawn()), lambda: coding.twin(lawn())),
+        coding.file("grey", lambda: coding.encode(grey_cat()), lambda: coding.twin(grey_cat())),
         *(turned_file(coding, number) for number in (6, 8)),
         *variants(
             *(turned_file(coding, number) for number in (2, 3, 4, 5, 7)),

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from tests.real_files.arithmetic_jpeg import encode_blocks
 from tests.real_files.files import CLOSE, EXACT, RealFile, refuse, same, variants
 from tests.real_files.orientation import build_exif, build_xmp, store_turned, turn_upright
-from tests.real_files.photos import grey_twin, lawn, lawn_samples, portrait, portrait_samples, preview
+from tests.real_files.photos import cat_samples, grey_cat, grey_twin, portrait, portrait_samples, preview
 from tests.support.images import encode
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -83,12 +83,12 @@ def decode_cmyk(data: bytes) -> Image.Image:
 
 
 def mosaic() -> Image.Image:
-    """Return the lawn with one value for each 8 x 8 pixels, 32 x 24."""
-    return lawn().resize((32, 24), Image.Resampling.BOX)
+    """Return the cat with one value for each 8 x 8 pixels, 32 x 24."""
+    return grey_cat().resize((32, 24), Image.Resampling.BOX)
 
 
 def mosaic_twin() -> Image.Image:
-    return mosaic().resize(lawn().size, Image.Resampling.NEAREST).convert("RGB")
+    return mosaic().resize(grey_cat().size, Image.Resampling.NEAREST).convert("RGB")
 
 
 def build_with_jfif_thumbnail() -> bytes:
@@ -130,7 +130,9 @@ def build_with_two_exif() -> bytes:
 
 def build_with_second_image() -> bytes:
     """Return a JPEG of two images (MPO), as stereo cameras write them, and phones for HDR."""
-    return encode(portrait(), "MPO", quality=90, save_all=True, append_images=[lawn().convert("RGB").resize((80, 60))])
+    return encode(
+        portrait(), "MPO", quality=90, save_all=True, append_images=[grey_cat().convert("RGB").resize((80, 60))]
+    )
 
 
 def build_with_fill_bytes() -> bytes:
@@ -147,7 +149,7 @@ def build_deep() -> bytes:
 FILES: Sequence[RealFile] = (
     same_content("baseline", photo),
     same_content("progressive", lambda: photo(progressive=True)),
-    same_content("grey", lambda: encode(lawn(), "JPEG", quality=90)),
+    same_content("grey", lambda: encode(grey_cat(), "JPEG", quality=90)),
     same_content("chroma of 4:1:1", lambda: encode_samples(subsampling="411")),
     same_content("RGB with Adobe's marker", lambda: encode_samples(colorspace="RGB", outcolorspace="RGB")),
     same("CMYK", lambda: build_cmyk("CMYK"), lambda: decode_cmyk(build_cmyk("CMYK")), CLOSE),
@@ -170,9 +172,9 @@ FILES: Sequence[RealFile] = (
         same_content("restart markers in each row", lambda: photo(restart_marker_rows=1)),
         same_content("damaged Exif", lambda: insert(photo(), segment(_APP1, _EXIF + build_exif(6)[:14]))),
         same_content("a video behind the image", lambda: photo() + b"\0\0\0\x18ftypmp42" + bytes(100_000)),
-        same("lossless, grey", lambda: bytes(imagecodecs.ljpeg_encode(lawn_samples())), grey_twin),
+        same("lossless, grey", lambda: bytes(imagecodecs.ljpeg_encode(cat_samples())), grey_twin),
         same_content("optimised tables", lambda: photo(optimize=True)),
-        same_content("grey progressive", lambda: encode(lawn(), "JPEG", quality=90, progressive=True)),
+        same_content("grey progressive", lambda: encode(grey_cat(), "JPEG", quality=90, progressive=True)),
         same_content("chroma of 4:2:2", lambda: photo(subsampling="4:2:2")),
         same_content("chroma of 4:4:0", lambda: encode_samples(subsampling="440")),
         same_content("restart markers in each block", lambda: photo(restart_marker_blocks=1)),

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 
 from tests.real_files.files import RealFile, encode_plainly, refuse
-from tests.real_files.photos import lawn, portrait, portrait_samples
+from tests.real_files.photos import grey_cat, portrait, portrait_samples
 from tests.support.heif import box
 from tests.support.images import encode
 
@@ -96,8 +96,8 @@ FILES: Sequence[RealFile] = (
     refuse("icon", "ICO", lambda: encode(portrait().resize((64, 64)), "ICO")),
     refuse("cursor", "CUR", lambda: b"\0\0\2\0" + encode(portrait().resize((64, 64)), "ICO")[4:]),
     refuse("icon of macOS", "ICNS", lambda: encode(portrait().resize((64, 64)), "ICNS")),
-    refuse("PBM", "PBM", lambda: encode(lawn().convert("1"), "PPM")),
-    refuse("PGM", "PGM", lambda: encode(lawn(), "PPM")),
+    refuse("PBM", "PBM", lambda: encode(grey_cat().convert("1"), "PPM")),
+    refuse("PGM", "PGM", lambda: encode(grey_cat(), "PPM")),
     refuse("PPM", "PPM", lambda: encode(portrait(), "PPM")),
     refuse("PBM of digits", "PBM", lambda: plain(b"P1")),
     refuse("PGM of digits", "PGM", lambda: plain(b"P2")),

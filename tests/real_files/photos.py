@@ -1,7 +1,7 @@
-"""The two photos that most files hold, small and with several segments each, and a third for previews.
+"""The two photos that most files hold, small and with more than one segment each, and a third for previews.
 
-The sizes were chosen: noise of one in each value changes at most 1.5 % of the label map, and wrong pixels, such as
-swapped channels or clamped values, more than 4 %.
+Photos and sizes were chosen for the embedded model: noise of one in each value changes at most 1.5 % of the label map,
+and wrong pixels, such as swapped channels or clamped values, more than 4 %.
 """
 
 from functools import cache
@@ -22,9 +22,9 @@ def portrait() -> Image.Image:
 
 
 @cache
-def lawn() -> Image.Image:
-    """A photographer on a lawn, grey, 256 x 192, with the values 0 and 255."""
-    grey = images.grey().resize((256, 192), Image.Resampling.LANCZOS)
+def grey_cat() -> Image.Image:
+    """A cat's face, grey, 256 x 192, with the values 0 and 255."""
+    grey = images.cat().convert("L").resize((256, 192), Image.Resampling.LANCZOS)
     return ImageOps.autocontrast(grey)
 
 
@@ -39,24 +39,24 @@ def portrait_samples() -> Samples:
     return np.asarray(portrait())
 
 
-def lawn_samples() -> Samples:
+def cat_samples() -> Samples:
     """Return (192, 256)."""
-    return np.asarray(lawn())
+    return np.asarray(grey_cat())
 
 
 def grey_twin() -> Image.Image:
-    """Return the lawn as RGB."""
-    return lawn().convert("RGB")
+    """Return the cat as RGB."""
+    return grey_cat().convert("RGB")
 
 
-def reduced_lawn(bits: int) -> Samples:
-    """Return the lawn in values of 0 to 2^bits - 1, (192, 256); for 1 to 8 bits."""
-    return (lawn_samples().astype(np.uint16) * ((1 << bits) - 1) // 255).astype(np.uint8)
+def reduced_cat(bits: int) -> Samples:
+    """Return the cat in values of 0 to 2^bits - 1, (192, 256); for 1 to 8 bits."""
+    return (cat_samples().astype(np.uint16) * ((1 << bits) - 1) // 255).astype(np.uint8)
 
 
 def reduced_twin(bits: int) -> Image.Image:
-    """Return the lawn of so few bits as RGB."""
-    grey = reduced_lawn(bits).astype(np.uint16) * 255 // ((1 << bits) - 1)
+    """Return the cat of so few bits as RGB."""
+    grey = reduced_cat(bits).astype(np.uint16) * 255 // ((1 << bits) - 1)
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
 

@@ -14,15 +14,15 @@ from tests.real_files.orientation import build_exif, build_xmp, store_turned
 from tests.real_files.photos import (
     add_alpha,
     add_noise,
+    cat_samples,
     deepen,
     grey_twin,
     indexed_twin,
-    lawn_samples,
     palette_image,
     portrait,
     portrait_samples,
     preview,
-    reduced_lawn,
+    reduced_cat,
     reduced_twin,
 )
 from tests.support.images import encode, png_chunk
@@ -180,39 +180,35 @@ GREYS = (
     *(
         same(
             f"grey of {bits} bits",
-            lambda bits=bits: write(reduced_lawn(bits), bits, GREY),
+            lambda bits=bits: write(reduced_cat(bits), bits, GREY),
             lambda bits=bits: reduced_twin(bits),
         )
         for bits in (1, 4)
     ),
-    same("grey of 16 bits", lambda: write(deepen(lawn_samples()), 16, GREY), grey_twin),
-    same("grey of 16 bits between those of 8", lambda: write(add_noise(lawn_samples()), 16, GREY), grey_twin, 0.99),
-    same("grey of 16 bits with alpha", lambda: write(add_alpha(deepen(lawn_samples())), 16, GREY_ALPHA), grey_twin),
+    same("grey of 16 bits", lambda: write(deepen(cat_samples()), 16, GREY), grey_twin),
+    same("grey of 16 bits between those of 8", lambda: write(add_noise(cat_samples()), 16, GREY), grey_twin, 0.99),
+    same("grey of 16 bits with alpha", lambda: write(add_alpha(deepen(cat_samples())), 16, GREY_ALPHA), grey_twin),
     *variants(
-        same("grey with alpha", lambda: write(add_alpha(lawn_samples()), 8, GREY_ALPHA), grey_twin),
+        same("grey with alpha", lambda: write(add_alpha(cat_samples()), 8, GREY_ALPHA), grey_twin),
         *(
             same(
                 f"grey of {bits} bits",
-                lambda bits=bits: write(reduced_lawn(bits), bits, GREY),
+                lambda bits=bits: write(reduced_cat(bits), bits, GREY),
                 lambda bits=bits: reduced_twin(bits),
             )
             for bits in (2, 8)
         ),
-        same(
-            "grey of 16 bits, 12 of them used", lambda: write(deepen(lawn_samples()), 16, GREY, _USED_BITS), grey_twin
-        ),
-        same(
-            "grey of 16 bits, interlaced", lambda: write(deepen(lawn_samples()), 16, GREY, interlaced=True), grey_twin
-        ),
+        same("grey of 16 bits, 12 of them used", lambda: write(deepen(cat_samples()), 16, GREY, _USED_BITS), grey_twin),
+        same("grey of 16 bits, interlaced", lambda: write(deepen(cat_samples()), 16, GREY, interlaced=True), grey_twin),
         same(
             "grey of 16 bits with a transparent value",
-            lambda: write(deepen(lawn_samples()), 16, GREY, _GREY_KEY),
+            lambda: write(deepen(cat_samples()), 16, GREY, _GREY_KEY),
             grey_twin,
         ),
-        same("grey with a transparent value", lambda: write(lawn_samples(), 8, GREY, _GREY_KEY), grey_twin),
+        same("grey with a transparent value", lambda: write(cat_samples(), 8, GREY, _GREY_KEY), grey_twin),
         same(
             "grey of 1 bit, interlaced",
-            lambda: write(reduced_lawn(1), 1, GREY, interlaced=True),
+            lambda: write(reduced_cat(1), 1, GREY, interlaced=True),
             lambda: reduced_twin(1),
         ),
     ),

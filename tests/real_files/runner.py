@@ -15,7 +15,7 @@ from tests.conformance.wire import Response, post, send
 from tests.real_files.files import Refused, Same
 
 Classes = NDArray[np.uint32]
-_PARAMETERS = "threshold=0.5"
+_PARAMETERS = "threshold=0.9"
 _WAIT_SECONDS = 30
 
 

@@ -14,14 +14,14 @@ from tests.real_files.photos import (
     Samples,
     add_alpha,
     add_noise,
+    cat_samples,
     deepen,
     grey_twin,
     indexed_twin,
-    lawn_samples,
     palette_image,
     portrait,
     portrait_samples,
-    reduced_lawn,
+    reduced_cat,
     reduced_twin,
     scattered_alpha,
 )
@@ -123,8 +123,8 @@ def colour_blocks() -> Samples:
 
 def reverse_bits() -> bytes:
     """Return one bit a pixel, the first in the lowest bit of its byte."""
-    rows = np.packbits(reduced_lawn(1), axis=1, bitorder="little")
-    return build_tiff(Page(describe(reduced_lawn(1), 1, BLACK_IS_ZERO) | {FILL_ORDER: (SHORT, [2])}, [rows.tobytes()]))
+    rows = np.packbits(reduced_cat(1), axis=1, bitorder="little")
+    return build_tiff(Page(describe(reduced_cat(1), 1, BLACK_IS_ZERO) | {FILL_ORDER: (SHORT, [2])}, [rows.tobytes()]))
 
 
 def few_colours(bits: int, factor: int = 257) -> bytes:
@@ -136,7 +136,7 @@ def few_colours(bits: int, factor: int = 257) -> bytes:
 
 
 def fax(kind: str) -> bytes:
-    return encode(Image.fromarray(reduced_lawn(1) * 255).convert("1"), "TIFF", compression=kind)
+    return encode(Image.fromarray(reduced_cat(1) * 255).convert("1"), "TIFF", compression=kind)
 
 
 def compress_as_jpeg(**options: object) -> bytes:
@@ -148,7 +148,7 @@ def jpeg_twin(data: bytes) -> Image.Image:
     return Image.fromarray(tifffile.imread(BytesIO(data)))
 
 
-_LAWN = lawn_samples
+_CAT = cat_samples
 FILES: Sequence[RealFile] = (
     same("RGB of 16 bits", deep_photo, portrait),
     refuse(
@@ -162,7 +162,7 @@ FILES: Sequence[RealFile] = (
     same(
         "grey of 16 bits with alpha",
         lambda: write(
-            add_alpha(deepen(_LAWN())), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
+            add_alpha(deepen(_CAT())), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
         ),
         grey_twin,
     ),
@@ -173,12 +173,12 @@ FILES: Sequence[RealFile] = (
     ),
     same(
         "grey of 16 bits with differences, big endian",
-        lambda: write(deepen(_LAWN()), compression="lzw", predictor=True, byteorder=">"),
+        lambda: write(deepen(_CAT()), compression="lzw", predictor=True, byteorder=">"),
         grey_twin,
     ),
     same(
         "fractions with differences",
-        lambda: write((_LAWN() / 255).astype("f4"), compression="zlib", predictor=True),
+        lambda: write((_CAT() / 255).astype("f4"), compression="zlib", predictor=True),
         grey_twin,
     ),
     same("JPEG of YCbCr", compress_as_jpeg, lambda: jpeg_twin(compress_as_jpeg()), CLOSE),
@@ -187,7 +187,7 @@ FILES: Sequence[RealFile] = (
     refuse("BigTIFF, big endian", "high byte first", lambda: photo(bigtiff=True, byteorder=">")),
     same(
         "grey of 16 bits, orientation 6",
-        lambda: write(np.rot90(deepen(_LAWN())), extratags=[(274, 3, 1, 6, True)]),
+        lambda: write(np.rot90(deepen(_CAT())), extratags=[(274, 3, 1, 6, True)]),
         grey_twin,
     ),
     same("orientation 8", lambda: build_turned(8), portrait),
@@ -242,7 +242,7 @@ FILES: Sequence[RealFile] = (
         same(
             "grey with alpha",
             lambda: write(
-                add_alpha(_LAWN()), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
+                add_alpha(_CAT()), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
             ),
             grey_twin,
         ),
@@ -271,7 +271,7 @@ FILES: Sequence[RealFile] = (
         same("tiles of 16 bits, deflated", lambda: deep_photo(tile=(64, 48), compression="zlib"), portrait),
         same(
             "grey tiles of 16 bits, deflated",
-            lambda: write(deepen(_LAWN()), tile=(64, 48), compression="zlib"),
+            lambda: write(deepen(_CAT()), tile=(64, 48), compression="zlib"),
             grey_twin,
         ),
         same("BigTIFF", lambda: photo(bigtiff=True), portrait),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.real_files.files import RealFile, refuse, same, variants
-from tests.real_files.photos import deepen, grey_twin, lawn, lawn_samples, portrait, preview
+from tests.real_files.photos import cat_samples, deepen, grey_cat, grey_twin, portrait, preview
 from tests.real_files.tiff_writer import (
     BLACK_IS_ZERO,
     BYTES,
@@ -52,7 +52,7 @@ def jpeg_page(image: Image.Image, tags: dict[int, Tag]) -> Page:
 
 def sensor(photometric: int = _COLOUR_FILTERS) -> Page:
     """Return the samples of a sensor, as digital negatives have them in a child of their preview."""
-    samples = deepen(lawn_samples()) >> 2
+    samples = deepen(cat_samples()) >> 2
     pattern = {33421: (SHORT, [2, 2]), 33422: (BYTES, bytes((0, 1, 1, 2)))}
     tags = describe(samples, 16, photometric) | {SUBFILE: (LONG, [0])} | pattern
     return Page(tags, [samples.tobytes()])
@@ -80,7 +80,7 @@ FILES: Sequence[RealFile] = (
     same("a preview first", lambda: build_tiff(page(preview(), PREVIEW), page(portrait())), portrait),
     same(
         "a preview of 8 bits before 16 bits",
-        lambda: build_tiff(page(preview(), PREVIEW), grey_page(deepen(lawn_samples()))),
+        lambda: build_tiff(page(preview(), PREVIEW), grey_page(deepen(cat_samples()))),
         grey_twin,
     ),
     same(
@@ -89,7 +89,7 @@ FILES: Sequence[RealFile] = (
         portrait,
     ),
     same("a preview without a mark", lambda: build_tiff(page(preview()), page(portrait())), portrait),
-    same("a page before a larger one", lambda: build_tiff(page(lawn()), page(portrait())), grey_twin),
+    same("a page before a larger one", lambda: build_tiff(page(grey_cat()), page(portrait())), grey_twin),
     same(
         "a pyramid of sizes",
         lambda: build_tiff(
@@ -99,17 +99,17 @@ FILES: Sequence[RealFile] = (
     ),
     same(
         "a document of three pages",
-        lambda: build_tiff(page(portrait(), PAGE), page(lawn(), PAGE), page(portrait().rotate(90), PAGE)),
+        lambda: build_tiff(page(portrait(), PAGE), page(grey_cat(), PAGE), page(portrait().rotate(90), PAGE)),
         portrait,
     ),
-    same("a stack of a microscope", lambda: build_tiff(*[grey_page(deepen(lawn_samples()))] * 5), grey_twin),
+    same("a stack of a microscope", lambda: build_tiff(*[grey_page(deepen(cat_samples()))] * 5), grey_twin),
     *variants(
         same("a preview that is a JPEG", lambda: build_tiff(jpeg_page(preview(), PREVIEW), page(portrait())), portrait),
         same("a preview behind the photo", lambda: build_tiff(page(portrait()), page(preview(), PREVIEW)), portrait),
         same(
             "a preview as a child", lambda: build_tiff(page(portrait(), children=[page(preview(), PREVIEW)])), portrait
         ),
-        same("a mask behind the photo", lambda: build_tiff(page(portrait()), page(lawn(), MASK)), portrait),
+        same("a mask behind the photo", lambda: build_tiff(page(portrait()), page(grey_cat(), MASK)), portrait),
         same(
             "a document as Pillow writes it",
             lambda: encode(portrait(), "TIFF", save_all=True, append_images=[portrait().rotate(180)]),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tests.real_files.files import RealFile, refuse, same, variants
-from tests.real_files.photos import grey_twin, lawn_samples, reduced_lawn, reduced_twin
+from tests.real_files.photos import cat_samples, grey_twin, reduced_cat, reduced_twin
 from tests.real_files.tiff_writer import (
     BLACK_IS_ZERO,
     FLOAT,
@@ -44,9 +44,9 @@ def write_whole(
 
 
 def scale(bits: int) -> NDArray[np.uint32]:
-    """Return the lawn in values of 0 to 2^bits - 1, (192, 256)."""
+    """Return the cat in values of 0 to 2^bits - 1, (192, 256)."""
     most = (1 << bits) - 1
-    return ((lawn_samples().astype(np.uint64) * most + 127) // 255).astype(np.uint32)
+    return ((cat_samples().astype(np.uint64) * most + 127) // 255).astype(np.uint32)
 
 
 def build_unsigned(bits: int, **options: object) -> bytes:
@@ -54,36 +54,36 @@ def build_unsigned(bits: int, **options: object) -> bytes:
 
 
 def build_signed(bits: int) -> bytes:
-    """Return the lawn from the least value of that many bits to the greatest."""
+    """Return the cat from the least value of that many bits to the greatest."""
     return write_whole((scale(bits).astype(np.int64) - (1 << bits - 1)).astype(f"i{bits // 8}"))
 
 
 def fractions(bits: int, **options: object) -> bytes:
-    """Return the lawn from 0 to 1."""
-    return write_whole((lawn_samples() / 255).astype(f"f{bits // 8}"), **options)
+    """Return the cat from 0 to 1."""
+    return write_whole((cat_samples() / 255).astype(f"f{bits // 8}"), **options)
 
 
 def measurements() -> bytes:
-    """Return the lawn from -40 to 2000, as an instrument measures it."""
-    return write_whole((lawn_samples() * 8.0 - 40).astype(np.float32))
+    """Return the cat from -40 to 2000, as an instrument measures it."""
+    return write_whole((cat_samples() * 8.0 - 40).astype(np.float32))
 
 
 def build_noisy() -> bytes:
     """Return values of 16 bits, none of which is exactly one of 8."""
-    noise = np.random.default_rng(2).integers(-120, 121, lawn_samples().shape)
-    return write_whole((lawn_samples().astype(np.int32) * 257 + noise).clip(0, 65_535).astype(np.uint16))
+    noise = np.random.default_rng(2).integers(-120, 121, cat_samples().shape)
+    return write_whole((cat_samples().astype(np.int32) * 257 + noise).clip(0, 65_535).astype(np.uint16))
 
 
 def build_inverted(bits: int) -> bytes:
-    """Return the lawn with 0 for white."""
+    """Return the cat with 0 for white."""
     if bits == 16:
         return write_whole(65_535 - scale(16).astype(np.uint16), photometric=WHITE_IS_ZERO)
     most = (1 << bits) - 1
-    return write_packed(most - reduced_lawn(bits), bits, WHITE_IS_ZERO)
+    return write_packed(most - reduced_cat(bits), bits, WHITE_IS_ZERO)
 
 
 def omit_photometric(bits: int) -> bytes:
-    """Return the lawn without the tag that says whether 0 is black; it is taken for white, as by the reference."""
+    """Return the cat without the tag that says whether 0 is black; it is taken for white, as by the reference."""
     samples = scale(bits).astype(f"<u{bits // 8}")
     tags = describe(samples, bits, BLACK_IS_ZERO)
     del tags[PHOTOMETRIC]
@@ -102,11 +102,11 @@ def camera_values(order: str) -> bytes:
 
 
 FILES: Sequence[RealFile] = (
-    same("grey of 4 bits", lambda: write_packed(reduced_lawn(4), 4), lambda: reduced_twin(4)),
+    same("grey of 4 bits", lambda: write_packed(reduced_cat(4), 4), lambda: reduced_twin(4)),
     same("grey of 12 bits without gaps", lambda: write_packed(scale(12), 12), grey_twin),
     refuse("grey of 10 bits without gaps", "10 bits", lambda: write_packed(scale(10), 10)),
     refuse("grey of 14 bits without gaps", "14 bits", lambda: write_packed(scale(14), 14)),
-    refuse("grey of 64 bits", "64 bits", lambda: write_whole(lawn_samples().astype(np.uint64) << 56)),
+    refuse("grey of 64 bits", "64 bits", lambda: write_whole(cat_samples().astype(np.uint64) << 56)),
     same("grey of 16 bits, little endian", lambda: build_unsigned(16), grey_twin),
     same("grey of 16 bits, big endian", lambda: build_unsigned(16, order=">"), grey_twin),
     same("grey of 16 bits between those of 8", build_noisy, grey_twin, 0.99),
@@ -126,7 +126,7 @@ FILES: Sequence[RealFile] = (
         *(
             same(
                 f"grey of {bits} bits",
-                lambda bits=bits: write_packed(reduced_lawn(bits), bits),
+                lambda bits=bits: write_packed(reduced_cat(bits), bits),
                 lambda bits=bits: reduced_twin(bits),
             )
             for bits in (1, 2, 8)

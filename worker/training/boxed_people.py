@@ -16,28 +16,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.Image import Resampling
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import interpolate
 
 from worker.training.boxes import Box, box_iou
-from worker.training.classes import QUERIES_PER_CLASS
 from worker.training.coco_panoptic import NOT_CERTAIN_NAME
 from worker.training.coco_things import fill_box
-from worker.training.network import build_network, class_names, get_query_classes, transfer_weights
+from worker.training.network import class_names, get_query_classes
 from worker.training.partial_truth import PartialSegment, PartialTruth, write_folder
-from worker.training.train import normalize
+from worker.training.prediction import load_network, predict
 
 log = logging.getLogger(__name__)
 
 BOXES_ONLY: Final = "person (boxes only)"
 PERSON: Final = "person"
-# Side of the network's input in pixels.
-SIDE: Final = 320
 # A box is apart from others if its intersection over union with each is at most this.
 MAX_IOU_APART: Final = 0.05
 # A mask fills a box if the intersection over union of its own bounding box with it is at least this.
@@ -87,12 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_folder(options.out, images, label_photos(entries, images, load_network(options.model)))
 
 
-def load_network(folder: Path) -> Any:
-    network = build_network(QUERIES_PER_CLASS, 0)
-    transfer_weights(network, folder)
-    return network.eval()
-
-
 def label_photos(entries: Sequence[Entry], images: Path, network: Any) -> Iterator[PartialTruth]:
     for number, entry in enumerate(entries, start=1):
         truth = label_photo(entry, predict_people(network, Image.open(images / entry["file"])))
@@ -102,11 +91,9 @@ def label_photos(entries: Sequence[Entry], images: Path, network: Any) -> Iterat
             yield truth
 
 
-@torch.inference_mode()
 def predict_people(network: Any, image: Image.Image) -> NDArray[np.float32]:
     """Return (n, H, W) float32: for each query of people the probability that it shows a pixel, in [0, 1]."""
-    pixels = np.array(image.convert("RGB").resize((SIDE, SIDE), Resampling.BILINEAR))
-    output = network(pixel_values=normalize(pixels[None]))
+    output = predict(network, image)
     person = class_names(network.config).index(PERSON)
     queries = [query for query, label in enumerate(get_query_classes(network.config)) if label == person]
     size = image.height, image.width

@@ -24,11 +24,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from worker.engine.coco_classes import STUFF
-from worker.training.boxed_people import SIDE, load_network
 from worker.training.coco_panoptic import NOT_CERTAIN_NAME
 from worker.training.network import class_names, get_query_classes
 from worker.training.partial_truth import PartialSegment, PartialTruth, read_folder, write_folder
-from worker.training.train import normalize
+from worker.training.prediction import load_network, predict
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +64,12 @@ def label_folder(folder: Path, networks: Sequence[Any]) -> Iterator[PartialTruth
         yield labelled
 
 
-@torch.inference_mode()
 def score_classes(network: Any, image: Image.Image) -> Tensor:
     """Return (C, MAP_SIDE, MAP_SIDE) float32: how far a class is shown at a pixel, in [0, 1].
 
     It is the maximum, over the queries of the class, of class probability times mask probability.
     """
-    pixels = np.array(image.convert("RGB").resize((SIDE, SIDE), Resampling.BILINEAR))
-    output = network(pixel_values=normalize(pixels[None]))
+    output = predict(network, image)
     classes = torch.tensor(get_query_classes(network.config))
     probs = output.class_queries_logits[0].softmax(-1).gather(1, classes[:, None])  # (Q, 1)
     masks = interpolate(output.masks_queries_logits, (MAP_SIDE, MAP_SIDE), mode="bilinear", align_corners=False)

@@ -104,6 +104,9 @@ def test_the_command_labels_what_the_model_shows_beside_a_person(tmp_path: Path)
     scene = read_scene(record)
     labels = scene.labels[scene.regions]
     assert not (labels == names.index("person")).any()
+    is_wall = labels == names.index("wall-other-merged")
+    assert is_wall.mean() > 0.1
+    assert scene.confidence[is_wall].max() <= 255 * MAX_CONFIDENCE
     assert (labels == NOT_CERTAIN).any(), "the astronaut is no stuff"
     assert record.is_exhaustive.tolist() == [True, False, False]
     assert scene.confidence[labels == NOT_CERTAIN].min() == 255

@@ -2,9 +2,9 @@
 
     python -m worker.training.calibrate --model DIR --factor 4 --less-nothing 7.8 --out DIR
 
-A network that is trained on few images gives scores that are too low on others: the shift moves the best threshold to
-the usual one.  The factor makes scores steeper, so that other thresholds than the best one are not much worse.  Both
-are chosen with tests.evaluation.report on images for choices; this command writes them into the class predictor.
+A network that is trained on few images gives scores that are too low on others: the shift makes the usual threshold a
+good one.  The factor makes scores steeper, so that other thresholds are not much worse.  Both are chosen with
+tests.evaluation.report on images for choices; this command writes them into the class predictor.
 """
 
 import argparse
